@@ -1,0 +1,19 @@
+//! The words, limits and messages that every botstats program shares.
+//!
+//! Two halves, and the border between them matters:
+//!
+//! * everything outside [`shell`] is plain data and plain functions: no clock, no socket, no file;
+//! * [`shell`] is what each program needs around its rules: settings, logging, the connection to
+//!   NATS, the making of stream and KV buckets, the internal HTTP listener, the stop signal.
+//!
+//! *Not here*: anything that only one service needs.
+
+pub mod directory;
+pub mod ids;
+pub mod metric;
+pub mod names;
+pub mod quarter;
+pub mod secret;
+pub mod shell;
+pub mod status;
+pub mod wire;

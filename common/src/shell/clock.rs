@@ -1,0 +1,27 @@
+//! The local clock, in the one place that asks it.
+//!
+//! *Invariants*: nothing that is counted depends on it: events are accepted by the stream's
+//! timestamp. It decides only the moment of asking, waits, and what is shown.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Unix milliseconds now.
+#[expect(clippy::disallowed_methods, reason = "the one place that asks the wall clock")]
+#[must_use]
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A point on the monotonic clock.
+#[expect(clippy::disallowed_methods, reason = "the one place that asks the monotonic clock")]
+#[must_use]
+pub fn monotonic() -> Instant {
+    Instant::now()
+}
+
+/// An instant as RFC 3339 in UTC with milliseconds, such as `2026-11-20T10:52:00.000Z`.
+#[must_use]
+pub fn rfc3339_ms(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |t| format!("{t:.3}"))
+}

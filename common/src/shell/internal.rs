@@ -1,0 +1,165 @@
+//! The internal HTTP listener: `/livez`, `/readyz` and `/metrics`. Not for the public.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// What a program still lacks before it can answer. Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, String>>>);
+
+impl Readiness {
+    /// Not ready for any of these reasons yet.
+    #[must_use]
+    pub fn waiting_for(parts: &[&'static str]) -> Self {
+        let readiness = Self::default();
+        for part in parts {
+            readiness.missing(part, "not there yet".to_owned());
+        }
+        readiness
+    }
+
+    /// Says that a part is missing, and why.
+    pub fn missing(&self, part: &'static str, why: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(part, why);
+    }
+
+    /// Says that a part is there.
+    pub fn present(&self, part: &'static str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(part);
+    }
+
+    /// What is missing, by part; empty if ready.
+    #[must_use]
+    pub fn all_missing(&self) -> BTreeMap<String, String> {
+        let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.iter().map(|(part, why)| ((*part).to_owned(), why.clone())).collect()
+    }
+
+    /// Whether nothing is missing.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+/// Upper bounds of the histograms' buckets, in seconds.
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The metrics of this process; the first call starts collecting them.
+///
+/// # Panics
+/// Never: the bounds are a constant that is not empty.
+#[expect(clippy::expect_used, reason = "a constant that is not empty")]
+pub fn metrics_handle() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE
+        .get_or_init(|| {
+            let recorder = PrometheusBuilder::new()
+                .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
+                .expect("bounds are not empty")
+                .build_recorder();
+            let handle = recorder.handle();
+            // Fails only if a test installed a recorder of its own.
+            let _other_recorder = metrics::set_global_recorder(recorder);
+            handle
+        })
+        .clone()
+}
+
+/// Serves the internal listener until the token is cancelled.
+///
+/// # Errors
+/// If the address cannot be listened on.
+pub async fn serve(
+    address: SocketAddr,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind(address).await?;
+    let bound = listener.local_addr()?;
+    let handle = metrics_handle();
+    let router = Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(move || prometheus(handle.clone())))
+        .with_state(readiness);
+    super::stop::spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+        if let Err(error) = served.await {
+            tracing::error!("the internal listener ended: {error}");
+        }
+    });
+    tracing::info!(address = %bound, "internal listener ready: /livez /readyz /metrics");
+    Ok(bound)
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
+    let missing = readiness.all_missing();
+    if missing.is_empty() {
+        return (StatusCode::OK, "ready\n".to_owned());
+    }
+    let lines: String = missing.iter().map(|(part, why)| format!("{part}: {why}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{lines}"))
+}
+
+async fn prometheus(handle: PrometheusHandle) -> impl IntoResponse {
+    handle.run_upkeep();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render())
+}
+
+/// Asks `/readyz` of a program on this machine, as its health check does.
+///
+/// # Errors
+/// What the program lacks, or why it could not be asked.
+pub async fn healthcheck(address: SocketAddr) -> Result<(), String> {
+    let asked = tokio::time::timeout(Duration::from_secs(2), async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.take(64 * 1024).read_to_string(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    });
+    let answer = match asked.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(format!("no answer from {address}: {error}")),
+        Err(_) => return Err(format!("no answer from {address} within 2 s")),
+    };
+    if answer.split(' ').nth(1) == Some("200") {
+        return Ok(());
+    }
+    let body = answer.split_once("\r\n\r\n").map_or(answer.as_str(), |(_, body)| body);
+    Err(body.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn readyz_says_what_is_missing() {
+        let readiness = Readiness::waiting_for(&["nats", "stream"]);
+        let stop = CancellationToken::new();
+        let address =
+            serve(([127, 0, 0, 1], 0).into(), readiness.clone(), stop.clone()).await.unwrap();
+        readiness.present("nats");
+        readiness.missing("stream", "no stream BOTSTATS_EVENTS".to_owned());
+        let error = healthcheck(address).await.unwrap_err();
+        assert_eq!(error, "not ready\nstream: no stream BOTSTATS_EVENTS");
+        readiness.present("stream");
+        healthcheck(address).await.unwrap();
+        stop.cancel();
+    }
+}

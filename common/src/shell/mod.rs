@@ -1,0 +1,11 @@
+//! What every program needs around its rules: settings, logs, NATS, the internal listener, stopping.
+//!
+//! *Invariants*: in this crate only this module reads the environment, opens sockets or asks a clock.
+
+pub mod clock;
+pub mod internal;
+pub mod logging;
+pub mod nats;
+pub mod settings;
+pub mod setup;
+pub mod stop;

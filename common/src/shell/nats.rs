@@ -1,0 +1,325 @@
+//! The connection to NATS: its settings, and how every program makes and watches it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
+use clap::Args;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::internal::Readiness;
+use super::settings;
+
+/// The oldest nats-server that has what botstats needs.
+pub const MIN_SERVER: (i64, i64) = (2, 14);
+/// How long one try to connect, and one request to JetStream, may take.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// A frozen server is noticed after two of these.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest pause between two tries to connect.
+const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Settings of the connection to NATS.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "NATS")]
+pub struct NatsSettings {
+    /// NATS servers, separated by commas
+    #[arg(long = "nats-url", env = "NATS_URL", default_value = "nats://127.0.0.1:4222", value_name = "URL", value_parser = servers, global = true)]
+    pub url: Servers,
+    /// Credentials file (JWT and seed)
+    #[arg(long = "nats-creds", env = "NATS_CREDS", value_name = "FILE", global = true)]
+    pub creds: Option<PathBuf>,
+    /// User name; its password comes from the variable NATS_PASSWORD or from NATS_PASSWORD_FILE
+    #[arg(long = "nats-user", env = "NATS_USER", value_name = "NAME", global = true)]
+    pub user: Option<String>,
+    /// File that holds the password of NATS_USER
+    #[arg(
+        long = "nats-password-file",
+        env = "NATS_PASSWORD_FILE",
+        value_name = "FILE",
+        global = true
+    )]
+    pub password_file: Option<PathBuf>,
+    /// File with the certificates (PEM) of the authority that signed the server's; makes TLS required
+    #[arg(long = "nats-ca", env = "NATS_CA", value_name = "FILE", global = true)]
+    pub ca: Option<PathBuf>,
+}
+
+/// Addresses of NATS servers.
+#[derive(Clone)]
+pub struct Servers(Vec<ServerAddr>);
+
+impl std::fmt::Debug for Servers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.to_string())
+    }
+}
+
+impl std::fmt::Display for Servers {
+    /// Hosts and ports only: a URL may hold a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, server) in self.0.iter().enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            write!(f, "{comma}{}:{}", server.host(), server.port())?;
+        }
+        Ok(())
+    }
+}
+
+impl Servers {
+    /// Servers from a comma-separated list of URLs.
+    ///
+    /// # Errors
+    /// Says which is no URL of a NATS server.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        servers(text)
+    }
+}
+
+fn servers(text: &str) -> Result<Servers, String> {
+    let parsed: Result<Vec<ServerAddr>, _> = text
+        .split(',')
+        .map(|url| {
+            url.trim().parse::<ServerAddr>().map_err(|_| {
+                "nats://HOST:PORT or tls://HOST:PORT, several separated by commas".to_owned()
+            })
+        })
+        .collect();
+    parsed.map(Servers)
+}
+
+/// As whom a program connects; names its inbox, so that permissions can be given by role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Publishes events.
+    Producer,
+    /// Reads the stream, answers reads.
+    Ingest,
+    /// Reads directory and throttle, asks ingest.
+    Query,
+    /// Makes stream and buckets, writes the directory.
+    Admin,
+}
+
+impl Role {
+    /// The prefix of the role's inboxes.
+    #[must_use]
+    pub fn inbox_prefix(self) -> &'static str {
+        match self {
+            Role::Producer => "_INBOX_producer",
+            Role::Ingest => "_INBOX_ingest",
+            Role::Query => "_INBOX_query",
+            Role::Admin => "_INBOX_admin",
+        }
+    }
+}
+
+/// Why a connection could not be made, at this try or for good.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// A file that the settings name can't be used.
+    #[error("{variable}: {path}")]
+    File {
+        /// The variable that names it.
+        variable: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: std::io::Error,
+    },
+    /// No server answered, or it refused.
+    #[error("no connection to NATS at {servers}")]
+    Connect {
+        /// Where it was tried.
+        servers: String,
+        /// What happened.
+        source: async_nats::ConnectError,
+    },
+    /// The server is too old.
+    #[error("nats-server {found} is too old: {}.{} or newer is needed", MIN_SERVER.0, MIN_SERVER.1)]
+    TooOld {
+        /// Its version.
+        found: String,
+    },
+    /// The server runs without JetStream.
+    #[error("the nats-server has no JetStream: start it with --jetstream (-js)")]
+    NoJetStream,
+    /// The program was told to stop.
+    #[error("stopped before there was a connection")]
+    Stopped,
+}
+
+impl NatsSettings {
+    fn options(&self, role: Role) -> Result<ConnectOptions, ConnectError> {
+        let mut options = ConnectOptions::new()
+            .name(format!("botstats-{role:?}/{}", env!("CARGO_PKG_VERSION")).to_lowercase())
+            .custom_inbox_prefix(role.inbox_prefix())
+            .ping_interval(PING_INTERVAL)
+            .connection_timeout(REQUEST_TIMEOUT)
+            .request_timeout(Some(REQUEST_TIMEOUT))
+            .reconnect_delay_callback(|attempts| {
+                let ms = 50_u64.saturating_mul(1 << attempts.min(10));
+                Duration::from_millis(ms).min(MAX_RECONNECT_PAUSE)
+            })
+            .event_callback(|event| async move { log_event(&event) });
+        if let Some(path) = &self.creds {
+            let text = read(path, "NATS_CREDS")?;
+            options = options.credentials(text.expose_secret()).map_err(|source| {
+                ConnectError::File { variable: "NATS_CREDS", path: path.clone(), source }
+            })?;
+        }
+        if let Some(user) = &self.user {
+            let password = match &self.password_file {
+                Some(path) => read(path, "NATS_PASSWORD_FILE")?,
+                None => settings::secret_variable("NATS_PASSWORD").unwrap_or_default(),
+            };
+            options = options.user_and_password(user.clone(), password.expose_secret().to_owned());
+        }
+        if let Some(path) = &self.ca {
+            read(path, "NATS_CA")?;
+            options = options.add_root_certificates(path.clone()).require_tls(true);
+        }
+        Ok(options)
+    }
+
+    /// Connects once.
+    ///
+    /// # Errors
+    /// [`ConnectError`] says what is missing or wrong.
+    pub async fn connect(&self, role: Role) -> Result<Client, ConnectError> {
+        let client =
+            self.options(role)?.connect(&self.url.0[..]).await.map_err(|source| {
+                ConnectError::Connect { servers: self.url.to_string(), source }
+            })?;
+        check_server(&client)?;
+        Ok(client)
+    }
+
+    /// Connects, trying until it works or the token is cancelled; says in `readiness` what is missing.
+    ///
+    /// # Errors
+    /// Only what no waiting mends: a file of the settings, or the stop.
+    pub async fn connect_when_there(
+        &self,
+        role: Role,
+        readiness: &Readiness,
+        stop: &CancellationToken,
+    ) -> Result<Client, ConnectError> {
+        let mut logged = String::new();
+        loop {
+            let error = tokio::select! {
+                () = stop.cancelled() => return Err(ConnectError::Stopped),
+                tried = self.connect(role) => match tried {
+                    Ok(client) => {
+                        readiness.present("nats");
+                        return Ok(client);
+                    }
+                    Err(error @ ConnectError::File { .. }) => return Err(error),
+                    Err(error) => error,
+                },
+            };
+            let text = chain(&error);
+            if text != logged {
+                tracing::warn!("waiting for NATS: {text}");
+                logged.clone_from(&text);
+            }
+            readiness.missing("nats", text);
+            tokio::select! {
+                () = stop.cancelled() => return Err(ConnectError::Stopped),
+                () = tokio::time::sleep(MAX_RECONNECT_PAUSE) => {}
+            }
+        }
+    }
+}
+
+/// A JetStream context whose requests end after [`REQUEST_TIMEOUT`].
+#[must_use]
+pub fn jetstream(client: &Client) -> jetstream::Context {
+    jetstream::ContextBuilder::new()
+        .timeout(REQUEST_TIMEOUT)
+        .ack_timeout(REQUEST_TIMEOUT)
+        .build(client.clone())
+}
+
+/// An error with its causes, in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn read(path: &std::path::Path, variable: &'static str) -> Result<SecretString, ConnectError> {
+    settings::secret_file(path).map_err(|source| ConnectError::File {
+        variable,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn check_server(client: &Client) -> Result<(), ConnectError> {
+    if !client.is_server_compatible(MIN_SERVER.0, MIN_SERVER.1, 0) {
+        return Err(ConnectError::TooOld { found: client.server_info().version });
+    }
+    Ok(())
+}
+
+fn log_event(event: &Event) {
+    match event {
+        Event::Connected => tracing::info!("connected to NATS"),
+        Event::Draining | Event::Closed => tracing::debug!("NATS connection: {event}"),
+        Event::Disconnected | Event::LameDuckMode => tracing::warn!("NATS connection: {event}"),
+        // Denied publishes and subscriptions show up only here.
+        _ => tracing::warn!("NATS: {event}"),
+    }
+}
+
+/// What `STREAM.INFO` says beside what async-nats keeps of it.
+#[derive(Debug, Deserialize)]
+struct InfoTime {
+    ts: Option<String>,
+    error: Option<InfoError>,
+}
+
+#[derive(Debug, Deserialize)]
+struct InfoError {
+    description: String,
+}
+
+/// Why the server's clock could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerTimeError {
+    /// No answer.
+    #[error("no answer to a request for the stream's info")]
+    Request(#[from] async_nats::RequestError),
+    /// An answer without a time.
+    #[error("the stream's info has no time: {0}")]
+    Answer(String),
+}
+
+/// The server's clock, in Unix milliseconds, as `STREAM.INFO` of that stream gives it.
+///
+/// # Errors
+/// If the server does not answer in [`REQUEST_TIMEOUT`], or the stream does not exist.
+pub async fn server_now_ms(client: &Client, stream: &str) -> Result<i64, ServerTimeError> {
+    let answer = client.request(format!("$JS.API.STREAM.INFO.{stream}"), "".into()).await?;
+    let info: InfoTime = serde_json::from_slice(&answer.payload)
+        .map_err(|e| ServerTimeError::Answer(e.to_string()))?;
+    if let Some(error) = info.error {
+        return Err(ServerTimeError::Answer(error.description));
+    }
+    info.ts
+        .and_then(|ts| ts.parse::<jiff::Timestamp>().ok())
+        .map(jiff::Timestamp::as_millisecond)
+        .ok_or_else(|| ServerTimeError::Answer("no field ts".to_owned()))
+}

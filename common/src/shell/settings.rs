@@ -1,0 +1,156 @@
+//! Settings: environment variables that are flags too, and what happens when one is bad.
+//!
+//! *Invariants*: a bad value stops the start with exit code 64, the variable's name and what is
+//! allowed.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use secrecy::SecretString;
+
+/// Exit code for a bad setting or command line (`EX_USAGE` of sysexits.h).
+pub const EXIT_USAGE: u8 = 64;
+
+/// Parses the command line and environment, or prints help or what is wrong and ends the process.
+#[must_use]
+pub fn parse_or_exit<C: Parser>() -> C {
+    match try_parse::<C, _>(std::env::args_os()) {
+        Ok(settings) => settings,
+        Err((code, error)) => {
+            let _closed_output = error.print();
+            std::process::exit(code.into())
+        }
+    }
+}
+
+/// Parses a command line; the error comes with the process's exit code.
+///
+/// # Errors
+/// Help and version are errors with code 0; everything else has [`EXIT_USAGE`].
+pub fn try_parse<C, I>(args: I) -> Result<C, (u8, clap::Error)>
+where
+    C: Parser,
+    I: IntoIterator<Item: Into<OsString> + Clone>,
+{
+    C::try_parse_from(args).map_err(|error| {
+        let shown = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+        if shown { (0, error) } else { (EXIT_USAGE, name_variable::<C>(error)) }
+    })
+}
+
+/// Adds the environment variable to an error that names only the flag.
+fn name_variable<C: Parser>(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let flag = flag.clone();
+    let mut command = C::command();
+    // Flags have their full text only in a command that was built.
+    command.build();
+    let mut commands = vec![command];
+    while let Some(command) = commands.pop() {
+        let argument = command.get_arguments().find(|a| a.to_string() == flag);
+        if let Some(variable) = argument.and_then(clap::Arg::get_env) {
+            let named = format!("{flag} ({})", variable.to_string_lossy());
+            error.insert(ContextKind::InvalidArg, ContextValue::String(named));
+            return error;
+        }
+        commands.extend(command.get_subcommands().cloned());
+    }
+    error
+}
+
+/// Reads a duration such as `90s`, `15m`, `1h`, `2d` or `250ms`; `0s` is zero.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let allowed =
+        || format!("{text:?}: a whole number with a unit, such as 250ms, 10s, 15m, 1h, 2d");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| allowed())?;
+    let ms = match unit {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1_000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        "d" => number.checked_mul(86_400_000),
+        _ => None,
+    };
+    // A century is more than any setting means, and keeps sums of durations in range.
+    ms.filter(|ms| *ms <= 100 * 366 * 86_400_000).map(Duration::from_millis).ok_or_else(allowed)
+}
+
+/// A duration as [`duration`] reads it, in the largest unit that fits.
+#[must_use]
+pub fn show_duration(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        if ms != 0 && ms.is_multiple_of(size) {
+            return format!("{}{unit}", ms / size);
+        }
+    }
+    if ms == 0 { "0s".to_owned() } else { format!("{ms}ms") }
+}
+
+/// Reads a secret from a file, without its last line end.
+///
+/// # Errors
+/// If the file cannot be read as UTF-8 text.
+pub fn secret_file(path: &std::path::Path) -> std::io::Result<SecretString> {
+    let text = std::fs::read_to_string(path)?;
+    Ok(SecretString::from(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+/// Reads an environment variable that must not be a flag, because others see command lines.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads variables beside clap")]
+#[must_use]
+pub fn secret_variable(name: &str) -> Option<SecretString> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(SecretString::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, ms) in [
+            ("0s", Some(0)),
+            ("250ms", Some(250)),
+            ("10s", Some(10_000)),
+            ("1h", Some(3_600_000)),
+            ("2d", Some(172_800_000)),
+            ("", None),
+            ("5", None),
+            ("-1s", None),
+            ("1.5h", None),
+            ("1 h", None),
+            ("99999999999999999999s", None),
+            ("18446744073709551615d", None),
+        ] {
+            assert_eq!(duration(text).ok().map(|d| d.as_millis()), ms, "{text:?}");
+        }
+        for text in ["0s", "250ms", "90s", "1h", "25h", "2d"] {
+            assert_eq!(show_duration(duration(text).unwrap()), text);
+        }
+    }
+
+    #[derive(Debug, Parser)]
+    struct Example {
+        #[arg(long, env = "EXAMPLE_KEEP", value_parser = clap::value_parser!(u32).range(40..))]
+        keep: Option<u32>,
+    }
+
+    #[test]
+    fn a_bad_value_names_its_variable() {
+        let (code, error) = try_parse::<Example, _>(["x", "--keep", "3"]).unwrap_err();
+        assert_eq!(code, EXIT_USAGE);
+        let text = error.to_string();
+        assert!(text.contains("EXAMPLE_KEEP") && text.contains("40"), "{text}");
+        assert_eq!(try_parse::<Example, _>(["x", "--help"]).unwrap_err().0, 0);
+    }
+}

@@ -1,0 +1,178 @@
+//! Reads over NATS: what a query asks of an ingest, and how the answer comes back.
+//!
+//! *Format*: a version byte, then postcard. One request on `botstats.read.v1.<account>`; to its reply
+//! inbox come [`Frame::Accepted`] at once, then either [`Frame::Refused`] or numbered
+//! [`Frame::Chunk`]s, the last one marked. A chunk stays under [`MAX_CHUNK_BYTES`]: a reply above the
+//! server's `max_payload` would silently never arrive.
+//!
+//! *Not here*: time zones, names and the clock. The boundaries of the groups come with the request.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Bot, Channel};
+use crate::metric::{TypeCode, TypeSet};
+use crate::quarter::Quarter;
+
+/// The version that this program writes.
+pub const VERSION: u8 = 1;
+/// The largest chunk of an answer, in bytes.
+pub const MAX_CHUNK_BYTES: usize = 256 * 1024;
+/// The most groups a request may ask for: 30 days of hours, with room for clock changes.
+pub const MAX_GROUPS: usize = 800;
+
+/// What a query asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The HTTP request's id, for the logs of both sides.
+    pub request_id: String,
+    /// The bots asked for; `None` is all bots of the account.
+    pub bots: Option<Vec<Bot>>,
+    /// The metrics asked for.
+    pub types: TypeSet,
+    /// The groups' boundaries, strictly ascending: group `i` is `[boundaries[i], boundaries[i + 1])`.
+    pub boundaries: Vec<Quarter>,
+    /// Milliseconds from now after which nobody waits for the answer any more.
+    pub deadline_ms: u32,
+}
+
+/// One message of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Frame {
+    /// The ingest of that instance id works on it.
+    Accepted {
+        /// The random id of the ingest's folder.
+        instance: String,
+    },
+    /// It can't be answered; the text says why.
+    Refused(String),
+    /// A part of the answer.
+    Chunk(Chunk),
+}
+
+/// A part of an answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// `0`, `1`, ... in order of sending.
+    pub number: u32,
+    /// True on the last one.
+    pub last: bool,
+    /// Everything stored in the stream up to this instant (Unix ms, by the server's clock) is counted.
+    pub as_of_ms: i64,
+    /// More (bot, channel) pairs that have any sample of any metric in the window. Cells name a pair
+    /// by its place in the list of all pairs of all chunks so far.
+    pub pairs: Vec<Pair>,
+    /// Ordered by (group, pair). A cell with no sample of the metrics asked for is not sent.
+    pub cells: Vec<Cell>,
+}
+
+/// A bot on a channel.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Pair {
+    /// The bot.
+    pub bot: Bot,
+    /// The channel.
+    pub channel: Channel,
+}
+
+/// What one pair has in one group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    /// The group's place in the request.
+    pub group: u32,
+    /// The pair's place in the answer.
+    pub pair: u32,
+    /// Its samples by metric, codes ascending, none with count 0.
+    pub samples: Vec<Samples>,
+}
+
+/// The samples of one metric in a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Samples {
+    /// The metric.
+    pub code: TypeCode,
+    /// How many samples: users, events, durations, or sessions for the takeover rate.
+    pub count: u64,
+    /// For means the sum in milliseconds; for the takeover rate the sessions with a join; for users
+    /// and counts the same as `count`.
+    pub sum: u64,
+}
+
+/// Why bytes are not a message of this contract.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// A version that this program does not know.
+    #[error("version {0} of the read messages is not known; this program knows {VERSION}")]
+    Version(u8),
+    /// Nothing at all.
+    #[error("an empty message")]
+    Empty,
+    /// Damaged, or not of the type that was expected.
+    #[error("not a read message")]
+    Postcard(#[from] postcard::Error),
+}
+
+/// Encodes a message.
+///
+/// # Errors
+/// Only if memory runs out.
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, postcard::Error> {
+    postcard::to_extend(message, vec![VERSION])
+}
+
+/// Decodes a message.
+///
+/// # Errors
+/// [`DecodeError`] if the version is unknown or the bytes are damaged; trailing bytes are ignored.
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
+    match bytes.split_first() {
+        Some((&VERSION, body)) => Ok(postcard::from_bytes(body)?),
+        Some((&version, _)) => Err(DecodeError::Version(version)),
+        None => Err(DecodeError::Empty),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_version_1_do_not_change() {
+        let request = Request {
+            request_id: "r1".to_owned(),
+            bots: Some(vec!["b1".parse().unwrap()]),
+            types: TypeSet::from_iter([TypeCode::NEW_USER, TypeCode::INCOMING_MESSAGE]),
+            boundaries: vec![Quarter(10), Quarter(14)],
+            deadline_ms: 1500,
+        };
+        let bytes = encode(&request).unwrap();
+        assert_eq!(
+            bytes,
+            [1, 2, b'r', b'1', 1, 1, 2, b'b', b'1', 0x81, 0x40, 2, 10, 14, 0xdc, 0x0b]
+        );
+        assert_eq!(decode::<Request>(&bytes).unwrap(), request);
+
+        let frame = Frame::Chunk(Chunk {
+            number: 0,
+            last: true,
+            as_of_ms: -1,
+            pairs: vec![Pair { bot: "b".parse().unwrap(), channel: "c".parse().unwrap() }],
+            cells: vec![Cell {
+                group: 0,
+                pair: 0,
+                samples: vec![Samples { code: TypeCode::TAG_HIT, count: 3, sum: 300 }],
+            }],
+        });
+        let bytes = encode(&frame).unwrap();
+        assert_eq!(bytes, [1, 2, 0, 1, 1, 1, 1, b'b', 1, b'c', 1, 0, 0, 1, 18, 3, 0xac, 0x02]);
+        assert_eq!(decode::<Frame>(&bytes).unwrap(), frame);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        assert!(matches!(decode::<Request>(&[9, 0]), Err(DecodeError::Version(9))));
+        assert!(matches!(decode::<Request>(&[]), Err(DecodeError::Empty)));
+        assert!(matches!(decode::<Request>(&[1, 0xff]), Err(DecodeError::Postcard(_))));
+        // An id that is not one is refused as well.
+        assert!(decode::<Pair>(&[1, 1, b'*', 1, b'c']).is_err());
+    }
+}
