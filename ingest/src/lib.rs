@@ -1,1 +1,7 @@
-//! placeholder
+//! ingest
+pub mod bucket;
+pub mod days;
+pub mod event;
+pub mod session;
+pub mod timeline;
+pub mod varint;

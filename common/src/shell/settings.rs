@@ -105,6 +105,13 @@ pub fn secret_file(path: &std::path::Path) -> std::io::Result<SecretString> {
     Ok(SecretString::from(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
+/// Reads an environment variable that is no setting of botstats, such as `PATH` or `HOME`; empty is
+/// absent.
+#[must_use]
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
 /// Reads an environment variable that must not be a flag, because others see command lines.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads variables beside clap")]
 #[must_use]

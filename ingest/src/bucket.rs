@@ -1,0 +1,334 @@
+//! A bucket: what one (bot, channel) has in one UTC hour, by quarter.
+//!
+//! *Format* of a stored bucket (version 1): the version byte; for each of the four quarters a varint
+//! mask of the [`Field`]s that are not zero and those as varints; then the number of active users as a
+//! varint and, ascending by ordinal, for each user one varint: difference to the previous ordinal
+//! times 16, plus the mask of the quarters in which the user was active.
+//!
+//! *Why* an hour and not a quarter a row: a user who is active all hour stands once.
+
+use botstats_common::metric::TypeCode;
+use botstats_common::wire::Samples;
+
+use crate::varint;
+
+/// What is counted in each quarter. The numbers are stored: never change one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Field {
+    /// Users first seen.
+    NewUsers = 0,
+    /// Code 3.
+    Messages = 1,
+    /// Code 4.
+    Actions = 2,
+    /// Code 5.
+    Fallback = 3,
+    /// Code 6.
+    NlpDetected = 4,
+    /// Code 7.
+    NlpMissed = 5,
+    /// Code 12.
+    Goals = 6,
+    /// Code 13.
+    Incoming = 7,
+    /// Code 14.
+    Api = 8,
+    /// Code 15.
+    ApiErrors = 9,
+    /// Code 17.
+    OperatorMessages = 10,
+    /// Code 18.
+    Tags = 11,
+    /// Code 8, samples.
+    LengthCount = 12,
+    /// Code 8, milliseconds.
+    LengthSum = 13,
+    /// Code 9, samples.
+    PickUpCount = 14,
+    /// Code 9, milliseconds.
+    PickUpSum = 15,
+    /// Code 10, sessions.
+    Sessions = 16,
+    /// Code 10, sessions with a join.
+    Takeovers = 17,
+    /// Code 11, samples.
+    SupportCount = 18,
+    /// Code 11, milliseconds.
+    SupportSum = 19,
+    /// Code 16, samples.
+    FirstMessageCount = 20,
+    /// Code 16, milliseconds.
+    FirstMessageSum = 21,
+}
+
+/// How many fields there are.
+pub const FIELDS: usize = 22;
+/// Quarters in a bucket.
+pub const QUARTERS: usize = 4;
+const VERSION: u8 = 1;
+
+/// The fields of one quarter, as changes or as totals.
+pub type Fields = [i64; FIELDS];
+
+/// What a commit changes in a bucket.
+#[derive(Debug, Clone, Default)]
+pub struct Delta {
+    quarters: [Fields; QUARTERS],
+    /// (ordinal, mask of quarters), in any order, with repeats.
+    users: Vec<(u32, u8)>,
+}
+
+impl Delta {
+    /// Adds to a field of a quarter (0 to 3).
+    pub fn add(&mut self, quarter: usize, field: Field, amount: i64) {
+        self.quarters[quarter][field as usize] += amount;
+    }
+
+    /// A user was active in a quarter.
+    pub fn user(&mut self, quarter: usize, ordinal: u32) {
+        self.users.push((ordinal, 1 << quarter));
+    }
+
+    /// True if nothing changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.quarters.iter().flatten().all(|n| *n == 0)
+    }
+}
+
+/// A bucket as it is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bucket {
+    /// Totals by quarter; never negative.
+    pub quarters: [[u64; FIELDS]; QUARTERS],
+    /// (ordinal, mask of quarters), ascending by ordinal, no mask 0.
+    pub users: Vec<(u32, u8)>,
+}
+
+/// Why a stored bucket cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BucketError {
+    /// A version that this program does not know.
+    #[error("a bucket of version {0}; this program knows {VERSION}")]
+    Version(u8),
+    /// Bytes that are no bucket.
+    #[error("a damaged bucket")]
+    Damaged,
+    /// A change would make a total negative.
+    #[error("a bucket whose totals do not fit its changes")]
+    Negative,
+}
+
+impl Bucket {
+    /// Applies a change.
+    ///
+    /// # Errors
+    /// [`BucketError::Negative`] if a total would fall below zero: then the stored state is wrong.
+    pub fn apply(&mut self, delta: &mut Delta) -> Result<(), BucketError> {
+        let changes = delta.quarters.iter().flatten();
+        for (total, change) in self.quarters.iter_mut().flatten().zip(changes) {
+            *total = total.checked_add_signed(*change).ok_or(BucketError::Negative)?;
+        }
+        if !delta.users.is_empty() {
+            delta.users.sort_unstable();
+            self.users = union(&self.users, &delta.users);
+        }
+        Ok(())
+    }
+
+    /// True if there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.quarters.iter().flatten().all(|n| *n == 0)
+    }
+
+    /// Appends the stored form.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        for fields in &self.quarters {
+            let mask =
+                fields.iter().enumerate().fold(0_u64, |m, (i, n)| m | (u64::from(*n != 0) << i));
+            varint::write(out, mask);
+            for n in fields.iter().filter(|n| **n != 0) {
+                varint::write(out, *n);
+            }
+        }
+        varint::write(out, self.users.len() as u64);
+        let mut previous = 0;
+        for &(ordinal, mask) in &self.users {
+            varint::write(out, (u64::from(ordinal - previous) << 4) | u64::from(mask));
+            previous = ordinal;
+        }
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// [`BucketError`] if the version is unknown or the bytes are damaged.
+    pub fn decode(bytes: &[u8]) -> Result<Self, BucketError> {
+        let (version, mut rest) = bytes.split_first().ok_or(BucketError::Damaged)?;
+        if *version != VERSION {
+            return Err(BucketError::Version(*version));
+        }
+        Self::decode_body(&mut rest).filter(|_| rest.is_empty()).ok_or(BucketError::Damaged)
+    }
+
+    fn decode_body(rest: &mut &[u8]) -> Option<Self> {
+        let mut bucket = Self::default();
+        for fields in &mut bucket.quarters {
+            let mut mask = varint::read(rest)?;
+            if mask >> FIELDS != 0 {
+                return None;
+            }
+            while mask != 0 {
+                let field = mask.trailing_zeros() as usize;
+                fields[field] = varint::read(rest)?;
+                mask &= mask - 1;
+            }
+        }
+        let count = usize::try_from(varint::read(rest)?).ok().filter(|n| *n <= rest.len())?;
+        bucket.users.reserve(count);
+        let mut ordinal = 0_u32;
+        for i in 0..count {
+            let entry = varint::read(rest)?;
+            let step = u32::try_from(entry >> 4).ok()?;
+            let mask = u8::try_from(entry & 15).ok()?;
+            if mask == 0 || (i > 0 && step == 0) {
+                return None;
+            }
+            ordinal = ordinal.checked_add(step)?;
+            bucket.users.push((ordinal, mask));
+        }
+        Some(bucket)
+    }
+}
+
+/// Merges two lists that are sorted by ordinal; the second may repeat ordinals.
+fn union(a: &[(u32, u8)], b: &[(u32, u8)]) -> Vec<(u32, u8)> {
+    let mut merged: Vec<(u32, u8)> = Vec::with_capacity(a.len() + b.len());
+    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
+    loop {
+        let from_a = match (a.peek(), b.peek()) {
+            (Some(x), Some(y)) => x.0 <= y.0,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (None, None) => return merged,
+        };
+        let next = if from_a { a.next() } else { b.next() };
+        let Some(&(ordinal, mask)) = next else { return merged };
+        match merged.last_mut() {
+            Some(last) if last.0 == ordinal => last.1 |= mask,
+            _ => merged.push((ordinal, mask)),
+        }
+    }
+}
+
+/// Totals of one group, as samples of the metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals(pub [u64; FIELDS]);
+
+impl Totals {
+    /// Adds a quarter of a bucket.
+    pub fn add(&mut self, quarter: &[u64; FIELDS]) {
+        for (total, n) in self.0.iter_mut().zip(quarter) {
+            *total += n;
+        }
+    }
+
+    /// The samples of a metric, given the number of distinct active users of the group.
+    #[must_use]
+    pub fn samples(&self, code: TypeCode, active: u64) -> Samples {
+        let get = |field: Field| self.0[field as usize];
+        let number = |n: u64| Samples { code, count: n, sum: n };
+        let pair = |count: Field, sum: Field| Samples { code, count: get(count), sum: get(sum) };
+        match code {
+            TypeCode::NEW_USER => number(get(Field::NewUsers)),
+            TypeCode::RETURNING_USER => number(active.saturating_sub(get(Field::NewUsers))),
+            TypeCode::ACTIVE_USER => number(active),
+            TypeCode::MESSAGES => number(get(Field::Messages)),
+            TypeCode::ACTION_MESSAGES => number(get(Field::Actions)),
+            TypeCode::FALLBACK_REPLY => number(get(Field::Fallback)),
+            TypeCode::NLP_DETECTED => number(get(Field::NlpDetected)),
+            TypeCode::NLP_MISSED => number(get(Field::NlpMissed)),
+            TypeCode::CONVERSATION_LENGTH => pair(Field::LengthCount, Field::LengthSum),
+            TypeCode::TIME_TO_PICK_UP => pair(Field::PickUpCount, Field::PickUpSum),
+            TypeCode::TAKEOVER_RATE => pair(Field::Sessions, Field::Takeovers),
+            TypeCode::SUPPORT_LENGTH => pair(Field::SupportCount, Field::SupportSum),
+            TypeCode::GOAL_REACHED => number(get(Field::Goals)),
+            TypeCode::INCOMING_MESSAGE => number(get(Field::Incoming)),
+            TypeCode::API_REQUEST => number(get(Field::Api)),
+            TypeCode::API_REQUEST_ERROR => number(get(Field::ApiErrors)),
+            TypeCode::TIME_TO_FIRST_MESSAGE => {
+                pair(Field::FirstMessageCount, Field::FirstMessageSum)
+            }
+            TypeCode::OPERATOR_MESSAGE => number(get(Field::OperatorMessages)),
+            _ => number(get(Field::Tags)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_version_1_do_not_change() {
+        let mut bucket = Bucket::default();
+        let mut delta = Delta::default();
+        delta.add(0, Field::NewUsers, 2);
+        delta.add(0, Field::FirstMessageSum, 300);
+        delta.add(3, Field::Tags, 1);
+        delta.user(0, 5);
+        delta.user(3, 5);
+        delta.user(1, 200);
+        bucket.apply(&mut delta).unwrap();
+        let mut bytes = Vec::new();
+        bucket.encode(&mut bytes);
+        assert_eq!(
+            bytes,
+            [1, 0x81, 0x80, 0x80, 1, 2, 0xac, 2, 0, 0, 0x80, 0x10, 1, 2, 0x59, 0xb2, 0x18]
+        );
+        assert_eq!(Bucket::decode(&bytes), Ok(bucket.clone()));
+        delta = Delta::default();
+        delta.add(0, Field::NewUsers, -3);
+        assert_eq!(bucket.apply(&mut delta), Err(BucketError::Negative));
+    }
+
+    #[test]
+    fn what_is_no_bucket_is_refused() {
+        assert_eq!(Bucket::decode(&[]), Err(BucketError::Damaged));
+        assert_eq!(Bucket::decode(&[2, 0, 0, 0, 0, 0]), Err(BucketError::Version(2)));
+        for bytes in [
+            &[1, 0, 0, 0, 0][..],
+            &[1, 0, 0, 0, 0, 1],
+            &[1, 0, 0, 0, 0, 0, 0],
+            &[1, 0, 0, 0, 0, 1, 0x10],
+        ] {
+            assert_eq!(Bucket::decode(bytes), Err(BucketError::Damaged), "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            fields in prop::collection::vec((0..QUARTERS, 0..FIELDS, any::<u64>()), 0..20),
+            users in prop::collection::btree_map(any::<u32>(), 1..16_u8, 0..50),
+        ) {
+            let mut bucket = Bucket { users: users.into_iter().collect(), ..Bucket::default() };
+            for (quarter, field, n) in fields {
+                bucket.quarters[quarter][field] = n;
+            }
+            let mut bytes = Vec::new();
+            bucket.encode(&mut bytes);
+            prop_assert_eq!(Bucket::decode(&bytes), Ok(bucket));
+        }
+
+        #[test]
+        fn decode_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _any = Bucket::decode(&bytes);
+        }
+    }
+}

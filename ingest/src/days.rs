@@ -1,0 +1,110 @@
+//! On which days a conversation may have slices: a Bloom filter a day, in memory.
+//!
+//! *Why*: most conversations are new and have no slice on any of the last 37 days; asking the store 37
+//! times to find none would cost more than everything else about them. A filter may say yes where
+//! there is nothing (then the store is asked in vain), never no where there is something.
+//!
+//! Memory: about 2 bytes a conversation and day.
+
+use std::collections::BTreeMap;
+
+/// Conversations that the first layer of a day holds; each further one holds twice as many.
+const FIRST_LAYER: usize = 1024;
+/// Bits of the filter a conversation: with 4 probes about 1 false answer in 100.
+const BITS_PER_KEY: usize = 10;
+const PROBES: u32 = 4;
+
+/// The filters of all days that have slices.
+#[derive(Debug, Default)]
+pub struct Days {
+    days: BTreeMap<u32, Vec<Layer>>,
+}
+
+#[derive(Debug)]
+struct Layer {
+    words: Vec<u64>,
+    left: usize,
+}
+
+impl Days {
+    /// Notes that the conversation with that hash has a slice on that day.
+    pub fn insert(&mut self, day: u32, hash: u64) {
+        let layers = self.days.entry(day).or_default();
+        if layers.iter().any(|l| l.contains(hash)) {
+            return;
+        }
+        if layers.last().is_none_or(|l| l.left == 0) {
+            layers.push(Layer::new(FIRST_LAYER << layers.len()));
+        }
+        if let Some(layer) = layers.last_mut() {
+            layer.insert(hash);
+        }
+    }
+
+    /// The days on which it may have slices, ascending.
+    pub fn of(&self, hash: u64) -> impl Iterator<Item = u32> + '_ {
+        self.days.iter().filter(move |(_, ls)| ls.iter().any(|l| l.contains(hash))).map(|(d, _)| *d)
+    }
+
+    /// Forgets all days before that one.
+    pub fn forget_before(&mut self, day: u32) {
+        self.days = self.days.split_off(&day);
+    }
+
+    /// Memory held, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.days.values().flatten().map(|l| l.words.len() * 8).sum()
+    }
+}
+
+impl Layer {
+    fn new(keys: usize) -> Self {
+        let words = (keys * BITS_PER_KEY).div_ceil(64).next_power_of_two();
+        Self { words: vec![0; words], left: keys }
+    }
+
+    fn places(&self, hash: u64) -> impl Iterator<Item = (usize, u64)> + use<> {
+        let mask = self.words.len() as u64 * 64 - 1;
+        let step = hash.rotate_left(32) | 1;
+        (0..PROBES).map(move |i| {
+            let bit = hash.wrapping_add(step.wrapping_mul(u64::from(i))) & mask;
+            (usize::try_from(bit / 64).unwrap_or(0), 1 << (bit % 64))
+        })
+    }
+
+    fn contains(&self, hash: u64) -> bool {
+        self.places(hash).all(|(word, bit)| self.words[word] & bit != 0)
+    }
+
+    fn insert(&mut self, hash: u64) {
+        for (word, bit) in self.places(hash) {
+            self.words[word] |= bit;
+        }
+        self.left = self.left.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use xxhash_rust::xxh3::xxh3_64;
+
+    use super::*;
+
+    #[test]
+    fn never_no_where_there_is_something() {
+        let mut days = Days::default();
+        let hash = |i: u64| xxh3_64(&i.to_le_bytes());
+        for i in 0..50_000 {
+            days.insert(20_000 + u32::try_from(i % 3).unwrap(), hash(i));
+        }
+        for i in 0..50_000 {
+            assert!(days.of(hash(i)).any(|d| d == 20_000 + u32::try_from(i % 3).unwrap()), "{i}");
+        }
+        let wrong: usize = (50_000..100_000).map(|i| days.of(hash(i)).count()).sum();
+        assert!(wrong < 15_000, "{wrong} of 150,000 are false");
+        assert!(days.bytes() < 300_000, "{}", days.bytes());
+        days.forget_before(20_002);
+        assert!((0..50_000).all(|i| days.of(hash(i)).all(|d| d >= 20_002)));
+    }
+}

@@ -1,0 +1,447 @@
+//! From the bytes of a message to an event: the rules of `docs/events.md`, in their order.
+//!
+//! subject -> envelope -> type -> data -> time. The first rule that a message breaks makes it a dead
+//! letter; an unknown type is skipped. Nothing here asks a clock: whether an event is too old or too
+//! new is decided by the timestamp that JetStream gave the message.
+//!
+//! *Invariants*: the reasons hold names of fields and what is allowed, never a value of the message.
+
+mod field;
+mod rfc3339;
+
+use std::borrow::Cow;
+
+use async_nats::HeaderMap;
+use botstats_common::ids::is_id;
+use botstats_common::names::MAX_PAYLOAD_BYTES;
+use percent_encoding::percent_decode_str;
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use field::{DataFields, EnvelopeFields, Field};
+
+/// How much older than its `stored` time an event may be.
+pub const MAX_AGE_MS: i64 = 35 * 24 * 60 * 60 * 1000;
+/// How far ahead of its `stored` time an event may be.
+pub const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
+
+const MAX_ID_BYTES: usize = 128;
+const MAX_SOURCE_BYTES: usize = 256;
+const NS_PER_MS: i128 = 1_000_000;
+
+/// A message of the stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// Its place in the stream.
+    pub sequence: u64,
+    /// When JetStream stored it, in Unix nanoseconds.
+    pub stored_ns: i64,
+    /// What it was published to.
+    pub subject: &'a str,
+    /// Its headers, if it has any.
+    pub headers: Option<&'a HeaderMap>,
+    /// Its body.
+    pub payload: &'a [u8],
+}
+
+/// What an event is. The numbers order events of the same millisecond: the order of the table of
+/// types in `docs/events.md`, with `conversation.ended` last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Kind {
+    /// `message.received`
+    Received = 0,
+    /// `message.sent`
+    Sent = 1,
+    /// `nlp.evaluated`
+    Nlp = 2,
+    /// `integration.called`
+    Integration = 3,
+    /// `operator.requested`
+    Requested = 4,
+    /// `operator.joined`
+    Joined = 5,
+    /// `operator.message`
+    OperatorMessage = 6,
+    /// `operator.released`
+    Released = 7,
+    /// `goal.reached`
+    Goal = 8,
+    /// `tag.set`
+    Tag = 9,
+    /// `conversation.ended`
+    Ended = 10,
+}
+
+impl Kind {
+    /// All kinds, by number.
+    pub const ALL: [Kind; 11] = [
+        Kind::Received,
+        Kind::Sent,
+        Kind::Nlp,
+        Kind::Integration,
+        Kind::Requested,
+        Kind::Joined,
+        Kind::OperatorMessage,
+        Kind::Released,
+        Kind::Goal,
+        Kind::Tag,
+        Kind::Ended,
+    ];
+
+    fn of_type(name: &str) -> Option<Self> {
+        Some(match name.strip_prefix("io.botstats.")?.strip_suffix(".v1")? {
+            "message.received" => Kind::Received,
+            "message.sent" => Kind::Sent,
+            "nlp.evaluated" => Kind::Nlp,
+            "integration.called" => Kind::Integration,
+            "operator.requested" => Kind::Requested,
+            "operator.joined" => Kind::Joined,
+            "operator.message" => Kind::OperatorMessage,
+            "operator.released" => Kind::Released,
+            "goal.reached" => Kind::Goal,
+            "tag.set" => Kind::Tag,
+            "conversation.ended" => Kind::Ended,
+            _ => return None,
+        })
+    }
+}
+
+/// Bits of what an event's data say, as far as it counts.
+pub mod flag {
+    /// `message.sent`: a fallback reply.
+    pub const FALLBACK: u8 = 1;
+    /// `nlp.evaluated`: detected.
+    pub const DETECTED: u8 = 1;
+    /// `integration.called`: of kind `api`.
+    pub const API: u8 = 1;
+    /// `integration.called`: not ok.
+    pub const FAILED: u8 = 2;
+    /// `operator.message`: automatic.
+    pub const AUTOMATIC: u8 = 1;
+}
+
+/// An accepted event, as far as it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// Hash of the conversation id; means something within one (account, bot, channel).
+    pub conversation: u128,
+    /// Hash of source and id; identifies the event within its conversation.
+    pub id: u64,
+    /// Hash of the other content, to tell a duplicate from a conflict.
+    pub content: u32,
+    /// When it happened, in Unix milliseconds.
+    pub time_ms: i64,
+    /// What it is.
+    pub kind: Kind,
+    /// Bits of [`flag`], by kind.
+    pub flags: u8,
+    /// Hash of the user id; means something within one (account, bot, channel).
+    pub user: u128,
+}
+
+/// Whose event it is: the last three tokens of the subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Address<'a> {
+    /// The account's id.
+    pub account: &'a str,
+    /// The bot's id.
+    pub bot: &'a str,
+    /// The channel's id.
+    pub channel: &'a str,
+}
+
+/// The rule that a dead letter broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Rule {
+    /// The subject.
+    Subject = 0,
+    /// CloudEvents attributes, or the JSON around them.
+    Envelope = 1,
+    /// The data of the type.
+    Data = 2,
+    /// Too old or too new.
+    Time = 3,
+}
+
+impl Rule {
+    /// All rules, by number.
+    pub const ALL: [Rule; 4] = [Rule::Subject, Rule::Envelope, Rule::Data, Rule::Time];
+
+    /// Its name in metrics and lists.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Rule::Subject => "subject",
+            Rule::Envelope => "envelope",
+            Rule::Data => "data",
+            Rule::Time => "time",
+        }
+    }
+}
+
+/// What a message is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decoded<'a> {
+    /// An event that may count, unless it is a duplicate.
+    Event(Address<'a>, Event),
+    /// A type that is not known here.
+    UnknownType,
+    /// It breaks a rule; the text says what is wrong and what is allowed.
+    DeadLetter(Rule, Cow<'static, str>),
+}
+
+struct Broken(Rule, Cow<'static, str>);
+
+fn broken<T>(rule: Rule, reason: impl Into<Cow<'static, str>>) -> Result<T, Broken> {
+    Err(Broken(rule, reason.into()))
+}
+
+/// Reads one message.
+#[must_use]
+pub fn decode<'a>(message: &Message<'a>) -> Decoded<'a> {
+    match try_decode(message) {
+        Ok(Some((address, event))) => Decoded::Event(address, event),
+        Ok(None) => Decoded::UnknownType,
+        Err(Broken(rule, reason)) => Decoded::DeadLetter(rule, reason),
+    }
+}
+
+fn try_decode<'a>(message: &Message<'a>) -> Result<Option<(Address<'a>, Event)>, Broken> {
+    let address = address(message.subject)?;
+    let envelope = envelope(message)?;
+    let Some(kind) = Kind::of_type(&envelope.kind) else { return Ok(None) };
+    let data: DataFields = serde_json::from_str(envelope.data)
+        .map_err(|e| Broken(Rule::Data, format!("data: {e}").into()))?;
+    let event = event(&envelope, kind, &data).map_err(|reason| Broken(Rule::Data, reason))?;
+    check_time(event.time_ms, message.stored_ns)?;
+    Ok(Some((address, event)))
+}
+
+fn address(subject: &str) -> Result<Address<'_>, Broken> {
+    let mut tokens = subject.rsplit('.');
+    if let (Some(channel), Some(bot), Some(account)) = (tokens.next(), tokens.next(), tokens.next())
+    {
+        for (name, id) in [("account", account), ("bot", bot), ("channel", channel)] {
+            if !is_id(id) {
+                return broken(
+                    Rule::Subject,
+                    format!("the {name} is not 1 to 64 of the characters A-Z a-z 0-9 _ -"),
+                );
+            }
+        }
+        return Ok(Address { account, bot, channel });
+    }
+    broken(Rule::Subject, "it does not end in <account>.<bot>.<channel>")
+}
+
+struct Envelope<'a> {
+    id: Cow<'a, str>,
+    source: Cow<'a, str>,
+    kind: Cow<'a, str>,
+    time_ms: i64,
+    data: &'a str,
+}
+
+fn envelope<'a>(message: &Message<'a>) -> Result<Envelope<'a>, Broken> {
+    if message.payload.len() > MAX_PAYLOAD_BYTES {
+        return broken(Rule::Envelope, "the payload is larger than 65536 bytes");
+    }
+    let text = str::from_utf8(message.payload)
+        .map_err(|_| Broken(Rule::Envelope, "the payload is not UTF-8".into()))?;
+    let (fields, data) = match mode(message.headers)? {
+        Mode::Structured => structured(text)?,
+        Mode::Binary(headers) => (binary(headers)?, text.trim_ascii()),
+    };
+    let attribute = |name: &'static str, field: Field<'a>, max: usize| match field {
+        Field::Text(text) if (1..=max).contains(&text.len()) => Ok(text),
+        Field::Text(_) => broken(Rule::Envelope, format!("{name} is not 1 to {max} bytes long")),
+        Field::Absent => broken(Rule::Envelope, format!("{name} is missing")),
+        _ => broken(Rule::Envelope, format!("{name} is not a string")),
+    };
+    if attribute("specversion", fields.specversion, 16)? != "1.0" {
+        return broken(Rule::Envelope, "specversion is not 1.0");
+    }
+    let id = attribute("id", fields.id, MAX_ID_BYTES)?;
+    let source = attribute("source", fields.source, MAX_SOURCE_BYTES)?;
+    let kind = attribute("type", fields.kind, MAX_PAYLOAD_BYTES)?;
+    let time = attribute("time", fields.time, MAX_PAYLOAD_BYTES)?;
+    let Some(time_ms) = rfc3339::parse_ms(&time) else {
+        return broken(Rule::Envelope, "time is not RFC 3339, such as 2026-11-20T10:52:00.000Z");
+    };
+    if !data.starts_with('{') {
+        return broken(Rule::Envelope, "data is not a JSON object");
+    }
+    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(data) {
+        return broken(Rule::Envelope, format!("data is not JSON: {error}"));
+    }
+    Ok(Envelope { id, source, kind, time_ms, data })
+}
+
+enum Mode<'a> {
+    Structured,
+    Binary(&'a HeaderMap),
+}
+
+/// | content type | ce- headers | read as |
+/// | --- | --- | --- |
+/// | application/cloudevents+json | any | structured |
+/// | another application/cloudevents... | any | refused |
+/// | any other or none | yes | binary |
+/// | any other or none | no | structured |
+fn mode(headers: Option<&HeaderMap>) -> Result<Mode<'_>, Broken> {
+    let Some(headers) = headers else { return Ok(Mode::Structured) };
+    if let Some(value) = header(headers, "content-type") {
+        let media = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if media == "application/cloudevents+json" {
+            return Ok(Mode::Structured);
+        }
+        if media.starts_with("application/cloudevents") {
+            return broken(
+                Rule::Envelope,
+                "of the CloudEvents formats only application/cloudevents+json is read",
+            );
+        }
+    }
+    let is_attribute = |name: &str| name.get(..3).is_some_and(|p| p.eq_ignore_ascii_case("ce-"));
+    let any = headers.iter().any(|(name, _)| is_attribute(name.as_ref()));
+    Ok(if any { Mode::Binary(headers) } else { Mode::Structured })
+}
+
+fn header<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+    headers
+        .iter()
+        .find(|(name, _)| AsRef::<str>::as_ref(*name).eq_ignore_ascii_case(wanted))
+        .and_then(|(_, values)| values.first())
+        .map(async_nats::HeaderValue::as_str)
+}
+
+fn structured(text: &str) -> Result<(EnvelopeFields<'_>, &str), Broken> {
+    // Derived readers would take an array as well.
+    if !text.trim_ascii_start().starts_with('{') {
+        return broken(Rule::Envelope, "the payload is not a JSON object");
+    }
+    let mut fields: EnvelopeFields = serde_json::from_str(text).map_err(|e| {
+        Broken(Rule::Envelope, format!("the payload is not a JSON event: {e}").into())
+    })?;
+    match fields.data.take().map(RawValue::get) {
+        None | Some("null") => broken(Rule::Envelope, "data is missing"),
+        Some(data) => Ok((fields, data)),
+    }
+}
+
+fn binary(headers: &HeaderMap) -> Result<EnvelopeFields<'_>, Broken> {
+    let attribute = |name: &'static str| match header(headers, name) {
+        None => Ok(Field::Absent),
+        Some(value) => percent_decode_str(value).decode_utf8().map(Field::Text).map_err(|_| {
+            Broken(Rule::Envelope, format!("header {name} is not UTF-8 once decoded").into())
+        }),
+    };
+    Ok(EnvelopeFields {
+        specversion: attribute("ce-specversion")?,
+        id: attribute("ce-id")?,
+        source: attribute("ce-source")?,
+        kind: attribute("ce-type")?,
+        time: attribute("ce-time")?,
+        data: None,
+    })
+}
+
+/// Reads the data of a known type; the error says what is wrong with it.
+fn event(
+    envelope: &Envelope<'_>,
+    kind: Kind,
+    data: &DataFields<'_>,
+) -> Result<Event, Cow<'static, str>> {
+    let conversation = data.conversationid.id("conversationid")?;
+    let user = data.userid.id("userid")?;
+    let mut flags = 0;
+    let mut set = |bit: u8, on: bool| flags |= if on { bit } else { 0 };
+    // What is named for a type must have the right JSON type, optional or not.
+    let named: &[&Field] = match kind {
+        Kind::Received => {
+            data.kind.text("kind")?;
+            &[&data.kind]
+        }
+        Kind::Sent => {
+            set(flag::FALLBACK, data.fallback.bool("fallback")?.unwrap_or(false));
+            data.parts.number("parts")?;
+            &[&data.parts]
+        }
+        Kind::Nlp => {
+            set(flag::DETECTED, data.detected.required_bool("detected")?);
+            data.intent.text("intent")?;
+            data.confidence.number("confidence")?;
+            &[&data.intent, &data.confidence]
+        }
+        Kind::Integration => {
+            set(flag::API, data.kind.required_text("kind")? == "api");
+            set(flag::FAILED, !data.ok.required_bool("ok")?);
+            data.status.number("status")?;
+            data.durationms.number("durationms")?;
+            data.name.text("name")?;
+            &[&data.kind, &data.status, &data.durationms, &data.name]
+        }
+        Kind::Requested => {
+            data.by.text("by")?;
+            &[&data.by]
+        }
+        Kind::Joined => {
+            data.operatorid.text("operatorid")?;
+            &[&data.operatorid]
+        }
+        Kind::OperatorMessage => {
+            data.operatorid.text("operatorid")?;
+            set(flag::AUTOMATIC, data.automatic.bool("automatic")?.unwrap_or(false));
+            &[&data.operatorid]
+        }
+        Kind::Released | Kind::Ended => {
+            data.reason.text("reason")?;
+            &[&data.reason]
+        }
+        Kind::Goal => {
+            data.goal.required_text("goal")?;
+            &[&data.goal]
+        }
+        Kind::Tag => {
+            data.tag.required_text("tag")?;
+            &[&data.tag]
+        }
+    };
+    // The lengths keep ("a", "bc") and ("ab", "c") apart.
+    let mut scratch = Vec::with_capacity(256);
+    scratch.extend_from_slice(&envelope.source.len().to_le_bytes());
+    scratch.extend_from_slice(envelope.source.as_bytes());
+    scratch.extend_from_slice(envelope.id.as_bytes());
+    let id = xxh3_64(&scratch);
+    scratch.clear();
+    data.userid.hash_into(&mut scratch);
+    for field in named {
+        field.hash_into(&mut scratch);
+    }
+    let [a, b, c, d, ..] = xxh3_64(&scratch).to_le_bytes();
+    Ok(Event {
+        conversation: xxh3_128(conversation.as_bytes()),
+        id,
+        content: u32::from_le_bytes([a, b, c, d]),
+        time_ms: envelope.time_ms,
+        kind,
+        flags,
+        user: xxh3_128(user.as_bytes()),
+    })
+}
+
+fn check_time(time_ms: i64, stored_ns: i64) -> Result<(), Broken> {
+    let ahead_ns = i128::from(time_ms) * NS_PER_MS - i128::from(stored_ns);
+    if ahead_ns > i128::from(MAX_AHEAD_MS) * NS_PER_MS {
+        return broken(Rule::Time, "time is more than 5 minutes after the message was stored");
+    }
+    if ahead_ns < -i128::from(MAX_AGE_MS) * NS_PER_MS {
+        return broken(Rule::Time, "time is more than 35 days before the message was stored");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,276 @@
+//! The rules of events as cases: a message in, what becomes of it out.
+
+use super::*;
+
+const STORED_NS: i64 = 1_795_171_920_000_000_000; // 2026-11-20T10:52:00Z
+
+fn message(subject: &'static str, payload: &'static str) -> Message<'static> {
+    Message {
+        sequence: 1,
+        stored_ns: STORED_NS,
+        subject,
+        headers: None,
+        payload: payload.as_bytes(),
+    }
+}
+
+fn with_data(kind: &str, data: &str) -> String {
+    format!(
+        r#"{{"specversion":"1.0","id":"e1","source":"/s","type":"io.botstats.{kind}.v1","time":"2026-11-20T10:52:00Z","data":{data}}}"#
+    )
+}
+
+fn decode_text(payload: &str) -> Result<Event, String> {
+    let message = Message {
+        sequence: 1,
+        stored_ns: STORED_NS,
+        subject: "botstats.events.acme.b1.web",
+        headers: None,
+        payload: payload.as_bytes(),
+    };
+    match decode(&message) {
+        Decoded::Event(_, event) => Ok(event),
+        Decoded::UnknownType => Err("unknown type".to_owned()),
+        Decoded::DeadLetter(rule, reason) => Err(format!("{}: {reason}", rule.name())),
+    }
+}
+
+#[test]
+fn every_type_and_its_flags() {
+    for (kind, data, expect) in [
+        ("message.received", r#"{"kind":"text"}"#, Ok((Kind::Received, 0))),
+        ("message.received", r#"{"kind":null}"#, Ok((Kind::Received, 0))),
+        ("message.received", r#"{"kind":1}"#, Err("data: data.kind is not a string")),
+        ("message.sent", r#"{"fallback":true,"parts":3}"#, Ok((Kind::Sent, flag::FALLBACK))),
+        ("message.sent", r#"{"fallback":false}"#, Ok((Kind::Sent, 0))),
+        ("message.sent", r#"{"fallback":"yes"}"#, Err("data: data.fallback is not true or false")),
+        ("message.sent", r#"{"parts":[1]}"#, Err("data: data.parts is not a number")),
+        ("nlp.evaluated", r#"{"detected":true,"confidence":0.5}"#, Ok((Kind::Nlp, flag::DETECTED))),
+        ("nlp.evaluated", r#"{"detected":false}"#, Ok((Kind::Nlp, 0))),
+        ("nlp.evaluated", r"{}", Err("data: data.detected is missing")),
+        ("nlp.evaluated", r#"{"detected":null}"#, Err("data: data.detected is missing")),
+        ("integration.called", r#"{"kind":"api","ok":true}"#, Ok((Kind::Integration, flag::API))),
+        (
+            "integration.called",
+            r#"{"kind":"api","ok":false}"#,
+            Ok((Kind::Integration, flag::API | flag::FAILED)),
+        ),
+        (
+            "integration.called",
+            r#"{"kind":"nlp","ok":false}"#,
+            Ok((Kind::Integration, flag::FAILED)),
+        ),
+        (
+            "integration.called",
+            r#"{"kind":"API","ok":true,"status":200}"#,
+            Ok((Kind::Integration, 0)),
+        ),
+        ("integration.called", r#"{"kind":"api"}"#, Err("data: data.ok is missing")),
+        ("integration.called", r#"{"ok":true}"#, Err("data: data.kind is missing")),
+        (
+            "integration.called",
+            r#"{"kind":"api","ok":true,"status":"200"}"#,
+            Err("data: data.status is not a number"),
+        ),
+        ("operator.requested", r#"{"by":"user"}"#, Ok((Kind::Requested, 0))),
+        ("operator.joined", r#"{"operatorid":"o"}"#, Ok((Kind::Joined, 0))),
+        ("operator.message", r#"{"automatic":true}"#, Ok((Kind::OperatorMessage, flag::AUTOMATIC))),
+        ("operator.message", r"{}", Ok((Kind::OperatorMessage, 0))),
+        ("operator.released", r#"{"reason":{}}"#, Err("data: data.reason is not a string")),
+        ("operator.released", r"{}", Ok((Kind::Released, 0))),
+        ("conversation.ended", r#"{"reason":"done"}"#, Ok((Kind::Ended, 0))),
+        ("goal.reached", r#"{"goal":"g"}"#, Ok((Kind::Goal, 0))),
+        ("goal.reached", r"{}", Err("data: data.goal is missing")),
+        ("tag.set", r#"{"tag":"t"}"#, Ok((Kind::Tag, 0))),
+        ("tag.set", r#"{"tag":7}"#, Err("data: data.tag is not a string")),
+        ("tag.sat", r"{}", Err("unknown type")),
+    ] {
+        let fields = data.strip_prefix('{').unwrap();
+        let comma = if fields == "}" { "" } else { "," };
+        let data = format!(r#"{{"conversationid":"c","userid":"u"{comma}{fields}"#);
+        let found = decode_text(&with_data(kind, &data)).map(|e| (e.kind, e.flags));
+        assert_eq!(found, expect.map_err(str::to_owned), "{kind} {data}");
+    }
+}
+
+#[test]
+fn every_rule_of_the_envelope() {
+    let good = with_data("message.received", r#"{"conversationid":"c","userid":"u"}"#);
+    decode_text(&good).unwrap();
+    let long = "x".repeat(129);
+    for (from, to, reason) in [
+        (r#""1.0""#, r#""0.3""#, "envelope: specversion is not 1.0"),
+        (r#""1.0""#, "1.0", "envelope: specversion is not a string"),
+        (r#""specversion":"1.0","#, "", "envelope: specversion is missing"),
+        (r#""e1""#, r#""""#, "envelope: id is not 1 to 128 bytes long"),
+        (r#""e1""#, &format!("{long:?}"), "envelope: id is not 1 to 128 bytes long"),
+        (r#""e1""#, "null", "envelope: id is missing"),
+        (r#""/s""#, "[]", "envelope: source is not a string"),
+        (
+            "2026-11-20T10",
+            "2026-11-20 10",
+            "envelope: time is not RFC 3339, such as 2026-11-20T10:52:00.000Z",
+        ),
+        (r#""userid":"u""#, r#""userid":"""#, "data: data.userid is not 1 to 128 bytes long"),
+        (
+            r#""userid":"u""#,
+            &format!(r#""userid":{long:?}"#),
+            "data: data.userid is not 1 to 128 bytes long",
+        ),
+        (r#","userid":"u""#, "", "data: data.userid is missing"),
+        (r#""conversationid":"c","#, "", "data: data.conversationid is missing"),
+        (
+            r#"{"conversationid":"c","userid":"u"}"#,
+            r#"["c","u"]"#,
+            "envelope: data is not a JSON object",
+        ),
+        (r#"{"conversationid":"c","userid":"u"}"#, "null", "envelope: data is missing"),
+        (
+            "2026-11-20T10:52:00Z",
+            "2026-11-20T10:57:00.001Z",
+            "time: time is more than 5 minutes after the message was stored",
+        ),
+        (
+            "2026-11-20T10:52:00Z",
+            "2026-10-16T10:51:59.999Z",
+            "time: time is more than 35 days before the message was stored",
+        ),
+        ("io.botstats.message.received.v1", "io.botstats.message.received.v2", "unknown type"),
+        ("io.botstats.message.received.v1", "com.example", "unknown type"),
+    ] {
+        assert_eq!(
+            decode_text(&good.replace(from, to)).map(|_| ()),
+            Err(reason.to_owned()),
+            "{to}"
+        );
+    }
+    for time in ["2026-11-20T10:57:00Z", "2026-10-16T10:52:00Z", "2026-10-16T10:52:00.0009Z"] {
+        decode_text(&good.replace("2026-11-20T10:52:00Z", time)).unwrap();
+    }
+}
+
+#[test]
+fn text_that_is_no_event() {
+    for payload in [
+        "",
+        " ",
+        "null",
+        "[]",
+        "{",
+        "{}",
+        "\"x\"",
+        "5",
+        "nul",
+        "{\"id\":}",
+        "[\"1.0\",\"e\",\"s\",\"t\",\"z\",{}]",
+        "{\"id\":\"a\",\"id\":\"b\"}",
+        "{\"id\":1e400}",
+        "{\"id\":NaN}",
+        "{\"id\":\"\u{d}\"}",
+        "{}x",
+    ] {
+        let reason = decode_text(payload).unwrap_err();
+        assert!(reason.starts_with("envelope: "), "{payload:?}: {reason}");
+    }
+    let deep = format!("{{\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    assert!(decode_text(&deep).is_err());
+    let large = with_data(
+        "message.received",
+        &format!(r#"{{"conversationid":"c","userid":"u","x":"{}"}}"#, "x".repeat(65_536)),
+    );
+    assert_eq!(
+        decode_text(&large),
+        Err("envelope: the payload is larger than 65536 bytes".to_owned())
+    );
+    let not_utf8 = Message { payload: b"{\"id\":\"\xff\"}", ..message("a.b.c", "") };
+    assert!(matches!(decode(&not_utf8), Decoded::DeadLetter(Rule::Envelope, _)));
+}
+
+#[test]
+fn the_last_three_tokens_of_the_subject() {
+    for (subject, ok) in [
+        ("botstats.events.acme.b1.web", true),
+        ("cell7.botstats.events.acme.b1.web", true),
+        ("acme.b1.web", true),
+        ("b1.web", false),
+        ("botstats.events.acme.b1.we b", false),
+        ("botstats.events.acme..web", false),
+        ("botstats.events.acme.b1.wéb", false),
+    ] {
+        let payload = r#"{"specversion":"1.0","id":"e","source":"s","type":"io.botstats.tag.set.v1","time":"2026-11-20T10:52:00Z","data":{"conversationid":"c","userid":"u","tag":"t"}}"#;
+        match decode(&message(subject, payload)) {
+            Decoded::Event(address, _) => {
+                assert!(ok, "{subject}");
+                assert_eq!((address.account, address.bot, address.channel), ("acme", "b1", "web"));
+            }
+            Decoded::DeadLetter(Rule::Subject, _) => assert!(!ok, "{subject}"),
+            other => panic!("{subject}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn binary_mode() {
+    let data = r#" {"conversationid":"c","userid":"u","tag":"t"} "#;
+    let whole = with_data("tag.set", data.trim()).replace("e1", "e 1");
+    let event = decode_text(&whole).unwrap();
+    let good = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "e%201"),
+        ("Ce-Source", "/s"),
+        ("ce-type", "io.botstats.tag.set.v1"),
+        ("ce-time", "2026-11-20T10:52:00Z"),
+        ("Content-Type", "application/json"),
+    ];
+    let ok = Ok(event);
+    let err = |reason: &str| Err(format!("envelope: {reason}"));
+    for (change, payload, expect) in [
+        (("x", "y"), data, ok.clone()),
+        // The content type of structured mode wins over ce- headers; other formats are refused.
+        (("Content-Type", "application/CloudEvents+JSON; charset=utf-8"), &whole, ok),
+        (
+            ("Content-Type", "application/cloudevents-batch+json"),
+            data,
+            err("of the CloudEvents formats only application/cloudevents+json is read"),
+        ),
+        (("ce-id", "%ff"), data, err("header ce-id is not UTF-8 once decoded")),
+        (("ce-id", ""), data, err("id is not 1 to 128 bytes long")),
+        (("ce-specversion", "0.3"), data, err("specversion is not 1.0")),
+        (("x", "y"), "[1]", err("data is not a JSON object")),
+        (("x", "y"), "", err("data is not a JSON object")),
+    ] {
+        let mut headers = HeaderMap::new();
+        for (name, value) in good.iter().filter(|(name, _)| *name != change.0).chain([&change]) {
+            headers.insert(*name, *value);
+        }
+        let message = Message {
+            sequence: 1,
+            stored_ns: STORED_NS,
+            subject: "a.b.c",
+            headers: Some(&headers),
+            payload: payload.as_bytes(),
+        };
+        let found = match decode(&message) {
+            Decoded::Event(_, event) => Ok(event),
+            Decoded::UnknownType => Err("unknown type".to_owned()),
+            Decoded::DeadLetter(rule, reason) => Err(format!("{}: {reason}", rule.name())),
+        };
+        assert_eq!(found, expect, "{change:?} {payload}");
+    }
+}
+
+#[test]
+fn identity_and_content() {
+    let base = with_data("message.received", r#"{"conversationid":"c","userid":"u"}"#);
+    let event = decode_text(&base).unwrap();
+    let changed = |from: &str, to: &str| decode_text(&base.replace(from, to)).unwrap();
+    assert_eq!(changed(r#""userid":"u"}"#, r#""extra":[1],"userid":"u"}"#), event);
+    assert_eq!(changed(r#""userid":"u""#, r#""userid":"\u0075""#), event);
+    assert_ne!(changed("e1", "e2").id, event.id);
+    assert_ne!(changed("/s", "/t").id, event.id);
+    // The border between source and id counts.
+    let a = changed(r#""id":"e1","source":"/s""#, r#""id":"1","source":"/se""#);
+    assert_ne!(a.id, event.id);
+    assert_ne!(changed(r#""userid":"u""#, r#""userid":"v""#).content, event.content);
+    assert_ne!(changed(r#""userid":"u""#, r#""userid":"u","kind":"text""#).content, event.content);
+}

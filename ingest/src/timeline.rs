@@ -1,0 +1,401 @@
+//! The timeline of one conversation: its events in order, kept as day slices, and what a commit
+//! changes in the metrics by adding events to it.
+//!
+//! What a conversation contributes is a function of its sorted events. Adding events therefore changes
+//! the buckets by `contributions(after) - contributions(before)`; that telescopes, so it does not
+//! matter how events are cut into commits, in which order they come, or how late.
+//!
+//! A slice holds the events of one UTC day (or a part of a crowded one) and the fold's state on entry.
+//! [`merge`] folds from the first slice that is touched until old and new state agree again.
+//!
+//! *Invariants*: pure; an event is a duplicate exactly if the conversation has one with the same
+//! source and id, as far back as a duplicate could still be accepted.
+//!
+//! *Format* of a stored slice (version 1): the version byte; the state on entry (postcard); the number
+//! of events as a varint; for each event the milliseconds since the previous one (the first: since the
+//! day began) as a varint, one byte kind * 16 + flags, 8 bytes hash of source and id, 4 bytes hash of the
+//! content, both least significant byte first.
+
+use botstats_common::quarter::{DAY_MS, day_of_ms};
+use rustc_hash::FxHashMap;
+
+use crate::event::Kind;
+use crate::session::{Sample, State, Step};
+use crate::varint;
+
+/// A slice that grows beyond so many events is split.
+pub const MAX_SLICE_EVENTS: usize = 1024;
+/// A slice goes so many days after its day ended: 35 for late events, 1 that a session reaches back,
+/// 1 for clocks.
+pub const SLICE_DAYS: u32 = 37;
+const VERSION: u8 = 1;
+
+/// An event in a timeline. Ordered by time, then kind; what follows only makes the order total.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// When it happened.
+    pub time_ms: i64,
+    /// What it is.
+    pub kind: Kind,
+    /// Bits of [`crate::event::flag`].
+    pub flags: u8,
+    /// Hash of source and id.
+    pub id: u64,
+    /// Hash of the other content.
+    pub content: u32,
+}
+
+impl Entry {
+    fn step(&self) -> Step {
+        Step { time_ms: self.time_ms, kind: self.kind, flags: self.flags }
+    }
+
+    /// The UTC day that it belongs to.
+    #[must_use]
+    pub fn day(&self) -> u32 {
+        day_of_ms(self.time_ms)
+    }
+
+    /// Its place within its day: orders like the entries themselves, but for the content.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        let ms = self.time_ms.rem_euclid(DAY_MS);
+        Place {
+            ms: u32::try_from(ms).unwrap_or(u32::MAX),
+            kind: self.kind as u8,
+            flags: self.flags,
+            id: self.id,
+        }
+    }
+}
+
+/// A place within a day of a timeline. The default is the day's start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Milliseconds since the day began.
+    pub ms: u32,
+    /// Number of the event's kind.
+    pub kind: u8,
+    /// Its flags.
+    pub flags: u8,
+    /// Hash of source and id.
+    pub id: u64,
+}
+
+/// Events of one conversation from one day, or from a place of that day on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slice {
+    /// The UTC day.
+    pub day: u32,
+    /// Where in the day it begins; the day's first slice begins at the default.
+    pub begins: Place,
+    /// The fold's state before its first event.
+    pub entry: State,
+    /// Its events, in order.
+    pub events: Vec<Entry>,
+}
+
+/// What became of a new event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It counts.
+    Accepted,
+    /// The same event is there already.
+    Duplicate,
+    /// Another event of the same identity is there already.
+    Conflict,
+}
+
+/// A new event, and the first day whose slices it may see.
+#[derive(Debug, Clone, Copy)]
+pub struct NewEvent {
+    /// The event.
+    pub entry: Entry,
+    /// Slices of days before this are gone for it, whether deleted yet or not: so what is a duplicate
+    /// does not depend on when slices are deleted.
+    pub first_day: u32,
+}
+
+/// Adds events to a conversation.
+///
+/// `slices` are all that are stored, in order, and become those to store: `changed` lists their places.
+/// `admit` hears what became of each new event, in their order; `emit` gets the changes of the metrics
+/// that come from sessions.
+pub fn merge(
+    slices: &mut Vec<Slice>,
+    new: &[NewEvent],
+    mut admit: impl FnMut(usize, Admission),
+    mut emit: impl FnMut(Sample),
+) -> Vec<usize> {
+    let mut seen: FxHashMap<u64, Entry> = FxHashMap::default();
+    seen.extend(slices.iter().flat_map(|s| &s.events).map(|e| (e.id, *e)));
+    let mut accepted: Vec<Entry> = Vec::with_capacity(new.len());
+    for (i, event) in new.iter().enumerate() {
+        let entry = event.entry;
+        let admission = match seen.get(&entry.id) {
+            Some(other) if other.day() >= event.first_day => {
+                if *other == entry {
+                    Admission::Duplicate
+                } else {
+                    Admission::Conflict
+                }
+            }
+            _ => {
+                seen.insert(entry.id, entry);
+                accepted.push(entry);
+                Admission::Accepted
+            }
+        };
+        admit(i, admission);
+    }
+    if accepted.is_empty() {
+        return Vec::new();
+    }
+    accepted.sort_unstable();
+    let mut units = units(std::mem::take(slices), &accepted);
+    fold(&mut units, &mut emit);
+    let mut changed = Vec::new();
+    for unit in units {
+        if unit.changed {
+            let parts = split(Slice { events: unit.after, ..unit.slice });
+            changed.extend(slices.len()..slices.len() + parts.len());
+            slices.extend(parts);
+        } else {
+            slices.push(Slice { events: unit.before, ..unit.slice });
+        }
+    }
+    changed
+}
+
+/// A slice on its way from before to after. `slice.events` is not used.
+struct Unit {
+    slice: Slice,
+    is_new: bool,
+    before: Vec<Entry>,
+    /// Events that come in, in order; folded into `after`.
+    incoming: Vec<Entry>,
+    after: Vec<Entry>,
+    changed: bool,
+}
+
+/// Finds the slice of each accepted event, making those that are missing.
+fn units(slices: Vec<Slice>, accepted: &[Entry]) -> Vec<Unit> {
+    let mut units: Vec<Unit> = Vec::with_capacity(slices.len() + 1);
+    let mut accepted = accepted.iter().peekable();
+    let unit = |mut slice: Slice, is_new: bool| Unit {
+        before: std::mem::take(&mut slice.events),
+        slice,
+        is_new,
+        incoming: Vec::new(),
+        after: Vec::new(),
+        changed: false,
+    };
+    let mut slices = slices.into_iter().peekable();
+    loop {
+        let next = match (slices.peek(), accepted.peek()) {
+            (None, None) => return units,
+            (Some(slice), event) => {
+                // A day without a slice before this one needs a new one first.
+                match event {
+                    Some(e) if e.day() < slice.day => None,
+                    _ => slices.next(),
+                }
+            }
+            (None, Some(_)) => None,
+        };
+        let mut unit = match next {
+            Some(slice) => unit(slice, false),
+            None => {
+                let day = accepted.peek().map_or(0, |e| e.day());
+                let entry = State::default();
+                unit(Slice { day, begins: Place::default(), entry, events: Vec::new() }, true)
+            }
+        };
+        let end = slices.peek().map(|s| (s.day, s.begins));
+        while let Some(e) = accepted.next_if(|e| {
+            e.day() == unit.slice.day && end.is_none_or(|end| (e.day(), e.place()) < end)
+        }) {
+            unit.incoming.push(*e);
+        }
+        units.push(unit);
+    }
+}
+
+/// Folds old and new timeline side by side and emits the difference.
+fn fold(units: &mut [Unit], emit: &mut impl FnMut(Sample)) {
+    let mut silent = |_: Sample| {};
+    let Some(first) = units.iter().position(|u| !u.incoming.is_empty()) else { return };
+    let Some(last) = units.iter().rposition(|u| !u.incoming.is_empty()) else { return };
+    let mut old = entry_state(units, first);
+    let mut new = old.clone();
+    for i in first..units.len() {
+        let unit = &mut units[i];
+        unit.changed = unit.is_new || !unit.incoming.is_empty() || unit.slice.entry != new;
+        unit.slice.entry = new.clone();
+        let incoming = std::mem::take(&mut unit.incoming);
+        let mut same = unit.before.len();
+        if let Some(entry) = incoming.first() {
+            same = unit.before.partition_point(|e| e < entry);
+        }
+        unit.after = merged(&unit.before, incoming, same);
+        if old != new {
+            same = 0;
+        }
+        for event in &unit.before[..same] {
+            old.step(event.step(), &mut silent);
+        }
+        if same > 0 {
+            new = old.clone();
+        }
+        for event in &unit.before[same..] {
+            old.step(event.step(), &mut |s| emit(Sample { amount: -s.amount, ..s }));
+        }
+        for event in &unit.after[same..] {
+            new.step(event.step(), emit);
+        }
+        if i >= last && old == new {
+            return;
+        }
+    }
+    old.open_samples(&mut |s| emit(Sample { amount: -s.amount, ..s }));
+    new.open_samples(emit);
+}
+
+/// The state before the first touched slice.
+///
+/// | the slice | its state on entry |
+/// | --- | --- |
+/// | is stored | stored with it |
+/// | is new, after a stored one | what that one leaves |
+/// | is new, before all stored ones | the entry state of the next: what deleted slices left |
+/// | is the only one | a conversation's start |
+fn entry_state(units: &[Unit], first: usize) -> State {
+    let unit = &units[first];
+    if !unit.is_new {
+        return unit.slice.entry.clone();
+    }
+    match first.checked_sub(1).map(|i| &units[i]) {
+        Some(previous) => {
+            let mut state = previous.slice.entry.clone();
+            for event in &previous.before {
+                state.step(event.step(), &mut |_| {});
+            }
+            state
+        }
+        None => {
+            units.iter().find(|u| !u.is_new).map_or_else(State::default, |u| u.slice.entry.clone())
+        }
+    }
+}
+
+/// Both lists in order; the first `same` of `before` come before all of `incoming`.
+fn merged(before: &[Entry], incoming: Vec<Entry>, same: usize) -> Vec<Entry> {
+    let mut all = Vec::with_capacity(before.len() + incoming.len());
+    all.extend_from_slice(&before[..same]);
+    let mut rest = before[same..].iter().copied().peekable();
+    for entry in incoming {
+        while let Some(e) = rest.next_if(|e| *e < entry) {
+            all.push(e);
+        }
+        all.push(entry);
+    }
+    all.extend(rest);
+    all
+}
+
+fn split(mut slice: Slice) -> Vec<Slice> {
+    let count = slice.events.len().div_ceil(MAX_SLICE_EVENTS);
+    if count <= 1 {
+        return vec![slice];
+    }
+    let size = slice.events.len().div_ceil(count);
+    let events = std::mem::take(&mut slice.events);
+    let mut state = slice.entry.clone();
+    let mut begins = slice.begins;
+    let mut parts = Vec::with_capacity(count);
+    for (i, part) in events.chunks(size).enumerate() {
+        if let (true, Some(first)) = (i > 0, part.first()) {
+            begins = first.place();
+        }
+        parts.push(Slice { day: slice.day, begins, entry: state.clone(), events: part.to_vec() });
+        for event in part {
+            state.step(event.step(), &mut |_| {});
+        }
+    }
+    parts
+}
+
+/// Why a stored slice cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SliceError {
+    /// A version that this program does not know.
+    #[error("a timeline slice of version {0}; this program knows {VERSION}")]
+    Version(u8),
+    /// Bytes that are no slice.
+    #[error("a damaged timeline slice")]
+    Damaged,
+}
+
+impl Slice {
+    /// The stored form; day and place are in the key.
+    ///
+    /// # Errors
+    /// Only if memory runs out.
+    pub fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
+        let mut out = Vec::with_capacity(16 + 16 * self.events.len());
+        out.push(VERSION);
+        out = postcard::to_extend(&self.entry, out)?;
+        varint::write(&mut out, self.events.len() as u64);
+        let mut previous = i64::from(self.day) * DAY_MS;
+        for event in &self.events {
+            varint::write(&mut out, event.time_ms.abs_diff(previous));
+            previous = event.time_ms;
+            out.push((event.kind as u8) << 4 | event.flags);
+            out.extend_from_slice(&event.id.to_le_bytes());
+            out.extend_from_slice(&event.content.to_le_bytes());
+        }
+        Ok(out)
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// [`SliceError`] if the version is unknown or the bytes are damaged.
+    pub fn decode(day: u32, begins: Place, bytes: &[u8]) -> Result<Self, SliceError> {
+        let (version, rest) = bytes.split_first().ok_or(SliceError::Damaged)?;
+        if *version != VERSION {
+            return Err(SliceError::Version(*version));
+        }
+        let (entry, rest) = postcard::take_from_bytes(rest).map_err(|_| SliceError::Damaged)?;
+        let events = decode_events(day, rest).ok_or(SliceError::Damaged)?;
+        Ok(Self { day, begins, entry, events })
+    }
+}
+
+fn decode_events(day: u32, mut rest: &[u8]) -> Option<Vec<Entry>> {
+    const MIN_EVENT_BYTES: usize = 14;
+    let count = usize::try_from(varint::read(&mut rest)?).ok()?;
+    if count > rest.len() / MIN_EVENT_BYTES {
+        return None;
+    }
+    let mut events = Vec::with_capacity(count);
+    let mut time_ms = i64::from(day) * DAY_MS;
+    for _ in 0..count {
+        time_ms = time_ms.checked_add_unsigned(varint::read(&mut rest)?)?;
+        let (kind_flags, tail) = rest.split_first()?;
+        let (id, tail) = tail.split_first_chunk()?;
+        let (content, tail) = tail.split_first_chunk()?;
+        rest = tail;
+        events.push(Entry {
+            time_ms,
+            kind: *Kind::ALL.get(usize::from(kind_flags >> 4))?,
+            flags: kind_flags & 15,
+            id: u64::from_le_bytes(*id),
+            content: u32::from_le_bytes(*content),
+        });
+    }
+    rest.is_empty().then_some(events)
+}
+
+#[cfg(test)]
+mod tests;
