@@ -1,7 +1,27 @@
-//! ingest
+//! The ingest service: events of the stream in, exact pre-aggregated buckets in redb, reads answered.
+//!
+//! An event meets the modules in this order: [`reader`] takes it off the stream, [`event`] reads it,
+//! [`timeline`] and [`session`] say what it changes, [`bucket`] holds the sums, [`engine`] puts a batch of
+//! them into one commit of the [`store`]. A read goes through [`service`] to [`read`].
+
 pub mod bucket;
 pub mod days;
+pub mod engine;
 pub mod event;
+pub mod freshness;
+pub mod identity;
+pub mod read;
+pub mod reader;
+pub mod registry;
+mod run;
+pub mod service;
 pub mod session;
+mod settings;
+pub mod shared;
+pub mod store;
 pub mod timeline;
 pub mod varint;
+
+pub use run::{RunError, rebuild, run};
+pub use settings::{MAX_KEEP_DAYS, MIN_KEEP_DAYS, Settings};
+pub use store::OpenError;

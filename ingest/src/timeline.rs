@@ -228,8 +228,7 @@ fn fold(units: &mut [Unit], emit: &mut impl FnMut(Sample)) {
     let Some(last) = units.iter().rposition(|u| !u.incoming.is_empty()) else { return };
     let mut old = entry_state(units, first);
     let mut new = old.clone();
-    for i in first..units.len() {
-        let unit = &mut units[i];
+    for (i, unit) in units.iter_mut().enumerate().skip(first) {
         unit.changed = unit.is_new || !unit.incoming.is_empty() || unit.slice.entry != new;
         unit.slice.entry = new.clone();
         let incoming = std::mem::take(&mut unit.incoming);

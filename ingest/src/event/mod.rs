@@ -149,6 +149,8 @@ pub struct Address<'a> {
     pub bot: &'a str,
     /// The channel's id.
     pub channel: &'a str,
+    /// All three, with dots between them.
+    pub path: &'a str,
 }
 
 /// The rule that a dead letter broke.
@@ -231,7 +233,8 @@ fn address(subject: &str) -> Result<Address<'_>, Broken> {
                 );
             }
         }
-        return Ok(Address { account, bot, channel });
+        let path = &subject[subject.len() - account.len() - bot.len() - channel.len() - 2..];
+        return Ok(Address { account, bot, channel, path });
     }
     broken(Rule::Subject, "it does not end in <account>.<bot>.<channel>")
 }

@@ -202,6 +202,7 @@ fn the_last_three_tokens_of_the_subject() {
             Decoded::Event(address, _) => {
                 assert!(ok, "{subject}");
                 assert_eq!((address.account, address.bot, address.channel), ("acme", "b1", "web"));
+                assert_eq!(address.path, "acme.b1.web");
             }
             Decoded::DeadLetter(Rule::Subject, _) => assert!(!ok, "{subject}"),
             other => panic!("{subject}: {other:?}"),

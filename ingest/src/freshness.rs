@@ -1,0 +1,114 @@
+//! Up to when everything is counted, and how far behind the stream's end that is.
+//!
+//! Two things prove an instant: a message that was applied (all that was stored before it came earlier),
+//! and a look at the stream's end at a known time of the server, once that end is applied. So an idle
+//! stream stays fresh, and a lag is never under-estimated: the oldest message not applied is younger
+//! than the proven instant.
+//!
+//! *Invariants*: all instants are the server's; the local clock only measures the time since the last look.
+
+use std::time::Instant;
+
+/// A look at the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// The server's time, in Unix milliseconds.
+    pub at_ms: i64,
+    /// The stream's last sequence then.
+    pub last_sequence: u64,
+}
+
+/// What is proven.
+#[derive(Debug, Clone, Default)]
+pub struct Freshness {
+    as_of_ms: i64,
+    applied: u64,
+    /// The last look, and when it was taken by the local monotonic clock.
+    look: Option<(Look, Instant)>,
+}
+
+impl Freshness {
+    /// A store that has applied up to that message.
+    #[must_use]
+    pub fn of(applied: u64, stored_ms: i64) -> Self {
+        Self { as_of_ms: stored_ms, applied, look: None }
+    }
+
+    /// A batch was committed whose last message that is.
+    pub fn applied(&mut self, sequence: u64, stored_ms: i64) {
+        self.applied = self.applied.max(sequence);
+        self.as_of_ms = self.as_of_ms.max(stored_ms);
+        self.prove();
+    }
+
+    /// The stream was looked at.
+    pub fn looked(&mut self, look: Look, now: Instant) {
+        self.look = Some((look, now));
+        self.prove();
+    }
+
+    fn prove(&mut self) {
+        if let Some((look, _)) = self.look
+            && self.applied >= look.last_sequence
+        {
+            self.as_of_ms = self.as_of_ms.max(look.at_ms);
+        }
+    }
+
+    /// Everything stored up to this instant (Unix milliseconds, the server's clock) is counted.
+    #[must_use]
+    pub fn as_of_ms(&self) -> i64 {
+        self.as_of_ms
+    }
+
+    /// The last sequence applied.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.applied
+    }
+
+    /// The stream's last sequence, as far as known.
+    #[must_use]
+    pub fn last_sequence(&self) -> u64 {
+        self.look.map_or(0, |(look, _)| look.last_sequence).max(self.applied)
+    }
+
+    /// How old the oldest message not applied may be at most, in milliseconds; none before the first
+    /// look.
+    #[must_use]
+    pub fn lag_ms(&self, now: Instant) -> Option<i64> {
+        let (look, at) = self.look?;
+        let since =
+            i64::try_from(now.saturating_duration_since(at).as_millis()).unwrap_or(i64::MAX);
+        Some(look.at_ms.saturating_add(since).saturating_sub(self.as_of_ms).max(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use botstats_common::shell::clock::monotonic;
+
+    use super::*;
+
+    #[test]
+    fn what_is_proven() {
+        let start = monotonic();
+        let mut fresh = Freshness::of(5, 1_000);
+        assert_eq!((fresh.as_of_ms(), fresh.lag_ms(start)), (1_000, None));
+        fresh.looked(Look { at_ms: 9_000, last_sequence: 7 }, start);
+        assert_eq!(
+            (fresh.as_of_ms(), fresh.lag_ms(start), fresh.last_sequence()),
+            (1_000, Some(8_000), 7)
+        );
+        fresh.applied(6, 2_000);
+        assert_eq!(fresh.as_of_ms(), 2_000);
+        // With the end of the last look applied, that look is proven.
+        fresh.applied(7, 2_500);
+        assert_eq!((fresh.as_of_ms(), fresh.lag_ms(start)), (9_000, Some(0)));
+        assert_eq!(fresh.lag_ms(start + Duration::from_secs(3)), Some(3_000));
+        fresh.looked(Look { at_ms: 12_000, last_sequence: 7 }, start);
+        assert_eq!(fresh.as_of_ms(), 12_000);
+    }
+}

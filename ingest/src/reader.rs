@@ -1,0 +1,396 @@
+//! Reads the stream in order, from the checkpoint, through every failure of the connection.
+//!
+//! An ephemeral consumer that acknowledges nothing delivers from a sequence; its own sequence must have
+//! no gap. After any error, missed heartbeat or gap a new consumer goes on after the last message taken.
+//! At every connect the stream must prove that it is the one the state was made from ([`crate::identity`]).
+//!
+//! *Why* no durable consumer: over forced reconnects durable consumers that acknowledge in bulk or not at
+//! all skip messages, and the place in the stream belongs into the same transaction as the state.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::{self, Message as NatsMessage};
+use botstats_common::names::EVENTS_STREAM;
+use botstats_common::shell::clock::monotonic;
+use botstats_common::shell::nats::{REQUEST_TIMEOUT, chain};
+use botstats_common::shell::setup;
+use futures::{FutureExt as _, StreamExt as _};
+use serde::Deserialize;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::subject_hash;
+use crate::event::Message;
+use crate::freshness::Look;
+use crate::identity::{Refusal, Start, StreamState, WHAT_TO_DO, recognise, start};
+use crate::shared::Shared;
+use crate::store::{Checkpoint, StreamIdentity};
+
+/// A batch goes to the fold when it has so many messages or bytes, whatever else.
+pub const MAX_BATCH_MESSAGES: usize = 50_000;
+/// See [`MAX_BATCH_MESSAGES`]; payloads and subjects.
+pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// A message waits at most so long for others to share its commit.
+const MAX_WAIT: Duration = Duration::from_millis(50);
+/// Messages asked for ahead of what is taken.
+const PREFETCH: usize = 1_000;
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A look at the stream's end this often.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// The stream has more, yet nothing comes for so long: a new consumer.
+const STALL: Duration = Duration::from_secs(5);
+/// Pause before the next try after an error, and after a refusal.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// The consumer goes when nobody has asked it for so long.
+const CONSUMER_LIFE: Duration = Duration::from_secs(30);
+
+/// Messages on their way to the fold.
+pub struct Batch {
+    /// The stream that they came from.
+    pub stream: StreamIdentity,
+    messages: Vec<Taken>,
+    bytes: usize,
+}
+
+struct Taken {
+    sequence: u64,
+    stored_ns: i64,
+    message: async_nats::Message,
+}
+
+impl Batch {
+    fn new(stream: StreamIdentity) -> Self {
+        Self { stream, messages: Vec::new(), bytes: 0 }
+    }
+
+    fn push(&mut self, taken: Taken) {
+        self.bytes += taken.message.length;
+        self.messages.push(taken);
+    }
+
+    fn is_full(&self) -> bool {
+        self.messages.len() >= MAX_BATCH_MESSAGES || self.bytes >= MAX_BATCH_BYTES
+    }
+
+    /// The messages, as the fold takes them.
+    #[must_use]
+    pub fn messages(&self) -> Vec<Message<'_>> {
+        self.messages
+            .iter()
+            .map(|taken| Message {
+                sequence: taken.sequence,
+                stored_ns: taken.stored_ns,
+                subject: taken.message.subject.as_str(),
+                headers: taken.message.headers.as_ref(),
+                payload: &taken.message.payload,
+            })
+            .collect()
+    }
+}
+
+/// The state of the stream, as the server tells it.
+#[derive(Debug, Clone)]
+struct Seen {
+    state: StreamState,
+    look: Look,
+}
+
+/// Why there is no look at the stream.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error("no answer from JetStream")]
+    Request(#[from] async_nats::RequestError),
+    #[error("JetStream's answer cannot be read: {0}")]
+    Answer(String),
+    #[error("there is no stream {EVENTS_STREAM}: run `botstats setup`")]
+    NoStream,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    created: Option<String>,
+    ts: Option<String>,
+    state: Option<InfoState>,
+    error: Option<InfoError>,
+}
+
+#[derive(Deserialize)]
+struct InfoState {
+    first_seq: u64,
+    last_seq: u64,
+}
+
+#[derive(Deserialize)]
+struct InfoError {
+    err_code: Option<u64>,
+    description: Option<String>,
+}
+
+/// The error code of JetStream for a stream that is not there.
+const STREAM_NOT_FOUND: u64 = 10_059;
+
+async fn look(client: &Client) -> Result<Seen, LookError> {
+    let answer = client.request(format!("$JS.API.STREAM.INFO.{EVENTS_STREAM}"), "".into()).await?;
+    let bad = |what: &str| LookError::Answer(what.to_owned());
+    let info: Info = serde_json::from_slice(&answer.payload).map_err(|e| bad(&e.to_string()))?;
+    if let Some(error) = info.error {
+        return Err(match error.err_code {
+            Some(STREAM_NOT_FOUND) => LookError::NoStream,
+            _ => bad(error.description.as_deref().unwrap_or("an error without a text")),
+        });
+    }
+    let time = |text: Option<String>| {
+        text.and_then(|t| t.parse::<jiff::Timestamp>().ok()).ok_or_else(|| bad("a time is missing"))
+    };
+    let created = time(info.created)?.as_nanosecond();
+    let state = info.state.ok_or_else(|| bad("the state is missing"))?;
+    Ok(Seen {
+        state: StreamState {
+            identity: StreamIdentity {
+                name: EVENTS_STREAM.to_owned(),
+                created_ns: i64::try_from(created).map_err(|_| bad("a time is out of range"))?,
+            },
+            first_sequence: state.first_seq,
+            last_sequence: state.last_seq,
+        },
+        look: Look { at_ms: time(info.ts)?.as_millisecond(), last_sequence: state.last_seq },
+    })
+}
+
+/// Why a consumer is given up.
+enum Gone {
+    /// Told to stop, or nobody takes batches any more.
+    Stopped,
+    /// The stream is not what it was.
+    Refused(Refusal),
+    /// Try again from the last message taken.
+    Retry(String),
+}
+
+/// The reader's place: the last message taken, whether applied yet or not.
+struct Place {
+    last: Option<Checkpoint>,
+}
+
+/// Reads until told to stop; batches go into `batches` as fast as they are taken out.
+pub async fn run(
+    client: Client,
+    checkpoint: Option<Checkpoint>,
+    batches: mpsc::Sender<Batch>,
+    shared: Shared,
+    stop: CancellationToken,
+) {
+    let js = botstats_common::shell::nats::jetstream(&client);
+    let mut place = Place { last: checkpoint };
+    let mut logged = (String::new(), monotonic());
+    loop {
+        let gone = tokio::select! {
+            () = stop.cancelled() => return,
+            gone = read_once(&client, &js, &mut place, &batches, &shared) => gone,
+        };
+        let (text, pause) = match gone {
+            Gone::Stopped => return,
+            Gone::Refused(refusal) => {
+                shared.refuse(&refusal);
+                (format!("the stream is refused: {refusal}; {WHAT_TO_DO}"), REFUSED_PAUSE)
+            }
+            Gone::Retry(why) => (format!("reading the stream again: {why}"), RETRY_PAUSE),
+        };
+        // A line at each change, and once a minute while it lasts.
+        if logged.0 != text || logged.1.elapsed() >= Duration::from_secs(60) {
+            tracing::warn!("{text}");
+            logged = (text, monotonic());
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+/// Checks the stream and reads it through one consumer, until that ends.
+async fn read_once(
+    client: &Client,
+    js: &jetstream::Context,
+    place: &mut Place,
+    batches: &mpsc::Sender<Batch>,
+    shared: &Shared,
+) -> Gone {
+    let seen = match look(client).await {
+        Ok(seen) => seen,
+        Err(LookError::NoStream) if place.last.is_none() => {
+            // Made here only where nothing was read yet; else it is missing, which is a finding.
+            shared.no_stream("there is no stream BOTSTATS_EVENTS: run `botstats setup`");
+            return match setup::events_stream(js, 1).await {
+                Ok(_) => Gone::Retry("the stream was not there and was made".to_owned()),
+                Err(error) => Gone::Retry(format!(
+                    "there is no stream BOTSTATS_EVENTS: run `botstats setup` ({})",
+                    chain(&error)
+                )),
+            };
+        }
+        Err(error) => {
+            if matches!(error, LookError::NoStream) {
+                shared.no_stream(&error.to_string());
+            }
+            return Gone::Retry(chain(&error));
+        }
+    };
+    let (from, must_be) = match start(place.last.as_ref(), &seen.state) {
+        Ok(Start::From(sequence)) => (sequence, None),
+        Ok(Start::AtCheckpoint(sequence)) => (sequence, place.last.clone()),
+        Err(refusal) => return Gone::Refused(refusal),
+    };
+    if place.last.is_none() && from > 1 {
+        tracing::warn!(
+            first = from,
+            "the stream has lost its first messages: what they said is not counted"
+        );
+    }
+    let mut messages = match consume(js, from).await {
+        Ok(messages) => messages,
+        Err(error) => return Gone::Retry(format!("no consumer: {error}")),
+    };
+    if let Some(checkpoint) = &must_be {
+        let first = tokio::time::timeout(2 * REQUEST_TIMEOUT, messages.next()).await;
+        let message = match first {
+            Ok(Some(Ok(message))) => message,
+            Ok(Some(Err(error))) => return Gone::Retry(chain(&error)),
+            Ok(None) => return Gone::Retry("the consumer ended".to_owned()),
+            Err(_) => return Gone::Retry("the consumer does not deliver".to_owned()),
+        };
+        let taken = match taken(message) {
+            Ok((taken, _)) => taken,
+            Err(why) => return Gone::Retry(why),
+        };
+        let hash = subject_hash(taken.message.subject.as_str());
+        if let Err(refusal) = recognise(checkpoint, taken.sequence, taken.stored_ns, hash) {
+            return Gone::Refused(refusal);
+        }
+    }
+    shared.checked(&seen.state, seen.look);
+    let consumed = if must_be.is_some() { 1 } else { 0 };
+    deliver(client, messages, consumed, seen.state, place, batches, shared).await
+}
+
+async fn consume(js: &jetstream::Context, from: u64) -> Result<pull::Stream, async_nats::Error> {
+    let config = pull::Config {
+        description: Some("botstats-ingest".to_owned()),
+        ack_policy: AckPolicy::None,
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
+        memory_storage: true,
+        num_replicas: 1,
+        inactive_threshold: CONSUMER_LIFE,
+        ..pull::Config::default()
+    };
+    let consumer = js.create_consumer_on_stream(config, EVENTS_STREAM).await?;
+    let messages = consumer
+        .stream()
+        .max_messages_per_batch(PREFETCH)
+        .heartbeat(HEARTBEAT)
+        .expires(CONSUMER_LIFE)
+        .messages()
+        .await?;
+    Ok(messages)
+}
+
+fn taken(message: NatsMessage) -> Result<(Taken, u64), String> {
+    let info = message.info().map_err(|e| format!("a message without its place: {e}"))?;
+    let stored_ns = i64::try_from(info.published.unix_timestamp_nanos())
+        .map_err(|_| "a message stored out of time".to_owned())?;
+    let (sequence, consumer_sequence) = (info.stream_sequence, info.consumer_sequence);
+    Ok((Taken { sequence, stored_ns, message: message.message }, consumer_sequence))
+}
+
+/// Takes messages and hands over batches, until the consumer or the stream fails.
+async fn deliver(
+    client: &Client,
+    mut messages: pull::Stream,
+    mut consumed: u64,
+    stream: StreamState,
+    place: &mut Place,
+    batches: &mpsc::Sender<Batch>,
+    shared: &Shared,
+) -> Gone {
+    let looks = looks(client.clone(), shared.clone());
+    let mut looked = looks.subscribe();
+    let mut batch = Batch::new(stream.identity.clone());
+    let mut send_at = Instant::now();
+    let mut last_arrival = monotonic();
+    loop {
+        let due = !batch.messages.is_empty() && (batch.is_full() || Instant::now() >= send_at);
+        tokio::select! {
+            permit = batches.reserve(), if due => match permit {
+                Ok(permit) => permit.send(std::mem::replace(&mut batch, Batch::new(stream.identity.clone()))),
+                Err(_) => return Gone::Stopped,
+            },
+            () = sleep_until(send_at), if !due && !batch.messages.is_empty() => {}
+            next = messages.next(), if !batch.is_full() => {
+                last_arrival = monotonic();
+                let mut next = Some(next);
+                // What has arrived already is taken without going through the select again.
+                while let Some(arrived) = next {
+                    let message = match arrived {
+                        Some(Ok(message)) => message,
+                        Some(Err(error)) => return Gone::Retry(chain(&error)),
+                        None => return Gone::Retry("the consumer ended".to_owned()),
+                    };
+                    let (taken, consumer_sequence) = match taken(message) {
+                        Ok(taken) => taken,
+                        Err(why) => return Gone::Retry(why),
+                    };
+                    if consumer_sequence != consumed + 1 {
+                        return Gone::Retry("messages were lost on the way".to_owned());
+                    }
+                    consumed = consumer_sequence;
+                    if batch.messages.is_empty() {
+                        send_at = Instant::now() + MAX_WAIT;
+                    }
+                    place.last = Some(Checkpoint {
+                        stream: stream.identity.clone(),
+                        sequence: taken.sequence,
+                        stored_ns: taken.stored_ns,
+                        subject_hash: subject_hash(taken.message.subject.as_str()),
+                    });
+                    batch.push(taken);
+                    next = if batch.is_full() { None } else { messages.next().now_or_never() };
+                }
+            }
+            changed = looked.changed() => {
+                let seen = looked.borrow_and_update().clone();
+                let (Ok(()), Some(seen)) = (changed, seen) else { continue };
+                let taken = place.last.as_ref().map_or(0, |c| c.sequence);
+                if seen.identity != stream.identity || seen.last_sequence < taken {
+                    return Gone::Retry("the stream is not what it was".to_owned());
+                }
+                if seen.last_sequence > taken && !batch.is_full() && last_arrival.elapsed() > STALL {
+                    return Gone::Retry("the stream has more, but the consumer does not deliver".to_owned());
+                }
+            }
+        }
+    }
+}
+
+/// Looks at the stream now and then, as long as somebody listens.
+fn looks(client: Client, shared: Shared) -> watch::Sender<Option<StreamState>> {
+    let (sender, _) = watch::channel(None);
+    let task_sender = sender.clone();
+    botstats_common::shell::stop::spawn(async move {
+        loop {
+            sleep(LOOK_INTERVAL).await;
+            // The reader's own handle does not listen.
+            if task_sender.receiver_count() == 0 {
+                return;
+            }
+            if let Ok(seen) = look(&client).await {
+                shared.looked(&seen.state, seen.look);
+                task_sender.send_replace(Some(seen.state));
+            }
+        }
+    });
+    sender
+}

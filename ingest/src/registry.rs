@@ -1,0 +1,124 @@
+//! Accounts and (bot, channel) pairs by number: rows of the store refer to them so.
+//!
+//! Numbers are given in the order of the stream and never change; the registry only grows.
+
+use botstats_common::ids::{Account, Bot, Channel};
+use rustc_hash::FxHashMap;
+
+use crate::event::Address;
+use crate::store::{PairRow, StoreError};
+
+/// An account with more pairs than this is worth a warning: bots or channels may be named by mistake.
+pub const MANY_PAIRS: usize = 10_000;
+
+/// All pairs that ever had an event.
+#[derive(Debug, Default)]
+pub struct Registry {
+    by_path: FxHashMap<String, u32>,
+    rows: Vec<PairRow>,
+    accounts: FxHashMap<Account, AccountPairs>,
+}
+
+#[derive(Debug)]
+struct AccountPairs {
+    number: u32,
+    pairs: Vec<NamedPair>,
+}
+
+/// A pair of an account.
+#[derive(Debug, Clone)]
+pub struct NamedPair {
+    /// Its number.
+    pub number: u32,
+    /// The bot.
+    pub bot: Bot,
+    /// The channel.
+    pub channel: Channel,
+}
+
+impl Registry {
+    /// The registry of rows in the order of their numbers.
+    ///
+    /// # Errors
+    /// If a row has an id that is none.
+    pub fn of_rows(rows: Vec<PairRow>) -> Result<Self, StoreError> {
+        let mut registry = Self::default();
+        for row in rows {
+            registry.push(row)?;
+        }
+        Ok(registry)
+    }
+
+    /// The number of a pair, if it has one.
+    #[must_use]
+    pub fn number(&self, address: &Address<'_>) -> Option<u32> {
+        self.by_path.get(address.path).copied()
+    }
+
+    /// Gives a new pair the next number.
+    ///
+    /// # Errors
+    /// If the address has an id that is none, or there are no more numbers.
+    pub fn add(&mut self, address: &Address<'_>) -> Result<u32, StoreError> {
+        let known = address.account.parse::<Account>().ok().and_then(|a| self.accounts.get(&a));
+        let account_number = match known {
+            Some(account) => account.number,
+            None => {
+                u32::try_from(self.accounts.len()).map_err(|_| wrong("no account numbers left"))?
+            }
+        };
+        self.push(PairRow {
+            account_number,
+            next_user: 0,
+            account: address.account.to_owned(),
+            bot: address.bot.to_owned(),
+            channel: address.channel.to_owned(),
+        })
+    }
+
+    fn push(&mut self, row: PairRow) -> Result<u32, StoreError> {
+        let number = u32::try_from(self.rows.len()).map_err(|_| wrong("no pair numbers left"))?;
+        let account: Account = row.account.parse().map_err(|e| wrong(&format!("{e}")))?;
+        let bot = row.bot.parse().map_err(|e| wrong(&format!("{e}")))?;
+        let channel = row.channel.parse().map_err(|e| wrong(&format!("{e}")))?;
+        let entry = self
+            .accounts
+            .entry(account)
+            .or_insert_with(|| AccountPairs { number: row.account_number, pairs: Vec::new() });
+        entry.pairs.push(NamedPair { number, bot, channel });
+        if entry.pairs.len() == MANY_PAIRS + 1 {
+            metrics::counter!("botstats_ingest_accounts_with_many_pairs_total").increment(1);
+            tracing::warn!(
+                account = row.account,
+                "an account has more than {MANY_PAIRS} pairs of bot and channel"
+            );
+        }
+        self.by_path.insert(format!("{}.{}.{}", row.account, row.bot, row.channel), number);
+        self.rows.push(row);
+        Ok(number)
+    }
+
+    /// The row of a pair.
+    #[must_use]
+    pub fn row(&self, number: u32) -> Option<&PairRow> {
+        self.rows.get(usize::try_from(number).ok()?)
+    }
+
+    /// The row of a pair, to change it.
+    #[must_use]
+    pub fn row_mut(&mut self, number: u32) -> Option<&mut PairRow> {
+        self.rows.get_mut(usize::try_from(number).ok()?)
+    }
+
+    /// An account's number and its pairs, of all bots or of those; none if it never had an event.
+    #[must_use]
+    pub fn pairs(&self, account: &Account, bots: Option<&[Bot]>) -> Option<(u32, Vec<NamedPair>)> {
+        let entry = self.accounts.get(account)?;
+        let asked = |pair: &&NamedPair| bots.is_none_or(|bots| bots.contains(&pair.bot));
+        Some((entry.number, entry.pairs.iter().filter(asked).cloned().collect()))
+    }
+}
+
+fn wrong(reason: &str) -> StoreError {
+    StoreError::Value { table: "pairs", reason: reason.to_owned() }
+}

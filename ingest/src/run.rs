@@ -1,0 +1,312 @@
+//! The running ingest: open the store, read the stream, fold, answer; and the rebuild.
+//!
+//! A task reads, one plain thread folds and commits, a few blocking threads answer reads. A bounded channel
+//! of one batch lies between reader and fold: while a commit runs the next batch grows, so commits are
+//! small under light load and large under heavy load.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_nats::Client;
+use botstats_common::shell::clock::monotonic;
+use botstats_common::shell::internal::{self, Readiness};
+use botstats_common::shell::nats::{ConnectError, Role, chain};
+use botstats_common::shell::stop::spawn;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+use crate::reader::{self, Batch};
+use crate::service::{self, Answers};
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::store::{Folder, OpenError, REBUILD_FILE, STORE_FILE, StoreError};
+
+/// Pause before the store is opened again after it failed.
+const REOPEN_PAUSE: Duration = Duration::from_secs(2);
+
+/// Why an ingest ends by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The folder or the store in it cannot be used.
+    #[error("the store cannot be opened")]
+    Open(#[from] OpenError),
+    /// The internal listener has no address.
+    #[error("BOTSTATS_INTERNAL_ADDR {address} cannot be listened on")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A setting of the connection cannot be used.
+    #[error("no connection to NATS is possible")]
+    Connect(#[source] ConnectError),
+    /// A file in the folder could not be replaced or removed.
+    #[error("{what}")]
+    File {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The rebuild could not be finished.
+    #[error("the rebuild could not be finished: {0}")]
+    Rebuild(String),
+    /// A part ended that never should.
+    #[error("{0} ended unexpectedly")]
+    Ended(&'static str),
+}
+
+impl From<StoreError> for RunError {
+    fn from(error: StoreError) -> Self {
+        Self::Open(error.into())
+    }
+}
+
+/// Runs until told to stop.
+///
+/// # Errors
+/// [`RunError`]: what no waiting mends. A missing NATS or stream, a full disk and the like are waited for.
+pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunError> {
+    let folder = Folder::lock(&settings.data)?;
+    remove_if_there(&folder.file(REBUILD_FILE))?;
+    let readiness = Readiness::waiting_for(&["store", "nats", "stream", "reads"]);
+    let address = settings.internal_addr;
+    internal::serve(address, readiness.clone(), stop.clone())
+        .await
+        .map_err(|source| RunError::Listen { address, source })?;
+    describe_metrics();
+    // Opened before NATS is there, so that a bad file shows at once.
+    let mut engine = Some(open(&folder.file(STORE_FILE), settings.keep_days).await?);
+    tracing::info!(folder = %settings.data.display(), "store open");
+    let client = match settings.nats.connect_when_there(Role::Ingest, &readiness, &stop).await {
+        Ok(client) => client,
+        Err(ConnectError::Stopped) => return Ok(()),
+        Err(error) => return Err(RunError::Connect(error)),
+    };
+    while !stop.is_cancelled() {
+        let opened = match engine.take() {
+            Some(engine) => engine,
+            None => open(&folder.file(STORE_FILE), settings.keep_days).await?,
+        };
+        readiness.present("store");
+        let path = folder.file(STORE_FILE);
+        let worked = work(opened, &settings, &client, &readiness, &path, &stop).await;
+        if let Err(error) = worked {
+            let text = chain(&error);
+            tracing::error!("the store failed, and is opened again: {text}");
+            readiness.missing("store", text);
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(REOPEN_PAUSE) => {}
+            }
+        }
+    }
+    let _flushed = tokio::time::timeout(Duration::from_secs(1), client.flush()).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn open(path: &Path, keep_days: u32) -> Result<Engine, RunError> {
+    let path = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || Engine::open_file(&path, keep_days)).await;
+    opened.map_err(|_| RunError::Ended("the opening of the store"))?.map_err(RunError::from)
+}
+
+/// Reads, folds and answers with one open engine, until told to stop or the store fails.
+async fn work(
+    engine: Engine,
+    settings: &Settings,
+    client: &Client,
+    readiness: &Readiness,
+    path: &Path,
+    stop: &CancellationToken,
+) -> Result<(), RunError> {
+    let shared = Shared::new(engine.progress().clone(), readiness.clone(), settings.max_lag);
+    let answers = Answers {
+        reader: engine.reader(),
+        store: engine.store().clone(),
+        shared: shared.clone(),
+        readiness: readiness.clone(),
+        instance: engine.store().snapshot()?.instance()?,
+        file: path.to_owned(),
+    };
+    // Cancelled with `stop`, or when the fold fails.
+    let parts = stop.child_token();
+    let service = spawn(service::run(client.clone(), answers, parts.clone()));
+    let worked = read_and_fold(engine, client, &shared, &parts, |_| {}).await;
+    parts.cancel();
+    if service.await.is_err() {
+        return Err(RunError::Ended("the read service"));
+    }
+    worked.map(|_| ())
+}
+
+/// Reads the stream and folds it, until the token is cancelled; gives the engine back.
+async fn read_and_fold(
+    engine: Engine,
+    client: &Client,
+    shared: &Shared,
+    stop: &CancellationToken,
+    applied: impl Fn(&Engine) + Send + 'static,
+) -> Result<Engine, RunError> {
+    let (sender, receiver) = mpsc::channel(1);
+    let checkpoint = engine.progress().checkpoint.clone();
+    let (done_sender, done) = oneshot::channel();
+    let fold_shared = shared.clone();
+    std::thread::Builder::new()
+        .name("fold".to_owned())
+        .spawn(move || {
+            let folded = fold(engine, receiver, &fold_shared, applied);
+            // Nobody listens only if the whole ingest is gone.
+            let _gone = done_sender.send(folded);
+        })
+        .map_err(|source| RunError::File { what: "no thread for the fold".to_owned(), source })?;
+    let reading = stop.child_token();
+    let reader =
+        spawn(reader::run(client.clone(), checkpoint, sender, shared.clone(), reading.clone()));
+    // The fold ends when the reader has ended, or by an error.
+    let folded = done.await.map_err(|_| RunError::Ended("the fold"))?;
+    reading.cancel();
+    let _ended = reader.await;
+    Ok(folded?)
+}
+
+fn fold(
+    mut engine: Engine,
+    mut batches: mpsc::Receiver<Batch>,
+    shared: &Shared,
+    applied: impl Fn(&Engine),
+) -> Result<Engine, StoreError> {
+    while let Some(batch) = batches.blocking_recv() {
+        let begun = monotonic();
+        engine.attach(batch.stream.clone());
+        engine.apply(&batch.messages())?;
+        metrics::histogram!("botstats_ingest_commit_seconds").record(begun.elapsed().as_secs_f64());
+        shared.applied(engine.progress());
+        applied(&engine);
+    }
+    Ok(engine)
+}
+
+/// Makes the state anew from the stream, into a second file that then takes the first one's place.
+///
+/// # Errors
+/// If the folder is in use, or the stream cannot be read to its end; the old file is then untouched.
+pub async fn rebuild(settings: Settings, stop: CancellationToken) -> Result<(), RunError> {
+    let folder = Folder::lock(&settings.data)?;
+    let (old, new) = (folder.file(STORE_FILE), folder.file(REBUILD_FILE));
+    remove_if_there(&new)?;
+    let readiness = Readiness::default();
+    let client = match settings.nats.connect_when_there(Role::Ingest, &readiness, &stop).await {
+        Ok(client) => client,
+        Err(ConnectError::Stopped) => return Err(RunError::Rebuild("stopped".to_owned())),
+        Err(error) => return Err(RunError::Connect(error)),
+    };
+    let engine = open(&new, settings.keep_days).await?;
+    let shared = Shared::new(engine.progress().clone(), readiness, Duration::ZERO);
+    let done = stop.child_token();
+    let watcher = spawn(report(shared.clone(), done.clone()));
+    let rebuilt = read_and_fold(engine, &client, &shared, &done, |_| {}).await;
+    done.cancel();
+    let complete = watcher.await.unwrap_or(false);
+    drop(rebuilt?);
+    if !complete {
+        remove_if_there(&new)?;
+        return Err(RunError::Rebuild(
+            "stopped before its end; the old state is untouched".to_owned(),
+        ));
+    }
+    let replace = || -> std::io::Result<()> {
+        std::fs::rename(&new, &old)?;
+        std::fs::File::open(&settings.data)?.sync_all()
+    };
+    replace().map_err(|source| RunError::File {
+        what: format!("{} could not be replaced", old.display()),
+        source,
+    })?;
+    let (_, progress, _) = shared.state();
+    tracing::info!(
+        accepted = progress.accepted,
+        sequence = progress.checkpoint.map_or(0, |c| c.sequence),
+        "rebuilt; `botstats-ingest run` goes on from here"
+    );
+    Ok(())
+}
+
+/// Shows progress and ends the rebuild when the end seen at the start is applied. True if it is.
+async fn report(shared: Shared, done: CancellationToken) -> bool {
+    let begun = monotonic();
+    let mut shown = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = done.cancelled() => return false,
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+        let (freshness, _, _) = shared.state();
+        let (applied, last) = (freshness.sequence(), freshness.last_sequence());
+        if shared.may_answer() {
+            tracing::info!("applied {applied} messages in {:.1} s", begun.elapsed().as_secs_f64());
+            done.cancel();
+            return true;
+        }
+        if begun.elapsed() - shown >= Duration::from_secs(1) {
+            shown = begun.elapsed();
+            tracing::info!(
+                "applied {applied} of {last} messages ({}%)",
+                applied * 100 / last.max(1)
+            );
+        }
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), RunError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(RunError::File {
+            what: format!("{} could not be removed", path.display()),
+            source: error,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn describe_metrics() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_counter!(
+        "botstats_ingest_events_total",
+        "Messages of the stream, by what became of them"
+    );
+    describe_counter!(
+        "botstats_ingest_dead_letters_total",
+        "Refused messages, by the rule that they broke"
+    );
+    describe_counter!("botstats_ingest_reads_total", "Reads asked for, by outcome");
+    describe_counter!(
+        "botstats_ingest_accounts_with_many_pairs_total",
+        "Accounts seen to pass 10,000 pairs of bot and channel"
+    );
+    describe_gauge!("botstats_ingest_sequence", "Last stream sequence applied");
+    describe_gauge!(
+        "botstats_ingest_lag_messages",
+        "Messages of the stream that are not applied yet"
+    );
+    describe_gauge!(
+        "botstats_ingest_lag_seconds",
+        Unit::Seconds,
+        "At most so old is the oldest message not applied"
+    );
+    describe_gauge!("botstats_ingest_stream_refused", "1 while the stream is refused");
+    describe_histogram!(
+        "botstats_ingest_commit_seconds",
+        Unit::Seconds,
+        "Time to fold and commit one batch"
+    );
+    describe_histogram!(
+        "botstats_ingest_read_seconds",
+        Unit::Seconds,
+        "Time from a read's arrival to its answer"
+    );
+    describe_gauge!("botstats_build_info", "1, with the version as a label");
+    metrics::gauge!("botstats_build_info", "program" => "ingest", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}

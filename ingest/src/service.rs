@@ -1,0 +1,335 @@
+//! What an ingest answers over NATS: reads (as a NATS service, while it may answer), dead letters, and its
+//! own state (always).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::service::endpoint::Endpoint;
+use async_nats::service::{Service, ServiceExt as _};
+use botstats_common::ids::Account;
+use botstats_common::names::{DEAD_LETTERS_SUBJECT, READ_QUEUE, READ_SUBJECTS, STATUS_SUBJECT};
+use botstats_common::shell::clock::{monotonic, rfc3339_ms};
+use botstats_common::shell::internal::Readiness;
+use botstats_common::shell::stop::spawn;
+use botstats_common::status::{
+    DeadLetter, DeadLettersReply, DeadLettersRequest, IngestStatus, MAX_DEAD_LETTERS_PER_ANSWER,
+    Status,
+};
+use botstats_common::wire::{self, Chunk, Frame};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::read::{ReadError, Reader};
+use crate::shared::Shared;
+use crate::store::{Store, StoreError};
+
+/// Reads worked on at a time; more wait.
+const MAX_READS: usize = 4;
+/// Reads that wait or are worked on; more are refused, so that the asker can try elsewhere.
+const MAX_WAITING: usize = 256;
+/// How often it is checked whether reads may be answered.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Name of the NATS service.
+pub const SERVICE_NAME: &str = "botstats-ingest";
+
+/// Everything that is needed to answer.
+#[derive(Clone)]
+pub struct Answers {
+    /// Reads the buckets.
+    pub reader: Reader,
+    /// Reads the dead letters.
+    pub store: Arc<Store>,
+    /// Knows how fresh it all is.
+    pub shared: Shared,
+    /// Knows what is missing.
+    pub readiness: Readiness,
+    /// The random id of the store.
+    pub instance: String,
+    /// The store's file.
+    pub file: PathBuf,
+}
+
+/// Answers until told to stop.
+pub async fn run(client: Client, answers: Answers, stop: CancellationToken) {
+    let status = spawn(serve_status(client.clone(), answers.clone(), stop.clone()));
+    let letters = spawn(serve_dead_letters(client.clone(), answers.clone(), stop.clone()));
+    let slots = Slots {
+        waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+        working: Arc::new(Semaphore::new(MAX_READS)),
+    };
+    while !stop.is_cancelled() {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(CHECK_INTERVAL) => {}
+        }
+        if !answers.shared.may_answer() {
+            continue;
+        }
+        match begin(&client, &answers.instance).await {
+            Ok((service, endpoint)) => {
+                answers.readiness.present("reads");
+                tracing::info!("answering reads");
+                serve_reads(&client, &answers, endpoint, &slots, &stop).await;
+                // Unsubscribes; what was accepted is still answered.
+                if let Err(error) = service.stop().await {
+                    tracing::debug!("the read service did not stop cleanly: {error}");
+                }
+                answers.readiness.missing("reads", "reads are not answered".to_owned());
+                tracing::info!("not answering reads any more");
+            }
+            Err(error) => {
+                answers.readiness.missing("reads", format!("cannot answer reads: {error}"))
+            }
+        }
+    }
+    // In-flight answers are finished before the connection goes.
+    let all = u32::try_from(MAX_WAITING).unwrap_or(u32::MAX);
+    let finished = tokio::time::timeout(Duration::from_secs(5), slots.waiting.acquire_many(all));
+    if finished.await.is_err() {
+        tracing::warn!("stopped with reads unanswered");
+    }
+    let _ended = tokio::join!(status, letters);
+}
+
+#[derive(Clone)]
+struct Slots {
+    waiting: Arc<Semaphore>,
+    working: Arc<Semaphore>,
+}
+
+async fn begin(client: &Client, instance: &str) -> Result<(Service, Endpoint), async_nats::Error> {
+    let service = client
+        .service_builder()
+        .description("botstats: answers reads of statistics")
+        .metadata([("instance".to_owned(), instance.to_owned())].into())
+        .start(SERVICE_NAME, env!("CARGO_PKG_VERSION"))
+        .await?;
+    let endpoint =
+        service.endpoint_builder().name("read").queue_group(READ_QUEUE).add(READ_SUBJECTS).await?;
+    Ok((service, endpoint))
+}
+
+/// Takes reads while they may be answered.
+async fn serve_reads(
+    client: &Client,
+    answers: &Answers,
+    mut endpoint: Endpoint,
+    slots: &Slots,
+    stop: &CancellationToken,
+) {
+    let mut check = tokio::time::interval(CHECK_INTERVAL);
+    loop {
+        let request = tokio::select! {
+            () = stop.cancelled() => break,
+            _ = check.tick() => {
+                if answers.shared.may_answer() { continue } else { break }
+            }
+            request = endpoint.next() => request,
+        };
+        let Some(request) = request else { return };
+        answer_later(client, answers, slots, request);
+    }
+    let _stopping = endpoint.stop().await;
+    // What was delivered before the server heard of it.
+    while let Some(request) = endpoint.next().await {
+        answer_later(client, answers, slots, request);
+    }
+}
+
+fn answer_later(
+    client: &Client,
+    answers: &Answers,
+    slots: &Slots,
+    request: async_nats::service::Request,
+) {
+    let Some(reply) = request.message.reply.clone() else { return };
+    let (client, answers, working) = (client.clone(), answers.clone(), Arc::clone(&slots.working));
+    let place = Arc::clone(&slots.waiting).try_acquire_owned();
+    spawn(async move {
+        let asked = monotonic();
+        let outcome = match place {
+            Ok(_place) => answer(&client, &answers, &working, &request, &reply).await,
+            Err(_) => refuse(&client, &reply, "too many reads at once").await,
+        };
+        metrics::counter!("botstats_ingest_reads_total", "outcome" => outcome).increment(1);
+        metrics::histogram!("botstats_ingest_read_seconds").record(asked.elapsed().as_secs_f64());
+    });
+}
+
+async fn refuse(client: &Client, reply: &async_nats::Subject, why: &str) -> &'static str {
+    send(client, reply, &Frame::Refused(why.to_owned())).await;
+    "refused"
+}
+
+async fn send(client: &Client, reply: &async_nats::Subject, frame: &Frame) {
+    match wire::encode(frame) {
+        Ok(bytes) => {
+            if let Err(error) = client.publish(reply.clone(), bytes.into()).await {
+                tracing::warn!("an answer could not be sent: {error}");
+            }
+        }
+        Err(error) => tracing::error!("an answer could not be encoded: {error}"),
+    }
+}
+
+async fn answer(
+    client: &Client,
+    answers: &Answers,
+    working: &Arc<Semaphore>,
+    request: &async_nats::service::Request,
+    reply: &async_nats::Subject,
+) -> &'static str {
+    let arrived = monotonic();
+    let subject = request.message.subject.as_str();
+    let account = subject.rsplit('.').next().unwrap_or_default().parse::<Account>();
+    let (Ok(account), Ok(asked)) =
+        (account, wire::decode::<wire::Request>(&request.message.payload))
+    else {
+        return refuse(client, reply, "not a read that this version understands").await;
+    };
+    send(client, reply, &Frame::Accepted { instance: answers.instance.clone() }).await;
+    let Ok(_permit) = working.acquire().await else { return "stopped" };
+    if arrived.elapsed() > Duration::from_millis(asked.deadline_ms.into()) {
+        return "too_late";
+    }
+    let as_of_ms = answers.shared.as_of_ms();
+    let reader = answers.reader.clone();
+    let request_id = asked.request_id.clone();
+    let gathered = tokio::task::spawn_blocking(move || {
+        let chunks = reader.gather(&account, &asked, as_of_ms)?;
+        Ok::<_, ReadError>(encode(chunks))
+    });
+    match gathered.await {
+        Ok(Ok(frames)) => {
+            tracing::debug!(request_id, chunks = frames.len(), "read answered");
+            for frame in frames {
+                if let Err(error) = client.publish(reply.clone(), frame).await {
+                    tracing::warn!(request_id, "an answer could not be sent: {error}");
+                    return "failed";
+                }
+            }
+            "answered"
+        }
+        Ok(Err(ReadError::Request(why))) => refuse(client, reply, why).await,
+        Ok(Err(ReadError::Store(error))) => {
+            tracing::error!(
+                request_id,
+                "a read failed: {}",
+                botstats_common::shell::nats::chain(&error)
+            );
+            refuse(client, reply, "the store cannot be read").await
+        }
+        Err(error) => {
+            tracing::error!(request_id, "a read failed: {error}");
+            refuse(client, reply, "the read failed").await
+        }
+    }
+}
+
+/// Chunks one by one, so that decoded and encoded form are not both held whole.
+fn encode(chunks: Vec<Chunk>) -> Vec<Bytes> {
+    chunks
+        .into_iter()
+        .filter_map(|c| wire::encode(&Frame::Chunk(c)).ok())
+        .map(Bytes::from)
+        .collect()
+}
+
+async fn serve_status(client: Client, answers: Answers, stop: CancellationToken) {
+    let Ok(mut requests) = client.subscribe(STATUS_SUBJECT).await else { return };
+    loop {
+        let request = tokio::select! {
+            () = stop.cancelled() => return,
+            request = requests.next() => request,
+        };
+        let Some(request) = request else { return };
+        if let (Some(reply), Ok(json)) = (request.reply, serde_json::to_vec(&status(&answers))) {
+            let _nobody_waits = client.publish(reply, json.into()).await;
+        }
+    }
+}
+
+/// The state of this ingest.
+#[must_use]
+pub fn status(answers: &Answers) -> Status {
+    let (freshness, progress, refused) = answers.shared.state();
+    let events: BTreeMap<String, u64> = [
+        ("accepted", progress.accepted),
+        ("duplicate", progress.duplicates),
+        ("conflict", progress.conflicts),
+        ("unknown_type", progress.unknown_types),
+        ("dead_letter", progress.dead_letters.values().sum()),
+    ]
+    .into_iter()
+    .map(|(name, n)| (name.to_owned(), n))
+    .collect();
+    Status {
+        program: "ingest".to_owned(),
+        instance: answers.instance.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ready: answers.readiness.is_ready(),
+        missing: answers.readiness.all_missing(),
+        ingest: Some(IngestStatus {
+            sequence: freshness.sequence(),
+            stream_last_sequence: freshness.last_sequence(),
+            lag_messages: freshness.last_sequence() - freshness.sequence(),
+            as_of: (freshness.as_of_ms() > 0).then(|| rfc3339_ms(freshness.as_of_ms())),
+            refused,
+            events,
+            dead_letters: progress.dead_letters,
+            file_bytes: std::fs::metadata(&answers.file).map_or(0, |m| m.len()),
+        }),
+    }
+}
+
+async fn serve_dead_letters(client: Client, answers: Answers, stop: CancellationToken) {
+    let subscribed = client.queue_subscribe(DEAD_LETTERS_SUBJECT, READ_QUEUE.to_owned()).await;
+    let Ok(mut requests) = subscribed else { return };
+    loop {
+        let request = tokio::select! {
+            () = stop.cancelled() => return,
+            request = requests.next() => request,
+        };
+        let Some(request) = request else { return };
+        let Some(reply) = request.reply else { continue };
+        let Ok(asked) = serde_json::from_slice::<DeadLettersRequest>(&request.payload) else {
+            continue;
+        };
+        let store = Arc::clone(&answers.store);
+        let found = tokio::task::spawn_blocking(move || dead_letters(&store, &asked)).await;
+        match found {
+            Ok(Ok(letters)) => {
+                if let Ok(json) = serde_json::to_vec(&letters) {
+                    let _nobody_waits = client.publish(reply, json.into()).await;
+                }
+            }
+            Ok(Err(error)) => tracing::error!("dead letters cannot be read: {error}"),
+            Err(error) => tracing::error!("dead letters cannot be read: {error}"),
+        }
+    }
+}
+
+fn dead_letters(store: &Store, asked: &DeadLettersRequest) -> Result<DeadLettersReply, StoreError> {
+    let limit = asked.limit.min(MAX_DEAD_LETTERS_PER_ANSWER);
+    let (before, limit) = match asked.sequence {
+        Some(sequence) => (sequence.saturating_add(1), 1),
+        None => (asked.before.unwrap_or(u64::MAX), limit),
+    };
+    let (kept, letters) =
+        store.snapshot()?.dead_letters(before, usize::try_from(limit).unwrap_or(0))?;
+    let letters = letters
+        .into_iter()
+        .filter(|l| asked.sequence.is_none_or(|s| s == l.sequence))
+        .map(|l| DeadLetter {
+            sequence: l.sequence,
+            rule: l.rule.name().to_owned(),
+            reason: l.reason,
+        })
+        .collect();
+    Ok(DeadLettersReply { kept, letters })
+}

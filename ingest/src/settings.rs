@@ -1,0 +1,47 @@
+//! The settings of an ingest.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use botstats_common::shell::nats::NatsSettings;
+use botstats_common::shell::settings::duration;
+use clap::Args;
+
+/// The fewest days of buckets that may be kept: what a question can ask for, and what late events reach.
+pub const MIN_KEEP_DAYS: u32 = 40;
+/// The most: a century.
+pub const MAX_KEEP_DAYS: u32 = 36_600;
+
+/// Settings of an ingest; each is an environment variable and a flag.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// Folder of the store; made if it is not there
+    #[arg(
+        long,
+        env = "BOTSTATS_DATA",
+        default_value = "botstats-data",
+        value_name = "FOLDER",
+        global = true
+    )]
+    pub data: PathBuf,
+    /// Days of statistics to keep, at least 40
+    #[arg(long, env = "BOTSTATS_KEEP_DAYS", default_value = "400", value_name = "DAYS", global = true,
+          value_parser = clap::value_parser!(u32).range(i64::from(MIN_KEEP_DAYS)..=i64::from(MAX_KEEP_DAYS)))]
+    pub keep_days: u32,
+    /// Reads are not answered while the oldest event that is not counted is older; 0s is off
+    #[arg(long, env = "BOTSTATS_MAX_LAG", default_value = "60s", value_name = "TIME", value_parser = duration, global = true)]
+    pub max_lag: Duration,
+    /// Address of the internal listener: /livez, /readyz, /metrics
+    #[arg(
+        long,
+        env = "BOTSTATS_INTERNAL_ADDR",
+        default_value = "127.0.0.1:9101",
+        value_name = "ADDRESS",
+        global = true
+    )]
+    pub internal_addr: SocketAddr,
+    /// The connection to NATS
+    #[command(flatten)]
+    pub nats: NatsSettings,
+}

@@ -1,0 +1,152 @@
+//! What the parts of a running ingest tell each other: how fresh it is, what was counted, whether the
+//! stream is refused.
+//!
+//! *Invariants*: reads are answered only while [`Shared::may_answer`] says so.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use botstats_common::shell::clock::monotonic;
+use botstats_common::shell::internal::Readiness;
+
+use crate::freshness::{Freshness, Look};
+use crate::identity::{Refusal, StreamState};
+use crate::store::{Progress, StreamIdentity};
+
+/// Shared by reader, fold and service. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    inner: Arc<Mutex<Inner>>,
+    readiness: Readiness,
+    max_lag: Duration,
+}
+
+#[derive(Debug)]
+struct Inner {
+    freshness: Freshness,
+    progress: Progress,
+    refused: Option<String>,
+    /// The stream that was checked, and the sequence that must be applied before reads are answered.
+    checked: Option<(StreamIdentity, u64)>,
+}
+
+impl Shared {
+    /// For a store with that progress. A `max_lag` of zero switches the limit off.
+    #[must_use]
+    pub fn new(progress: Progress, readiness: Readiness, max_lag: Duration) -> Self {
+        let freshness = progress.checkpoint.as_ref().map_or_else(Freshness::default, |c| {
+            Freshness::of(c.sequence, c.stored_ns / 1_000_000)
+        });
+        let inner = Inner { freshness, progress, refused: None, checked: None };
+        Self { inner: Arc::new(Mutex::new(inner)), readiness, max_lag }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stream is not read, and reads are not answered.
+    pub fn refuse(&self, refusal: &Refusal) {
+        let text = format!("refused: {refusal}");
+        self.readiness.missing("stream", text);
+        metrics::gauge!("botstats_ingest_stream_refused").set(1.0);
+        let mut inner = self.lock();
+        inner.refused = Some(refusal.to_string());
+        inner.checked = None;
+    }
+
+    /// There is no stream to read.
+    pub fn no_stream(&self, why: &str) {
+        self.readiness.missing("stream", why.to_owned());
+        self.lock().checked = None;
+    }
+
+    /// The stream is the right one, and was looked at.
+    pub fn checked(&self, stream: &StreamState, look: Look) {
+        self.readiness.present("stream");
+        metrics::gauge!("botstats_ingest_stream_refused").set(0.0);
+        let mut inner = self.lock();
+        inner.refused = None;
+        inner.checked = Some((stream.identity.clone(), stream.last_sequence));
+        inner.freshness.looked(look, monotonic());
+    }
+
+    /// The stream was looked at again.
+    pub fn looked(&self, stream: &StreamState, look: Look) {
+        let mut inner = self.lock();
+        if inner.checked.as_ref().is_some_and(|(identity, _)| *identity == stream.identity) {
+            inner.freshness.looked(look, monotonic());
+        }
+        drop(inner);
+        self.publish_metrics();
+    }
+
+    /// A batch was committed.
+    pub fn applied(&self, progress: &Progress) {
+        let mut inner = self.lock();
+        if let Some(checkpoint) = &progress.checkpoint {
+            inner.freshness.applied(checkpoint.sequence, checkpoint.stored_ns / 1_000_000);
+        }
+        inner.progress = progress.clone();
+        drop(inner);
+        self.publish_metrics();
+    }
+
+    /// Everything stored up to then (Unix milliseconds, the server's clock) is counted.
+    #[must_use]
+    pub fn as_of_ms(&self) -> i64 {
+        self.lock().freshness.as_of_ms()
+    }
+
+    /// A copy of freshness, progress and refusal.
+    #[must_use]
+    pub fn state(&self) -> (Freshness, Progress, Option<String>) {
+        let inner = self.lock();
+        (inner.freshness.clone(), inner.progress.clone(), inner.refused.clone())
+    }
+
+    /// Whether reads may be answered now; says in the readiness why not.
+    #[must_use]
+    pub fn may_answer(&self) -> bool {
+        let inner = self.lock();
+        let Some((_, must_apply)) = &inner.checked else { return false };
+        let applied = inner.freshness.sequence();
+        if applied < *must_apply {
+            let behind = format!("catching up: {applied} of {must_apply} messages applied");
+            self.readiness.missing("catch-up", behind);
+            return false;
+        }
+        let lag = inner.freshness.lag_ms(monotonic()).unwrap_or(i64::MAX);
+        let max = i64::try_from(self.max_lag.as_millis()).unwrap_or(i64::MAX);
+        if max > 0 && lag > max {
+            self.readiness.missing("catch-up", format!("behind the stream by {} s", lag / 1000));
+            return false;
+        }
+        self.readiness.present("catch-up");
+        true
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
+    fn publish_metrics(&self) {
+        let (freshness, progress, _) = self.state();
+        let outcomes = [
+            ("accepted", progress.accepted),
+            ("duplicate", progress.duplicates),
+            ("conflict", progress.conflicts),
+            ("unknown_type", progress.unknown_types),
+            ("dead_letter", progress.dead_letters.values().sum()),
+        ];
+        for (outcome, n) in outcomes {
+            metrics::counter!("botstats_ingest_events_total", "outcome" => outcome).absolute(n);
+        }
+        for (rule, n) in progress.dead_letters {
+            metrics::counter!("botstats_ingest_dead_letters_total", "rule" => rule).absolute(n);
+        }
+        let lag = freshness.last_sequence() - freshness.sequence();
+        metrics::gauge!("botstats_ingest_sequence").set(freshness.sequence() as f64);
+        metrics::gauge!("botstats_ingest_lag_messages").set(lag as f64);
+        if let Some(ms) = freshness.lag_ms(monotonic()) {
+            metrics::gauge!("botstats_ingest_lag_seconds").set(ms as f64 / 1000.0);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The store's small values: format, instance id, progress, and the rows of (bot, channel) pairs.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadableTable, Table};
+use serde::{Deserialize, Serialize};
+
+use super::StoreError;
+
+/// The version of the whole layout. A file of another one is refused.
+const FORMAT: u32 = 1;
+const VERSION: u8 = 1;
+const FORMAT_KEY: &str = "format";
+const INSTANCE_KEY: &str = "instance";
+const PROGRESS_KEY: &str = "progress";
+
+type Meta<'a> = Table<'a, &'static str, &'static [u8]>;
+
+/// Which stream it is: a name may be used again, with the time of its making it is unique.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamIdentity {
+    /// The stream's name.
+    pub name: String,
+    /// When it was made, in Unix nanoseconds.
+    pub created_ns: i64,
+}
+
+/// The last message that was applied, so that it can be recognised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The stream it came from.
+    pub stream: StreamIdentity,
+    /// Its sequence.
+    pub sequence: u64,
+    /// When it was stored, in Unix nanoseconds.
+    pub stored_ns: i64,
+    /// Hash of its subject.
+    pub subject_hash: u64,
+}
+
+/// How far the store is, and what it has counted on the way.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The last message applied; none in a new store.
+    pub checkpoint: Option<Checkpoint>,
+    /// The largest `stored` time so far, in Unix nanoseconds: what is too old is measured from here.
+    pub newest_stored_ns: i64,
+    /// Events that count.
+    pub accepted: u64,
+    /// Events that were there already.
+    pub duplicates: u64,
+    /// Events whose identity another event has.
+    pub conflicts: u64,
+    /// Messages of unknown type.
+    pub unknown_types: u64,
+    /// Dead letters by the name of the rule that they broke.
+    pub dead_letters: BTreeMap<String, u64>,
+}
+
+/// A bot on a channel: its row number is its id in all other tables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairRow {
+    /// The number of the account.
+    pub account_number: u32,
+    /// The ordinal that its next new user gets.
+    pub next_user: u32,
+    /// The account's id.
+    pub account: String,
+    /// The bot's id.
+    pub bot: String,
+    /// The channel's id.
+    pub channel: String,
+}
+
+impl PairRow {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        decode("pairs", bytes)
+    }
+
+    pub(super) fn encode(&self) -> Result<Vec<u8>, StoreError> {
+        encode("pairs", self)
+    }
+}
+
+fn decode<'a, T: Deserialize<'a>>(table: &'static str, bytes: &'a [u8]) -> Result<T, StoreError> {
+    match bytes.split_first() {
+        Some((&VERSION, rest)) => {
+            postcard::from_bytes(rest).map_err(|e| StoreError::value(table, e))
+        }
+        Some((version, _)) => Err(StoreError::value(table, format!("version {version}"))),
+        None => Err(StoreError::value(table, "empty")),
+    }
+}
+
+fn encode<T: Serialize>(table: &'static str, value: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_extend(value, vec![VERSION]).map_err(|e| StoreError::value(table, e))
+}
+
+/// Writes format and instance id into a new file; refuses a file of another format.
+pub(super) fn check_format(table: &mut Meta<'_>) -> Result<(), StoreError> {
+    let found = table.get(FORMAT_KEY)?.map(|value| value.value().to_vec());
+    match found.as_deref() {
+        Some(bytes) if bytes == FORMAT.to_le_bytes() => return Ok(()),
+        Some(bytes) => {
+            let found = bytes
+                .try_into()
+                .map_or_else(|_| "?".to_owned(), |b| u32::from_le_bytes(b).to_string());
+            return Err(StoreError::value(
+                "meta",
+                format!(
+                    "the file has format {found}, this program writes {FORMAT}: use the program that made it, or botstats-ingest rebuild"
+                ),
+            ));
+        }
+        None => {}
+    }
+    let mut id = [0; 8];
+    getrandom::fill(&mut id).map_err(|e| StoreError::value("meta", e))?;
+    let id = format!("{:016x}", u64::from_le_bytes(id));
+    table.insert(FORMAT_KEY, &FORMAT.to_le_bytes()[..])?;
+    table.insert(INSTANCE_KEY, id.as_bytes())?;
+    Ok(())
+}
+
+pub(super) fn instance(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<String, StoreError> {
+    let value = table.get(INSTANCE_KEY)?.map(|v| v.value().to_vec());
+    value
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(|| StoreError::value("meta", "no instance id"))
+}
+
+pub(super) fn progress(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Progress, StoreError> {
+    match table.get(PROGRESS_KEY)? {
+        Some(value) => decode("meta", value.value()),
+        None => Ok(Progress::default()),
+    }
+}
+
+pub(super) fn put_progress(table: &mut Meta<'_>, progress: &Progress) -> Result<(), StoreError> {
+    table.insert(PROGRESS_KEY, encode("meta", progress)?.as_slice())?;
+    Ok(())
+}
