@@ -81,7 +81,8 @@ pub const WHAT_TO_DO: &str = "nothing is counted until this is settled: bring th
 /// # Errors
 /// [`Refusal`] says why it can't go on.
 pub fn start(checkpoint: Option<&Checkpoint>, stream: &StreamState) -> Result<Start, Refusal> {
-    let Some(checkpoint) = checkpoint else { return Ok(Start::From(stream.first_sequence)) };
+    // A stream that never had a message says 0.
+    let Some(checkpoint) = checkpoint else { return Ok(Start::From(stream.first_sequence.max(1))) };
     let sequence = checkpoint.sequence;
     if checkpoint.stream != stream.identity {
         return Err(Refusal::OtherStream { sequence });
@@ -128,6 +129,7 @@ mod tests {
         };
         let sequence = 10;
         for (known, stream, expect) in [
+            (false, stream(5, 0, 0), Ok(Start::From(1))),
             (false, stream(5, 1, 0), Ok(Start::From(1))),
             (false, stream(5, 8, 20), Ok(Start::From(8))),
             (true, stream(6, 1, 20), Err(Refusal::OtherStream { sequence })),

@@ -23,5 +23,5 @@ pub mod timeline;
 pub mod varint;
 
 pub use run::{RunError, rebuild, run};
-pub use settings::{MAX_KEEP_DAYS, MIN_KEEP_DAYS, Settings};
+pub use settings::{MAX_KEEP_DAYS, MIN_KEEP_DAYS, Settings, keep_days};
 pub use store::OpenError;

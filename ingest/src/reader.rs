@@ -169,6 +169,8 @@ enum Gone {
     Refused(Refusal),
     /// Try again from the last message taken.
     Retry(String),
+    /// The stream was just made: read it.
+    Made,
 }
 
 /// The reader's place: the last message taken, whether applied yet or not.
@@ -194,6 +196,7 @@ pub async fn run(
         };
         let (text, pause) = match gone {
             Gone::Stopped => return,
+            Gone::Made => continue,
             Gone::Refused(refusal) => {
                 shared.refuse(&refusal);
                 (format!("the stream is refused: {refusal}; {WHAT_TO_DO}"), REFUSED_PAUSE)
@@ -226,7 +229,10 @@ async fn read_once(
             // Made here only where nothing was read yet; else it is missing, which is a finding.
             shared.no_stream("there is no stream BOTSTATS_EVENTS: run `botstats setup`");
             return match setup::events_stream(js, 1).await {
-                Ok(_) => Gone::Retry("the stream was not there and was made".to_owned()),
+                Ok(_) => {
+                    tracing::info!("made the stream {EVENTS_STREAM}");
+                    Gone::Made
+                }
                 Err(error) => Gone::Retry(format!(
                     "there is no stream BOTSTATS_EVENTS: run `botstats setup` ({})",
                     chain(&error)
@@ -306,72 +312,146 @@ fn taken(message: NatsMessage) -> Result<(Taken, u64), String> {
     Ok((Taken { sequence, stored_ns, message: message.message }, consumer_sequence))
 }
 
-/// Takes messages and hands over batches, until the consumer or the stream fails.
+/// Takes messages and hands over batches, until the consumer or the stream fails. What was taken is handed
+/// over in any case: the next consumer goes on after it.
 async fn deliver(
     client: &Client,
-    mut messages: pull::Stream,
-    mut consumed: u64,
+    messages: pull::Stream,
+    consumed: u64,
     stream: StreamState,
     place: &mut Place,
     batches: &mpsc::Sender<Batch>,
     shared: &Shared,
 ) -> Gone {
     let looks = looks(client.clone(), shared.clone());
-    let mut looked = looks.subscribe();
-    let mut batch = Batch::new(stream.identity.clone());
-    let mut send_at = Instant::now();
-    let mut last_arrival = monotonic();
-    loop {
-        let due = !batch.messages.is_empty() && (batch.is_full() || Instant::now() >= send_at);
-        tokio::select! {
-            permit = batches.reserve(), if due => match permit {
-                Ok(permit) => permit.send(std::mem::replace(&mut batch, Batch::new(stream.identity.clone()))),
-                Err(_) => return Gone::Stopped,
-            },
-            () = sleep_until(send_at), if !due && !batch.messages.is_empty() => {}
-            next = messages.next(), if !batch.is_full() => {
-                last_arrival = monotonic();
-                let mut next = Some(next);
-                // What has arrived already is taken without going through the select again.
-                while let Some(arrived) = next {
-                    let message = match arrived {
-                        Some(Ok(message)) => message,
-                        Some(Err(error)) => return Gone::Retry(chain(&error)),
-                        None => return Gone::Retry("the consumer ended".to_owned()),
-                    };
-                    let (taken, consumer_sequence) = match taken(message) {
-                        Ok(taken) => taken,
-                        Err(why) => return Gone::Retry(why),
-                    };
-                    if consumer_sequence != consumed + 1 {
-                        return Gone::Retry("messages were lost on the way".to_owned());
+    let mut delivery = Delivery {
+        batch: Batch::new(stream.identity.clone()),
+        stream,
+        messages,
+        consumed,
+        send_at: Instant::now(),
+        last_arrival: monotonic(),
+    };
+    let gone = delivery.run(place, batches, looks.subscribe()).await;
+    if !delivery.batch.messages.is_empty() && batches.send(delivery.batch).await.is_err() {
+        return Gone::Stopped;
+    }
+    gone
+}
+
+/// One consumer at work.
+struct Delivery {
+    stream: StreamState,
+    messages: pull::Stream,
+    /// The consumer's sequence of the last message taken.
+    consumed: u64,
+    batch: Batch,
+    /// When the batch goes, full or not.
+    send_at: Instant,
+    last_arrival: std::time::Instant,
+}
+
+impl Delivery {
+    async fn run(
+        &mut self,
+        place: &mut Place,
+        batches: &mpsc::Sender<Batch>,
+        mut looked: watch::Receiver<Option<StreamState>>,
+    ) -> Gone {
+        loop {
+            let waiting = !self.batch.messages.is_empty();
+            let due = waiting && (self.batch.is_full() || Instant::now() >= self.send_at);
+            tokio::select! {
+                permit = batches.reserve(), if due => match permit {
+                    Ok(permit) => {
+                        let next = Batch::new(self.stream.identity.clone());
+                        permit.send(std::mem::replace(&mut self.batch, next));
                     }
-                    consumed = consumer_sequence;
-                    if batch.messages.is_empty() {
-                        send_at = Instant::now() + MAX_WAIT;
+                    Err(_) => return Gone::Stopped,
+                },
+                () = sleep_until(self.send_at), if waiting && !due => {}
+                next = self.messages.next(), if !self.batch.is_full() => {
+                    if let Err(why) = self.take_arrived(next, place) {
+                        return Gone::Retry(why);
                     }
-                    place.last = Some(Checkpoint {
-                        stream: stream.identity.clone(),
-                        sequence: taken.sequence,
-                        stored_ns: taken.stored_ns,
-                        subject_hash: subject_hash(taken.message.subject.as_str()),
-                    });
-                    batch.push(taken);
-                    next = if batch.is_full() { None } else { messages.next().now_or_never() };
                 }
-            }
-            changed = looked.changed() => {
-                let seen = looked.borrow_and_update().clone();
-                let (Ok(()), Some(seen)) = (changed, seen) else { continue };
-                let taken = place.last.as_ref().map_or(0, |c| c.sequence);
-                if seen.identity != stream.identity || seen.last_sequence < taken {
-                    return Gone::Retry("the stream is not what it was".to_owned());
-                }
-                if seen.last_sequence > taken && !batch.is_full() && last_arrival.elapsed() > STALL {
-                    return Gone::Retry("the stream has more, but the consumer does not deliver".to_owned());
+                changed = looked.changed() => {
+                    let seen = looked.borrow_and_update().clone();
+                    if let (Ok(()), Some(seen)) = (changed, seen)
+                        && let Err(why) = self.compare(&seen, place)
+                    {
+                        return Gone::Retry(why);
+                    }
                 }
             }
         }
+    }
+
+    /// Takes a message, and what else has arrived already: without going through the select again.
+    fn take_arrived(
+        &mut self,
+        next: Option<Result<NatsMessage, pull::MessagesError>>,
+        place: &mut Place,
+    ) -> Result<(), String> {
+        self.last_arrival = monotonic();
+        let taken = self.take_all(next);
+        if let Some(last) = self.batch.messages.last() {
+            place.last = Some(Checkpoint {
+                stream: self.stream.identity.clone(),
+                sequence: last.sequence,
+                stored_ns: last.stored_ns,
+                subject_hash: subject_hash(last.message.subject.as_str()),
+            });
+        }
+        taken
+    }
+
+    fn take_all(
+        &mut self,
+        next: Option<Result<NatsMessage, pull::MessagesError>>,
+    ) -> Result<(), String> {
+        let mut next = Some(next);
+        while let Some(arrived) = next {
+            let message = arrived.ok_or("the consumer ended")?.map_err(|e| chain(&e))?;
+            let (taken, consumer_sequence) = taken(message)?;
+            if consumer_sequence != self.consumed + 1 {
+                return Err("messages were lost on the way".to_owned());
+            }
+            self.consumed = consumer_sequence;
+            if self.batch.messages.is_empty() {
+                self.send_at = Instant::now() + MAX_WAIT;
+            }
+            self.batch.push(taken);
+            next = if self.batch.is_full() { None } else { self.messages.next().now_or_never() };
+        }
+        Ok(())
+    }
+
+    /// Compares a look at the stream with what was taken.
+    fn compare(&self, seen: &StreamState, place: &Place) -> Result<(), String> {
+        let taken = place.last.as_ref().map_or(0, |c| c.sequence);
+        if seen.identity != self.stream.identity || seen.last_sequence < taken {
+            return Err("the stream is not what it was".to_owned());
+        }
+        if seen.last_sequence > taken
+            && !self.batch.is_full()
+            && self.last_arrival.elapsed() > STALL
+        {
+            return Err("the stream has more, but the consumer does not deliver".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Whether the stream is there.
+///
+/// # Errors
+/// If JetStream does not answer.
+pub async fn stream_is_there(client: &Client) -> Result<bool, String> {
+    match look(client).await {
+        Ok(_) => Ok(true),
+        Err(LookError::NoStream) => Ok(false),
+        Err(error) => Err(chain(&error)),
     }
 }
 

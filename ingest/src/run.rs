@@ -204,6 +204,12 @@ pub async fn rebuild(settings: Settings, stop: CancellationToken) -> Result<(), 
         Err(ConnectError::Stopped) => return Err(RunError::Rebuild("stopped".to_owned())),
         Err(error) => return Err(RunError::Connect(error)),
     };
+    // An absent stream is not made here: the old state may be all that is left.
+    match reader::stream_is_there(&client).await {
+        Ok(true) => {}
+        Ok(false) => return Err(RunError::Rebuild("there is no stream to count from".to_owned())),
+        Err(why) => return Err(RunError::Rebuild(why)),
+    }
     let engine = open(&new, settings.keep_days).await?;
     let shared = Shared::new(engine.progress().clone(), readiness, Duration::ZERO);
     let done = stop.child_token();

@@ -34,6 +34,8 @@ const MAX_READS: usize = 4;
 const MAX_WAITING: usize = 256;
 /// How often it is checked whether reads may be answered.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a catch-up says how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// Name of the NATS service.
 pub const SERVICE_NAME: &str = "botstats-ingest";
 
@@ -62,12 +64,17 @@ pub async fn run(client: Client, answers: Answers, stop: CancellationToken) {
         waiting: Arc::new(Semaphore::new(MAX_WAITING)),
         working: Arc::new(Semaphore::new(MAX_READS)),
     };
+    let mut shown = monotonic();
     while !stop.is_cancelled() {
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(CHECK_INTERVAL) => {}
         }
         if !answers.shared.may_answer() {
+            if shown.elapsed() >= PROGRESS_INTERVAL {
+                shown = monotonic();
+                show_progress(&answers.shared);
+            }
             continue;
         }
         match begin(&client, &answers.instance).await {
@@ -94,6 +101,17 @@ pub async fn run(client: Client, answers: Answers, stop: CancellationToken) {
         tracing::warn!("stopped with reads unanswered");
     }
     let _ended = tokio::join!(status, letters);
+}
+
+fn show_progress(shared: &Shared) {
+    let (freshness, _, refused) = shared.state();
+    let (applied, last) = (freshness.sequence(), freshness.last_sequence());
+    if refused.is_none() && applied < last {
+        tracing::info!(
+            "catching up: {applied} of {last} messages applied ({}%)",
+            applied * 100 / last
+        );
+    }
 }
 
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use botstats_common::shell::nats::NatsSettings;
-use botstats_common::shell::settings::duration;
+use botstats_common::shell::settings::{address, duration};
 use clap::Args;
 
 /// The fewest days of buckets that may be kept: what a question can ask for, and what late events reach.
@@ -27,7 +27,7 @@ pub struct Settings {
     pub data: PathBuf,
     /// Days of statistics to keep, at least 40
     #[arg(long, env = "BOTSTATS_KEEP_DAYS", default_value = "400", value_name = "DAYS", global = true,
-          value_parser = clap::value_parser!(u32).range(i64::from(MIN_KEEP_DAYS)..=i64::from(MAX_KEEP_DAYS)))]
+          value_parser = keep_days)]
     pub keep_days: u32,
     /// Reads are not answered while the oldest event that is not counted is older; 0s is off
     #[arg(long, env = "BOTSTATS_MAX_LAG", default_value = "60s", value_name = "TIME", value_parser = duration, global = true)]
@@ -37,11 +37,22 @@ pub struct Settings {
         long,
         env = "BOTSTATS_INTERNAL_ADDR",
         default_value = "127.0.0.1:9101",
-        value_name = "ADDRESS",
-        global = true
+        value_name = "ADDRESS", value_parser = address, global = true
     )]
     pub internal_addr: SocketAddr,
     /// The connection to NATS
     #[command(flatten)]
     pub nats: NatsSettings,
+}
+
+/// Reads a number of days to keep.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn keep_days(text: &str) -> Result<u32, String> {
+    let allowed = MIN_KEEP_DAYS..=MAX_KEEP_DAYS;
+    text.parse()
+        .ok()
+        .filter(|days| allowed.contains(days))
+        .ok_or_else(|| format!("a whole number of days from {MIN_KEEP_DAYS} to {MAX_KEEP_DAYS}"))
 }

@@ -1,5 +1,7 @@
 //! Logs go to standard error: readable lines, or JSON when `BOTSTATS_LOG_FORMAT=json`.
 
+use std::io::IsTerminal as _;
+
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
@@ -18,7 +20,7 @@ pub enum LogFormat {
 pub struct LogSettings {
     /// What is logged: a level (error, warn, info, debug, trace), also by module such as
     /// info,botstats_ingest=debug
-    #[arg(long = "log", env = "BOTSTATS_LOG", default_value = "info", value_name = "FILTER", value_parser = filter, global = true)]
+    #[arg(long = "log", env = "BOTSTATS_LOG", default_value = "info,async_nats=warn", value_name = "FILTER", value_parser = filter, global = true)]
     pub filter: String,
     /// Log lines for people or as JSON objects
     #[arg(
@@ -38,7 +40,10 @@ fn filter(text: &str) -> Result<String, String> {
 /// Starts logging to standard error. A second call in the same process changes nothing.
 pub fn start(settings: &LogSettings) {
     let filter = EnvFilter::new(&settings.filter);
-    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    let lines = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter);
     // An error only says that logging was started before, which is fine.
     let _already_started = match settings.format {
         LogFormat::Text => lines.with_target(false).try_init(),

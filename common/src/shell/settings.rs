@@ -84,6 +84,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     ms.filter(|ms| *ms <= 100 * 366 * 86_400_000).map(Duration::from_millis).ok_or_else(allowed)
 }
 
+/// Reads an address to listen on.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn address(text: &str) -> Result<std::net::SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
+}
+
 /// A duration as [`duration`] reads it, in the largest unit that fits.
 #[must_use]
 pub fn show_duration(duration: Duration) -> String {

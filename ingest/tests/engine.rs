@@ -1,0 +1,164 @@
+//! The projection over its file: what is kept, what is let go, and what a restart finds.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use botstats_common::ids::Account;
+use botstats_common::metric::{TypeCode, TypeSet};
+use botstats_common::quarter::Quarter;
+use botstats_common::wire::Request;
+use botstats_ingest::engine::{Engine, Message};
+use botstats_ingest::store::{Folder, MAX_DEAD_LETTERS, OpenError};
+
+const DAY_NS: i64 = 86_400_000_000_000;
+const START_NS: i64 = 20_700 * DAY_NS;
+
+struct Owned {
+    sequence: u64,
+    stored_ns: i64,
+    subject: String,
+    payload: String,
+}
+
+fn event(
+    sequence: u64,
+    stored_ns: i64,
+    time_ns: i64,
+    id: &str,
+    conversation: &str,
+    user: &str,
+) -> Owned {
+    let time = jiff::Timestamp::from_nanosecond(time_ns.into()).unwrap();
+    Owned {
+        sequence,
+        stored_ns,
+        subject: "botstats.events.acme.b1.web".to_owned(),
+        payload: format!(
+            r#"{{"specversion":"1.0","id":"{id}","source":"s","type":"io.botstats.message.received.v1","time":"{time}","data":{{"conversationid":"{conversation}","userid":"{user}"}}}}"#
+        ),
+    }
+}
+
+fn apply(engine: &mut Engine, messages: &[Owned]) {
+    let messages: Vec<Message> = messages
+        .iter()
+        .map(|m| Message {
+            sequence: m.sequence,
+            stored_ns: m.stored_ns,
+            subject: &m.subject,
+            headers: None,
+            payload: m.payload.as_bytes(),
+        })
+        .collect();
+    engine.apply(&messages).unwrap();
+}
+
+fn open(path: &Path) -> Engine {
+    Engine::open(path, 40).unwrap()
+}
+
+/// (count, sum) of a metric in the 30 days that end with the day of `end_ns`.
+fn read(engine: &Engine, code: TypeCode, end_ns: i64) -> (u64, u64) {
+    let end = u32::try_from(end_ns / DAY_NS + 1).unwrap() * 96;
+    let request = Request {
+        request_id: "r".to_owned(),
+        bots: None,
+        types: TypeSet::from_iter([code]),
+        boundaries: vec![Quarter(end - 30 * 96), Quarter(end)],
+        deadline_ms: 1000,
+    };
+    let account: Account = "acme".parse().unwrap();
+    let chunks = engine.read(&account, &request).unwrap();
+    let cell = chunks.iter().flat_map(|c| &c.cells).next();
+    cell.map_or((0, 0), |c| (c.samples[0].count, c.samples[0].sum))
+}
+
+#[test]
+fn a_restart_finds_everything_and_passes_over_what_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let messages: Vec<Owned> = (1..=10)
+        .map(|i| event(i, START_NS, START_NS, &format!("e{i}"), "c", &format!("u{}", i % 3)))
+        .collect();
+    let mut engine = open(folder.path());
+    apply(&mut engine, &messages[..6]);
+    assert!(matches!(Folder::lock(folder.path()), Err(OpenError::Locked { .. })));
+    drop(engine);
+    let mut engine = open(folder.path());
+    apply(&mut engine, &messages);
+    apply(&mut engine, &messages);
+    assert_eq!(read(&engine, TypeCode::INCOMING_MESSAGE, START_NS), (10, 10));
+    assert_eq!(read(&engine, TypeCode::ACTIVE_USER, START_NS), (3, 3));
+    assert_eq!((engine.progress().accepted, engine.progress().duplicates), (10, 0));
+}
+
+#[test]
+fn first_seen_moves_earlier_with_a_late_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut engine = open(folder.path());
+    let now = START_NS + 34 * DAY_NS;
+    apply(&mut engine, &[event(1, now, now, "e1", "c1", "u")]);
+    assert_eq!(read(&engine, TypeCode::NEW_USER, now), (1, 1));
+    // 34 days late: outside the 30 days asked for, so the user is a returning one there.
+    apply(&mut engine, &[event(2, now, START_NS, "e2", "c2", "u")]);
+    assert_eq!(read(&engine, TypeCode::NEW_USER, now), (0, 0));
+    assert_eq!(read(&engine, TypeCode::RETURNING_USER, now), (1, 1));
+    assert_eq!(read(&engine, TypeCode::NEW_USER, START_NS + DAY_NS), (1, 1));
+}
+
+#[test]
+fn what_is_too_old_goes_and_duplicates_stay_duplicates_until_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut engine = open(folder.path());
+    let mut sequence = 0;
+    // A year of days, each with an event, a duplicate of the oldest that may still come, and a restart.
+    for day in 0..365_i64 {
+        let now = START_NS + day * DAY_NS;
+        let mut batch = Vec::new();
+        let mut push = |time, id: i64| {
+            sequence += 1;
+            batch.push(event(sequence, now, time, &format!("e{id}"), &format!("c{id}"), "u"));
+        };
+        push(now, day);
+        if day >= 35 {
+            push(now - 35 * DAY_NS, day - 35);
+        }
+        apply(&mut engine, &batch);
+        if day % 50 == 0 {
+            drop(engine);
+            engine = open(folder.path());
+        }
+        let expect = u64::try_from(day + 1).unwrap().min(30);
+        assert_eq!(read(&engine, TypeCode::INCOMING_MESSAGE, now), (expect, expect), "day {day}");
+    }
+    assert_eq!((engine.progress().accepted, engine.progress().duplicates), (365, 330));
+    // 41 days of buckets and 38 of slices are left of 365.
+    assert_eq!(read(&engine, TypeCode::INCOMING_MESSAGE, START_NS + 100 * DAY_NS), (0, 0));
+    assert_eq!(read(&engine, TypeCode::NEW_USER, START_NS + 364 * DAY_NS), (0, 0));
+}
+
+#[test]
+fn the_newest_dead_letters_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut engine = open(folder.path());
+    let bad: Vec<Owned> = (1..=MAX_DEAD_LETTERS + 10)
+        .map(|sequence| Owned {
+            sequence,
+            stored_ns: START_NS,
+            subject: "a.b.c".to_owned(),
+            payload: "x".to_owned(),
+        })
+        .collect();
+    for part in bad.chunks(30_000) {
+        apply(&mut engine, part);
+    }
+    let (kept, newest) = engine.store().snapshot().unwrap().dead_letters(u64::MAX, 2).unwrap();
+    assert_eq!(kept, MAX_DEAD_LETTERS);
+    assert_eq!(
+        newest.iter().map(|l| l.sequence).collect::<Vec<_>>(),
+        [MAX_DEAD_LETTERS + 10, MAX_DEAD_LETTERS + 9]
+    );
+    let (_, oldest) = engine.store().snapshot().unwrap().dead_letters(12, 5).unwrap();
+    assert_eq!(oldest.iter().map(|l| l.sequence).collect::<Vec<_>>(), [11]);
+    assert_eq!(engine.progress().dead_letters["envelope"], MAX_DEAD_LETTERS + 10);
+}
