@@ -1,1 +1,22 @@
-fn main(){}
+//! `botstats`: see `botstats --help`.
+
+use std::process::ExitCode;
+
+use botstats::commands::{self, Cli};
+use botstats::output::BadUsage;
+use botstats_common::shell::{logging, nats, settings};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli: Cli = settings::parse_or_exit();
+    logging::start(&cli.logs());
+    let json = cli.json();
+    match commands::run(cli).await {
+        Ok(answer) => answer.print(json),
+        Err(error) => {
+            eprintln!("error: {}", nats::chain(error.as_ref()));
+            let usage = error.is::<BadUsage>();
+            if usage { ExitCode::from(settings::EXIT_USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}

@@ -103,7 +103,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
             }
         }
     }
-    let _flushed = tokio::time::timeout(Duration::from_secs(1), client.flush()).await;
+    // Sends what is left to send, and closes.
+    let _drained = tokio::time::timeout(Duration::from_secs(1), client.drain()).await;
     tracing::info!("stopped");
     Ok(())
 }

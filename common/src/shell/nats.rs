@@ -26,7 +26,7 @@ const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 #[command(next_help_heading = "NATS")]
 pub struct NatsSettings {
     /// NATS servers, separated by commas
-    #[arg(long = "nats-url", env = "NATS_URL", default_value = "nats://127.0.0.1:4222", value_name = "URL", value_parser = servers, global = true)]
+    #[arg(long = "nats-url", env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222", value_name = "URL", value_parser = servers, global = true)]
     pub url: Servers,
     /// Credentials file (JWT and seed)
     #[arg(long = "nats-creds", env = "NATS_CREDS", value_name = "FILE", global = true)]

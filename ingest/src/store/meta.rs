@@ -144,3 +144,52 @@ pub(super) fn put_progress(table: &mut Meta<'_>, progress: &Progress) -> Result<
     table.insert(PROGRESS_KEY, encode("meta", progress)?.as_slice())?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_version_1_do_not_change() {
+        let row = PairRow {
+            account_number: 1,
+            next_user: 300,
+            account: "a".to_owned(),
+            bot: "b".to_owned(),
+            channel: "c".to_owned(),
+        };
+        let bytes = row.encode().unwrap();
+        assert_eq!(bytes, [1, 1, 0xac, 2, 1, b'a', 1, b'b', 1, b'c']);
+        assert_eq!(PairRow::decode(&bytes).unwrap(), row);
+
+        let progress = Progress {
+            checkpoint: Some(Checkpoint {
+                stream: StreamIdentity { name: "S".to_owned(), created_ns: 1 },
+                sequence: 2,
+                stored_ns: -1,
+                subject_hash: 3,
+            }),
+            newest_stored_ns: 4,
+            accepted: 5,
+            duplicates: 6,
+            conflicts: 7,
+            unknown_types: 8,
+            dead_letters: [("data".to_owned(), 9)].into(),
+        };
+        let bytes = encode("meta", &progress).unwrap();
+        assert_eq!(
+            bytes,
+            [1, 1, 1, b'S', 2, 2, 1, 3, 8, 5, 6, 7, 8, 1, 4, b'd', b'a', b't', b'a', 9]
+        );
+        assert_eq!(decode::<Progress>("meta", &bytes).unwrap(), progress);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        for (bytes, reason) in [(&[][..], "empty"), (&[2, 0][..], "version 2")] {
+            let error = PairRow::decode(bytes).unwrap_err();
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+        assert!(PairRow::decode(&[1, 0xff]).is_err());
+    }
+}

@@ -1,0 +1,345 @@
+//! What each directory command makes of an entry. Plain functions: current entry in, next one out.
+//!
+//! | entry | add | add --restore | set, token add, key rotate | remove | token revoke |
+//! | --- | --- | --- | --- | --- | --- |
+//! | absent | made | made | no such | no such | no such |
+//! | there | exists | exists | changed | tombstone | changed |
+//! | removed | was removed | there again | was removed | was removed | changed |
+//!
+//! *Why* a removed account keeps its tokens' hashes: who asks with one of them must get "not found",
+//! not "who are you". They never come alive again: a restored account has only its new token.
+
+use std::collections::BTreeMap;
+
+use botstats_common::directory::{AccountEntry, BotEntry, TokenEntry};
+use botstats_common::ids::Channel;
+use botstats_common::secret::SecretHash;
+
+/// The most tokens an account has: each of them stands in its one entry.
+pub const MAX_TOKENS: usize = 100;
+
+/// Why a change is not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// `add` of something that is there.
+    #[error("it exists already; use `set` to change it")]
+    Exists,
+    /// It was removed, and the command is not `add --restore`.
+    #[error("it was removed; `add --restore` brings it back with its old rows")]
+    Removed,
+    /// A change of something that is not there.
+    #[error("there is no such {0}; make it with `add`")]
+    Absent(&'static str),
+    /// `token revoke` of an unknown token.
+    #[error("it has no token {0}; `botstats token list` shows those it has")]
+    NoToken(String),
+    /// `token add` to an account that has very many.
+    #[error("it has {MAX_TOKENS} tokens already; revoke some with `botstats token revoke`")]
+    TooManyTokens,
+}
+
+/// What changes of an account; absent fields stay as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccountChange {
+    /// The name; `Some(None)` takes it away, so that the id shows.
+    pub name: Option<Option<String>>,
+    /// IANA time zone name.
+    pub timezone: Option<String>,
+}
+
+/// What changes of a bot; absent fields stay as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BotChange {
+    /// The name; `Some(None)` takes it away, so that the id shows.
+    pub name: Option<Option<String>>,
+    /// Names of channels; `None` takes one away.
+    pub channels: BTreeMap<Channel, Option<String>>,
+}
+
+impl AccountChange {
+    fn apply(&self, mut entry: AccountEntry) -> AccountEntry {
+        if let Some(name) = &self.name {
+            entry.name.clone_from(name);
+        }
+        if let Some(timezone) = &self.timezone {
+            entry.timezone.clone_from(timezone);
+        }
+        entry
+    }
+}
+
+impl BotChange {
+    fn apply(&self, mut entry: BotEntry) -> BotEntry {
+        if let Some(name) = &self.name {
+            entry.name.clone_from(name);
+        }
+        for (channel, name) in &self.channels {
+            match name {
+                Some(name) => entry.channels.insert(channel.clone(), name.clone()),
+                None => entry.channels.remove(channel),
+            };
+        }
+        entry
+    }
+}
+
+/// What can be removed and come back.
+trait Removable: Sized {
+    const WHAT: &'static str;
+    fn fresh() -> Self;
+    fn removed(&self) -> bool;
+}
+
+impl Removable for AccountEntry {
+    const WHAT: &'static str = "account";
+    fn fresh() -> Self {
+        Self::default()
+    }
+    fn removed(&self) -> bool {
+        self.removed
+    }
+}
+
+impl Removable for BotEntry {
+    const WHAT: &'static str = "bot";
+    fn fresh() -> Self {
+        Self { name: None, channels: BTreeMap::new(), key_sha256: None, removed: false }
+    }
+    fn removed(&self) -> bool {
+        self.removed
+    }
+}
+
+/// The entry that `add` starts from.
+fn free<T: Removable>(current: Option<T>, restore: bool) -> Result<T, Refusal> {
+    match current {
+        None => Ok(T::fresh()),
+        Some(entry) if !entry.removed() => Err(Refusal::Exists),
+        Some(entry) if restore => Ok(entry),
+        Some(_) => Err(Refusal::Removed),
+    }
+}
+
+/// The entry that a change of something that is there starts from.
+fn alive<T: Removable>(current: Option<T>) -> Result<T, Refusal> {
+    match current {
+        None => Err(Refusal::Absent(T::WHAT)),
+        Some(entry) if entry.removed() => Err(Refusal::Removed),
+        Some(entry) => Ok(entry),
+    }
+}
+
+/// A new or restored account, with one token.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn add_account(
+    current: Option<AccountEntry>,
+    change: &AccountChange,
+    token: TokenEntry,
+    restore: bool,
+) -> Result<AccountEntry, Refusal> {
+    let entry = change.apply(free(current, restore)?);
+    Ok(AccountEntry { tokens: vec![token], removed: false, ..entry })
+}
+
+/// A changed account.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn set_account(
+    current: Option<AccountEntry>,
+    change: &AccountChange,
+) -> Result<AccountEntry, Refusal> {
+    Ok(change.apply(alive(current)?))
+}
+
+/// The tombstone of an account.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn remove_account(current: Option<AccountEntry>) -> Result<AccountEntry, Refusal> {
+    Ok(AccountEntry { removed: true, ..alive(current)? })
+}
+
+/// An account with one token more.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn add_token(
+    current: Option<AccountEntry>,
+    token: TokenEntry,
+) -> Result<AccountEntry, Refusal> {
+    let mut entry = alive(current)?;
+    if entry.tokens.len() >= MAX_TOKENS {
+        return Err(Refusal::TooManyTokens);
+    }
+    entry.tokens.push(token);
+    Ok(entry)
+}
+
+/// An account, removed or not, without that token.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn revoke_token(current: Option<AccountEntry>, id: &str) -> Result<AccountEntry, Refusal> {
+    let mut entry = current.ok_or(Refusal::Absent("account"))?;
+    let before = entry.tokens.len();
+    entry.tokens.retain(|token| token.id != id);
+    if entry.tokens.len() == before {
+        return Err(Refusal::NoToken(id.to_owned()));
+    }
+    Ok(entry)
+}
+
+/// A new or restored bot, with a key.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn add_bot(
+    current: Option<BotEntry>,
+    change: &BotChange,
+    key: SecretHash,
+    restore: bool,
+) -> Result<BotEntry, Refusal> {
+    let entry = change.apply(free(current, restore)?);
+    Ok(BotEntry { key_sha256: Some(key), removed: false, ..entry })
+}
+
+/// A changed bot.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn set_bot(current: Option<BotEntry>, change: &BotChange) -> Result<BotEntry, Refusal> {
+    Ok(change.apply(alive(current)?))
+}
+
+/// The tombstone of a bot: its names stay for its rows, its key goes.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn remove_bot(current: Option<BotEntry>) -> Result<BotEntry, Refusal> {
+    Ok(BotEntry { key_sha256: None, removed: true, ..alive(current)? })
+}
+
+/// A bot with another key; the old one is gone.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn rotate_key(current: Option<BotEntry>, key: SecretHash) -> Result<BotEntry, Refusal> {
+    Ok(BotEntry { key_sha256: Some(key), ..alive(current)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(id: &str) -> TokenEntry {
+        TokenEntry { id: id.to_owned(), sha256: SecretHash::of(id), created: String::new() }
+    }
+
+    fn account(removed: bool) -> AccountEntry {
+        AccountEntry {
+            name: Some("Acme".to_owned()),
+            timezone: "Europe/Rome".to_owned(),
+            tokens: vec![token("t1"), token("t2")],
+            removed,
+        }
+    }
+
+    fn bot(removed: bool) -> BotEntry {
+        BotEntry {
+            name: Some("Pizza".to_owned()),
+            channels: [("web".parse().unwrap(), "Web".to_owned())].into(),
+            key_sha256: (!removed).then(|| SecretHash::of("old")),
+            removed,
+        }
+    }
+
+    #[test]
+    fn what_an_entry_allows() {
+        let absent = |what| Err(Refusal::Absent(what));
+        let add = |current, restore| {
+            add_account(current, &AccountChange::default(), token("new"), restore).map(drop)
+        };
+        for (current, plain, restore, change, revoke) in [
+            (None, Ok(()), Ok(()), absent("account"), absent("account")),
+            (Some(account(false)), Err(Refusal::Exists), Err(Refusal::Exists), Ok(()), Ok(())),
+            (Some(account(true)), Err(Refusal::Removed), Ok(()), Err(Refusal::Removed), Ok(())),
+        ] {
+            let now = || current.clone();
+            assert_eq!(add(now(), false), plain);
+            assert_eq!(add(now(), true), restore);
+            assert_eq!(set_account(now(), &AccountChange::default()).map(drop), change);
+            assert_eq!(add_token(now(), token("x")).map(drop), change);
+            assert_eq!(remove_account(now()).map(drop), change);
+            assert_eq!(revoke_token(now(), "t1").map(drop), revoke);
+        }
+        let key = SecretHash::of("new");
+        let add =
+            |current, restore| add_bot(current, &BotChange::default(), key, restore).map(drop);
+        for (current, plain, restore, change) in [
+            (None, Ok(()), Ok(()), absent("bot")),
+            (Some(bot(false)), Err(Refusal::Exists), Err(Refusal::Exists), Ok(())),
+            (Some(bot(true)), Err(Refusal::Removed), Ok(()), Err(Refusal::Removed)),
+        ] {
+            let now = || current.clone();
+            assert_eq!(add(now(), false), plain);
+            assert_eq!(add(now(), true), restore);
+            assert_eq!(set_bot(now(), &BotChange::default()).map(drop), change);
+            assert_eq!(rotate_key(now(), key).map(drop), change);
+            assert_eq!(remove_bot(now()).map(drop), change);
+        }
+    }
+
+    #[test]
+    fn only_what_is_given_changes() {
+        let rename =
+            AccountChange { name: Some(Some("New".to_owned())), ..AccountChange::default() };
+        let next = set_account(Some(account(false)), &rename).unwrap();
+        assert_eq!(next, AccountEntry { name: Some("New".to_owned()), ..account(false) });
+        let unname = AccountChange { name: Some(None), timezone: Some("UTC".to_owned()) };
+        let next = set_account(Some(account(false)), &unname).unwrap();
+        assert_eq!((next.name, next.timezone.as_str()), (None, "UTC"));
+
+        let channels = BotChange {
+            name: None,
+            channels: [
+                ("web".parse().unwrap(), None),
+                ("sms".parse().unwrap(), Some("SMS".to_owned())),
+            ]
+            .into(),
+        };
+        let next = set_bot(Some(bot(false)), &channels).unwrap();
+        assert_eq!(next.name.as_deref(), Some("Pizza"));
+        assert_eq!(next.channels, [("sms".parse().unwrap(), "SMS".to_owned())].into());
+        assert_eq!(next.key_sha256, bot(false).key_sha256);
+    }
+
+    #[test]
+    fn old_secrets_stay_dead() {
+        let tombstone = remove_account(Some(account(false))).unwrap();
+        assert_eq!(tombstone, account(true));
+        let back = add_account(Some(tombstone), &AccountChange::default(), token("new"), true);
+        let back = back.unwrap();
+        assert_eq!(back.tokens, [token("new")]);
+        assert_eq!(back.timezone, "Europe/Rome");
+
+        let tombstone = remove_bot(Some(bot(false))).unwrap();
+        assert_eq!(tombstone, bot(true));
+        let key = SecretHash::of("new");
+        let back = add_bot(Some(tombstone), &BotChange::default(), key, true).unwrap();
+        assert_eq!(back, BotEntry { key_sha256: Some(key), ..bot(false) });
+    }
+
+    #[test]
+    fn tokens_come_and_go_one_by_one() {
+        let entry = add_token(Some(account(false)), token("t3")).unwrap();
+        assert_eq!(entry.tokens.len(), 3);
+        let entry = revoke_token(Some(entry), "t2").unwrap();
+        assert_eq!(entry.tokens, [token("t1"), token("t3")]);
+        assert_eq!(revoke_token(Some(entry), "t2"), Err(Refusal::NoToken("t2".to_owned())));
+        let full = AccountEntry { tokens: vec![token("t"); MAX_TOKENS], ..account(false) };
+        assert_eq!(add_token(Some(full), token("x")), Err(Refusal::TooManyTokens));
+    }
+}

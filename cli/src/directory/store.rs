@@ -1,0 +1,213 @@
+//! The directory's KV bucket: read, compare-and-set, list.
+
+use async_nats::Client;
+use async_nats::jetstream::kv::{self, Operation, UpdateErrorKind};
+use botstats_common::directory::{AccountEntry, BotEntry, EntryError, Key};
+use botstats_common::ids::{Account, Bot};
+use botstats_common::names::{self, DIRECTORY_BUCKET};
+use botstats_common::shell::nats;
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde::Serialize;
+use std::time::Duration;
+
+use super::rules::Refusal;
+
+/// How often a change is tried when others write the same key.
+const MAX_TRIES: usize = 8;
+/// How many entries are read at once for a list.
+const READS_AT_ONCE: usize = 64;
+/// How long the reading of a list may take.
+const LIST_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why a change or reading of the directory did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The bucket is not there or can't be reached.
+    #[error("the KV bucket {DIRECTORY_BUCKET} cannot be opened; `botstats setup` makes it")]
+    Bucket(#[source] async_nats::Error),
+    /// A request got no good answer.
+    #[error("{key}: no answer from the directory")]
+    Request {
+        /// Which key.
+        key: String,
+        /// What happened.
+        source: async_nats::Error,
+    },
+    /// The rules say no.
+    #[error("{key}: {refusal}")]
+    Refused {
+        /// Which key.
+        key: String,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The stored value is no entry.
+    #[error("{key}: the stored value is no entry; write a good one with a NATS client")]
+    Entry {
+        /// Which key.
+        key: String,
+        /// What is wrong with it.
+        source: EntryError,
+    },
+    /// Others wrote the same key each time.
+    #[error("{0}: others change it all the time; try again")]
+    Contended(String),
+    /// The list did not come to its end.
+    #[error("the directory's list did not come within {} s", LIST_LIMIT.as_secs())]
+    ListLate,
+}
+
+/// The directory, open for writing.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    kv: kv::Store,
+}
+
+/// An entry of a list; a value that does not parse has none.
+#[derive(Debug)]
+pub enum Entry {
+    /// An account.
+    Account(Account, Result<AccountEntry, EntryError>),
+    /// A bot.
+    Bot(Account, Bot, Result<BotEntry, EntryError>),
+}
+
+/// What is stored under a key; without a value the revision to write over, 0 for a fresh key.
+struct Stored<T> {
+    entry: Option<T>,
+    revision: u64,
+}
+
+impl Directory {
+    /// Opens the directory.
+    ///
+    /// # Errors
+    /// [`ChangeError::Bucket`].
+    pub async fn open(client: &Client) -> Result<Self, ChangeError> {
+        let js = nats::jetstream(client);
+        let kv = js.get_key_value(DIRECTORY_BUCKET).await;
+        Ok(Self { kv: kv.map_err(|e| ChangeError::Bucket(e.into()))? })
+    }
+
+    /// An account's entry, if it has one.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn account(&self, account: &Account) -> Result<Option<AccountEntry>, ChangeError> {
+        Ok(self.read(&names::account_key(account), AccountEntry::parse).await?.entry)
+    }
+
+    /// A bot's entry, if it has one.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn bot(&self, account: &Account, bot: &Bot) -> Result<Option<BotEntry>, ChangeError> {
+        Ok(self.read(&names::bot_key(account, bot), BotEntry::parse).await?.entry)
+    }
+
+    /// Changes an account's entry to what the rule decides; gives what was written.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn change_account(
+        &self,
+        account: &Account,
+        rule: impl Fn(Option<AccountEntry>) -> Result<AccountEntry, Refusal>,
+    ) -> Result<AccountEntry, ChangeError> {
+        self.change(names::account_key(account), AccountEntry::parse, rule).await
+    }
+
+    /// Changes a bot's entry to what the rule decides; gives what was written.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn change_bot(
+        &self,
+        account: &Account,
+        bot: &Bot,
+        rule: impl Fn(Option<BotEntry>) -> Result<BotEntry, Refusal>,
+    ) -> Result<BotEntry, ChangeError> {
+        self.change(names::bot_key(account, bot), BotEntry::parse, rule).await
+    }
+
+    /// All entries, removed ones too, ordered by key.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn list(&self) -> Result<Vec<Entry>, ChangeError> {
+        let all = tokio::time::timeout(LIST_LIMIT, self.list_all());
+        all.await.map_err(|_| ChangeError::ListLate)?
+    }
+
+    async fn list_all(&self) -> Result<Vec<Entry>, ChangeError> {
+        let failed = |source| ChangeError::Request { key: "list".to_owned(), source };
+        let keys = self.kv.keys().await.map_err(|e| failed(e.into()))?;
+        let mut keys: Vec<String> = keys.try_collect().await.map_err(|e| failed(e.into()))?;
+        keys.sort();
+        let entries: Vec<Option<Entry>> = futures::stream::iter(keys)
+            .map(|key| async move {
+                let Some(parsed) = Key::parse(&key) else { return Ok(None) };
+                let value = self.kv.get(key.clone()).await;
+                let value = value.map_err(|e| ChangeError::Request { key, source: e.into() })?;
+                Ok(value.map(|value| match parsed {
+                    Key::Account(account) => Entry::Account(account, AccountEntry::parse(&value)),
+                    Key::Bot(account, bot) => Entry::Bot(account, bot, BotEntry::parse(&value)),
+                }))
+            })
+            .buffered(READS_AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(entries.into_iter().flatten().collect())
+    }
+
+    async fn read<T>(
+        &self,
+        key: &str,
+        parse: impl Fn(&[u8]) -> Result<T, EntryError>,
+    ) -> Result<Stored<T>, ChangeError> {
+        let entry = self
+            .kv
+            .entry(key)
+            .await
+            .map_err(|e| ChangeError::Request { key: key.to_owned(), source: e.into() })?;
+        let Some(entry) = entry else { return Ok(Stored { entry: None, revision: 0 }) };
+        if entry.operation != Operation::Put {
+            return Ok(Stored { entry: None, revision: entry.revision });
+        }
+        let parsed = parse(&entry.value)
+            .map_err(|source| ChangeError::Entry { key: key.to_owned(), source })?;
+        Ok(Stored { entry: Some(parsed), revision: entry.revision })
+    }
+
+    async fn change<T: Serialize + Clone + PartialEq>(
+        &self,
+        key: String,
+        parse: impl Fn(&[u8]) -> Result<T, EntryError>,
+        rule: impl Fn(Option<T>) -> Result<T, Refusal>,
+    ) -> Result<T, ChangeError> {
+        let mut unsure: Option<T> = None;
+        for _ in 0..MAX_TRIES {
+            let stored = self.read(&key, &parse).await?;
+            // A write without an answer may have been done; what it wrote has fresh random bits or
+            // says the same as before, so finding it means that it was.
+            if unsure.is_some() && unsure == stored.entry {
+                return unsure.ok_or_else(|| ChangeError::Contended(key));
+            }
+            let next = rule(stored.entry)
+                .map_err(|refusal| ChangeError::Refused { key: key.clone(), refusal })?;
+            let value = serde_json::to_vec(&next).map_err(|e| ChangeError::Entry {
+                key: key.clone(),
+                source: EntryError::Json(e),
+            })?;
+            match self.kv.update(&key, value.into(), stored.revision).await {
+                Ok(_) => return Ok(next),
+                Err(error) => match error.kind() {
+                    UpdateErrorKind::WrongLastRevision => {}
+                    UpdateErrorKind::TimedOut => unsure = Some(next),
+                    _ => return Err(ChangeError::Request { key, source: error.into() }),
+                },
+            }
+        }
+        Err(ChangeError::Contended(key))
+    }
+}

@@ -1,0 +1,98 @@
+//! Time zone names as people type them.
+
+use botstats_common::directory::time_zone;
+
+/// The most names that are suggested.
+const MAX_SUGGESTIONS: usize = 3;
+/// A name this many edits away is still near.
+const NEAR: usize = 3;
+
+/// Reads a time zone name in any letter case.
+///
+/// # Errors
+/// Says which names are near.
+pub fn parse(text: &str) -> Result<String, String> {
+    match time_zone(text) {
+        Ok(zone) => Ok(zone.iana_name().unwrap_or(text).to_owned()),
+        Err(error) => {
+            let near = near(text);
+            let hint = if near.is_empty() {
+                "an IANA name such as Europe/Rome or UTC is needed".to_owned()
+            } else {
+                format!("did you mean {}?", near.join(" or "))
+            };
+            Err(format!("{error}; {hint}"))
+        }
+    }
+}
+
+/// The known names nearest to a text, nearest first.
+fn near(text: &str) -> Vec<String> {
+    let text = text.to_lowercase().replace(' ', "_");
+    let mut found: Vec<(usize, String)> = jiff::tz::db()
+        .available()
+        .filter_map(|name| {
+            let name = name.to_string();
+            let lower = name.to_lowercase();
+            let city = lower.rsplit('/').next().unwrap_or(&lower);
+            let edits = distance(&text, &lower).min(distance(&text, city));
+            // A short text is near to everything within a few edits.
+            (edits <= NEAR.min(text.chars().count() / 3)).then_some((edits, name))
+        })
+        .collect();
+    found.sort();
+    found.into_iter().take(MAX_SUGGESTIONS).map(|(_, name)| name).collect()
+}
+
+/// Levenshtein's distance: insertions, deletions and replacements of one character.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = i;
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        for (a, b, edits) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("rome", "rome", 0),
+            ("roem", "rome", 2),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!(distance(a, b), edits, "{a} {b}");
+            assert_eq!(distance(b, a), edits, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        assert_eq!(parse("europe/rome").as_deref(), Ok("Europe/Rome"));
+        assert_eq!(parse("UTC").as_deref(), Ok("UTC"));
+        for (typed, meant) in [
+            ("Europe/Rom", "Europe/Rome"),
+            ("rome", "Europe/Rome"),
+            ("New York", "America/New_York"),
+            ("America/New-York", "America/New_York"),
+        ] {
+            let error = parse(typed).unwrap_err();
+            assert!(error.contains("did you mean") && error.contains(meant), "{error}");
+        }
+        assert!(parse("Mars/Olympus_Mons").unwrap_err().contains("such as"));
+    }
+}

@@ -1,0 +1,151 @@
+//! What a command answers: for people as text, for programs as JSON.
+
+use std::fmt::{Display, Write as _};
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use unicode_width::UnicodeWidthStr as _;
+
+/// A command's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    text: String,
+    json: String,
+    ok: bool,
+    silent: bool,
+}
+
+impl Answer {
+    /// An answer of a command that did what was asked; `json` shows itself as JSON.
+    #[must_use]
+    pub fn new(text: impl Into<String>, json: impl Display) -> Self {
+        Self { text: text.into(), json: json.to_string(), ok: true, silent: false }
+    }
+
+    /// The same, but the process ends with code 1 unless `ok`.
+    #[must_use]
+    pub fn ok_if(self, ok: bool) -> Self {
+        Self { ok, ..self }
+    }
+
+    /// The same, but nothing is written: the command wrote its answer itself.
+    #[must_use]
+    pub fn silent(self) -> Self {
+        Self { silent: true, ..self }
+    }
+
+    /// Writes it to standard output; gives the process's exit code.
+    #[must_use]
+    pub fn print(&self, json: bool) -> ExitCode {
+        let written = self.silent || print(if json { &self.json } else { &self.text });
+        if self.ok && written { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// A bad command line or setting that only the command itself can see; the process ends with
+/// `botstats_common::shell::settings::EXIT_USAGE`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadUsage(pub String);
+
+/// Writes lines to standard output at once; false if nobody takes them.
+pub fn print(text: &str) -> bool {
+    let mut out = std::io::stdout().lock();
+    let text = text.trim_end_matches('\n');
+    text.is_empty() || (writeln!(out, "{text}").is_ok() && out.flush().is_ok())
+}
+
+/// Where a column's cells stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Align {
+    /// Text.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// Lines of a table whose columns are as wide as their widest cell.
+#[must_use]
+pub fn table(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
+    let width = |column: usize, name: &str| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.width()).chain([name.width()]).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> =
+        columns.iter().enumerate().map(|(i, (name, _))| width(i, name)).collect();
+    let mut lines = String::new();
+    let header: Vec<String> = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+    for row in std::iter::once(&header).chain(rows) {
+        let mut line = String::new();
+        for ((cell, (_, align)), width) in row.iter().zip(columns).zip(&widths) {
+            let space = " ".repeat(width.saturating_sub(cell.width()));
+            match align {
+                Align::Left => line.extend([cell, space.as_str()]),
+                Align::Right => line.extend([space.as_str(), cell]),
+            }
+            line.push_str("  ");
+        }
+        lines.push_str(line.trim_end());
+        lines.push('\n');
+    }
+    lines
+}
+
+/// Text from outside as it may go to a terminal: control characters are written out, so that they
+/// can't steer it. Line ends stay.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            // Writing to a string can't fail.
+            let _written = write!(shown, "{}", c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// A number with its digits in groups of three: `1,234,567`.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut shown = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    shown
+}
+
+/// `1 event`, `2 events`.
+#[must_use]
+pub fn counted(number: u64, one: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {one}{plural}", grouped(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_under_each_other() {
+        let rows =
+            [vec!["食べ".to_owned(), "7".to_owned()], vec!["b".to_owned(), "123".to_owned()]];
+        let text = table(&[("NAME", Align::Left), ("N", Align::Right)], &rows);
+        assert_eq!(text, "NAME    N\n食べ    7\nb     123\n");
+    }
+
+    #[test]
+    fn numbers_and_texts() {
+        for (number, shown) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), shown);
+        }
+        assert_eq!(counted(1, "event"), "1 event");
+        assert_eq!(printable("a\u{1b}[2J\nb"), "a\\u{1b}[2J\nb");
+    }
+}

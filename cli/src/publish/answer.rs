@@ -1,0 +1,90 @@
+//! What the stream's answer to a message or batch means.
+//!
+//! | answer | means |
+//! | --- | --- |
+//! | acknowledgement | stored |
+//! | error 4xx, or a message that is too large | refused: the same bytes would be refused again |
+//! | any other error, no answer, an answer that is none | again |
+//! | nobody listens | no stream, perhaps only for now |
+
+use async_nats::{Message, RequestError, RequestErrorKind};
+use serde::Deserialize;
+
+/// What became of a message or batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Judgement {
+    /// It is in the stream.
+    Stored,
+    /// It never will be.
+    Refused(String),
+    /// Nobody knows.
+    Again(String),
+    /// Nobody listens on the subject.
+    NoStream,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    stream: Option<String>,
+    error: Option<AnswerError>,
+}
+
+#[derive(Deserialize)]
+struct AnswerError {
+    code: u16,
+    #[serde(default)]
+    description: String,
+}
+
+pub(super) fn judge(answer: Result<Message, RequestError>) -> Judgement {
+    match answer {
+        Ok(message) => judge_payload(&message.payload),
+        Err(error) => match error.kind() {
+            RequestErrorKind::NoResponders => Judgement::NoStream,
+            RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
+                Judgement::Refused(error.to_string())
+            }
+            _ => Judgement::Again(error.to_string()),
+        },
+    }
+}
+
+fn judge_payload(payload: &[u8]) -> Judgement {
+    match serde_json::from_slice(payload) {
+        Ok(Answer { error: Some(error), .. }) if (400..500).contains(&error.code) => {
+            Judgement::Refused(error.description)
+        }
+        Ok(Answer { error: Some(error), .. }) => Judgement::Again(error.description),
+        Ok(Answer { stream: Some(_), error: None }) => Judgement::Stored,
+        Ok(Answer { stream: None, error: None }) | Err(_) => {
+            Judgement::Again("an answer that is no acknowledgement".to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers() {
+        let refused = |text: &str| Judgement::Refused(text.to_owned());
+        let again = |text: &str| Judgement::Again(text.to_owned());
+        for (payload, expect) in [
+            (r#"{"stream":"S","seq":7}"#, Judgement::Stored),
+            (r#"{"stream":"S","seq":7,"batch":"b","count":1000}"#, Judgement::Stored),
+            (
+                r#"{"error":{"code":400,"err_code":10054,"description":"too big"},"stream":"S","seq":0}"#,
+                refused("too big"),
+            ),
+            (
+                r#"{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"}}"#,
+                again("maximum bytes exceeded"),
+            ),
+            ("{}", again("an answer that is no acknowledgement")),
+            ("", again("an answer that is no acknowledgement")),
+        ] {
+            assert_eq!(judge_payload(payload.as_bytes()), expect, "{payload}");
+        }
+    }
+}

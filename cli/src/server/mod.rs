@@ -1,0 +1,11 @@
+//! A nats-server of our own: found or fetched ([`find`]), started and stopped ([`Server`]).
+//!
+//! *Not here*: what is put into it; see `botstats_common::shell::setup`.
+
+mod child;
+mod fetch;
+mod find;
+mod run;
+
+pub use child::{Options, Server, StartError};
+pub use find::{FindError, Problem, find};

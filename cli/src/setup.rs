@@ -1,0 +1,82 @@
+//! `botstats setup`: makes or checks the stream and the KV buckets.
+
+use std::time::Duration;
+
+use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET};
+use botstats_common::shell::nats::{self, NatsSettings, Role};
+use botstats_common::shell::settings::{duration, show_duration};
+use botstats_common::shell::setup::{self as making, Outcome, SetupError};
+use clap::Args;
+use serde_json::json;
+
+use crate::output::Answer;
+
+/// Copies that one server can keep.
+const MAX_REPLICAS: i64 = 5;
+
+/// `botstats setup ...`
+#[derive(Debug, Args)]
+#[command(after_long_help = "EXAMPLES\n  \
+    botstats setup\n  \
+    botstats setup --replicas 3                 in a cluster of three or more nats-servers\n  \
+    botstats setup --throttle-window 15m        four calls an account an hour")]
+pub struct Setup {
+    /// One call an account in this time; 0s switches the throttle off
+    #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", default_value = "1h", value_name = "W", value_parser = duration)]
+    throttle_window: Duration,
+    /// Copies of stream and KV buckets in the cluster: 1, 3 or 5
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = replicas)]
+    replicas: usize,
+}
+
+fn replicas(text: &str) -> Result<usize, String> {
+    match text.parse::<i64>() {
+        Ok(n) if (1..=MAX_REPLICAS).contains(&n) && n % 2 == 1 => {
+            usize::try_from(n).map_err(|e| e.to_string())
+        }
+        _ => Err("1, 3 or 5 is needed".to_owned()),
+    }
+}
+
+/// Makes or checks everything; tells the outcome of each part.
+///
+/// # Errors
+/// [`SetupError`] says what differs or could not be made.
+pub async fn make(
+    client: &async_nats::Client,
+    window: Duration,
+    replicas: usize,
+) -> Result<[(String, Outcome); 3], SetupError> {
+    let js = nats::jetstream(client);
+    let stream = making::events_stream(&js, replicas).await?;
+    let directory = making::directory_bucket(&js, replicas).await?;
+    let throttle = making::throttle_bucket(&js, window, replicas).await?;
+    let window = show_duration(window);
+    Ok([
+        (format!("stream {EVENTS_STREAM}"), stream),
+        (format!("KV bucket {DIRECTORY_BUCKET}"), directory),
+        (format!("KV bucket {THROTTLE_BUCKET} (window {window})"), throttle),
+    ])
+}
+
+/// Runs `botstats setup`.
+///
+/// # Errors
+/// What a person can do about it.
+pub async fn run(setup: Setup, nats: &NatsSettings) -> anyhow::Result<Answer> {
+    let client = nats.connect(Role::Admin).await?;
+    let made = make(&client, setup.throttle_window, setup.replicas).await?;
+    let word = |outcome: &Outcome| match outcome {
+        Outcome::Made => "made",
+        Outcome::Checked => "there already, as it must be",
+    };
+    let lines: Vec<String> =
+        made.iter().map(|(what, outcome)| format!("{what}: {}", word(outcome))).collect();
+    let [stream, directory, throttle] = made.map(|(_, outcome)| outcome == Outcome::Made);
+    let json = json!({
+        "stream_made": stream, "directory_made": directory, "throttle_made": throttle,
+        "throttle_window_seconds": setup.throttle_window.as_secs_f64(),
+        "replicas": setup.replicas,
+    });
+    Ok(Answer::new(lines.join("\n"), json))
+}

@@ -1,0 +1,74 @@
+//! Random numbers that are the same in every release: SplitMix64.
+
+/// A source of numbers that follow from its seed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Dice(u64);
+
+impl Dice {
+    /// A source that follows from all these numbers.
+    pub(super) fn of(seeds: &[u64]) -> Self {
+        let mut dice = Self(0x5EED);
+        for seed in seeds {
+            dice.0 = dice.next() ^ *seed;
+        }
+        Self(dice.next())
+    }
+
+    /// The next 64 bits. Constants of Steele, Lea and Flood, "Fast splittable pseudorandom number
+    /// generators" (2014).
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number in `[0, bound)`; 0 if the bound is 0. The bias for small bounds does not show.
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        let wide = u128::from(self.next()) * u128::from(bound);
+        u64::try_from(wide >> 64).unwrap_or_default()
+    }
+
+    /// A number in `[low, high]`.
+    pub(super) fn between(&mut self, low: i64, high: i64) -> i64 {
+        let range = u64::try_from(high - low + 1).unwrap_or(1);
+        low + i64::try_from(self.below(range)).unwrap_or_default()
+    }
+
+    /// True so many times in a hundred.
+    pub(super) fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// One of a list; the first of an empty one does not exist, so it must have one.
+    pub(super) fn pick<T: Copy, const N: usize>(&mut self, list: [T; N]) -> T {
+        const { assert!(N > 0) };
+        let place = self.below(u64::try_from(N).unwrap_or(1));
+        list[usize::try_from(place).unwrap_or_default()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_never_change() {
+        // The reference implementation's first outputs for the seed 1234567.
+        let mut dice = Dice(1_234_567);
+        assert_eq!(dice.next(), 6_457_827_717_110_365_317);
+        assert_eq!(dice.next(), 3_203_168_211_198_807_973);
+        assert_ne!(Dice::of(&[1, 2]), Dice::of(&[2, 1]));
+    }
+
+    #[test]
+    fn bounds() {
+        let mut dice = Dice::of(&[1]);
+        assert_eq!(dice.below(0), 0);
+        for _ in 0..1_000 {
+            assert!(dice.below(3) < 3);
+            assert!((-2..=2).contains(&dice.between(-2, 2)));
+        }
+    }
+}

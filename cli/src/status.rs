@@ -1,0 +1,184 @@
+//! `botstats status`: asks every ingest and query that is there how it does.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::Client;
+use botstats_common::names::STATUS_SUBJECT;
+use botstats_common::shell::nats::{NatsSettings, Role};
+use botstats_common::status::Status;
+use clap::Args;
+use futures::StreamExt as _;
+use serde_json::json;
+
+use crate::output::{Align, Answer, grouped, printable, table};
+
+/// How long answers are waited for.
+pub const ANSWER_LIMIT: Duration = Duration::from_millis(700);
+/// The most answers that are read.
+const MAX_ANSWERS: usize = 1_000;
+
+/// `botstats status ...`
+#[derive(Debug, Args)]
+#[command(after_long_help = "Exit code 1 if nothing that answers is ready.\n\n\
+    EXAMPLES\n  \
+    botstats status\n  \
+    botstats status --json | jq '.[] | select(.ready | not)'")]
+pub struct StatusArgs {}
+
+/// Asks all programs; whoever answers within [`ANSWER_LIMIT`] is in the list, ordered.
+///
+/// # Errors
+/// If the question can't be sent.
+pub async fn ask(client: &Client) -> anyhow::Result<Vec<Status>> {
+    let inbox = client.new_inbox();
+    let mut answers = client.subscribe(inbox.clone()).await?;
+    client.publish_with_reply(STATUS_SUBJECT, inbox, "".into()).await?;
+    let mut found: Vec<Status> = Vec::new();
+    let collecting = async {
+        while let Some(answer) = answers.next().await {
+            // The server says at once if nobody listens.
+            if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) {
+                break;
+            }
+            match serde_json::from_slice(&answer.payload) {
+                Ok(status) => found.push(status),
+                Err(error) => tracing::warn!("an answer that is no status: {error}"),
+            }
+            if found.len() >= MAX_ANSWERS {
+                break;
+            }
+        }
+    };
+    // Nobody knows how many there are, so the end of the time is the usual end.
+    let _all_heard = tokio::time::timeout(ANSWER_LIMIT, collecting).await;
+    found.sort_by(|a, b| (&a.program, &a.instance).cmp(&(&b.program, &b.instance)));
+    Ok(found)
+}
+
+/// Runs `botstats status`.
+///
+/// # Errors
+/// What a person can do about it.
+pub async fn run(_: StatusArgs, nats: &NatsSettings) -> anyhow::Result<Answer> {
+    let client = nats.connect(Role::Admin).await?;
+    let found = ask(&client).await.context("the question could not be sent")?;
+    let any_ready = found.iter().any(|status| status.ready);
+    Ok(Answer::new(show(&found), json!(found)).ok_if(any_ready))
+}
+
+fn show(found: &[Status]) -> String {
+    if found.is_empty() {
+        return "no ingest and no query answers; is any running on this NATS? \
+                `botstats up` starts both"
+            .to_owned();
+    }
+    let columns = [
+        ("PROGRAM", Align::Left),
+        ("INSTANCE", Align::Left),
+        ("VERSION", Align::Left),
+        ("STATE", Align::Left),
+        ("APPLIED", Align::Right),
+        ("LAG", Align::Right),
+        ("FILE", Align::Right),
+        ("AS OF", Align::Left),
+    ];
+    let rows: Vec<Vec<String>> = found.iter().map(row).collect();
+    let mut text = table(&columns, &rows);
+    for status in found {
+        let who = printable(&format!("{} {}", status.program, status.instance));
+        for (part, why) in &status.missing {
+            text.push_str(&printable(&format!("{who}: waits for {part}: {why}\n")));
+        }
+        let Some(ingest) = &status.ingest else { continue };
+        if let Some(why) = &ingest.refused {
+            text.push_str(&printable(&format!("{who}: REFUSES its stream: {why}\n")));
+        }
+        text.push_str(&counts(&format!("{who}: events: "), &ingest.events));
+        text.push_str(&counts(&format!("{who}: dead letters: "), &ingest.dead_letters));
+    }
+    text
+}
+
+fn row(status: &Status) -> Vec<String> {
+    let refuses = status.ingest.as_ref().is_some_and(|ingest| ingest.refused.is_some());
+    let state = match (status.ready, refuses) {
+        (true, _) => "ready",
+        (false, true) => "refuses",
+        (false, false) => "not ready",
+    };
+    let shown = [&status.program, &status.instance, &status.version].map(|text| printable(text));
+    let mut row = shown.to_vec();
+    row.push(state.to_owned());
+    if let Some(ingest) = &status.ingest {
+        row.push(grouped(ingest.sequence));
+        row.push(grouped(ingest.lag_messages));
+        row.push(size(ingest.file_bytes));
+        row.push(printable(ingest.as_of.as_deref().unwrap_or("")));
+    }
+    row
+}
+
+fn counts(what: &str, counts: &std::collections::BTreeMap<String, u64>) -> String {
+    let shown: Vec<String> = counts
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(name, count)| format!("{} {}", grouped(*count), printable(name)))
+        .collect();
+    if shown.is_empty() { String::new() } else { format!("{what}{}\n", shown.join(", ")) }
+}
+
+/// A size in the largest unit that leaves a number of at least 10.
+fn size(bytes: u64) -> String {
+    let (mut size, mut unit) = (bytes, "B");
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if size < 10 * 1024 {
+            break;
+        }
+        (size, unit) = (size / 1024, larger);
+    }
+    format!("{size} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use botstats_common::status::IngestStatus;
+
+    use super::*;
+
+    fn status(program: &str, ready: bool) -> Status {
+        Status {
+            program: program.to_owned(),
+            instance: "i1".to_owned(),
+            version: "0.1.0".to_owned(),
+            ready,
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn the_table() {
+        let mut ingest = status("ingest", false);
+        ingest.missing.insert("stream".to_owned(), "not there".to_owned());
+        ingest.ingest = Some(IngestStatus {
+            sequence: 12_345,
+            stream_last_sequence: 12_350,
+            lag_messages: 5,
+            as_of: Some("2026-11-20T12:00:00.000Z".to_owned()),
+            refused: Some("another stream".to_owned()),
+            events: [("accepted".to_owned(), 12_000), ("conflict".to_owned(), 0)].into(),
+            dead_letters: [("time".to_owned(), 3)].into(),
+            file_bytes: 3 * 1024 * 1024,
+        });
+        insta::assert_snapshot!(show(&[ingest, status("query", true)]), @r"
+        PROGRAM  INSTANCE  VERSION  STATE    APPLIED  LAG      FILE  AS OF
+        ingest   i1        0.1.0    refuses   12,345    5  3072 KiB  2026-11-20T12:00:00.000Z
+        query    i1        0.1.0    ready
+        ingest i1: waits for stream: not there
+        ingest i1: REFUSES its stream: another stream
+        ingest i1: events: 12,000 accepted
+        ingest i1: dead letters: 3 time
+        ");
+        assert!(show(&[]).contains("botstats up"));
+    }
+}

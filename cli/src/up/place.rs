@@ -1,0 +1,82 @@
+//! The folder and the ports that `up` works with.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use botstats_common::shell::settings::variable;
+
+/// The folder that all data are in; made if absent, readable by its owner only.
+pub(super) fn folder(given: Option<PathBuf>, demo: bool) -> anyhow::Result<PathBuf> {
+    let mut folder = match given {
+        Some(folder) => folder,
+        None => {
+            default_folder().context("neither XDG_DATA_HOME nor HOME is set; give --data DIR")?
+        }
+    };
+    if demo {
+        folder.push("demo");
+    }
+    let shown = folder.display();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .with_context(|| format!("the folder {shown} (--data) can't be made"))?;
+    folder.canonicalize().with_context(|| format!("{shown}"))
+}
+
+fn default_folder() -> Option<PathBuf> {
+    let base = match variable("XDG_DATA_HOME") {
+        Some(folder) => PathBuf::from(folder),
+        None => PathBuf::from(variable("HOME")?).join(".local/share"),
+    };
+    Some(base.join("botstats"))
+}
+
+/// Locks the folder for as long as the file is open.
+pub(super) fn lock(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join("up.lock");
+    let file = File::create(&path).with_context(|| format!("{}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another `botstats up` works in {}; stop it, or give --data another folder",
+            folder.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("{}", path.display()))
+        }
+    }
+}
+
+/// That address with a port that is free now; an error that names the flag if its port is taken.
+pub(super) fn free(address: SocketAddr, flag: &str) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(address)
+        .with_context(|| format!("{address} can't be listened on; choose another with {flag}"))?;
+    Ok(listener.local_addr()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taken_ports_and_folders_are_named() {
+        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let taken = TcpListener::bind(any).unwrap();
+        let error = free(taken.local_addr().unwrap(), "--this-flag").unwrap_err();
+        assert!(format!("{error:#}").contains("--this-flag"), "{error:#}");
+        assert_ne!(free(any, "").unwrap().port(), 0);
+
+        let given = tempfile::tempdir().unwrap();
+        let made = folder(Some(given.path().join("a")), true).unwrap();
+        assert!(made.ends_with("a/demo") && made.is_dir());
+        let held = lock(&made).unwrap();
+        assert!(lock(&made).unwrap_err().to_string().contains("another `botstats up`"));
+        drop(held);
+        lock(&made).unwrap();
+    }
+}

@@ -1,0 +1,106 @@
+//! Ingest and query as tasks of this process.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use botstats_common::shell::nats::NatsSettings;
+use botstats_common::shell::stop;
+use botstats_ingest::{MAX_KEEP_DAYS, MIN_KEEP_DAYS};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::Plan;
+
+/// How long one of them may take to stop; both have shorter limits of their own.
+const STOP_LIMIT: Duration = Duration::from_secs(45);
+
+/// What ingest allows as days to keep.
+pub(super) const KEEP_DAYS: RangeInclusive<i64> = MIN_KEEP_DAYS as i64..=MAX_KEEP_DAYS as i64;
+
+type Ended = Result<(), anyhow::Error>;
+
+/// A program that runs as a task.
+struct Service {
+    name: &'static str,
+    token: CancellationToken,
+    task: Option<JoinHandle<Ended>>,
+}
+
+/// Both programs.
+pub(super) struct Services {
+    ingest: Service,
+    query: Service,
+}
+
+impl Services {
+    pub(super) fn start(plan: &Plan, nats: &NatsSettings) -> Self {
+        let ingest = botstats_ingest::Settings {
+            data: plan.folder.join("ingest"),
+            keep_days: plan.keep_days,
+            max_lag: plan.max_lag,
+            internal_addr: plan.ingest_internal,
+            nats: nats.clone(),
+        };
+        let query = botstats_query::Settings {
+            http_addr: plan.http,
+            internal_addr: plan.query_internal,
+            throttle_window: plan.window,
+            nats: nats.clone(),
+        };
+        Self {
+            ingest: Service::start("ingest", |token| async {
+                botstats_ingest::run(ingest, token).await.map_err(anyhow::Error::new)
+            }),
+            query: Service::start("query", |token| async {
+                botstats_query::run(query, token).await.map_err(anyhow::Error::new)
+            }),
+        }
+    }
+
+    /// Comes back when one has ended by itself, which it never should.
+    pub(super) async fn one_ended(&mut self) -> anyhow::Error {
+        let Self { ingest, query } = self;
+        tokio::select! {
+            error = ingest.ended() => error,
+            error = query.ended() => error,
+        }
+    }
+
+    /// Stops query, then ingest.
+    pub(super) async fn stop(self) {
+        self.query.stop().await;
+        self.ingest.stop().await;
+    }
+}
+
+impl Service {
+    fn start<F>(name: &'static str, run: impl FnOnce(CancellationToken) -> F) -> Self
+    where
+        F: Future<Output = Ended> + Send + 'static,
+    {
+        let token = CancellationToken::new();
+        Self { name, task: Some(stop::spawn(run(token.clone()))), token }
+    }
+
+    async fn ended(&mut self) -> anyhow::Error {
+        let Some(task) = &mut self.task else { return std::future::pending().await };
+        let ended = task.await;
+        self.task = None;
+        match ended {
+            Ok(Ok(())) => anyhow::anyhow!("{} ended by itself", self.name),
+            Ok(Err(error)) => error.context(format!("{} ended", self.name)),
+            Err(panic) => anyhow::Error::new(panic).context(format!("{} broke", self.name)),
+        }
+    }
+
+    async fn stop(self) {
+        let Some(task) = self.task else { return };
+        self.token.cancel();
+        match tokio::time::timeout(STOP_LIMIT, task).await {
+            Ok(Ok(Ok(()))) => tracing::info!("{} stopped", self.name),
+            Ok(Ok(Err(error))) => tracing::error!("{} stopped: {error:#}", self.name),
+            Ok(Err(panic)) => tracing::error!("{} broke while it stopped: {panic}", self.name),
+            Err(_) => tracing::error!("{} did not stop within {STOP_LIMIT:?}", self.name),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `publish` and `simulate` against a real nats-server.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
+
+use crate::tools::World;
+use botstats::publish::{Message, Publisher};
+use botstats_common::shell::stop;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+/// The subjects, payloads and content types in the stream, in order.
+async fn stored(url: &str) -> Vec<(String, String, String)> {
+    let client = async_nats::connect(url).await.unwrap();
+    let js = async_nats::jetstream::new(client);
+    let mut stream = js.get_stream("BOTSTATS_EVENTS").await.unwrap();
+    let last = stream.info().await.unwrap().state.last_sequence;
+    let mut messages = Vec::new();
+    for sequence in 1..=last {
+        let message = stream.get_raw_message(sequence).await.unwrap();
+        let kind = message.headers.get("Content-Type").unwrap().to_string();
+        let payload = String::from_utf8(message.payload.to_vec()).unwrap();
+        messages.push((message.subject.to_string(), payload, kind));
+    }
+    messages
+}
+
+#[tokio::test]
+async fn good_lines_are_stored_as_they_stand_and_bad_ones_named() {
+    let world = World::new();
+    let big = "x".repeat(80_000);
+    let mut lines = vec![
+        r#"{"subject":"botstats.events.a.b.c","payload":{"z": 1,"a":[ ]}}"#.to_owned(),
+        "nonsense".to_owned(),
+        r#"{"subject":"elsewhere.a.b.c","payload":{}}"#.to_owned(),
+        format!(r#"{{"subject":"botstats.events.a.b.big","payload":"{big}"}}"#),
+        String::new(),
+    ];
+    // So many that they go as batches, with the bad ones among them.
+    lines.extend(
+        (0..1_500)
+            .map(|i| format!(r#"{{"payload":{{"n":{i}}},"subject":"botstats.events.a.b.c"}}"#)),
+    );
+    let file = world.file("lines", &lines.join("\n"));
+    let said = world.run(["publish", &file, "--json"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let answer: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&answer["stored"], &answer["refused"]), (&json!(1_501), &json!(3)));
+    let refused: Vec<u64> = answer["refusals"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|refusal| refusal["line"].as_u64().unwrap())
+        .collect();
+    assert_eq!(refused, [2, 3, 4]);
+
+    let messages = stored(&world.server.url()).await;
+    assert_eq!(messages.len(), 1_501);
+    let payloads: BTreeSet<&str> =
+        messages.iter().map(|(_, payload, _)| payload.as_str()).collect();
+    assert_eq!(payloads.len(), 1_501);
+    assert!(payloads.contains(r#"{"z": 1,"a":[ ]}"#), "the payload's bytes changed");
+    assert!(messages.iter().all(|(_, _, kind)| kind == "application/cloudevents+json"));
+}
+
+#[test]
+fn standard_input_is_a_file_too() {
+    let world = World::new();
+    let mut child =
+        world.command().args(["publish", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let child = child.as_mut().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"{\"subject\":\"botstats.events.a.b.c\",\"payload\":{}}\n").unwrap();
+    drop(input);
+    let mut out = String::new();
+    std::io::Read::read_to_string(&mut child.stdout.take().unwrap(), &mut out).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(out, "1 event stored, 0 lines refused\n");
+}
+
+#[test]
+fn without_a_stream_it_says_what_to_do() {
+    let world = World::bare();
+    let file = world.file("line", r#"{"subject":"botstats.events.a.b.c","payload":{}}"#);
+    world.run(["publish", &file]).failed(1, "botstats setup");
+}
+
+#[test]
+fn a_seed_is_a_file() {
+    let world = World::new();
+    let make = |name: &str, seed: &str| {
+        let path = world.folder.path().join(name);
+        let path = path.to_str().unwrap();
+        let now = "2026-11-20T12:00:00Z";
+        let options = ["--accounts", "2", "--days", "3", "--events", "2500"];
+        let more = ["--seed", seed, "--now", now, "--out", path];
+        world.run(["simulate"].iter().chain(&options).chain(&more)).ok();
+        fs::read_to_string(path).unwrap()
+    };
+    let first = make("a", "1");
+    assert_eq!(first.lines().count(), 2_500);
+    assert!(first == make("b", "1"), "the same seed gave other bytes");
+    assert!(first != make("c", "2"), "another seed gave the same bytes");
+    let last: serde_json::Value = serde_json::from_str(first.lines().last().unwrap()).unwrap();
+    assert!(last["payload"]["time"].as_str().unwrap().starts_with("2026-11-20T11:"), "{last}");
+    // What is written can be published.
+    let path = world.folder.path().join("a");
+    let answer = world.json(["publish", path.to_str().unwrap()]);
+    assert_eq!(answer, json!({"stored": 2_500, "refused": 0, "refusals": []}));
+}
+
+#[tokio::test]
+async fn simulated_events_go_to_the_stream() {
+    let world = World::new();
+    let answer = world.json(["simulate", "--events", "1200", "--accounts", "1", "--days", "1"]);
+    assert_eq!(answer, json!({"stored": 1_200, "refused": 0}));
+    let messages = stored(&world.server.url()).await;
+    assert_eq!(messages.len(), 1_200);
+    assert!(messages.iter().all(|(subject, _, _)| subject.starts_with("botstats.events.sim-1.")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_restarts_loses_nothing() {
+    let mut world = World::new();
+    let client = async_nats::connect(world.server.url()).await.unwrap();
+    let (sender, receiver) = mpsc::channel(100);
+    let publisher = Publisher::new(client);
+    let publishing = stop::spawn(async move { publisher.publish(receiver, |_| {}).await });
+    let message = |tag: u64| Message {
+        tag,
+        subject: "botstats.events.a.b.c".to_owned(),
+        payload: format!("{{\"n\":{tag}}}").into(),
+    };
+    const COUNT: u64 = 6_000;
+    let feeding = stop::spawn(async move {
+        for tag in 0..COUNT {
+            sender.send(message(tag)).await.unwrap();
+        }
+    });
+    // In the middle of it, whenever that is: the law holds for every moment.
+    world.server.kill();
+    world.server.restart().unwrap();
+    feeding.await.unwrap();
+    let counts = publishing.await.unwrap().unwrap();
+    assert_eq!((counts.stored, counts.refused), (COUNT, 0));
+    let messages = stored(&world.server.url()).await;
+    let payloads: BTreeSet<&String> = messages.iter().map(|(_, payload, _)| payload).collect();
+    assert_eq!(payloads.len(), usize::try_from(COUNT).unwrap());
+}

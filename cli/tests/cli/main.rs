@@ -1,0 +1,8 @@
+//! The real binary against real nats-servers, one for each test.
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a test ends it")]
+
+mod directory;
+mod events;
+mod tools;
+mod up;
+mod usage;

@@ -1,0 +1,148 @@
+//! Exit codes, error texts and help of the real binary.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::tools::{World, botstats, run};
+
+#[test]
+fn bad_usage_is_64_and_says_what_is_allowed() {
+    for (arguments, why) in [
+        (&["frobnicate"][..], "unrecognized subcommand"),
+        (&[], "Usage"),
+        (&["account", "add", "a.b"], "1 to 64 of the characters"),
+        (&["account", "add", "a", "--timezone", "Europe/Rom"], "did you mean Europe/Rome"),
+        (&["account", "add", "a", "--name", ""], "1 to 256 bytes"),
+        (&["account", "set", "a"], "--name"),
+        (&["bot", "add", "a", "b", "--channel", "web"], "web=Web"),
+        (&["setup", "--replicas", "2"], "1, 3 or 5"),
+        (&["setup", "--throttle-window", "5"], "BOTSTATS_THROTTLE_WINDOW"),
+        (&["simulate", "--days", "35"], "1..=34"),
+        (&["stats", "--types", "0,19"], "codes 0 to 18"),
+        (&["stats", "--days", "31"], "1..=30"),
+        (&["stats", "--url", "nowhere"], "BOTSTATS_URL"),
+        (&["deadletters", "list", "--limit", "0"], "1..=100000"),
+        (&["up", "--keep-days", "39"], "BOTSTATS_KEEP_DAYS"),
+        (&["status", "--nats-url", "::"], "NATS_URL"),
+    ] {
+        let said = run(botstats().args(arguments));
+        assert_eq!(said.code, Some(64), "{arguments:?}: {said:?}");
+        assert!(said.err.contains(why), "{arguments:?}: {why:?} is not in {}", said.err);
+        assert_eq!(said.out, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_bot_key_with_a_typo_is_not_repeated() {
+    let mut command = botstats();
+    command.env("BOTSTATS_TOKEN", "bst_x").env("BOTSTATS_BOT_KEY", "bsk_secret/secret");
+    let said = run(command.arg("stats"));
+    said.failed(64, "BOTSTATS_BOT_KEY");
+    assert!(!said.err.contains("secret/secret"), "{}", said.err);
+}
+
+#[test]
+fn help_shows_no_password() {
+    let said = run(botstats().env("NATS_URL", "nats://me:hunter2@127.0.0.1").args(["--help"]));
+    assert!(said.ok().contains("NATS_URL") && !said.out.contains("hunter2"), "{}", said.out);
+}
+
+#[test]
+fn every_command_has_help() {
+    for command in [
+        "",
+        "up",
+        "account",
+        "account add",
+        "account set",
+        "account list",
+        "account remove",
+        "token",
+        "token add",
+        "token list",
+        "token revoke",
+        "bot",
+        "bot add",
+        "bot set",
+        "bot list",
+        "bot remove",
+        "key",
+        "key rotate",
+        "publish",
+        "simulate",
+        "stats",
+        "setup",
+        "status",
+        "deadletters",
+        "deadletters list",
+        "deadletters show",
+    ] {
+        let said = run(botstats().args(command.split_whitespace()).arg("--help"));
+        assert!(said.ok().contains("--json"), "{command}");
+        assert_eq!(said.err, "", "{command}");
+    }
+}
+
+#[test]
+fn without_nats_it_says_where_it_looked() {
+    // Port 9 (discard) of this machine: nobody is there.
+    let said = run(botstats().env("NATS_URL", "nats://127.0.0.1:9").args(["account", "list"]));
+    said.failed(1, "no connection to NATS at 127.0.0.1:9");
+}
+
+#[test]
+fn a_program_that_is_no_nats_server_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = run(botstats()
+        .env("NATS_SERVER_BIN", "/bin/echo")
+        .args(["up", "--nats-port", "0", "--http-addr", "127.0.0.1:0"])
+        .args(["--ingest-internal-addr", "127.0.0.1:0", "--query-internal-addr", "127.0.0.1:0"])
+        .arg("--data")
+        .arg(folder.path()));
+    said.failed(1, "NATS_SERVER_BIN");
+}
+
+#[test]
+fn without_any_nats_server_it_says_what_was_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("botstats");
+    std::fs::create_dir(&cache).unwrap();
+    // A program in the cache that is not the pinned one must not be run.
+    let planted = cache.join("nats-server-2.15.1");
+    std::fs::write(&planted, "#!/bin/sh\necho 'nats-server: v2.15.1'\n").unwrap();
+    std::fs::set_permissions(&planted, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let said = run(botstats()
+        .env_remove("NATS_SERVER_BIN")
+        .env("PATH", folder.path())
+        .env("XDG_CACHE_HOME", folder.path())
+        .args(["up", "--nats-port", "0", "--http-addr", "127.0.0.1:0"])
+        .args(["--ingest-internal-addr", "127.0.0.1:0", "--query-internal-addr", "127.0.0.1:0"])
+        .arg("--data")
+        .arg(folder.path().join("data")));
+    for part in ["install one", "NATS_SERVER_BIN", "no nats-server there", "pip", "python3"] {
+        said.failed(1, part);
+    }
+}
+
+#[test]
+fn setup_makes_then_checks_then_refuses_another_window() {
+    let world = World::bare();
+    world.run(["account", "list"]).failed(1, "botstats setup");
+    assert_eq!(world.json(["setup"])["stream_made"], true);
+    assert_eq!(world.json(["setup"])["stream_made"], false);
+    let said = world.run(["setup", "--throttle-window", "15m"]);
+    said.failed(1, "1h");
+    said.failed(1, "15m");
+}
+
+#[test]
+fn nobody_there_is_told() {
+    let world = World::new();
+    let said = world.run(["status", "--json"]);
+    assert_eq!((said.code, said.out.as_str()), (Some(1), "[]\n"));
+    world.run(["deadletters", "list"]).failed(1, "no ingest is running");
+    world.run(["stats"]).failed(64, "BOTSTATS_TOKEN");
+    let token = world.file("token", "bst_x\n");
+    world
+        .run(["stats", "--token-file", &token, "--url", "http://127.0.0.1:9"])
+        .failed(1, "is query running there?");
+}
