@@ -1,0 +1,231 @@
+//! An ingest's chunks, gathered into cells.
+//!
+//! *Invariants*: chunks come without a gap, pairs are distinct, every cell's samples are in order and
+//! counted; what breaks the contract of the wire is refused, never guessed.
+
+use std::collections::HashSet;
+use std::mem::size_of;
+
+use botstats_common::wire::{Chunk, Pair, Samples};
+
+/// Chunks that are no whole answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// A chunk is missing, or came twice.
+    #[error("a chunk of the answer is missing")]
+    Gap,
+    /// A chunk came after the last one.
+    #[error("a chunk came after the last one")]
+    AfterLast,
+    /// The last chunk is not there.
+    #[error("the last chunk of the answer is missing")]
+    NoLast,
+    /// A cell of a pair that was not named.
+    #[error("a cell belongs to no bot and channel")]
+    Pair,
+    /// A (bot, channel) named twice.
+    #[error("a bot and channel is named twice")]
+    PairTwice,
+    /// A cell of a group that was not asked for.
+    #[error("a cell belongs to no group")]
+    Group,
+    /// Two cells of one group and pair.
+    #[error("two cells of one group, bot and channel")]
+    Twice,
+    /// Samples that are not in order, or counted 0.
+    #[error("a cell's samples are not in order")]
+    Samples,
+}
+
+/// Where a cell's samples are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CellAt {
+    pub(crate) group: u32,
+    pub(crate) pair: u32,
+    chunk: u32,
+    first: u32,
+    len: u32,
+}
+
+/// The samples of all chunks, one list a chunk: no list is ever copied to grow.
+#[derive(Debug, Default)]
+pub(crate) struct SampleStore(Vec<Box<[Samples]>>);
+
+impl SampleStore {
+    pub(crate) fn of(&self, cell: &CellAt) -> &[Samples] {
+        let index = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        self.0
+            .get(index(cell.chunk))
+            .and_then(|samples| samples.get(index(cell.first)..index(cell.first + cell.len)))
+            .unwrap_or_default()
+    }
+}
+
+/// A whole answer of an ingest.
+#[derive(Debug)]
+pub struct Cells {
+    pub(crate) pairs: Vec<Pair>,
+    pub(crate) cells: Vec<CellAt>,
+    pub(crate) samples: SampleStore,
+    /// Everything stored in the stream up to this instant (Unix ms) is counted.
+    pub as_of_ms: i64,
+}
+
+/// An answer of which not every chunk is there yet.
+#[derive(Debug, Default)]
+pub struct Collecting {
+    next: u32,
+    last_as_of_ms: Option<i64>,
+    pairs: Vec<Pair>,
+    seen: HashSet<Pair>,
+    cells: Vec<CellAt>,
+    samples: SampleStore,
+    held_bytes: usize,
+}
+
+impl Collecting {
+    /// Adds the next chunk.
+    ///
+    /// # Errors
+    /// If it is not the next one, or breaks the contract.
+    pub fn add(&mut self, chunk: Chunk) -> Result<(), Malformed> {
+        if self.is_whole() {
+            return Err(Malformed::AfterLast);
+        }
+        if chunk.number != self.next {
+            return Err(Malformed::Gap);
+        }
+        for pair in &chunk.pairs {
+            if !self.seen.insert(pair.clone()) {
+                return Err(Malformed::PairTwice);
+            }
+            // The pair twice (list and set), its texts, and its place in the order of rows.
+            let texts = pair.bot.as_str().len() + pair.channel.as_str().len();
+            self.held_bytes += 2 * (size_of::<Pair>() + texts) + size_of::<u32>();
+        }
+        self.pairs.extend(chunk.pairs);
+        let total = chunk.cells.iter().map(|cell| cell.samples.len()).sum();
+        let mut samples: Vec<Samples> = Vec::with_capacity(total);
+        for cell in chunk.cells {
+            let codes_ascend = cell.samples.is_sorted_by(|a, b| a.code < b.code);
+            if !codes_ascend || cell.samples.iter().any(|s| s.count == 0) {
+                return Err(Malformed::Samples);
+            }
+            if usize::try_from(cell.pair).is_ok_and(|pair| pair >= self.pairs.len()) {
+                return Err(Malformed::Pair);
+            }
+            let place = |number: usize| u32::try_from(number).map_err(|_| Malformed::Samples);
+            self.cells.push(CellAt {
+                group: cell.group,
+                pair: cell.pair,
+                chunk: chunk.number,
+                first: place(samples.len())?,
+                len: place(cell.samples.len())?,
+            });
+            samples.extend(cell.samples);
+        }
+        self.held_bytes += samples.len() * size_of::<Samples>();
+        self.samples.0.push(samples.into_boxed_slice());
+        self.next += 1;
+        self.last_as_of_ms = chunk.last.then_some(chunk.as_of_ms);
+        Ok(())
+    }
+
+    /// Whether the last chunk is there.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.last_as_of_ms.is_some()
+    }
+
+    /// What is held for the answer, in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes + self.cells.capacity() * size_of::<CellAt>()
+    }
+
+    /// The whole answer.
+    ///
+    /// # Errors
+    /// If chunks are still missing.
+    pub fn finish(self) -> Result<Cells, Malformed> {
+        let as_of_ms = self.last_as_of_ms.ok_or(Malformed::NoLast)?;
+        Ok(Cells { pairs: self.pairs, cells: self.cells, samples: self.samples, as_of_ms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use botstats_common::metric::TypeCode;
+    use botstats_common::wire::Cell;
+
+    use super::*;
+
+    fn chunk(number: u32, last: bool) -> Chunk {
+        Chunk { number, last, as_of_ms: 7, ..Chunk::default() }
+    }
+
+    fn pair(bot: &str, channel: &str) -> Pair {
+        Pair { bot: bot.parse().unwrap(), channel: channel.parse().unwrap() }
+    }
+
+    fn samples(code: TypeCode, count: u64) -> Samples {
+        Samples { code, count, sum: count }
+    }
+
+    fn collect(chunks: Vec<Chunk>) -> Result<Cells, Malformed> {
+        let mut collecting = Collecting::default();
+        chunks.into_iter().try_for_each(|chunk| collecting.add(chunk))?;
+        collecting.finish()
+    }
+
+    #[test]
+    fn chunks_must_be_whole() {
+        for (chunks, expected) in [
+            (vec![], Err(Malformed::NoLast)),
+            (vec![chunk(0, false)], Err(Malformed::NoLast)),
+            (vec![chunk(1, true)], Err(Malformed::Gap)),
+            (vec![chunk(0, false), chunk(2, true)], Err(Malformed::Gap)),
+            (vec![chunk(0, false), chunk(0, true)], Err(Malformed::Gap)),
+            (vec![chunk(0, true), chunk(1, true)], Err(Malformed::AfterLast)),
+            (vec![chunk(0, true)], Ok(7)),
+            (vec![chunk(0, false), chunk(1, true)], Ok(7)),
+        ] {
+            assert_eq!(collect(chunks.clone()).map(|c| c.as_of_ms), expected, "{chunks:?}");
+        }
+    }
+
+    #[test]
+    fn cells_must_keep_the_contract() {
+        let with = |pairs: &[Pair], pair, list: &[Samples]| Chunk {
+            pairs: pairs.to_vec(),
+            cells: vec![Cell { group: 0, pair, samples: list.to_vec() }],
+            ..chunk(0, true)
+        };
+        let one = [pair("b", "c")];
+        let (a, b) = (samples(TypeCode::MESSAGES, 1), samples(TypeCode::TAG_HIT, 1));
+        for (chunk, expected) in [
+            (with(&one, 0, &[a, b]), None),
+            (with(&one, 1, &[a]), Some(Malformed::Pair)),
+            (with(&one, 0, &[b, a]), Some(Malformed::Samples)),
+            (with(&one, 0, &[a, a]), Some(Malformed::Samples)),
+            (with(&one, 0, &[samples(TypeCode::MESSAGES, 0)]), Some(Malformed::Samples)),
+            (with(&[pair("b", "c"), pair("b", "c")], 0, &[a]), Some(Malformed::PairTwice)),
+        ] {
+            assert_eq!(collect(vec![chunk.clone()]).err(), expected, "{chunk:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_counted() {
+        let mut collecting = Collecting::default();
+        let many = Cell {
+            group: 0,
+            pair: 0,
+            samples: TypeCode::ALL.map(|code| samples(code, 1)).to_vec(),
+        };
+        let cells = (0..1_000).map(|group| Cell { group, ..many.clone() }).collect();
+        collecting.add(Chunk { pairs: vec![pair("b", "c")], cells, ..chunk(0, false) }).unwrap();
+        let least = 1_000 * (19 * size_of::<Samples>() + size_of::<CellAt>());
+        assert!((least..2 * least).contains(&collecting.held_bytes()));
+    }
+}

@@ -1,0 +1,446 @@
+//! The answer: from the cells that an ingest counted to ordered rows to bytes.
+//!
+//! *Invariants*: the same question over the same cells and names gives the same bytes, in whatever
+//! order the cells came. Rows are made one at a time while they are sent: what is held is cells.
+//!
+//! *Not here*: NATS and HTTP.
+
+pub mod cells;
+pub mod number;
+pub mod render;
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+
+use botstats_common::directory::BotEntry;
+use botstats_common::ids::Bot;
+use botstats_common::metric::{TypeCode, TypeSet};
+use botstats_common::wire::{Chunk, Pair};
+
+use self::cells::{CellAt, Cells, Collecting, Malformed};
+use self::number::Value;
+pub use self::render::Format;
+use self::render::Rendering;
+use crate::question::Question;
+use crate::window::{Group, Window};
+
+/// The directory entries of an account's bots; a bot or channel without one shows as its id.
+pub type Names = BTreeMap<Bot, BotEntry>;
+
+/// Cells in the order of their rows, with all that the rows need.
+#[derive(Debug)]
+pub struct Answer<N> {
+    groups: Vec<Group>,
+    names: N,
+    pairs: Vec<Pair>,
+    cells: Vec<CellAt>,
+    samples: cells::SampleStore,
+    types: TypeSet,
+    fill_zero: bool,
+}
+
+/// One row, as the columns of `docs/metrics.md` name its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row<'a> {
+    /// The group: `GroupLabel`, `GroupStart`, `Complete`.
+    pub group: &'a Group,
+    /// `BotName`
+    pub bot_name: &'a str,
+    /// `ChannelName`
+    pub channel_name: &'a str,
+    /// `BotId` and `ChannelId`
+    pub pair: &'a Pair,
+    /// `EventType`; gives `EventLabel` and `Unit` too.
+    pub code: TypeCode,
+    /// `Value`, `Count` and `Sum`
+    pub value: Value,
+}
+
+/// The place of the next row.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Place {
+    cell: usize,
+    sample: usize,
+    group: usize,
+    pair: usize,
+}
+
+impl<N: Borrow<Names>> Answer<N> {
+    /// Puts cells into the order of rows: group, bot name, bot id, channel name, channel id.
+    ///
+    /// # Errors
+    /// If the cells are not an answer to a question with these groups.
+    pub fn new(
+        question: &Question,
+        window: &Window,
+        names: N,
+        cells: Cells,
+    ) -> Result<Self, Malformed> {
+        let Cells { pairs, mut cells, samples, .. } = cells;
+        let (pairs, rank) = sorted(pairs, names.borrow());
+        for cell in &mut cells {
+            let pair = usize::try_from(cell.pair).ok().and_then(|pair| rank.get(pair));
+            cell.pair = *pair.ok_or(Malformed::Pair)?;
+        }
+        cells.sort_unstable_by_key(|cell| (cell.group, cell.pair));
+        let twice = cells
+            .windows(2)
+            .any(|two| matches!(two, [a, b] if (a.group, a.pair) == (b.group, b.pair)));
+        let groups = window.groups.clone();
+        let beyond = cells.last().is_some_and(|cell| as_usize(cell.group) >= groups.len());
+        match (twice, beyond) {
+            (true, _) => Err(Malformed::Twice),
+            (_, true) => Err(Malformed::Group),
+            _ => Ok(Self {
+                groups,
+                names,
+                pairs,
+                cells,
+                samples,
+                types: question.types,
+                fill_zero: question.fill_zero,
+            }),
+        }
+    }
+
+    /// All rows, in order.
+    pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        let mut place = Place::default();
+        std::iter::from_fn(move || self.next_row(&mut place))
+    }
+
+    pub(crate) fn next_row(&self, place: &mut Place) -> Option<Row<'_>> {
+        if self.fill_zero { self.next_filled(place) } else { self.next_sampled(place) }
+    }
+
+    /// The next row that has a sample.
+    fn next_sampled(&self, place: &mut Place) -> Option<Row<'_>> {
+        loop {
+            let cell = self.cells.get(place.cell)?;
+            let Some(samples) = self.samples.of(cell).get(place.sample) else {
+                place.cell += 1;
+                place.sample = 0;
+                continue;
+            };
+            place.sample += 1;
+            if self.types.contains(samples.code) {
+                let value = Value::of(samples.code.kind(), samples.count, samples.sum);
+                let (group, pair) = (as_usize(cell.group), as_usize(cell.pair));
+                return self.row(group, pair, samples.code, value);
+            }
+        }
+    }
+
+    /// The next of all groups x pairs x types; here a place's `sample` is the next code.
+    fn next_filled(&self, place: &mut Place) -> Option<Row<'_>> {
+        loop {
+            if place.group >= self.groups.len() || self.pairs.is_empty() {
+                return None;
+            }
+            let here = |cell: &&CellAt| {
+                (as_usize(cell.group), as_usize(cell.pair)) == (place.group, place.pair)
+            };
+            let cell = self.cells.get(place.cell).filter(here);
+            if let Some(&code) = TypeCode::ALL.get(place.sample) {
+                place.sample += 1;
+                if !self.types.contains(code) {
+                    continue;
+                }
+                let samples = cell.map_or(&[][..], |cell| self.samples.of(cell));
+                let found = samples.iter().find(|samples| samples.code == code);
+                let (count, sum) = found.map_or((0, 0), |found| (found.count, found.sum));
+                return self.row(place.group, place.pair, code, Value::of(code.kind(), count, sum));
+            }
+            place.cell += usize::from(cell.is_some());
+            place.sample = 0;
+            place.pair += 1;
+            if place.pair == self.pairs.len() {
+                place.pair = 0;
+                place.group += 1;
+            }
+        }
+    }
+
+    fn row(&self, group: usize, pair: usize, code: TypeCode, value: Value) -> Option<Row<'_>> {
+        let pair = self.pairs.get(pair)?;
+        let (bot_name, channel_name) = names_of(pair, self.names.borrow());
+        Some(Row { group: self.groups.get(group)?, bot_name, channel_name, pair, code, value })
+    }
+}
+
+/// Answers a question from an ingest's chunks, whole and at once.
+///
+/// # Errors
+/// If the chunks are not an answer to that question.
+pub fn render_all(
+    question: &Question,
+    names: &Names,
+    window: &Window,
+    chunks: &[Chunk],
+    format: Format,
+) -> Result<Vec<u8>, Malformed> {
+    let mut collecting = Collecting::default();
+    for chunk in chunks {
+        collecting.add(chunk.clone())?;
+    }
+    let answer = Answer::new(question, window, names, collecting.finish()?)?;
+    let mut rendering = Rendering::new(answer, format);
+    let mut bytes = Vec::new();
+    while let Some(piece) = rendering.next_piece() {
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+fn names_of<'a>(pair: &'a Pair, names: &'a Names) -> (&'a str, &'a str) {
+    names.get(&pair.bot).map_or((pair.bot.as_str(), pair.channel.as_str()), |entry| {
+        (entry.shown_name(&pair.bot), entry.channel_name(&pair.channel))
+    })
+}
+
+/// The pairs in the order of rows, and the new place of each by its old one.
+fn sorted(pairs: Vec<Pair>, names: &Names) -> (Vec<Pair>, Vec<u32>) {
+    let mut order: Vec<(u32, Pair)> = (0..).zip(pairs).collect();
+    // Code points and UTF-8 bytes have the same order.
+    order.sort_unstable_by(|(_, a), (_, b)| row_key(a, names).cmp(&row_key(b, names)));
+    let mut rank = vec![0; order.len()];
+    let mut sorted = Vec::with_capacity(order.len());
+    for (new, (old, pair)) in (0_u32..).zip(order) {
+        if let Some(rank) = rank.get_mut(as_usize(old)) {
+            *rank = new;
+        }
+        sorted.push(pair);
+    }
+    (sorted, rank)
+}
+
+fn row_key<'a>(pair: &'a Pair, names: &'a Names) -> [&'a str; 4] {
+    let (bot_name, channel_name) = names_of(pair, names);
+    [bot_name, pair.bot.as_str(), channel_name, pair.channel.as_str()]
+}
+
+/// Widening, on every machine that this runs on.
+fn as_usize(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use botstats_common::wire::{Cell, Samples};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn question(types: &str, query: Option<&str>) -> Question {
+        Question::parse(["*", types, "hour", "1"], query).unwrap()
+    }
+
+    /// Hours of a day in UTC, the last one running.
+    fn window(hours: i64) -> Window {
+        let midnight_ms = 20_000 * botstats_common::quarter::DAY_MS;
+        let now_ms = midnight_ms + (hours - 1) * 3_600_000 + 1;
+        let asked = question("0", None);
+        Window::new(now_ms, &jiff::tz::TimeZone::UTC, asked.days, asked.mode)
+    }
+
+    fn pair(bot: &str, channel: &str) -> Pair {
+        Pair { bot: bot.parse().unwrap(), channel: channel.parse().unwrap() }
+    }
+
+    /// An id and a name.
+    type Named = (&'static str, &'static str);
+
+    fn names(bots: &[(&str, &str, &[Named])]) -> Names {
+        let entry = |name: &str, channels: &[Named]| {
+            let channels: BTreeMap<_, _> = channels.iter().copied().collect();
+            let json = serde_json::json!({"name": name, "channels": channels}).to_string();
+            BotEntry::parse(json.as_bytes()).unwrap()
+        };
+        bots.iter()
+            .map(|(id, name, channels)| (id.parse().unwrap(), entry(name, channels)))
+            .collect()
+    }
+
+    /// One chunk in which every pair has `codes` once in every group named.
+    fn chunk(pairs: &[Pair], groups: &[u32], codes: &[u8]) -> Chunk {
+        let samples: Vec<Samples> = codes
+            .iter()
+            .map(|code| Samples { code: (*code).try_into().unwrap(), count: 1, sum: 1 })
+            .collect();
+        let places = 0..u32::try_from(pairs.len()).unwrap();
+        let cell = |group: u32, pair| Cell { group, pair, samples: samples.clone() };
+        let cells = groups.iter().flat_map(|g| places.clone().map(|p| cell(*g, p))).collect();
+        Chunk { last: true, pairs: pairs.to_vec(), cells, ..Chunk::default() }
+    }
+
+    fn render(question: &Question, names: &Names, chunk: Chunk, format: Format) -> String {
+        let bytes = render_all(question, names, &window(3), &[chunk], format).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn rows_are_ordered_by_code_points_of_names_then_ids() {
+        let names = names(&[
+            ("b1", "Zoo", &[]),
+            ("b2", "apple", &[]),
+            ("b3", "Zoo", &[("w2", "Alpha"), ("w1", "Beta")]),
+            ("b5", "\u{e9}t\u{e9}", &[]),
+            ("b6", "\u{1f355}", &[]),
+        ]);
+        let pairs = [
+            pair("b6", "w"),
+            pair("b5", "w"),
+            pair("b4", "w"),
+            pair("b3", "w1"),
+            pair("b3", "w2"),
+            pair("b3", "w0"),
+            pair("b2", "w"),
+            pair("b1", "w"),
+        ];
+        let text = render(&question("3", None), &names, chunk(&pairs, &[1], &[3]), Format::Ndjson);
+        let rows: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let order: Vec<String> = rows
+            .iter()
+            .map(|r| {
+                ["BotName", "BotId", "ChannelName", "ChannelId"]
+                    .map(|f| r[f].as_str().unwrap())
+                    .join(" ")
+            })
+            .collect();
+        assert_eq!(
+            order,
+            [
+                "Zoo b1 w w",
+                "Zoo b3 Alpha w2",
+                "Zoo b3 Beta w1",
+                "Zoo b3 w0 w0",
+                "apple b2 w w",
+                "b4 b4 w w",
+                "\u{e9}t\u{e9} b5 w w",
+                "\u{1f355} b6 w w",
+            ]
+        );
+    }
+
+    #[test]
+    fn bytes_of_each_format() {
+        let names = names(&[("b1", "A \"b\", c", &[])]);
+        let pairs = [pair("b1", "web")];
+        let asked = question("9,13", Some("fill=zero"));
+        let of = |format| render(&asked, &names, chunk(&pairs, &[2], &[9]), format);
+        insta::assert_snapshot!(of(Format::Csv).replace("\r\n", "|\n"), @r#"
+        GroupLabel,BotName,ChannelName,EventLabel,EventType,Value,Count,Sum,Unit,BotId,ChannelId,GroupStart,Complete|
+        2024-10-04T00:00:00Z,"A ""b"", c",web,Time To Pick Up,9,,0,0,seconds,b1,web,2024-10-04T00:00:00Z,true|
+        2024-10-04T00:00:00Z,"A ""b"", c",web,Incoming Message,13,0,0,0,count,b1,web,2024-10-04T00:00:00Z,true|
+        2024-10-04T01:00:00Z,"A ""b"", c",web,Time To Pick Up,9,,0,0,seconds,b1,web,2024-10-04T01:00:00Z,true|
+        2024-10-04T01:00:00Z,"A ""b"", c",web,Incoming Message,13,0,0,0,count,b1,web,2024-10-04T01:00:00Z,true|
+        2024-10-04T02:00:00Z,"A ""b"", c",web,Time To Pick Up,9,0.001,1,0.001,seconds,b1,web,2024-10-04T02:00:00Z,false|
+        2024-10-04T02:00:00Z,"A ""b"", c",web,Incoming Message,13,0,0,0,count,b1,web,2024-10-04T02:00:00Z,false|
+        "#);
+        assert_eq!(of(Format::Ndjson).lines().count(), 6);
+        let first = r#"[{"GroupLabel":"2024-10-04T00:00:00Z","BotName":"A \"b\", c","ChannelName":"web","EventLabel":"Time To Pick Up","EventType":9,"Value":null,"Count":0,"Sum":0,"Unit":"seconds","BotId":"b1","ChannelId":"web","GroupStart":"2024-10-04T00:00:00Z","Complete":true},{"#;
+        assert!(of(Format::Json).starts_with(first), "{}", of(Format::Json));
+    }
+
+    #[test]
+    fn nothing_is_an_empty_answer() {
+        for query in [None, Some("fill=zero")] {
+            let of =
+                |format| render(&question("0", query), &Names::new(), chunk(&[], &[], &[]), format);
+            assert_eq!(of(Format::Json), "[]");
+            assert_eq!(of(Format::Ndjson), "");
+            assert_eq!(of(Format::Csv), format!("{}\r\n", render::COLUMNS.join(",")));
+        }
+        // A pair whose samples are of other types only has rows where they are filled in.
+        let other = || chunk(&[pair("b", "c")], &[0], &[]);
+        assert_eq!(render(&question("0", None), &Names::new(), other(), Format::Json), "[]");
+        let filled = question("0", Some("fill=zero"));
+        let filled = render(&filled, &Names::new(), other(), Format::Ndjson);
+        assert_eq!(filled.lines().count(), 3);
+    }
+
+    #[test]
+    fn cells_that_do_not_fit_the_question_are_refused() {
+        let pairs = [pair("b", "c")];
+        for (chunk, expected) in [
+            (chunk(&pairs, &[3], &[0]), Malformed::Group),
+            (chunk(&pairs, &[1, 1], &[0]), Malformed::Twice),
+        ] {
+            let asked = question("0", None);
+            let got = render_all(&asked, &Names::new(), &window(3), &[chunk], Format::Json);
+            assert_eq!(got.unwrap_err(), expected);
+        }
+    }
+
+    proptest! {
+        /// Rows by the definition: every combination, kept if it was asked for and sampled (or
+        /// filled in), sorted.
+        #[test]
+        fn rows_as_their_definition_says(
+            cells in prop::collection::btree_map((0_u32..3, 0_u32..4), prop::collection::btree_map(0_u8..19, 1_u64..9, 0..19), 0..12),
+            types in prop::collection::btree_set(0_u8..19, 1..19),
+            fill in any::<bool>(),
+        ) {
+            let pairs = [pair("b2", "x"), pair("b1", "y"), pair("b1", "x"), pair("b3", "x")];
+            let names = names(&[("b1", "same", &[]), ("b2", "same", &[]), ("b3", "first", &[])]);
+            let wire_cells = cells.iter().map(|((group, pair), samples)| Cell {
+                group: *group,
+                pair: *pair,
+                samples: samples
+                    .iter()
+                    .map(|(code, count)| Samples { code: (*code).try_into().unwrap(), count: *count, sum: *count })
+                    .collect(),
+            });
+            let sent = Chunk { last: true, pairs: pairs.to_vec(), cells: wire_cells.collect(), ..Chunk::default() };
+            let list: Vec<_> = types.iter().map(u8::to_string).collect();
+            let asked = question(&list.join(","), fill.then_some("fill=zero"));
+            let text = render(&asked, &names, sent, Format::Ndjson);
+            let got: Vec<_> = text
+                .lines()
+                .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+                .map(|row| (
+                    row["GroupStart"].as_str().unwrap().to_owned(),
+                    row["BotId"].as_str().unwrap().to_owned(),
+                    row["ChannelId"].as_str().unwrap().to_owned(),
+                    row["EventType"].as_u64().unwrap(),
+                    row["Count"].as_u64().unwrap(),
+                ))
+                .collect();
+            let mut expected = Vec::new();
+            for group in 0..3_u32 {
+                // By name, then id: "first" before "same".
+                for (bot, channel, place) in [("b3", "x", 3), ("b1", "x", 2), ("b1", "y", 1), ("b2", "x", 0_u32)] {
+                    for code in &types {
+                        let count = cells.get(&(group, place)).and_then(|s| s.get(code)).copied();
+                        if count.is_some() || fill {
+                            expected.push((
+                                format!("2024-10-04T0{group}:00:00Z"),
+                                bot.to_owned(),
+                                channel.to_owned(),
+                                u64::from(*code),
+                                count.unwrap_or(0),
+                            ));
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(got, expected);
+        }
+    }
+
+    #[test]
+    fn many_pieces_are_one_document() {
+        let pairs: Vec<Pair> = (0..100).map(|i| pair(&format!("b{i}"), "web")).collect();
+        let all: Vec<u8> = (0..19).collect();
+        let sent = chunk(&pairs, &[0, 1, 2], &all);
+        let types = all.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
+        let of = |format| render(&question(&types, None), &Names::new(), sent.clone(), format);
+        let json: Vec<serde_json::Value> = serde_json::from_str(&of(Format::Json)).unwrap();
+        assert_eq!(json.len(), 100 * 3 * 19);
+        let lines: Vec<serde_json::Value> =
+            of(Format::Ndjson).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(json, lines);
+        assert_eq!(of(Format::Csv).matches("\r\n").count(), json.len() + 1);
+    }
+}

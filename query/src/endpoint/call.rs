@@ -1,0 +1,429 @@
+//! One call, from its head to its answer.
+//!
+//! The order is the contract's: token, parameters, `Accept`, account and key, the used call, then what
+//! needs NATS; the claim comes last.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use botstats_common::directory::{AccountEntry, BotEntry, time_zone};
+use botstats_common::ids::{Account, Bot};
+use botstats_common::secret::SecretHash;
+use botstats_common::shell::clock;
+use botstats_common::wire;
+use futures::FutureExt as _;
+use http::header::{CONNECTION, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::time::{timeout, timeout_at};
+
+use super::body::{self, Body};
+use super::{auth, respond};
+use crate::accept::{self, Coding};
+use crate::answer::render::{Format, Rendering};
+use crate::answer::{Answer, Names};
+use crate::openapi;
+use crate::problem::Problem;
+use crate::question::{Asked, Question, Route};
+use crate::shell::claims::{Claims, Outcome, Standing};
+use crate::shell::read::{Budget, Held, ReadError, read};
+use crate::shell::watch::Shared;
+use crate::shell::{Connection, Unreachable, entries};
+use crate::telemetry::{self, decided};
+use crate::throttle::{Remembered, Throttle, Turns};
+use crate::window::Window;
+
+/// The most fields in a request's head.
+pub const MAX_HEAD_FIELDS: usize = 64;
+/// The largest head of a request, in bytes.
+pub const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// The most time that a call waits for what cannot be reached. A little less than is promised: the
+/// answer has to be sent too.
+const WAIT_LIMIT: Duration = Duration::from_millis(1_900);
+/// The least time that a claim gets, when a large answer has used up the call's.
+const CLAIM_LIMIT: Duration = Duration::from_millis(500);
+/// The most time for all work before the head of the answer, an answer that is large included.
+const CALL_LIMIT: Duration = Duration::from_secs(12);
+/// A body that nobody asked for is taken up to here, so that the answer can be read, and no further.
+const MAX_IGNORED_BODY_BYTES: usize = 64 * 1024;
+/// And no longer than this.
+const IGNORED_BODY_LIMIT: Duration = Duration::from_millis(500);
+
+/// All that calls share.
+#[derive(Debug)]
+pub struct App {
+    /// The directory in memory.
+    pub directory: Shared,
+    /// The throttle; `None` if it is off.
+    pub throttle: Option<Throttle>,
+    /// What needs NATS; empty until there is a connection.
+    pub backend: OnceLock<Backend>,
+    remembered: Remembered,
+    turns: Turns,
+    budget: Budget,
+}
+
+/// The connection to NATS and what is made of it.
+#[derive(Debug)]
+pub struct Backend {
+    /// The connection.
+    pub connection: Connection,
+    /// The throttle's KV bucket; `None` if the throttle is off.
+    pub claims: Option<Claims>,
+}
+
+/// A call that passed every check that needs no NATS.
+struct Admitted {
+    question: Question,
+    token: SecretHash,
+    format: Format,
+    coding: Coding,
+    account: Account,
+    /// The account's entry in memory.
+    known: AccountEntry,
+    /// The bot asked for, with its entry in memory.
+    bot: Option<(Bot, BotEntry)>,
+}
+
+impl App {
+    /// Shared state without a connection yet.
+    #[must_use]
+    pub fn new(directory: Shared, throttle: Option<Throttle>) -> Self {
+        Self {
+            directory,
+            throttle,
+            backend: OnceLock::new(),
+            remembered: Remembered::default(),
+            turns: Turns::default(),
+            budget: Budget::default(),
+        }
+    }
+
+    /// Answers a request, whatever happens.
+    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let began = clock::monotonic();
+        let request_id = respond::request_id(request.headers());
+        let (head, unwanted) = request.into_parts();
+        let has_body = !unwanted.is_end_stream();
+        if has_body {
+            ignore(unwanted).await;
+        }
+        let route = Route::of(head.uri.path());
+        let answered = guard(self.route(&head, route, &request_id, began)).await;
+        let mut response = answered.unwrap_or_else(|problem| {
+            if problem == Problem::Internal {
+                tracing::error!(request_id, "a call failed by a defect of this program");
+            }
+            respond::problem(&problem, &request_id)
+        });
+        let headers = response.headers_mut();
+        if matches!(route, Route::Statistics(_)) {
+            respond::vary(headers);
+        }
+        respond::insert(headers, respond::X_REQUEST_ID, &request_id);
+        if has_body {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let (status, took) = (response.status(), began.elapsed());
+        tracing::debug!(
+            request_id,
+            status = status.as_u16(),
+            took_ms = took.as_millis(),
+            "answered"
+        );
+        metrics::counter!(telemetry::REQUESTS, "status" => status.as_str().to_owned()).increment(1);
+        metrics::histogram!(telemetry::REQUEST_SECONDS).record(took.as_secs_f64());
+        response
+    }
+
+    async fn route(
+        &self,
+        head: &http::request::Parts,
+        route: Route<'_>,
+        request_id: &str,
+        began: Instant,
+    ) -> Result<Response<Body>, Problem> {
+        check_head(head)?;
+        if route != Route::Unknown && head.method != Method::GET {
+            return Err(Problem::MethodNotAllowed);
+        }
+        match route {
+            Route::Unknown => Err(Problem::UnknownPath),
+            Route::OpenApi => Ok(respond::with_body(
+                StatusCode::OK,
+                "application/json",
+                body::whole(openapi::json()),
+            )),
+            Route::Statistics(segments) => {
+                let admitted = self.admit(&head.headers, segments, head.uri.query())?;
+                self.statistics(admitted, request_id, began + WAIT_LIMIT).await
+            }
+        }
+    }
+
+    /// The checks that need no NATS.
+    fn admit(
+        &self,
+        headers: &HeaderMap,
+        segments: [&str; 4],
+        query: Option<&str>,
+    ) -> Result<Admitted, Problem> {
+        let token = auth::token(headers)?;
+        let known = self.directory.known();
+        if !known.loaded {
+            return Err(Problem::Unavailable("the directory cannot be reached"));
+        }
+        let directory = &known.directory;
+        let account =
+            directory.holder(&token).ok_or(Problem::Unauthorized { token_given: true })?;
+        let question = Question::parse(segments, query).map_err(Problem::Parameter)?;
+        let format = accept::format(headers).map_err(Problem::NotAcceptable)?;
+        let coding = accept::coding(headers).map_err(Problem::NotAcceptable)?;
+        let entry = directory.account(account).filter(|entry| !entry.removed);
+        let entry = entry.ok_or(Problem::NotFound)?;
+        let bot = match &question.asked {
+            Asked::AllBots => None,
+            Asked::Key(key) => {
+                let bot = directory.bot_of(account, key).ok_or(Problem::NotFound)?;
+                let entry = directory.bot(account, bot).ok_or(Problem::NotFound)?;
+                Some((bot.clone(), entry.clone()))
+            }
+        };
+        let (account, known) = (account.clone(), entry.clone());
+        Ok(Admitted { question, token, format, coding, account, known, bot })
+    }
+
+    async fn statistics(
+        &self,
+        call: Admitted,
+        request_id: &str,
+        deadline: Instant,
+    ) -> Result<Response<Body>, Problem> {
+        self.refuse_if_remembered(&call.account)?;
+        let turn = self.turns.wait(&call.account, deadline).await;
+        // The turn before may have used the call.
+        self.refuse_if_remembered(&call.account)?;
+        let _turn = turn
+            .map_err(|_| Problem::Unavailable("too many calls of the account at the same time"))?;
+
+        let backend = self.backend.get().ok_or(Problem::Unavailable("NATS cannot be reached"))?;
+        backend.connection.up_by(deadline).await?;
+        let (account, bot, standing) = tokio::join!(
+            entries::account(&backend.connection.js, &call.account, deadline),
+            fresh_bot(&backend.connection, &call, deadline),
+            look(backend, &call.account, deadline),
+        );
+        let account = check_account(account?.in_force(Some(call.known.clone())), &call)?;
+        let names = match bot? {
+            Some((bot, entry)) => Arc::new(Names::from([(bot, entry)])),
+            None => self.directory.known().directory.names(&call.account),
+        };
+        let revision = match standing? {
+            Standing::Free(revision) => revision,
+            Standing::Wait { retry_after_s } => {
+                return Err(self.throttled(&call.account, retry_after_s));
+            }
+        };
+
+        let zone = time_zone(&account.timezone).map_err(|_| Problem::Internal)?;
+        let Question { days, mode, types, .. } = call.question;
+        let window = Window::new(clock::now_ms(), &zone, days, mode);
+        let request = wire::Request {
+            request_id: request_id.to_owned(),
+            bots: call.bot.as_ref().map(|(bot, _)| vec![bot.clone()]),
+            types,
+            boundaries: window.boundaries.clone(),
+            deadline_ms: 0,
+        };
+        let began = clock::monotonic();
+        let (cells, held) =
+            read(&backend.connection, &self.budget, &call.account, request, deadline).await?;
+        metrics::histogram!(telemetry::READ_SECONDS).record(began.elapsed().as_secs_f64());
+        let as_of = clock::rfc3339_ms(cells.as_of_ms);
+        let answer = Answer::new(&call.question, &window, names, cells).map_err(|malformed| {
+            tracing::error!(request_id, "an ingest's answer can't be used: {malformed}");
+            Problem::Unavailable("the statistics cannot be reached")
+        })?;
+        let body = body::pieces(rendered(answer, call.format, held), call.coding);
+        let response = respond::statistics(body, call.format, call.coding, &as_of, self.throttle);
+
+        // From here on only the client can fail.
+        self.claim(backend, &call.account, revision, deadline).await?;
+        tracing::info!(request_id, account = %call.account, "answered with statistics");
+        Ok(response)
+    }
+
+    async fn claim(
+        &self,
+        backend: &Backend,
+        account: &Account,
+        revision: u64,
+        deadline: Instant,
+    ) -> Result<(), Problem> {
+        let Some(claims) = &backend.claims else {
+            decided("off");
+            return Ok(());
+        };
+        // A large answer may have used up the time; a claim needs a moment all the same.
+        let deadline = deadline.max(clock::monotonic() + CLAIM_LIMIT);
+        match claims.claim(account, revision, deadline).await {
+            Ok(Outcome::Won) => {
+                decided("granted");
+                let longest_s = claims.throttle().longest_wait_s();
+                self.remembered.used(account, longest_s, clock::monotonic());
+                Ok(())
+            }
+            Ok(Outcome::Lost { retry_after_s }) => Err(self.throttled(account, retry_after_s)),
+            Err(unreachable) => {
+                decided("unavailable");
+                Err(unreachable.into())
+            }
+        }
+    }
+
+    fn throttled(&self, account: &Account, retry_after_s: u64) -> Problem {
+        decided("denied");
+        self.remembered.used(account, retry_after_s, clock::monotonic());
+        self.used(retry_after_s)
+    }
+
+    fn refuse_if_remembered(&self, account: &Account) -> Result<(), Problem> {
+        match self.remembered.retry_after_s(account, clock::monotonic()) {
+            Some(retry_after_s) => {
+                decided("remembered");
+                Err(self.used(retry_after_s))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn used(&self, retry_after_s: u64) -> Problem {
+        let window_s = self.throttle.map_or(0, Throttle::window_s);
+        Problem::Throttled { retry_after_s, window_s }
+    }
+}
+
+impl From<Unreachable> for Problem {
+    fn from(unreachable: Unreachable) -> Self {
+        Problem::Unavailable(unreachable.0)
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::TooLarge => Problem::AnswerTooLarge,
+            ReadError::Unreachable(unreachable) => unreachable.into(),
+        }
+    }
+}
+
+/// Ends a call that takes too long, and survives one that panics.
+async fn guard<T>(call: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    match timeout(CALL_LIMIT, AssertUnwindSafe(call).catch_unwind()).await {
+        Ok(Ok(answered)) => answered,
+        Ok(Err(_panic)) => Err(Problem::Internal),
+        Err(_late) => Err(Problem::Unavailable("the answer took too long")),
+    }
+}
+
+/// The head's limits, and the one Host field that HTTP/1.1 needs (RFC 9112, 3.2).
+fn check_head(head: &http::request::Parts) -> Result<(), Problem> {
+    let fields = head.headers.iter();
+    let field_bytes: usize =
+        fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    let line_bytes =
+        head.method.as_str().len() + head.uri.to_string().len() + "  HTTP/1.1\r\n\r\n".len();
+    if head.headers.len() > MAX_HEAD_FIELDS || field_bytes + line_bytes > MAX_HEAD_BYTES {
+        return Err(Problem::HeadTooLarge);
+    }
+    let hosts = head.headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
+        return Err(Problem::BadRequest("one Host field is needed"));
+    }
+    Ok(())
+}
+
+/// The account's entry as it is now: the token must still be in it, and the account not removed.
+fn check_account(entry: Option<AccountEntry>, call: &Admitted) -> Result<AccountEntry, Problem> {
+    let entry = entry
+        .filter(|entry| entry.tokens.iter().any(|token| token.sha256 == call.token))
+        .ok_or(Problem::Unauthorized { token_given: true })?;
+    if entry.removed { Err(Problem::NotFound) } else { Ok(entry) }
+}
+
+/// The entry of the bot asked for as it is now: the key must still be its.
+async fn fresh_bot(
+    connection: &Connection,
+    call: &Admitted,
+    deadline: Instant,
+) -> Result<Option<(Bot, BotEntry)>, Problem> {
+    let (Some((bot, known)), Asked::Key(key)) = (&call.bot, &call.question.asked) else {
+        return Ok(None);
+    };
+    let entry = entries::bot(&connection.js, &call.account, bot, deadline).await?;
+    let entry = entry
+        .in_force(Some(known.clone()))
+        .filter(|entry| !entry.removed && entry.key_sha256.as_ref() == Some(key))
+        .ok_or(Problem::NotFound)?;
+    Ok(Some((bot.clone(), entry)))
+}
+
+async fn look(
+    backend: &Backend,
+    account: &Account,
+    deadline: Instant,
+) -> Result<Standing, Unreachable> {
+    match &backend.claims {
+        Some(claims) => {
+            claims.look(account, deadline).await.inspect_err(|_| decided("unavailable"))
+        }
+        None => Ok(Standing::Free(0)),
+    }
+}
+
+/// The answer's pieces; what it holds is given back with the last one.
+fn rendered(
+    answer: Answer<Arc<Names>>,
+    format: Format,
+    held: Held,
+) -> impl Iterator<Item = Vec<u8>> + Send {
+    let mut rendering = Some((Rendering::new(answer, format), held));
+    std::iter::from_fn(move || {
+        let piece = rendering.as_mut()?.0.next_piece();
+        if piece.is_none() {
+            rendering = None;
+        }
+        piece
+    })
+}
+
+/// Takes a little of a body that nobody asked for.
+async fn ignore(mut body: Incoming) {
+    let deadline = clock::monotonic() + IGNORED_BODY_LIMIT;
+    let mut left = MAX_IGNORED_BODY_BYTES;
+    while let Ok(Some(Ok(frame))) = timeout_at(deadline.into(), body.frame()).await {
+        let taken = frame.data_ref().map_or(0, bytes::Bytes::len);
+        match left.checked_sub(taken) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_ends_whatever_it_does() {
+        assert_eq!(guard(async { Ok(1) }).await, Ok(1));
+        assert_eq!(guard::<u8>(async { Err(Problem::NotFound) }).await, Err(Problem::NotFound));
+        assert_eq!(guard::<u8>(async { panic!("in a test") }).await, Err(Problem::Internal));
+        let late = guard::<u8>(std::future::pending()).await;
+        assert!(matches!(late, Err(Problem::Unavailable(_))));
+    }
+}

@@ -1,0 +1,216 @@
+//! Answers: the headers that belong to each.
+
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER, VARY,
+    WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use uuid::Uuid;
+
+use super::body::{self, Body};
+use crate::accept::Coding;
+use crate::answer::render::Format;
+use crate::problem::Problem;
+use crate::throttle::Throttle;
+
+/// Names a request in logs, answers and the reads that it causes.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Everything stored up to then is counted.
+pub const DATA_AS_OF: HeaderName = HeaderName::from_static("data-as-of");
+/// The account's allowance and what is left of it.
+pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+/// The rule of the allowance.
+pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
+/// What an answer of the statistics depends on beside its path.
+pub const VARY_FIELDS: &str = "Authorization, Accept, Accept-Encoding";
+/// The media type of errors.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+/// The longest request id that is taken.
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// The request's own id if it has a proper one, else a new one.
+#[must_use]
+pub fn request_id(headers: &HeaderMap) -> String {
+    let mut given = headers.get_all(X_REQUEST_ID).iter();
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    match (given.next().and_then(|value| value.to_str().ok()), given.next()) {
+        (Some(id), None)
+            if (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.bytes().all(allowed) =>
+        {
+            id.to_owned()
+        }
+        _ => Uuid::now_v7().to_string(),
+    }
+}
+
+/// The answer to a problem; the headers of the statistics are the caller's.
+#[must_use]
+pub fn problem(problem: &Problem, request_id: &str) -> Response<Body> {
+    // Plain strings and numbers always serialize.
+    let json = serde_json::to_vec(&problem.body(request_id)).unwrap_or_default();
+    let mut response = with_body(problem.status(), PROBLEM_JSON, body::whole(json));
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(seconds) = problem.retry_after_s() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(challenge) = problem.challenge() {
+        insert(headers, WWW_AUTHENTICATE, &challenge);
+    }
+    match problem {
+        Problem::MethodNotAllowed => {
+            headers.insert(ALLOW, HeaderValue::from_static("GET"));
+        }
+        Problem::Throttled { retry_after_s, window_s } => {
+            rate_limit(headers, *window_s, *retry_after_s);
+        }
+        _ => {}
+    }
+    response
+}
+
+/// The head of an answer with statistics.
+#[must_use]
+pub fn statistics(
+    body: Body,
+    format: Format,
+    coding: Coding,
+    as_of: &str,
+    throttle: Option<Throttle>,
+) -> Response<Body> {
+    let mut response = with_body(StatusCode::OK, format.content_type(), body);
+    let headers = response.headers_mut();
+    if let Some(name) = coding.name() {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
+    }
+    insert(headers, DATA_AS_OF, as_of);
+    match throttle {
+        Some(throttle) => {
+            let window_s = throttle.window_s();
+            insert(headers, CACHE_CONTROL, &format!("private, max-age={window_s}"));
+            rate_limit(headers, window_s, throttle.longest_wait_s());
+        }
+        None => {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+    }
+    response
+}
+
+/// An answer with a body of that media type.
+#[must_use]
+pub fn with_body(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(NOSNIFF, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Adds what every answer of the statistics has.
+pub fn vary(headers: &mut HeaderMap) {
+    headers.insert(VARY, HeaderValue::from_static(VARY_FIELDS));
+}
+
+/// Sets a header whose value is made of digits, plain words and what was checked before.
+pub fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn rate_limit(headers: &mut HeaderMap, window_s: u64, seconds: u64) {
+    insert(headers, RATE_LIMIT_POLICY, &format!("\"account\";q=1;w={window_s}"));
+    insert(headers, RATE_LIMIT, &format!("\"account\";r=0;t={seconds}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn shown(response: &Response<Body>) -> Vec<String> {
+        let mut lines: Vec<_> = response
+            .headers()
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        lines.sort();
+        lines.insert(0, response.status().as_u16().to_string());
+        lines
+    }
+
+    #[test]
+    fn heads() {
+        let answer = |window_s| {
+            let throttle = Throttle::with_window(Duration::from_secs(window_s));
+            let as_of = "2026-11-20T10:52:00.000Z";
+            shown(&statistics(body::whole(""), Format::Csv, Coding::Gzip, as_of, throttle))
+        };
+        assert_eq!(
+            answer(3600),
+            [
+                "200",
+                "cache-control: private, max-age=3600",
+                "content-encoding: gzip",
+                "content-type: text/csv; charset=utf-8",
+                "data-as-of: 2026-11-20T10:52:00.000Z",
+                "ratelimit-policy: \"account\";q=1;w=3600",
+                "ratelimit: \"account\";r=0;t=3601",
+                "x-content-type-options: nosniff",
+            ]
+        );
+        assert_eq!(answer(0).iter().filter(|line| line.contains("ratelimit")).count(), 0);
+        assert!(answer(0).contains(&"cache-control: no-store".to_owned()));
+        let throttled = Problem::Throttled { retry_after_s: 17, window_s: 3600 };
+        assert_eq!(
+            shown(&problem(&throttled, "r")),
+            [
+                "429",
+                "cache-control: no-store",
+                "content-type: application/problem+json",
+                "ratelimit-policy: \"account\";q=1;w=3600",
+                "ratelimit: \"account\";r=0;t=17",
+                "retry-after: 17",
+                "x-content-type-options: nosniff",
+            ]
+        );
+        for (kind, line) in [
+            (Problem::MethodNotAllowed, "allow: GET"),
+            (Problem::Unavailable("x"), "retry-after: 2"),
+            (
+                Problem::Unauthorized { token_given: true },
+                "www-authenticate: Bearer realm=\"botstats\", error=\"invalid_token\"",
+            ),
+            (
+                Problem::Unauthorized { token_given: false },
+                "www-authenticate: Bearer realm=\"botstats\"",
+            ),
+        ] {
+            assert!(shown(&problem(&kind, "r")).contains(&line.to_owned()), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn request_ids() {
+        let longest = "x".repeat(128);
+        let too_long = "x".repeat(129);
+        for (given, taken) in [
+            (&["abc-1._Z"][..], true),
+            (&[longest.as_str()], true),
+            (&[too_long.as_str()], false),
+            (&[""], false),
+            (&["a b"], false),
+            (&["a", "a"], false),
+            (&[], false),
+        ] {
+            let headers: HeaderMap =
+                given.iter().map(|id| (X_REQUEST_ID, id.parse().unwrap())).collect();
+            assert_eq!(given.first() == Some(&request_id(&headers).as_str()), taken, "{given:?}");
+        }
+        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+    }
+}

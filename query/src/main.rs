@@ -1,0 +1,74 @@
+//! The query service's program: the public HTTP endpoint.
+
+use std::process::ExitCode;
+
+use botstats_common::shell::logging::{self, LogSettings};
+use botstats_common::shell::nats::chain;
+use botstats_common::shell::{internal, settings, stop};
+use botstats_query::{RunError, Settings, run};
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+const EXAMPLES: &str = "Examples:
+  botstats-query
+  BOTSTATS_HTTP_ADDR=0.0.0.0:8080 NATS_URL=nats://nats:4222 botstats-query run
+  botstats-query --throttle-window 10s
+  botstats-query healthcheck";
+
+/// Answers the statistics of chatbot accounts over HTTP
+#[derive(Debug, Parser)]
+#[command(name = "botstats-query", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    logs: LogSettings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the service (the default)
+    Run,
+    /// Asks the program that runs on this machine whether it is ready
+    Healthcheck,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli: Cli = settings::parse_or_exit();
+    logging::start(&cli.logs);
+    match cli.command.unwrap_or(Command::Run) {
+        Command::Run => serve(cli.settings).await,
+        Command::Healthcheck => match internal::healthcheck(cli.settings.internal_addr).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("{why}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+async fn serve(settings: Settings) -> ExitCode {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "botstats-query starts");
+    let stop = CancellationToken::new();
+    let ended = match stop::on_signal(&stop) {
+        Ok(()) => run(settings, stop).await,
+        Err(error) => {
+            tracing::error!("signals cannot be waited for: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match ended {
+        Ok(()) => {
+            tracing::info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!("{}", chain(&error));
+            ExitCode::from(RunError::exit_code(&error))
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! The description of the API, as OpenAPI 3.1: what `/openapi.json` answers.
+//!
+//! *Why* by hand: the paths are matched raw, so there are no handlers to derive it from. Tests hold it
+//! to what is rendered and to the closed set of problems.
+
+use std::sync::OnceLock;
+
+use botstats_common::metric::TypeCode;
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use crate::answer::render::COLUMNS;
+use crate::problem::Problem;
+use crate::question::{MAX_DAYS, MAX_TYPE_ITEMS};
+
+/// The path of the statistics, with its parameters.
+pub const STATISTICS_PATH: &str =
+    "/analytics/statistics/account/{APIKEY}/{TYPES}/{GROUPMODE}/{DAYS}";
+
+/// The document as it is sent.
+#[must_use]
+pub fn json() -> Bytes {
+    static JSON: OnceLock<Bytes> = OnceLock::new();
+    JSON.get_or_init(|| Bytes::from(document().to_string())).clone()
+}
+
+/// The document.
+#[must_use]
+pub fn document() -> Value {
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "botstats",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "Statistics of chatbots, by account",
+            "description": "One call an account an hour (the window can be configured). Only a 200 \
+                uses it up. Errors are problems as in RFC 9457.",
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" }
+        },
+        "servers": [{ "url": "/" }],
+        "paths": {
+            STATISTICS_PATH: { "get": statistics() },
+            "/openapi.json": { "get": {
+                "operationId": "describe",
+                "summary": "This document",
+                "security": [],
+                "responses": {
+                    "200": {
+                        "description": "This document",
+                        "headers": { "X-Request-Id": header("X-Request-Id") },
+                        "content": { "application/json": { "schema": { "type": "object" } } }
+                    },
+                    "400": response("BadRequest"),
+                    "405": response("MethodNotAllowed"),
+                    "431": response("HeadTooLarge"),
+                    "500": response("Internal")
+                }
+            } }
+        },
+        "components": {
+            "securitySchemes": { "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "The account's token, as RFC 6750 sends it"
+            } },
+            "schemas": { "Row": row(), "Rows": rows(), "Problem": problem() },
+            "headers": headers(),
+            "responses": responses()
+        }
+    })
+}
+
+fn header(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/headers/{name}") })
+}
+
+fn response(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/responses/{name}") })
+}
+
+fn statistics() -> Value {
+    let codes: Vec<String> =
+        TypeCode::ALL.iter().map(|code| format!("{code} {}", code.label())).collect();
+    let success_headers = [
+        "Data-As-Of",
+        "Cache-Control",
+        "RateLimit",
+        "RateLimit-Policy",
+        "Vary",
+        "Content-Encoding",
+        "X-Request-Id",
+    ];
+    let success_headers: Map<_, _> =
+        success_headers.into_iter().map(|name| (name.to_owned(), header(name))).collect();
+    json!({
+        "operationId": "accountStatistics",
+        "summary": "Account Statistics Data",
+        "description": "Rows of all bots, or one bot, of the account that the token is of, over the \
+            last DAYS local days of the account's time zone.",
+        "security": [{ "token": [] }],
+        "parameters": [
+            {
+                "name": "APIKEY", "in": "path", "required": true,
+                "description": "A bot's API key, or * for all bots of the account",
+                "schema": { "type": "string", "pattern": r"^(\*|[A-Za-z0-9_-]{8,128})$" },
+                "example": "*"
+            },
+            {
+                "name": "TYPES", "in": "path", "required": true,
+                "description": format!(
+                    "Type codes separated by commas, at most {MAX_TYPE_ITEMS}; order and duplicates \
+                     do not matter: {}", codes.join(", ")),
+                "schema": {
+                    "type": "string",
+                    "pattern": "^([0-9]|1[0-8])(,([0-9]|1[0-8])){0,63}$"
+                },
+                "example": "0,2,13"
+            },
+            {
+                "name": "GROUPMODE", "in": "path", "required": true,
+                "description": "How rows are grouped in local time; any letter case",
+                "schema": {
+                    "type": "string",
+                    "pattern": "^([Hh][Oo][Uu][Rr]|[Dd][Aa][Yy]|[Mm][Oo][Nn][Tt][Hh]|[Yy][Ee][Aa][Rr])$"
+                },
+                "example": "day"
+            },
+            {
+                "name": "DAYS", "in": "path", "required": true,
+                "description": "Days of history; today is the last one",
+                "schema": { "type": "integer", "minimum": 1, "maximum": MAX_DAYS },
+                "example": 7
+            },
+            {
+                "name": "fill", "in": "query", "required": false,
+                "description": "zero: rows for combinations without a sample too",
+                "schema": { "type": "string", "enum": ["zero"] }
+            },
+            {
+                "name": "X-Request-Id", "in": "header", "required": false,
+                "description": "Names the request in answers and logs; made if absent or not like this",
+                "schema": { "type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$" }
+            }
+        ],
+        "responses": {
+            "200": {
+                "description": "The rows, ordered by group start, bot name, bot id, channel name, \
+                    channel id and type code",
+                "headers": success_headers,
+                "content": {
+                    "application/json": {
+                        "schema": { "$ref": "#/components/schemas/Rows" },
+                        "example": [example_row()]
+                    },
+                    "text/csv": {
+                        "schema": {
+                            "type": "string",
+                            "description": "RFC 4180: a header line with the field names, CRLF, \
+                                nothing for null"
+                        }
+                    },
+                    "application/x-ndjson": {
+                        "schema": {
+                            "type": "string",
+                            "description": "One object a line, each like a row of the JSON"
+                        }
+                    }
+                }
+            },
+            "400": response("BadRequest"),
+            "401": response("Unauthorized"),
+            "404": response("NotFound"),
+            "405": response("MethodNotAllowed"),
+            "406": response("NotAcceptable"),
+            "429": response("Throttled"),
+            "431": response("HeadTooLarge"),
+            "500": response("Internal"),
+            "503": response("Unavailable")
+        }
+    })
+}
+
+/// A row of the worked example in `docs/http.md`.
+fn example_row() -> Value {
+    json!({
+        "GroupLabel": "2026-11-20", "BotName": "Pizza", "ChannelName": "Web",
+        "EventLabel": "Takeover Rate", "EventType": 10, "Value": 33.33, "Count": 3, "Sum": 1,
+        "Unit": "percent", "BotId": "b1", "ChannelId": "web",
+        "GroupStart": "2026-11-20T00:00:00Z", "Complete": true
+    })
+}
+
+fn row() -> Value {
+    let labels: Vec<&str> = TypeCode::ALL.iter().map(|code| code.label()).collect();
+    json!({
+        "type": "object",
+        "required": COLUMNS,
+        "properties": {
+            "GroupLabel": {
+                "type": "string",
+                "description": "Local time of the group's first instant: 2026-11-20T10:00:00Z (or with \
+                    an offset such as +01:00), 2026-11-20, 2026-11, 2026"
+            },
+            "BotName": { "type": "string", "description": "The bot's name of now, else its id" },
+            "ChannelName": { "type": "string", "description": "The channel's name of now, else its id" },
+            "EventLabel": { "type": "string", "enum": labels },
+            "EventType": { "type": "integer", "minimum": 0, "maximum": 18 },
+            "Value": {
+                "type": ["number", "null"],
+                "description": "The number to read; null for a mean or ratio without samples"
+            },
+            "Count": { "type": "integer", "minimum": 0, "description": "How many samples" },
+            "Sum": {
+                "type": "number", "minimum": 0,
+                "description": "The samples' sum: seconds for means, sessions with a join for the \
+                    takeover rate, else the same as Count"
+            },
+            "Unit": { "type": "string", "enum": ["users", "count", "seconds", "percent"] },
+            "BotId": { "type": "string" },
+            "ChannelId": { "type": "string" },
+            "GroupStart": {
+                "type": "string", "format": "date-time",
+                "description": "The group's first instant in UTC"
+            },
+            "Complete": {
+                "type": "boolean",
+                "description": "Whether the group began in the window and has ended"
+            }
+        }
+    })
+}
+
+fn rows() -> Value {
+    json!({ "type": "array", "items": { "$ref": "#/components/schemas/Row" } })
+}
+
+fn problem() -> Value {
+    let types: Vec<String> = Problem::examples()
+        .iter()
+        .map(|problem| format!("urn:botstats:problem:{}", problem.code()))
+        .collect();
+    json!({
+        "type": "object",
+        "required": ["type", "title", "status", "detail", "request_id"],
+        "properties": {
+            "type": { "type": "string", "enum": types },
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "detail": { "type": "string", "description": "What is wrong, and what is allowed" },
+            "request_id": { "type": "string" }
+        }
+    })
+}
+
+fn headers() -> Value {
+    let text = |description: &str, example: &str| {
+        json!({
+            "description": description,
+            "schema": { "type": "string" },
+            "example": example
+        })
+    };
+    json!({
+        "Data-As-Of": {
+            "description": "Everything stored up to then is counted",
+            "schema": { "type": "string", "format": "date-time" },
+            "example": "2026-11-20T10:52:00.000Z"
+        },
+        "Cache-Control": text(
+            "private for the throttle's window; no-store on errors and without a throttle",
+            "private, max-age=3600"
+        ),
+        "RateLimit": text("What is left of the allowance (draft-ietf-httpapi-ratelimit-headers)",
+            "\"account\";r=0;t=3601"),
+        "RateLimit-Policy": text("The allowance (draft-ietf-httpapi-ratelimit-headers)",
+            "\"account\";q=1;w=3600"),
+        "Retry-After": {
+            "description": "Seconds; a client that waits just that long is served",
+            "schema": { "type": "integer", "minimum": 1 }
+        },
+        "Vary": text("What the answer depends on", "Authorization, Accept, Accept-Encoding"),
+        "Content-Encoding": {
+            "description": "Absent if the body is sent as it is",
+            "schema": { "type": "string", "enum": ["gzip", "zstd"] }
+        },
+        "WWW-Authenticate": text("RFC 6750", "Bearer realm=\"botstats\", error=\"invalid_token\""),
+        "Allow": text("The methods that are allowed", "GET"),
+        "X-Request-Id": text("The request's id, taken or made", "0193f0c2-6b1e-7c55-9a3e-0a5a1c1d2e3f")
+    })
+}
+
+fn responses() -> Value {
+    let answer = |description: &str, more: &[&str]| {
+        let names = ["Cache-Control", "Vary", "X-Request-Id"].iter().chain(more);
+        let headers: Map<_, _> = names.map(|name| ((*name).to_owned(), header(name))).collect();
+        json!({
+            "description": description,
+            "headers": headers,
+            "content": { "application/problem+json": {
+                "schema": { "$ref": "#/components/schemas/Problem" }
+            } }
+        })
+    };
+    json!({
+        "BadRequest": answer(
+            "A parameter that is not allowed, an answer that is too large, or no proper request", &[]),
+        "Unauthorized": answer("No, malformed, unknown or revoked token", &["WWW-Authenticate"]),
+        "NotFound": answer(
+            "The account was removed, or the API key is unknown, removed or another account's", &[]),
+        "MethodNotAllowed": answer("Another method than GET", &["Allow"]),
+        "NotAcceptable": answer(
+            "Accept allows none of JSON, CSV, NDJSON, or Accept-Encoding no coding", &[]),
+        "Throttled": answer(
+            "The account's call is used", &["Retry-After", "RateLimit", "RateLimit-Policy"]),
+        "HeadTooLarge": answer("A head of more than 16 KiB or 64 fields", &[]),
+        "Internal": answer("A defect of the service; no call was used", &[]),
+        "Unavailable": answer(
+            "The statistics or the throttle cannot be reached; no call was used", &["Retry-After"])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use botstats_common::wire::{Cell, Chunk, Pair, Samples};
+
+    use super::*;
+    use crate::answer::render::Format;
+    use crate::answer::{Names, render_all};
+    use crate::question::Question;
+    use crate::window::Window;
+
+    /// Every `$ref` in the document.
+    fn references(value: &Value, into: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(Value::String(target)) = fields.get("$ref") {
+                    into.insert(target.clone());
+                }
+                fields.values().for_each(|field| references(field, into));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, into)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn it_reads_back_and_refers_to_what_is_there() {
+        let document: Value = serde_json::from_slice(&json()).unwrap();
+        assert_eq!(document["openapi"], "3.1.0");
+        let mut targets = BTreeSet::new();
+        references(&document, &mut targets);
+        assert!(targets.len() > 10);
+        for target in targets {
+            let pointer = target.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{target}");
+        }
+    }
+
+    #[test]
+    fn every_problem_is_described() {
+        let document = document();
+        let described = &document["paths"][STATISTICS_PATH]["get"]["responses"];
+        let types = &document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"];
+        for problem in Problem::examples() {
+            let body = serde_json::to_value(problem.body("r")).unwrap();
+            assert!(types.as_array().unwrap().contains(&body["type"]), "{body}");
+            let status = problem.status().as_str().to_owned();
+            assert!(described.get(&status).is_some(), "{status}");
+            let required = &document["components"]["schemas"]["Problem"]["required"];
+            for name in required.as_array().unwrap() {
+                assert!(body.get(name.as_str().unwrap()).is_some(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_example_row_is_what_is_rendered() {
+        let question = Question::parse(["*", "10", "day", "3"], None).unwrap();
+        let now_ms = "2026-11-22T15:20:00Z".parse::<jiff::Timestamp>().unwrap().as_millisecond();
+        let window = Window::new(now_ms, &jiff::tz::TimeZone::UTC, question.days, question.mode);
+        let entry = br#"{"name":"Pizza","channels":{"web":"Web"}}"#;
+        let entry = botstats_common::directory::BotEntry::parse(entry).unwrap();
+        let names = Names::from([("b1".parse().unwrap(), entry)]);
+        let samples = vec![Samples { code: TypeCode::TAKEOVER_RATE, count: 3, sum: 1 }];
+        let chunk = Chunk {
+            last: true,
+            pairs: vec![Pair { bot: "b1".parse().unwrap(), channel: "web".parse().unwrap() }],
+            cells: vec![Cell { group: 0, pair: 0, samples }],
+            ..Chunk::default()
+        };
+        let bytes = render_all(&question, &names, &window, &[chunk], Format::Json).unwrap();
+        let rows: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(rows, json!([example_row()]));
+        let described = document();
+        let properties = &described["components"]["schemas"]["Row"]["properties"];
+        for (name, value) in rows[0].as_object().unwrap() {
+            assert!(properties.get(name).is_some(), "{name} {value}");
+        }
+        assert_eq!(properties.as_object().unwrap().len(), COLUMNS.len());
+    }
+}

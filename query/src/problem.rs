@@ -1,0 +1,243 @@
+//! Errors as answers: the closed set of problems (RFC 9457) and who does what about each.
+//!
+//! *Invariants*: no text holds a token, an API key or whether another account's bot exists. No error
+//! uses up an account's call.
+
+use http::StatusCode;
+use serde::Serialize;
+
+use crate::accept::NotAcceptable;
+use crate::question::BadParameter;
+
+/// The realm of the bearer tokens.
+const REALM: &str = "botstats";
+/// Seconds after which a client may ask again when something cannot be reached.
+pub const UNAVAILABLE_RETRY_S: u64 = 2;
+
+/// Everything that can be wrong with a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// The request is not HTTP as it should be.
+    BadRequest(&'static str),
+    /// The head has too many fields or bytes.
+    HeadTooLarge,
+    /// There is nothing at this path.
+    UnknownPath,
+    /// There is something, but only to GET.
+    MethodNotAllowed,
+    /// No, malformed, unknown or revoked token.
+    Unauthorized {
+        /// Whether there was a token at all.
+        token_given: bool,
+    },
+    /// A parameter that is not allowed.
+    Parameter(BadParameter),
+    /// No format or coding that the client takes.
+    NotAcceptable(NotAcceptable),
+    /// A removed account, or an API key that is not one of the account's.
+    NotFound,
+    /// The account's call is used.
+    Throttled {
+        /// Seconds after which the next call is allowed.
+        retry_after_s: u64,
+        /// The throttle window, in seconds.
+        window_s: u64,
+    },
+    /// The answer needs more memory than a call may hold.
+    AnswerTooLarge,
+    /// Something cannot be reached; what, in words without secrets.
+    Unavailable(&'static str),
+    /// A defect of this program.
+    Internal,
+}
+
+/// A problem as it is sent.
+#[derive(Debug, Serialize)]
+pub struct Body<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    request_id: &'a str,
+}
+
+impl Problem {
+    /// One of each kind, for what describes or tests them all.
+    #[must_use]
+    pub fn examples() -> Vec<Problem> {
+        vec![
+            Problem::BadRequest("one Host field is needed"),
+            Problem::HeadTooLarge,
+            Problem::UnknownPath,
+            Problem::MethodNotAllowed,
+            Problem::Unauthorized { token_given: true },
+            Problem::Parameter(BadParameter::ApiKey),
+            Problem::NotAcceptable(NotAcceptable::Format),
+            Problem::NotFound,
+            Problem::Throttled { retry_after_s: 1800, window_s: 3600 },
+            Problem::AnswerTooLarge,
+            Problem::Unavailable("the statistics cannot be reached"),
+            Problem::Internal,
+        ]
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Problem::BadRequest(_) | Problem::Parameter(_) | Problem::AnswerTooLarge => {
+                StatusCode::BAD_REQUEST
+            }
+            Problem::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Problem::UnknownPath | Problem::NotFound => StatusCode::NOT_FOUND,
+            Problem::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Problem::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
+            Problem::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
+            Problem::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Problem::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Problem::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The last part of the problem's `type`, stable for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Problem::BadRequest(_) => "bad-request",
+            Problem::HeadTooLarge => "head-too-large",
+            Problem::UnknownPath => "unknown-path",
+            Problem::MethodNotAllowed => "method-not-allowed",
+            Problem::Unauthorized { .. } => "unauthorized",
+            Problem::Parameter(_) => "bad-parameter",
+            Problem::NotAcceptable(_) => "not-acceptable",
+            Problem::NotFound => "not-found",
+            Problem::Throttled { .. } => "throttled",
+            Problem::AnswerTooLarge => "answer-too-large",
+            Problem::Unavailable(_) => "unavailable",
+            Problem::Internal => "internal",
+        }
+    }
+
+    fn title(&self) -> &'static str {
+        match self {
+            Problem::BadRequest(_) => "Not a proper HTTP request",
+            Problem::HeadTooLarge => "The request's head is too large",
+            Problem::UnknownPath => "There is nothing at this path",
+            Problem::MethodNotAllowed => "Only GET is allowed here",
+            Problem::Unauthorized { .. } => "A valid account token is needed",
+            Problem::Parameter(_) => "A parameter is not allowed",
+            Problem::NotAcceptable(_) => "No acceptable representation",
+            Problem::NotFound => "Account or bot not found",
+            Problem::Throttled { .. } => "The account's call is used",
+            Problem::AnswerTooLarge => "The answer is too large",
+            Problem::Unavailable(_) => "Not available for the moment",
+            Problem::Internal => "An error in the service",
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Problem::BadRequest(what) => (*what).to_owned(),
+            Problem::HeadTooLarge => "a head of at most 16 KiB and 64 fields is allowed".to_owned(),
+            Problem::UnknownPath => "see /openapi.json for what there is".to_owned(),
+            Problem::MethodNotAllowed => "no call was used".to_owned(),
+            Problem::Unauthorized { .. } => {
+                "send the account's token as Authorization: Bearer TOKEN".to_owned()
+            }
+            Problem::Parameter(bad) => bad.to_string(),
+            Problem::NotAcceptable(what) => what.to_string(),
+            Problem::NotFound => {
+                "the account was removed, or the API key is not one of its bots'".to_owned()
+            }
+            Problem::Throttled { retry_after_s, window_s } => format!(
+                "an account has one call in {window_s} s; the next is allowed in {retry_after_s} s"
+            ),
+            Problem::AnswerTooLarge => "the answer needs more than 64 MiB: ask for fewer DAYS or \
+                TYPES, a coarser GROUPMODE, or one bot; no call was used"
+                .to_owned(),
+            Problem::Unavailable(what) => format!("{what}; no call was used"),
+            Problem::Internal => "the service's logs have the request_id".to_owned(),
+        }
+    }
+
+    /// `Retry-After` in seconds, where there is one.
+    #[must_use]
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Problem::Throttled { retry_after_s, .. } => Some(*retry_after_s),
+            Problem::Unavailable(_) => Some(UNAVAILABLE_RETRY_S),
+            _ => None,
+        }
+    }
+
+    /// `WWW-Authenticate`, where there is one (RFC 6750, 3: no error code if there was no token).
+    #[must_use]
+    pub fn challenge(&self) -> Option<String> {
+        match self {
+            Problem::Unauthorized { token_given: true } => {
+                Some(format!("Bearer realm=\"{REALM}\", error=\"invalid_token\""))
+            }
+            Problem::Unauthorized { token_given: false } => {
+                Some(format!("Bearer realm=\"{REALM}\""))
+            }
+            _ => None,
+        }
+    }
+
+    /// The body to send as `application/problem+json`.
+    #[must_use]
+    pub fn body<'a>(&self, request_id: &'a str) -> Body<'a> {
+        Body {
+            r#type: format!("urn:botstats:problem:{}", self.code()),
+            title: self.title(),
+            status: self.status().as_u16(),
+            detail: self.detail(),
+            request_id,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn problems_as_they_are_sent() {
+        let shown: Vec<String> = Problem::examples()
+            .iter()
+            .map(|problem| serde_json::to_string(&problem.body("r1")).unwrap())
+            .collect();
+        insta::assert_snapshot!(shown.join("\n"), @r#"
+        {"type":"urn:botstats:problem:bad-request","title":"Not a proper HTTP request","status":400,"detail":"one Host field is needed","request_id":"r1"}
+        {"type":"urn:botstats:problem:head-too-large","title":"The request's head is too large","status":431,"detail":"a head of at most 16 KiB and 64 fields is allowed","request_id":"r1"}
+        {"type":"urn:botstats:problem:unknown-path","title":"There is nothing at this path","status":404,"detail":"see /openapi.json for what there is","request_id":"r1"}
+        {"type":"urn:botstats:problem:method-not-allowed","title":"Only GET is allowed here","status":405,"detail":"no call was used","request_id":"r1"}
+        {"type":"urn:botstats:problem:unauthorized","title":"A valid account token is needed","status":401,"detail":"send the account's token as Authorization: Bearer TOKEN","request_id":"r1"}
+        {"type":"urn:botstats:problem:bad-parameter","title":"A parameter is not allowed","status":400,"detail":"APIKEY: * (all bots) or 8 to 128 of the characters A-Z a-z 0-9 _ - is allowed","request_id":"r1"}
+        {"type":"urn:botstats:problem:not-acceptable","title":"No acceptable representation","status":406,"detail":"Accept allows none of what there is: application/json, text/csv, application/x-ndjson","request_id":"r1"}
+        {"type":"urn:botstats:problem:not-found","title":"Account or bot not found","status":404,"detail":"the account was removed, or the API key is not one of its bots'","request_id":"r1"}
+        {"type":"urn:botstats:problem:throttled","title":"The account's call is used","status":429,"detail":"an account has one call in 3600 s; the next is allowed in 1800 s","request_id":"r1"}
+        {"type":"urn:botstats:problem:answer-too-large","title":"The answer is too large","status":400,"detail":"the answer needs more than 64 MiB: ask for fewer DAYS or TYPES, a coarser GROUPMODE, or one bot; no call was used","request_id":"r1"}
+        {"type":"urn:botstats:problem:unavailable","title":"Not available for the moment","status":503,"detail":"the statistics cannot be reached; no call was used","request_id":"r1"}
+        {"type":"urn:botstats:problem:internal","title":"An error in the service","status":500,"detail":"the service's logs have the request_id","request_id":"r1"}
+        "#);
+    }
+
+    #[test]
+    fn codes_are_distinct_and_errors_have_error_statuses() {
+        let examples = Problem::examples();
+        let codes: BTreeSet<_> = examples.iter().map(Problem::code).collect();
+        assert_eq!(codes.len(), examples.len());
+        assert!(examples.iter().all(|p| p.status().as_u16() >= 400));
+    }
+
+    #[test]
+    fn the_body_does_not_say_why_a_token_was_refused() {
+        let body = |token_given| {
+            serde_json::to_string(&Problem::Unauthorized { token_given }.body("r")).unwrap()
+        };
+        assert_eq!(body(true), body(false));
+    }
+}

@@ -1,0 +1,126 @@
+//! The service, put together: listeners, connection, watches; and taken apart in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use botstats_common::shell::internal::{self, Readiness};
+use botstats_common::shell::nats::{ConnectError, Role};
+use botstats_common::shell::settings::EXIT_USAGE;
+use botstats_common::shell::setup::SetupError;
+use botstats_common::shell::stop::spawn;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::endpoint::call::{App, Backend};
+use crate::endpoint::server;
+use crate::settings::Settings;
+use crate::shell::claims::Claims;
+use crate::shell::watch::{self, Shared};
+use crate::shell::{Connection, probe, status};
+use crate::telemetry;
+use crate::throttle::Throttle;
+
+/// What no waiting mends.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// An address cannot be listened on.
+    #[error("{variable}: {address} cannot be listened on")]
+    Listen {
+        /// The setting with the address.
+        variable: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A setting of the connection to NATS.
+    #[error("the connection to NATS cannot be made with these settings")]
+    Nats(#[from] ConnectError),
+    /// The throttle's KV bucket has another window.
+    #[error("BOTSTATS_THROTTLE_WINDOW is not the window of the KV bucket")]
+    Window(#[from] SetupError),
+}
+
+impl RunError {
+    /// The exit code of a program that ends with it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RunError::Listen { .. } => 1,
+            RunError::Nats(_) | RunError::Window(_) => EXIT_USAGE,
+        }
+    }
+}
+
+/// Runs the service until the token is cancelled.
+///
+/// # Errors
+/// [`RunError`]; what can be waited for is waited for, not ready.
+pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunError> {
+    // Ends everything else; cancelled also when this returns early or is dropped.
+    let tasks = CancellationToken::new();
+    let _ends_with_this = tasks.clone().drop_guard();
+    let readiness =
+        Readiness::waiting_for(&[probe::NATS, watch::PART, probe::THROTTLE, probe::INGEST]);
+    internal::serve(settings.internal_addr, readiness.clone(), tasks.clone())
+        .await
+        .map_err(listen_error("BOTSTATS_INTERNAL_ADDR", settings.internal_addr))?;
+    telemetry::describe();
+
+    let listen_error = listen_error("BOTSTATS_HTTP_ADDR", settings.http_addr);
+    let listener = TcpListener::bind(settings.http_addr).await.map_err(&listen_error)?;
+    let bound = listener.local_addr().map_err(&listen_error)?;
+    let directory = Shared::default();
+    let throttle = Throttle::with_window(settings.throttle_window);
+    let app = Arc::new(App::new(directory.clone(), throttle));
+    // The endpoint is there at once: without NATS it says 503, and 401 where no token is given.
+    let stop_listening = tasks.child_token();
+    let mut served = spawn(server::serve(listener, Arc::clone(&app), stop_listening.clone()));
+    tracing::info!(address = %bound, "http listener ready");
+
+    let failed = tokio::select! {
+        () = stop.cancelled() => None,
+        error = work(&settings, &app, directory, throttle, &readiness, &tasks) => Some(error),
+    };
+    readiness.missing("stop", "stopping".to_owned());
+    stop_listening.cancel();
+    if (&mut served).await.is_err() {
+        tracing::error!("the listener's task did not end in order");
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Connects and keeps everything up to date; ends only with what no waiting mends.
+async fn work(
+    settings: &Settings,
+    app: &App,
+    directory: Shared,
+    throttle: Option<Throttle>,
+    readiness: &Readiness,
+    tasks: &CancellationToken,
+) -> RunError {
+    let client = match settings.nats.connect_when_there(Role::Query, readiness, tasks).await {
+        Ok(client) => client,
+        Err(error) => return error.into(),
+    };
+    let connection = Connection::new(client.clone());
+    let claims = throttle.map(|throttle| Claims::new(connection.clone(), throttle));
+    let backend = Backend { connection: connection.clone(), claims: claims.clone() };
+    // Set once: this is the only place, and it runs once.
+    let _already = app.backend.set(backend);
+    let instance = Uuid::now_v7().to_string();
+    spawn(status::keep(client, instance, readiness.clone(), tasks.clone()));
+    spawn(watch::keep(connection.clone(), directory, readiness.clone(), tasks.clone()));
+    let probing = probe::keep(connection, claims, readiness.clone(), tasks.clone());
+    match spawn(probing).await {
+        Ok(Err(error)) => error.into(),
+        // It ends only with the token that ends this program.
+        _ => std::future::pending().await,
+    }
+}
+
+fn listen_error(variable: &'static str, address: SocketAddr) -> impl Fn(io::Error) -> RunError {
+    move |source| RunError::Listen { variable, address, source }
+}

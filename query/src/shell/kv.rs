@@ -1,0 +1,61 @@
+//! The newest value of a KV key, read from the stream's leader.
+//!
+//! *Why* not `kv::Store::get`: it reads from any replica of the stream, which may be behind; a
+//! revoked token must not get an answer.
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use bytes::Bytes;
+
+/// The newest message of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Latest {
+    /// Its stream sequence.
+    pub revision: u64,
+    /// When the server stored it, in Unix milliseconds by its clock.
+    pub created_ms: i64,
+    /// The value; `None` if the key was deleted.
+    pub value: Option<Bytes>,
+}
+
+/// Why a key could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum KvError {
+    /// No such bucket, no JetStream, no permission, no answer.
+    #[error("the KV bucket's stream did not answer")]
+    Get(#[from] async_nats::jetstream::stream::LastRawMessageError),
+    /// The name is no stream's name.
+    #[error("not a KV bucket's name")]
+    Bucket(#[from] async_nats::jetstream::context::GetStreamError),
+}
+
+/// The newest message of a key; `None` if there is none.
+///
+/// # Errors
+/// [`KvError`].
+pub async fn latest(js: &Context, bucket: &str, key: &str) -> Result<Option<Latest>, KvError> {
+    let stream = js.get_stream_no_info(format!("KV_{bucket}")).await?;
+    match stream.get_last_raw_message_by_subject(&format!("$KV.{bucket}.{key}")).await {
+        Ok(message) => Ok(Some(read(message))),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read(message: StreamMessage) -> Latest {
+    let created_ms = message.time.unix_timestamp_nanos().div_euclid(1_000_000);
+    Latest {
+        revision: message.sequence,
+        created_ms: i64::try_from(created_ms).unwrap_or(i64::MAX),
+        value: (!is_removal(&message.headers)).then_some(message.payload),
+    }
+}
+
+/// Whether a message with these headers removes its key.
+#[must_use]
+pub fn is_removal(headers: &async_nats::HeaderMap) -> bool {
+    let operation = headers.get("KV-Operation").map(async_nats::HeaderValue::as_str);
+    // Markers that the server leaves when a key expires have a reason instead.
+    matches!(operation, Some("DEL" | "PURGE")) || headers.get("Nats-Marker-Reason").is_some()
+}

@@ -1,0 +1,193 @@
+//! Reads: a question to any ingest over NATS, its chunks gathered.
+//!
+//! *Invariants*: one inbox a try, so that a late chunk of an earlier try is never taken for one of
+//! this; what a read holds is counted and bounded.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::{Message, StatusCode, Subscriber};
+use botstats_common::ids::Account;
+use botstats_common::names::read_subject;
+use botstats_common::shell::clock;
+use botstats_common::wire::{self, Frame};
+use futures::StreamExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout_at};
+
+use super::{Connection, Unreachable};
+use crate::answer::cells::{Cells, Collecting};
+
+/// An ingest that does not accept in that time is not waited for.
+const ACCEPT_LIMIT: Duration = Duration::from_millis(400);
+/// Pause before another try, when an ingest refused or none was there.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// An answer that is being sent may take longer than the deadline, but no chunk longer than that.
+const CHUNK_LIMIT: Duration = Duration::from_millis(500);
+/// The longest that a whole answer may take beyond the deadline.
+const OVERTIME_LIMIT: Duration = Duration::from_secs(8);
+/// The most that one answer may hold, in bytes.
+pub const MAX_HELD_BYTES: usize = 64 * 1024 * 1024;
+/// The most that all answers together may hold, in units of [`UNIT_BYTES`]: 512 MiB.
+const MAX_HELD_UNITS: usize = 8 * 1024;
+const UNIT_BYTES: usize = 64 * 1024;
+
+/// Why there is no answer to read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// More than [`MAX_HELD_BYTES`].
+    #[error("the answer is too large")]
+    TooLarge,
+    /// No ingest answered in time, or memory is short.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+}
+
+/// Memory for answers, shared by all requests.
+#[derive(Debug, Clone)]
+pub struct Budget(Arc<Semaphore>);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_HELD_UNITS)))
+    }
+}
+
+/// A part of the budget; given back when it is dropped.
+#[derive(Debug)]
+pub struct Held {
+    permit: OwnedSemaphorePermit,
+}
+
+impl Budget {
+    /// A part of no size yet; [`Held::grow`] makes it larger.
+    ///
+    /// # Errors
+    /// If the budget is closed, which it never is.
+    fn hold(&self) -> Result<Held, Unreachable> {
+        let permit = Arc::clone(&self.0).try_acquire_many_owned(0);
+        Ok(Held { permit: permit.map_err(|_| Self::SHORT)? })
+    }
+
+    const SHORT: Unreachable = Unreachable("too many large answers at the same time");
+
+    fn grow(&self, held: &mut Held, bytes: usize) -> Result<(), Unreachable> {
+        let more = bytes.div_ceil(UNIT_BYTES).saturating_sub(held.permit.num_permits());
+        let more = u32::try_from(more).map_err(|_| Self::SHORT)?;
+        let permit = Arc::clone(&self.0).try_acquire_many_owned(more);
+        held.permit.merge(permit.map_err(|_| Self::SHORT)?);
+        Ok(())
+    }
+}
+
+/// Asks for an account's cells; asks again until the deadline.
+///
+/// # Errors
+/// [`ReadError`].
+pub async fn read(
+    connection: &Connection,
+    budget: &Budget,
+    account: &Account,
+    mut request: wire::Request,
+    deadline: Instant,
+) -> Result<(Cells, Held), ReadError> {
+    let mut why = "no answer".to_owned();
+    while clock::monotonic() < deadline {
+        let left = deadline.saturating_duration_since(clock::monotonic());
+        request.deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+        match (Try { connection, budget, deadline }).run(account, &request).await {
+            Ok(answer) => return Ok(answer),
+            Err(TryError::Final(error)) => return Err(error),
+            Err(TryError::Again(reason)) => why = reason,
+        }
+        sleep(RETRY_PAUSE).await;
+    }
+    tracing::warn!(request_id = request.request_id, "no ingest answered a read: {why}");
+    Err(Unreachable("the statistics cannot be reached").into())
+}
+
+enum TryError {
+    /// Another try may work.
+    Again(String),
+    Final(ReadError),
+}
+
+impl TryError {
+    fn again(why: impl std::fmt::Display) -> Self {
+        TryError::Again(why.to_string())
+    }
+}
+
+impl From<ReadError> for TryError {
+    fn from(error: ReadError) -> Self {
+        TryError::Final(error)
+    }
+}
+
+struct Try<'a> {
+    connection: &'a Connection,
+    budget: &'a Budget,
+    deadline: Instant,
+}
+
+impl Try<'_> {
+    async fn run(
+        &self,
+        account: &Account,
+        request: &wire::Request,
+    ) -> Result<(Cells, Held), TryError> {
+        let client = &self.connection.client;
+        let inbox = client.new_inbox();
+        let payload = wire::encode(request).map_err(TryError::again)?;
+        let accept_by = self.deadline.min(clock::monotonic() + ACCEPT_LIMIT);
+        let asked = async {
+            let answers = client.subscribe(inbox.clone()).await.map_err(TryError::again)?;
+            let sent = client.publish_with_reply(read_subject(account), inbox, payload.into());
+            sent.await.map_err(TryError::again)?;
+            Ok::<_, TryError>(answers)
+        };
+        let mut answers = timeout_at(accept_by.into(), asked)
+            .await
+            .map_err(|_| TryError::again("the request could not be sent"))??;
+        match next(&mut answers, accept_by).await? {
+            Frame::Accepted { instance } => {
+                tracing::debug!(request_id = request.request_id, instance, "read accepted");
+            }
+            Frame::Refused(why) => return Err(TryError::Again(why)),
+            Frame::Chunk(_) => return Err(TryError::again("a chunk before the acceptance")),
+        }
+        self.gather(&mut answers).await
+    }
+
+    async fn gather(&self, answers: &mut Subscriber) -> Result<(Cells, Held), TryError> {
+        let mut collecting = Collecting::default();
+        let mut held = self.budget.hold().map_err(ReadError::from)?;
+        let last_moment = self.deadline + OVERTIME_LIMIT;
+        let mut next_by = self.deadline;
+        while !collecting.is_whole() {
+            match next(answers, next_by).await? {
+                Frame::Chunk(chunk) => collecting.add(chunk).map_err(TryError::again)?,
+                Frame::Refused(why) => return Err(TryError::Again(why)),
+                Frame::Accepted { .. } => return Err(TryError::again("accepted twice")),
+            }
+            if collecting.held_bytes() > MAX_HELD_BYTES {
+                return Err(ReadError::TooLarge.into());
+            }
+            self.budget.grow(&mut held, collecting.held_bytes()).map_err(ReadError::from)?;
+            next_by = self.deadline.max(clock::monotonic() + CHUNK_LIMIT).min(last_moment);
+        }
+        Ok((collecting.finish().map_err(TryError::again)?, held))
+    }
+}
+
+async fn next(answers: &mut Subscriber, by: Instant) -> Result<Frame, TryError> {
+    let message: Message = match timeout_at(by.into(), answers.next()).await {
+        Ok(Some(message)) => message,
+        Ok(None) => return Err(TryError::again("the connection was closed")),
+        Err(_) => return Err(TryError::again("no answer in time")),
+    };
+    if message.status == Some(StatusCode::NO_RESPONDERS) {
+        return Err(TryError::again("no ingest is there"));
+    }
+    wire::decode(&message.payload).map_err(TryError::again)
+}

@@ -1,0 +1,204 @@
+//! The watch that keeps the directory in memory.
+//!
+//! *Invariants*: the values of each key are applied in order and without a gap; anything else starts a
+//! fresh full read. While NATS is away the last known directory stays.
+//!
+//! *Why* a consumer of our own and not a KV watch: a watch of an empty bucket never says that it is
+//! complete, and one over a server restart stalls for many seconds. A short heartbeat finds that out.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::Config;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use botstats_common::names::DIRECTORY_BUCKET;
+use botstats_common::shell::internal::Readiness;
+use botstats_common::shell::{clock, nats, setup};
+use futures::StreamExt as _;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Connection, kv};
+use crate::directory::{Change, Directory};
+
+/// The part of the readiness.
+pub const PART: &str = "directory";
+/// Messages asked for at once.
+const BATCH: usize = 500;
+/// Silence of twice that is an error.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long the server keeps a consumer that nobody reads.
+const CONSUMER_LIFE: Duration = Duration::from_secs(30);
+/// How often it is looked whether the connection was made anew.
+const RECONNECT_LOOK: Duration = Duration::from_millis(250);
+/// Pause before a fresh read.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+/// A full read that makes no progress for so long is started anew.
+const LOAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// The directory as far as it is known; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Shared(Arc<RwLock<Known>>);
+
+/// The directory in memory.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Whether it was read in full at least once.
+    pub loaded: bool,
+    /// What was read.
+    pub directory: Directory,
+}
+
+impl Shared {
+    /// What is known now.
+    pub fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        change(&mut self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+}
+
+/// Keeps the directory up to date until the token is cancelled.
+pub async fn keep(
+    connection: Connection,
+    shared: Shared,
+    readiness: Readiness,
+    stop: CancellationToken,
+) {
+    let mut watch = Watch { connection, shared, readiness, made: false };
+    let mut logged = String::new();
+    while !stop.is_cancelled() {
+        let ended = tokio::select! {
+            () = stop.cancelled() => return,
+            ended = watch.follow() => ended,
+        };
+        watch.readiness.missing(PART, ended.clone());
+        if ended != logged {
+            tracing::warn!("the directory is read anew: {ended}");
+            logged = ended;
+        }
+        sleep(RESTART_PAUSE).await;
+    }
+}
+
+struct Watch {
+    connection: Connection,
+    shared: Shared,
+    readiness: Readiness,
+    /// Whether the bucket was there before: one that went away is not made again in silence.
+    made: bool,
+}
+
+impl Watch {
+    /// Reads everything, then what changes, until something goes wrong; says what.
+    async fn follow(&mut self) -> String {
+        if !self.connection.is_up() {
+            return "no connection to NATS".to_owned();
+        }
+        if !self.made {
+            // One replica: an administrator's `setup` makes more.
+            if let Err(error) = setup::directory_bucket(&self.connection.js, 1).await {
+                return nats::chain(&error);
+            }
+            self.made = true;
+        }
+        match self.read().await {
+            Ok(never) => match never {},
+            Err(why) => why,
+        }
+    }
+
+    async fn read(&self) -> Result<std::convert::Infallible, String> {
+        let statistics = self.connection.client.statistics();
+        let connects = statistics.connects.load(Ordering::Relaxed);
+        let prefix = format!("$KV.{DIRECTORY_BUCKET}.");
+        let stream = self.connection.js.get_stream_no_info(format!("KV_{DIRECTORY_BUCKET}"));
+        let stream = stream.await.map_err(|e| nats::chain(&e))?;
+        let consumer = stream.create_consumer(Config {
+            ack_policy: AckPolicy::None,
+            deliver_policy: DeliverPolicy::All,
+            filter_subject: format!("{prefix}>"),
+            memory_storage: true,
+            num_replicas: 1,
+            inactive_threshold: CONSUMER_LIFE,
+            ..Config::default()
+        });
+        let consumer = timeout(nats::REQUEST_TIMEOUT, consumer)
+            .await
+            .map_err(|_| "the KV bucket botstats_directory did not answer".to_owned())?
+            .map_err(|e| format!("KV bucket botstats_directory: {}", nats::chain(&e)))?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(BATCH)
+            .heartbeat(HEARTBEAT)
+            .expires(CONSUMER_LIFE)
+            .messages();
+        let mut messages = messages.await.map_err(|e| nats::chain(&e))?;
+
+        let mut loading = Some(Directory::default());
+        let mut progress = clock::monotonic();
+        if consumer.cached_info().num_pending == 0 {
+            self.install(loading.take().unwrap_or_default());
+        }
+        let mut expected = 1;
+        loop {
+            let message = match timeout(RECONNECT_LOOK, messages.next()).await {
+                Ok(Some(Ok(message))) => message,
+                Ok(Some(Err(error))) => return Err(nats::chain(&error)),
+                Ok(None) => return Err("the watch ended".to_owned()),
+                Err(_quiet) if statistics.connects.load(Ordering::Relaxed) != connects => {
+                    return Err("the connection to NATS was made anew".to_owned());
+                }
+                Err(_quiet) if loading.is_some() && progress.elapsed() > LOAD_LIMIT => {
+                    return Err("the full read does not end".to_owned());
+                }
+                Err(_quiet) => continue,
+            };
+            let info = message.info().map_err(|e| e.to_string())?;
+            if info.consumer_sequence != expected {
+                return Err("a change was missed".to_owned());
+            }
+            expected += 1;
+            progress = clock::monotonic();
+            let Some(key) = message.subject.strip_prefix(&prefix) else {
+                continue;
+            };
+            let removed = message.headers.as_ref().is_some_and(kv::is_removal);
+            let change = if removed { Change::Gone } else { Change::Put(&message.payload) };
+            if let Some(directory) = &mut loading {
+                // Old bad values are of no interest; install() logs those that count.
+                let _bad = directory.apply(key, change);
+                if info.pending == 0 {
+                    self.install(loading.take().unwrap_or_default());
+                }
+                continue;
+            }
+            self.shared.change(|known| {
+                if let Err(error) = known.directory.apply(key, change) {
+                    tracing::error!(key, "a bad directory entry is left out: {error}");
+                }
+                set_gauges(&known.directory);
+            });
+        }
+    }
+
+    fn install(&self, mut fresh: Directory) {
+        for (key, why) in fresh.bad() {
+            tracing::error!(key, "a bad directory entry is left out: {why}");
+        }
+        self.shared.change(|known| {
+            fresh.keep_last_good(&known.directory);
+            *known = Known { loaded: true, directory: fresh };
+            set_gauges(&known.directory);
+        });
+        self.readiness.present(PART);
+    }
+}
+
+fn set_gauges(directory: &Directory) {
+    let bad = u32::try_from(directory.bad().len()).unwrap_or(u32::MAX);
+    metrics::gauge!(crate::telemetry::BAD_ENTRIES).set(bad);
+}
