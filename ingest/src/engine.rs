@@ -163,8 +163,9 @@ impl Engine {
             subject_hash: subject_hash(last.subject),
         });
         let newest_day = day_of_ms(next.newest_stored_ns / NS_PER_MS);
-        let keep =
-            (newest_day.saturating_sub(SLICE_DAYS), newest_day.saturating_sub(self.keep_days));
+        let kept_from = newest_day.saturating_sub(self.keep_days);
+        next.buckets_from_day = next.buckets_from_day.max(kept_from);
+        let keep = (newest_day.saturating_sub(SLICE_DAYS), next.buckets_from_day);
 
         let commit = self.store.begin()?;
         let mut changes = Changes { first_day: keep.1, deltas: FxHashMap::default() };

@@ -25,13 +25,24 @@ pub struct Freshness {
     applied: u64,
     /// The last look, and when it was taken by the local monotonic clock.
     look: Option<(Look, Instant)>,
+    /// The time of the look before that.
+    before_ms: Option<i64>,
+    drained: Option<Drained>,
+}
+
+/// With everything up to `taken` applied, everything up to `end` is: the stream's last sequences may be of
+/// messages that are no longer there.
+#[derive(Debug, Clone, Copy)]
+struct Drained {
+    taken: u64,
+    end: u64,
 }
 
 impl Freshness {
     /// A store that has applied up to that message.
     #[must_use]
     pub fn of(applied: u64, stored_ms: i64) -> Self {
-        Self { as_of_ms: stored_ms, applied, look: None }
+        Self { as_of_ms: stored_ms, applied, ..Self::default() }
     }
 
     /// A batch was committed whose last message that is.
@@ -43,15 +54,24 @@ impl Freshness {
 
     /// The stream was looked at.
     pub fn looked(&mut self, look: Look, now: Instant) {
+        self.before_ms = self.look.map(|(before, _)| before.at_ms);
         self.look = Some((look, now));
         self.prove();
     }
 
+    /// The stream has no messages between these two sequences (both were known before it was asked).
+    pub fn drained(&mut self, taken: u64, end: u64) {
+        self.drained = Some(Drained { taken, end });
+        self.prove();
+    }
+
+    /// A look proves the time of the look before it: when its own time was taken, a message that was
+    /// stored a moment earlier may not have been in the stream's state yet.
     fn prove(&mut self) {
-        if let Some((look, _)) = self.look
-            && self.applied >= look.last_sequence
+        if let (Some((look, _)), Some(before_ms)) = (self.look, self.before_ms)
+            && self.sequence() >= look.last_sequence
         {
-            self.as_of_ms = self.as_of_ms.max(look.at_ms);
+            self.as_of_ms = self.as_of_ms.max(before_ms);
         }
     }
 
@@ -61,16 +81,19 @@ impl Freshness {
         self.as_of_ms
     }
 
-    /// The last sequence applied.
+    /// The sequence up to which everything is applied.
     #[must_use]
     pub fn sequence(&self) -> u64 {
-        self.applied
+        match self.drained {
+            Some(drained) if self.applied >= drained.taken => self.applied.max(drained.end),
+            _ => self.applied,
+        }
     }
 
     /// The stream's last sequence, as far as known.
     #[must_use]
     pub fn last_sequence(&self) -> u64 {
-        self.look.map_or(0, |(look, _)| look.last_sequence).max(self.applied)
+        self.look.map_or(0, |(look, _)| look.last_sequence).max(self.sequence())
     }
 
     /// How old the oldest message not applied may be at most, in milliseconds; none before the first
@@ -98,17 +121,33 @@ mod tests {
         let mut fresh = Freshness::of(5, 1_000);
         assert_eq!((fresh.as_of_ms(), fresh.lag_ms(start)), (1_000, None));
         fresh.looked(Look { at_ms: 9_000, last_sequence: 7 }, start);
-        assert_eq!(
-            (fresh.as_of_ms(), fresh.lag_ms(start), fresh.last_sequence()),
-            (1_000, Some(8_000), 7)
-        );
+        assert_eq!((fresh.as_of_ms(), fresh.last_sequence()), (1_000, 7));
+        assert_eq!(fresh.lag_ms(start), Some(8_000));
         fresh.applied(6, 2_000);
         assert_eq!(fresh.as_of_ms(), 2_000);
-        // With the end of the last look applied, that look is proven.
+        fresh.looked(Look { at_ms: 9_500, last_sequence: 7 }, start);
+        assert_eq!(fresh.as_of_ms(), 2_000);
+        // With the end of the last look applied, the look before it is proven.
         fresh.applied(7, 2_500);
-        assert_eq!((fresh.as_of_ms(), fresh.lag_ms(start)), (9_000, Some(0)));
-        assert_eq!(fresh.lag_ms(start + Duration::from_secs(3)), Some(3_000));
-        fresh.looked(Look { at_ms: 12_000, last_sequence: 7 }, start);
-        assert_eq!(fresh.as_of_ms(), 12_000);
+        assert_eq!((fresh.as_of_ms(), fresh.lag_ms(start)), (9_000, Some(500)));
+        assert_eq!(fresh.lag_ms(start + Duration::from_secs(3)), Some(3_500));
+        fresh.looked(Look { at_ms: 12_000, last_sequence: 8 }, start);
+        assert_eq!(fresh.as_of_ms(), 9_000);
+    }
+
+    #[test]
+    fn sequences_without_a_message_are_passed() {
+        let start = monotonic();
+        let mut fresh = Freshness::default();
+        let look = Look { at_ms: 9_000, last_sequence: 7 };
+        fresh.looked(look, start);
+        fresh.looked(Look { at_ms: 9_500, ..look }, start);
+        // Up to 5 was taken, 6 and 7 are gone; nothing is applied yet.
+        fresh.drained(5, 7);
+        assert_eq!((fresh.sequence(), fresh.as_of_ms()), (0, 0));
+        fresh.applied(5, 2_000);
+        assert_eq!((fresh.sequence(), fresh.as_of_ms()), (7, 9_000));
+        fresh.applied(8, 9_700);
+        assert_eq!((fresh.sequence(), fresh.last_sequence()), (8, 8));
     }
 }

@@ -20,7 +20,7 @@ pub struct StreamState {
 pub enum Start {
     /// At this sequence; whatever comes first is applied.
     From(u64),
-    /// At the checkpoint: the first message must be that one ([`recognise`]), and is dropped.
+    /// After the checkpoint, once the message at this sequence is seen to be that one ([`recognise`]).
     AtCheckpoint(u64),
 }
 
@@ -74,7 +74,7 @@ pub const WHAT_TO_DO: &str = "nothing is counted until this is settled: bring th
 /// | none | any | from its first message |
 /// | some | made at another time | refuse |
 /// | some | ends before it | refuse |
-/// | some | still has it | at the checkpoint |
+/// | some | still has it | after it, once it is compared |
 /// | some | begins right after it | from there: the message expired, nothing was missed |
 /// | some | begins later | refuse |
 ///
@@ -97,7 +97,7 @@ pub fn start(checkpoint: Option<&Checkpoint>, stream: &StreamState) -> Result<St
     }
 }
 
-/// Checks that the first message delivered is the one of the checkpoint.
+/// Checks that a message is the one of the checkpoint.
 ///
 /// # Errors
 /// [`Refusal::OtherMessage`] if it is not.

@@ -13,6 +13,7 @@ pub mod identity;
 pub mod read;
 pub mod reader;
 pub mod registry;
+mod rescue;
 mod run;
 pub mod service;
 pub mod session;

@@ -80,16 +80,17 @@ impl Reader {
     fn scan(
         &self,
         account: u32,
-        pairs: &[NamedPair],
+        pairs: &[Arc<NamedPair>],
         groups: &Groups,
         answer: &mut Answer,
     ) -> Result<(), ReadError> {
-        let by_number: FxHashMap<u32, &NamedPair> = pairs.iter().map(|p| (p.number, p)).collect();
+        let by_number: FxHashMap<u32, &NamedPair> =
+            pairs.iter().map(|p| (p.number, &**p)).collect();
         let table = self.store.snapshot()?.buckets()?;
         for day in groups.first / QUARTERS_PER_DAY..=(groups.end - 1) / QUARTERS_PER_DAY {
             answer.flush(groups, day * QUARTERS_PER_DAY);
             let ranges: Vec<(BucketKey, BucketKey)> = if pairs.len() <= FEW_PAIRS {
-                let one = |p: &NamedPair| {
+                let one = |p: &Arc<NamedPair>| {
                     (
                         bucket_key(day, account, p.number, 0),
                         bucket_key(day, account, p.number, u8::MAX),

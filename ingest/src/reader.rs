@@ -7,15 +7,17 @@
 //! *Why* no durable consumer: over forced reconnects durable consumers that acknowledge in bulk or not at
 //! all skip messages, and the place in the stream belongs into the same transaction as the state.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::Client;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::{self, Message as NatsMessage};
+use async_nats::{Client, HeaderMap};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::shell::clock::monotonic;
-use botstats_common::shell::nats::{REQUEST_TIMEOUT, chain};
+use botstats_common::shell::nats::{NatsSettings, Role, chain};
 use botstats_common::shell::setup;
+use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
@@ -23,9 +25,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::subject_hash;
-use crate::event::Message;
+use crate::event::{Headers, Message};
 use crate::freshness::Look;
 use crate::identity::{Refusal, Start, StreamState, WHAT_TO_DO, recognise, start};
+use crate::rescue::{Rescued, message_from};
 use crate::shared::Shared;
 use crate::store::{Checkpoint, StreamIdentity};
 
@@ -40,11 +43,17 @@ const PREFETCH: usize = 1_000;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A look at the stream's end this often.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often it is checked that the connection is still the one of the consumer.
+const CONNECTION_CHECK: Duration = Duration::from_millis(100);
 /// The stream has more, yet nothing comes for so long: a new consumer.
 const STALL: Duration = Duration::from_secs(5);
 /// Pause before the next try after an error, and after a refusal.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// After so many failures without a message taken the reader goes on one message at a time,
+const FAILURES_BEFORE_RESCUE: u32 = 2;
+/// and for so many messages.
+const RESCUE_RUN: usize = 1_000;
 /// The consumer goes when nobody has asked it for so long.
 const CONSUMER_LIFE: Duration = Duration::from_secs(30);
 
@@ -59,7 +68,17 @@ pub struct Batch {
 struct Taken {
     sequence: u64,
     stored_ns: i64,
-    message: async_nats::Message,
+    subject: String,
+    /// None if they cannot be read.
+    headers: Option<HeaderMap>,
+    payload: Bytes,
+}
+
+impl From<Rescued> for Taken {
+    fn from(message: Rescued) -> Self {
+        let Rescued { sequence, stored_ns, subject, headers, payload } = message;
+        Self { sequence, stored_ns, subject, headers, payload }
+    }
 }
 
 impl Batch {
@@ -68,7 +87,7 @@ impl Batch {
     }
 
     fn push(&mut self, taken: Taken) {
-        self.bytes += taken.message.length;
+        self.bytes += taken.payload.len() + taken.subject.len();
         self.messages.push(taken);
     }
 
@@ -84,9 +103,11 @@ impl Batch {
             .map(|taken| Message {
                 sequence: taken.sequence,
                 stored_ns: taken.stored_ns,
-                subject: taken.message.subject.as_str(),
-                headers: taken.message.headers.as_ref(),
-                payload: &taken.message.payload,
+                subject: &taken.subject,
+                headers: taken.headers.as_ref().map_or(Headers::Unreadable, |headers| {
+                    Headers::Read(Some(headers).filter(|headers| !headers.is_empty()))
+                }),
+                payload: &taken.payload,
             })
             .collect()
     }
@@ -169,8 +190,8 @@ enum Gone {
     Refused(Refusal),
     /// Try again from the last message taken.
     Retry(String),
-    /// The stream was just made: read it.
-    Made,
+    /// Try again at once: there was progress, or the stream was just made.
+    Again,
 }
 
 /// The reader's place: the last message taken, whether applied yet or not.
@@ -178,25 +199,48 @@ struct Place {
     last: Option<Checkpoint>,
 }
 
+impl Place {
+    fn sequence(&self) -> u64 {
+        self.last.as_ref().map_or(0, |c| c.sequence)
+    }
+
+    /// Goes on to the last message of a batch.
+    fn advance(&mut self, batch: &Batch) {
+        if let Some(last) = batch.messages.last() {
+            self.last = Some(Checkpoint {
+                stream: batch.stream.clone(),
+                sequence: last.sequence,
+                stored_ns: last.stored_ns,
+                subject_hash: subject_hash(&last.subject),
+            });
+        }
+    }
+}
+
 /// Reads until told to stop; batches go into `batches` as fast as they are taken out.
+///
+/// Each try has a connection of its own: what the client library cannot read ends a connection, and that
+/// must not touch anybody else's.
 pub async fn run(
-    client: Client,
+    settings: NatsSettings,
     checkpoint: Option<Checkpoint>,
     batches: mpsc::Sender<Batch>,
     shared: Shared,
     stop: CancellationToken,
 ) {
-    let js = botstats_common::shell::nats::jetstream(&client);
     let mut place = Place { last: checkpoint };
     let mut logged = (String::new(), monotonic());
+    let mut failures = 0;
     loop {
+        let before = place.sequence();
         let gone = tokio::select! {
             () = stop.cancelled() => return,
-            gone = read_once(&client, &js, &mut place, &batches, &shared) => gone,
+            gone = try_once(&settings, &mut place, &batches, &shared, failures) => gone,
         };
+        failures = if place.sequence() > before { 0 } else { failures + 1 };
         let (text, pause) = match gone {
             Gone::Stopped => return,
-            Gone::Made => continue,
+            Gone::Again => continue,
             Gone::Refused(refusal) => {
                 shared.refuse(&refusal);
                 (format!("the stream is refused: {refusal}; {WHAT_TO_DO}"), REFUSED_PAUSE)
@@ -215,6 +259,57 @@ pub async fn run(
     }
 }
 
+/// Connects and reads; after failures without progress by the way that no message can break.
+async fn try_once(
+    settings: &NatsSettings,
+    place: &mut Place,
+    batches: &mpsc::Sender<Batch>,
+    shared: &Shared,
+    failures: u32,
+) -> Gone {
+    let client = match settings.connect(Role::Ingest).await {
+        Ok(client) => client,
+        Err(error) => return Gone::Retry(chain(&error)),
+    };
+    let js = botstats_common::shell::nats::jetstream(&client);
+    if failures >= FAILURES_BEFORE_RESCUE {
+        match rescue(&client, place, batches).await {
+            Ok(0) => {}
+            Ok(_) => return Gone::Again,
+            Err(gone) => return gone,
+        }
+    }
+    read_once(&client, &js, place, batches, shared).await
+}
+
+/// Takes some messages one by one, past what the client library cannot read; gives their number.
+///
+/// Only where the stream is known to be the right one: its identity is checked, and the message at the
+/// checkpoint compared, as for a consumer.
+async fn rescue(
+    client: &Client,
+    place: &mut Place,
+    batches: &mpsc::Sender<Batch>,
+) -> Result<usize, Gone> {
+    let retry = |why: String| Gone::Retry(why);
+    let seen = look(client).await.map_err(|e| retry(chain(&e)))?;
+    check(client, place, &seen.state).await?;
+    let mut next = place.sequence() + 1;
+    let mut batch = Batch::new(seen.state.identity);
+    while batch.messages.len() < RESCUE_RUN && !batch.is_full() {
+        let Some(message) = message_from(client, next).await.map_err(retry)? else { break };
+        next = message.sequence + 1;
+        batch.push(message.into());
+    }
+    let count = batch.messages.len();
+    if count > 0 {
+        tracing::info!(count, "took messages one by one: reading them in bulk failed");
+        place.advance(&batch);
+        batches.send(batch).await.map_err(|_| Gone::Stopped)?;
+    }
+    Ok(count)
+}
+
 /// Checks the stream and reads it through one consumer, until that ends.
 async fn read_once(
     client: &Client,
@@ -223,6 +318,7 @@ async fn read_once(
     batches: &mpsc::Sender<Batch>,
     shared: &Shared,
 ) -> Gone {
+    let made = connects(client);
     let seen = match look(client).await {
         Ok(seen) => seen,
         Err(LookError::NoStream) if place.last.is_none() => {
@@ -231,7 +327,7 @@ async fn read_once(
             return match setup::events_stream(js, 1).await {
                 Ok(_) => {
                     tracing::info!("made the stream {EVENTS_STREAM}");
-                    Gone::Made
+                    Gone::Again
                 }
                 Err(error) => Gone::Retry(format!(
                     "there is no stream BOTSTATS_EVENTS: run `botstats setup` ({})",
@@ -246,9 +342,9 @@ async fn read_once(
             return Gone::Retry(chain(&error));
         }
     };
-    let (from, must_be) = match start(place.last.as_ref(), &seen.state) {
-        Ok(Start::From(sequence)) => (sequence, None),
-        Ok(Start::AtCheckpoint(sequence)) => (sequence, place.last.clone()),
+    let from = match start(place.last.as_ref(), &seen.state) {
+        Ok(Start::From(sequence)) => sequence,
+        Ok(Start::AtCheckpoint(sequence)) => sequence + 1,
         Err(refusal) => return Gone::Refused(refusal),
     };
     if place.last.is_none() && from > 1 {
@@ -257,33 +353,45 @@ async fn read_once(
             "the stream has lost its first messages: what they said is not counted"
         );
     }
-    let mut messages = match consume(js, from).await {
-        Ok(messages) => messages,
+    // The consumer belongs to the stream as it was when it was made; that stream is then checked.
+    let (messages, pending) = match consume(js, from).await {
+        Ok(consumer) => consumer,
         Err(error) => return Gone::Retry(format!("no consumer: {error}")),
     };
-    if let Some(checkpoint) = &must_be {
-        let first = tokio::time::timeout(2 * REQUEST_TIMEOUT, messages.next()).await;
-        let message = match first {
-            Ok(Some(Ok(message))) => message,
-            Ok(Some(Err(error))) => return Gone::Retry(chain(&error)),
-            Ok(None) => return Gone::Retry("the consumer ended".to_owned()),
-            Err(_) => return Gone::Retry("the consumer does not deliver".to_owned()),
-        };
-        let taken = match taken(message) {
-            Ok((taken, _)) => taken,
-            Err(why) => return Gone::Retry(why),
-        };
-        let hash = subject_hash(taken.message.subject.as_str());
-        if let Err(refusal) = recognise(checkpoint, taken.sequence, taken.stored_ns, hash) {
-            return Gone::Refused(refusal);
-        }
+    if let Err(gone) = check(client, place, &seen.state).await {
+        return gone;
+    }
+    let end = seen.state.last_sequence;
+    if pending == 0 {
+        shared.drained(place.sequence(), end);
     }
     shared.checked(&seen.state, seen.look);
-    let consumed = if must_be.is_some() { 1 } else { 0 };
-    deliver(client, messages, consumed, seen.state, place, batches, shared).await
+    let drained_to = if pending == 0 { end } else { 0 };
+    let consumer = Consumer { messages, drained_to, connects: made };
+    deliver(client, consumer, seen.state, place, batches, shared).await
 }
 
-async fn consume(js: &jetstream::Context, from: u64) -> Result<pull::Stream, async_nats::Error> {
+/// Checks that the stream is still the same and has the message of the checkpoint, unless that expired.
+async fn check(client: &Client, place: &Place, seen: &StreamState) -> Result<(), Gone> {
+    let again = look(client).await.map_err(|e| Gone::Retry(chain(&e)))?;
+    if again.state.identity != seen.identity {
+        return Err(Gone::Retry("the stream was made again just now".to_owned()));
+    }
+    let decided = start(place.last.as_ref(), &again.state).map_err(Gone::Refused)?;
+    if let (Start::AtCheckpoint(sequence), Some(checkpoint)) = (decided, &place.last) {
+        let other = || Gone::Refused(Refusal::OtherMessage { sequence });
+        let known = message_from(client, sequence).await.map_err(Gone::Retry)?.ok_or_else(other)?;
+        let hash = subject_hash(&known.subject);
+        recognise(checkpoint, known.sequence, known.stored_ns, hash).map_err(Gone::Refused)?;
+    }
+    Ok(())
+}
+
+/// A consumer from that sequence on, and how many messages it had waiting when it was made.
+async fn consume(
+    js: &jetstream::Context,
+    from: u64,
+) -> Result<(pull::Stream, u64), async_nats::Error> {
     let config = pull::Config {
         description: Some("botstats-ingest".to_owned()),
         ack_policy: AckPolicy::None,
@@ -294,6 +402,7 @@ async fn consume(js: &jetstream::Context, from: u64) -> Result<pull::Stream, asy
         ..pull::Config::default()
     };
     let consumer = js.create_consumer_on_stream(config, EVENTS_STREAM).await?;
+    let pending = consumer.cached_info().num_pending;
     let messages = consumer
         .stream()
         .max_messages_per_batch(PREFETCH)
@@ -301,7 +410,7 @@ async fn consume(js: &jetstream::Context, from: u64) -> Result<pull::Stream, asy
         .expires(CONSUMER_LIFE)
         .messages()
         .await?;
-    Ok(messages)
+    Ok((messages, pending))
 }
 
 fn taken(message: NatsMessage) -> Result<(Taken, u64), String> {
@@ -309,15 +418,22 @@ fn taken(message: NatsMessage) -> Result<(Taken, u64), String> {
     let stored_ns = i64::try_from(info.published.unix_timestamp_nanos())
         .map_err(|_| "a message stored out of time".to_owned())?;
     let (sequence, consumer_sequence) = (info.stream_sequence, info.consumer_sequence);
-    Ok((Taken { sequence, stored_ns, message: message.message }, consumer_sequence))
+    let message = message.message;
+    let taken = Taken {
+        sequence,
+        stored_ns,
+        subject: message.subject.into_string(),
+        headers: Some(message.headers.unwrap_or_default()),
+        payload: message.payload,
+    };
+    Ok((taken, consumer_sequence))
 }
 
 /// Takes messages and hands over batches, until the consumer or the stream fails. What was taken is handed
 /// over in any case: the next consumer goes on after it.
 async fn deliver(
     client: &Client,
-    messages: pull::Stream,
-    consumed: u64,
+    consumer: Consumer,
     stream: StreamState,
     place: &mut Place,
     batches: &mpsc::Sender<Batch>,
@@ -325,10 +441,11 @@ async fn deliver(
 ) -> Gone {
     let looks = looks(client.clone(), shared.clone());
     let mut delivery = Delivery {
+        client: client.clone(),
         batch: Batch::new(stream.identity.clone()),
         stream,
-        messages,
-        consumed,
+        consumer,
+        consumed: 0,
         send_at: Instant::now(),
         last_arrival: monotonic(),
     };
@@ -339,10 +456,20 @@ async fn deliver(
     gone
 }
 
-/// One consumer at work.
-struct Delivery {
-    stream: StreamState,
+/// A consumer that was just made.
+struct Consumer {
     messages: pull::Stream,
+    /// Up to there the stream had no more messages when the consumer was made.
+    drained_to: u64,
+    /// How often the connection had been made before.
+    connects: u64,
+}
+
+/// A consumer at work.
+struct Delivery {
+    client: Client,
+    stream: StreamState,
+    consumer: Consumer,
     /// The consumer's sequence of the last message taken.
     consumed: u64,
     batch: Batch,
@@ -358,6 +485,7 @@ impl Delivery {
         batches: &mpsc::Sender<Batch>,
         mut looked: watch::Receiver<Option<StreamState>>,
     ) -> Gone {
+        let mut tick = tokio::time::interval(CONNECTION_CHECK);
         loop {
             let waiting = !self.batch.messages.is_empty();
             let due = waiting && (self.batch.is_full() || Instant::now() >= self.send_at);
@@ -370,9 +498,16 @@ impl Delivery {
                     Err(_) => return Gone::Stopped,
                 },
                 () = sleep_until(self.send_at), if waiting && !due => {}
-                next = self.messages.next(), if !self.batch.is_full() => {
+                next = self.consumer.messages.next(), if !self.batch.is_full() => {
                     if let Err(why) = self.take_arrived(next, place) {
                         return Gone::Retry(why);
+                    }
+                }
+                _ = tick.tick() => {
+                    // The consumer may have sent what never arrived; and if a message broke the
+                    // connection, it will again.
+                    if connects(&self.client) != self.consumer.connects {
+                        return Gone::Retry("the connection was lost".to_owned());
                     }
                 }
                 changed = looked.changed() => {
@@ -395,14 +530,7 @@ impl Delivery {
     ) -> Result<(), String> {
         self.last_arrival = monotonic();
         let taken = self.take_all(next);
-        if let Some(last) = self.batch.messages.last() {
-            place.last = Some(Checkpoint {
-                stream: self.stream.identity.clone(),
-                sequence: last.sequence,
-                stored_ns: last.stored_ns,
-                subject_hash: subject_hash(last.message.subject.as_str()),
-            });
-        }
+        place.advance(&self.batch);
         taken
     }
 
@@ -422,18 +550,22 @@ impl Delivery {
                 self.send_at = Instant::now() + MAX_WAIT;
             }
             self.batch.push(taken);
-            next = if self.batch.is_full() { None } else { self.messages.next().now_or_never() };
+            next = if self.batch.is_full() {
+                None
+            } else {
+                self.consumer.messages.next().now_or_never()
+            };
         }
         Ok(())
     }
 
     /// Compares a look at the stream with what was taken.
     fn compare(&self, seen: &StreamState, place: &Place) -> Result<(), String> {
-        let taken = place.last.as_ref().map_or(0, |c| c.sequence);
+        let taken = place.sequence();
         if seen.identity != self.stream.identity || seen.last_sequence < taken {
             return Err("the stream is not what it was".to_owned());
         }
-        if seen.last_sequence > taken
+        if seen.last_sequence > taken.max(self.consumer.drained_to)
             && !self.batch.is_full()
             && self.last_arrival.elapsed() > STALL
         {
@@ -441,6 +573,10 @@ impl Delivery {
         }
         Ok(())
     }
+}
+
+fn connects(client: &Client) -> u64 {
+    client.statistics().connects.load(Ordering::Relaxed)
 }
 
 /// Whether the stream is there.
@@ -466,9 +602,12 @@ fn looks(client: Client, shared: Shared) -> watch::Sender<Option<StreamState>> {
             if task_sender.receiver_count() == 0 {
                 return;
             }
-            if let Ok(seen) = look(&client).await {
-                shared.looked(&seen.state, seen.look);
-                task_sender.send_replace(Some(seen.state));
+            match look(&client).await {
+                Ok(seen) => {
+                    shared.looked(&seen.state, seen.look);
+                    task_sender.send_replace(Some(seen.state));
+                }
+                Err(error) => shared.unreachable(&chain(&error)),
             }
         }
     });

@@ -2,6 +2,8 @@
 //!
 //! Numbers are given in the order of the stream and never change; the registry only grows.
 
+use std::sync::Arc;
+
 use botstats_common::ids::{Account, Bot, Channel};
 use rustc_hash::FxHashMap;
 
@@ -22,7 +24,7 @@ pub struct Registry {
 #[derive(Debug)]
 struct AccountPairs {
     number: u32,
-    pairs: Vec<NamedPair>,
+    pairs: Vec<Arc<NamedPair>>,
 }
 
 /// A pair of an account.
@@ -85,7 +87,7 @@ impl Registry {
             .accounts
             .entry(account)
             .or_insert_with(|| AccountPairs { number: row.account_number, pairs: Vec::new() });
-        entry.pairs.push(NamedPair { number, bot, channel });
+        entry.pairs.push(Arc::new(NamedPair { number, bot, channel }));
         if entry.pairs.len() == MANY_PAIRS + 1 {
             metrics::counter!("botstats_ingest_accounts_with_many_pairs_total").increment(1);
             tracing::warn!(
@@ -112,9 +114,13 @@ impl Registry {
 
     /// An account's number and its pairs, of all bots or of those; none if it never had an event.
     #[must_use]
-    pub fn pairs(&self, account: &Account, bots: Option<&[Bot]>) -> Option<(u32, Vec<NamedPair>)> {
+    pub fn pairs(
+        &self,
+        account: &Account,
+        bots: Option<&[Bot]>,
+    ) -> Option<(u32, Vec<Arc<NamedPair>>)> {
         let entry = self.accounts.get(account)?;
-        let asked = |pair: &&NamedPair| bots.is_none_or(|bots| bots.contains(&pair.bot));
+        let asked = |pair: &&Arc<NamedPair>| bots.is_none_or(|bots| bots.contains(&pair.bot));
         Some((entry.number, entry.pairs.iter().filter(asked).cloned().collect()))
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_nats::Client;
 use botstats_common::shell::clock::monotonic;
 use botstats_common::shell::internal::{self, Readiness};
-use botstats_common::shell::nats::{ConnectError, Role, chain};
+use botstats_common::shell::nats::{ConnectError, NatsSettings, Role, chain};
 use botstats_common::shell::stop::spawn;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -86,13 +86,18 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
         Err(error) => return Err(RunError::Connect(error)),
     };
     while !stop.is_cancelled() {
-        let opened = match engine.take() {
-            Some(engine) => engine,
-            None => open(&folder.file(STORE_FILE), settings.keep_days).await?,
-        };
-        readiness.present("store");
         let path = folder.file(STORE_FILE);
-        let worked = work(opened, &settings, &client, &readiness, &path, &stop).await;
+        let opened = match engine.take() {
+            Some(engine) => Ok(engine),
+            None => open(&path, settings.keep_days).await,
+        };
+        let worked = match opened {
+            Ok(opened) => {
+                readiness.present("store");
+                work(opened, &settings, &client, &readiness, &path, &stop).await
+            }
+            Err(error) => Err(error),
+        };
         if let Err(error) = worked {
             let text = chain(&error);
             tracing::error!("the store failed, and is opened again: {text}");
@@ -136,7 +141,7 @@ async fn work(
     // Cancelled with `stop`, or when the fold fails.
     let parts = stop.child_token();
     let service = spawn(service::run(client.clone(), answers, parts.clone()));
-    let worked = read_and_fold(engine, client, &shared, &parts, |_| {}).await;
+    let worked = read_and_fold(engine, &settings.nats, &shared, &parts).await;
     parts.cancel();
     if service.await.is_err() {
         return Err(RunError::Ended("the read service"));
@@ -147,10 +152,9 @@ async fn work(
 /// Reads the stream and folds it, until the token is cancelled; gives the engine back.
 async fn read_and_fold(
     engine: Engine,
-    client: &Client,
+    nats: &NatsSettings,
     shared: &Shared,
     stop: &CancellationToken,
-    applied: impl Fn(&Engine) + Send + 'static,
 ) -> Result<Engine, RunError> {
     let (sender, receiver) = mpsc::channel(1);
     let checkpoint = engine.progress().checkpoint.clone();
@@ -159,14 +163,16 @@ async fn read_and_fold(
     std::thread::Builder::new()
         .name("fold".to_owned())
         .spawn(move || {
-            let folded = fold(engine, receiver, &fold_shared, applied);
+            let folded = fold(engine, receiver, &fold_shared);
             // Nobody listens only if the whole ingest is gone.
             let _gone = done_sender.send(folded);
         })
         .map_err(|source| RunError::File { what: "no thread for the fold".to_owned(), source })?;
     let reading = stop.child_token();
+    // Also when the fold panics.
+    let _ends_with_this = reading.clone().drop_guard();
     let reader =
-        spawn(reader::run(client.clone(), checkpoint, sender, shared.clone(), reading.clone()));
+        spawn(reader::run(nats.clone(), checkpoint, sender, shared.clone(), reading.clone()));
     // The fold ends when the reader has ended, or by an error.
     let folded = done.await.map_err(|_| RunError::Ended("the fold"))?;
     reading.cancel();
@@ -178,7 +184,6 @@ fn fold(
     mut engine: Engine,
     mut batches: mpsc::Receiver<Batch>,
     shared: &Shared,
-    applied: impl Fn(&Engine),
 ) -> Result<Engine, StoreError> {
     while let Some(batch) = batches.blocking_recv() {
         let begun = monotonic();
@@ -186,7 +191,6 @@ fn fold(
         engine.apply(&batch.messages())?;
         metrics::histogram!("botstats_ingest_commit_seconds").record(begun.elapsed().as_secs_f64());
         shared.applied(engine.progress());
-        applied(&engine);
     }
     Ok(engine)
 }
@@ -215,7 +219,7 @@ pub async fn rebuild(settings: Settings, stop: CancellationToken) -> Result<(), 
     let shared = Shared::new(engine.progress().clone(), readiness, Duration::ZERO);
     let done = stop.child_token();
     let watcher = spawn(report(shared.clone(), done.clone()));
-    let rebuilt = read_and_fold(engine, &client, &shared, &done, |_| {}).await;
+    let rebuilt = read_and_fold(engine, &settings.nats, &shared, &done).await;
     done.cancel();
     let complete = watcher.await.unwrap_or(false);
     drop(rebuilt?);

@@ -215,6 +215,10 @@ async fn answer(
     if arrived.elapsed() > Duration::from_millis(asked.deadline_ms.into()) {
         return "too_late";
     }
+    // It may have waited: what held when it was taken need not hold now.
+    if !answers.shared.may_answer() {
+        return refuse(client, reply, "this ingest does not answer reads now").await;
+    }
     let as_of_ms = answers.shared.as_of_ms();
     let reader = answers.reader.clone();
     let request_id = asked.request_id.clone();

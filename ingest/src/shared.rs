@@ -64,15 +64,30 @@ impl Shared {
     /// The stream is the right one, and was looked at.
     pub fn checked(&self, stream: &StreamState, look: Look) {
         self.readiness.present("stream");
+        self.readiness.present("nats");
         metrics::gauge!("botstats_ingest_stream_refused").set(0.0);
         let mut inner = self.lock();
         inner.refused = None;
-        inner.checked = Some((stream.identity.clone(), stream.last_sequence));
+        // What was caught up with once is not waited for again after a mere reconnect.
+        if inner.checked.as_ref().is_none_or(|(identity, _)| *identity != stream.identity) {
+            inner.checked = Some((stream.identity.clone(), stream.last_sequence));
+        }
         inner.freshness.looked(look, monotonic());
+    }
+
+    /// The stream has no messages between these two sequences.
+    pub fn drained(&self, taken: u64, end: u64) {
+        self.lock().freshness.drained(taken, end);
+    }
+
+    /// The stream could not be looked at.
+    pub fn unreachable(&self, why: &str) {
+        self.readiness.missing("nats", why.to_owned());
     }
 
     /// The stream was looked at again.
     pub fn looked(&self, stream: &StreamState, look: Look) {
+        self.readiness.present("nats");
         let mut inner = self.lock();
         if inner.checked.as_ref().is_some_and(|(identity, _)| *identity == stream.identity) {
             inner.freshness.looked(look, monotonic());

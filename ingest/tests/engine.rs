@@ -47,7 +47,7 @@ fn apply(engine: &mut Engine, messages: &[Owned]) {
             sequence: m.sequence,
             stored_ns: m.stored_ns,
             subject: &m.subject,
-            headers: None,
+            headers: None.into(),
             payload: m.payload.as_bytes(),
         })
         .collect();

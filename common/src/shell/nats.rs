@@ -214,6 +214,7 @@ impl NatsSettings {
                 tried = self.connect(role) => match tried {
                     Ok(client) => {
                         readiness.present("nats");
+                        tracing::info!("connected to NATS at {}", self.url);
                         return Ok(client);
                     }
                     Err(error @ ConnectError::File { .. }) => return Err(error),
@@ -276,8 +277,9 @@ fn check_server(client: &Client) -> Result<(), ConnectError> {
 
 fn log_event(event: &Event) {
     match event {
-        Event::Connected => tracing::info!("connected to NATS"),
-        Event::Draining | Event::Closed => tracing::debug!("NATS connection: {event}"),
+        Event::Connected | Event::Draining | Event::Closed => {
+            tracing::debug!("NATS connection: {event}")
+        }
         Event::Disconnected | Event::LameDuckMode => tracing::warn!("NATS connection: {event}"),
         // Denied publishes and subscriptions show up only here.
         _ => tracing::warn!("NATS: {event}"),

@@ -18,7 +18,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use field::{DataFields, EnvelopeFields, Field};
+use field::{Asked, Attribute, DataFields, EnvelopeFields, Wrong};
 
 /// How much older than its `stored` time an event may be.
 pub const MAX_AGE_MS: i64 = 35 * 24 * 60 * 60 * 1000;
@@ -38,10 +38,25 @@ pub struct Message<'a> {
     pub stored_ns: i64,
     /// What it was published to.
     pub subject: &'a str,
-    /// Its headers, if it has any.
-    pub headers: Option<&'a HeaderMap>,
+    /// Its headers.
+    pub headers: Headers<'a>,
     /// Its body.
     pub payload: &'a [u8],
+}
+
+/// The headers of a message.
+#[derive(Debug, Clone, Copy)]
+pub enum Headers<'a> {
+    /// They could be read; there may be none.
+    Read(Option<&'a HeaderMap>),
+    /// Their bytes are not headers.
+    Unreadable,
+}
+
+impl<'a> From<Option<&'a HeaderMap>> for Headers<'a> {
+    fn from(headers: Option<&'a HeaderMap>) -> Self {
+        Self::Read(headers)
+    }
 }
 
 /// What an event is. The numbers order events of the same millisecond: the order of the table of
@@ -214,9 +229,7 @@ fn try_decode<'a>(message: &Message<'a>) -> Result<Option<(Address<'a>, Event)>,
     let address = address(message.subject)?;
     let envelope = envelope(message)?;
     let Some(kind) = Kind::of_type(&envelope.kind) else { return Ok(None) };
-    let data: DataFields = serde_json::from_str(envelope.data)
-        .map_err(|e| Broken(Rule::Data, format!("data: {e}").into()))?;
-    let event = event(&envelope, kind, &data).map_err(|reason| Broken(Rule::Data, reason))?;
+    let event = event(&envelope, kind).map_err(|reason| Broken(Rule::Data, reason))?;
     check_time(event.time_ms, message.stored_ns)?;
     Ok(Some((address, event)))
 }
@@ -244,7 +257,7 @@ struct Envelope<'a> {
     source: Cow<'a, str>,
     kind: Cow<'a, str>,
     time_ms: i64,
-    data: &'a str,
+    data: DataFields<'a>,
 }
 
 fn envelope<'a>(message: &Message<'a>) -> Result<Envelope<'a>, Broken> {
@@ -257,10 +270,12 @@ fn envelope<'a>(message: &Message<'a>) -> Result<Envelope<'a>, Broken> {
         Mode::Structured => structured(text)?,
         Mode::Binary(headers) => (binary(headers)?, text.trim_ascii()),
     };
-    let attribute = |name: &'static str, field: Field<'a>, max: usize| match field {
-        Field::Text(text) if (1..=max).contains(&text.len()) => Ok(text),
-        Field::Text(_) => broken(Rule::Envelope, format!("{name} is not 1 to {max} bytes long")),
-        Field::Absent => broken(Rule::Envelope, format!("{name} is missing")),
+    let attribute = |name: &'static str, field: Attribute<'a>, max: usize| match field {
+        Attribute::Text(text) if (1..=max).contains(&text.len()) => Ok(text),
+        Attribute::Text(_) => {
+            broken(Rule::Envelope, format!("{name} is not 1 to {max} bytes long"))
+        }
+        Attribute::Absent => broken(Rule::Envelope, format!("{name} is missing")),
         _ => broken(Rule::Envelope, format!("{name} is not a string")),
     };
     if attribute("specversion", fields.specversion, 16)? != "1.0" {
@@ -276,9 +291,8 @@ fn envelope<'a>(message: &Message<'a>) -> Result<Envelope<'a>, Broken> {
     if !data.starts_with('{') {
         return broken(Rule::Envelope, "data is not a JSON object");
     }
-    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(data) {
-        return broken(Rule::Envelope, format!("data is not JSON: {error}"));
-    }
+    let data = serde_json::from_str(data)
+        .map_err(|e| Broken(Rule::Envelope, format!("data is not JSON: {e}").into()))?;
     Ok(Envelope { id, source, kind, time_ms, data })
 }
 
@@ -290,21 +304,18 @@ enum Mode<'a> {
 /// | content type | ce- headers | read as |
 /// | --- | --- | --- |
 /// | application/cloudevents+json | any | structured |
-/// | another application/cloudevents... | any | refused |
 /// | any other or none | yes | binary |
 /// | any other or none | no | structured |
-fn mode(headers: Option<&HeaderMap>) -> Result<Mode<'_>, Broken> {
-    let Some(headers) = headers else { return Ok(Mode::Structured) };
-    if let Some(value) = header(headers, "content-type") {
-        let media = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if media == "application/cloudevents+json" {
+fn mode(headers: Headers<'_>) -> Result<Mode<'_>, Broken> {
+    let headers = match headers {
+        Headers::Read(Some(headers)) => headers,
+        Headers::Read(None) => return Ok(Mode::Structured),
+        Headers::Unreadable => return broken(Rule::Envelope, "the headers cannot be read"),
+    };
+    if let Some(value) = header(headers, "content-type")? {
+        let media = value.split(';').next().unwrap_or_default().trim();
+        if media.eq_ignore_ascii_case("application/cloudevents+json") {
             return Ok(Mode::Structured);
-        }
-        if media.starts_with("application/cloudevents") {
-            return broken(
-                Rule::Envelope,
-                "of the CloudEvents formats only application/cloudevents+json is read",
-            );
         }
     }
     let is_attribute = |name: &str| name.get(..3).is_some_and(|p| p.eq_ignore_ascii_case("ce-"));
@@ -312,12 +323,17 @@ fn mode(headers: Option<&HeaderMap>) -> Result<Mode<'_>, Broken> {
     Ok(if any { Mode::Binary(headers) } else { Mode::Structured })
 }
 
-fn header<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
-    headers
+/// The value of a header in any letter case. One that is given twice is refused: which one counts would
+/// be chance.
+fn header<'a>(headers: &'a HeaderMap, wanted: &'static str) -> Result<Option<&'a str>, Broken> {
+    let mut values = headers
         .iter()
-        .find(|(name, _)| AsRef::<str>::as_ref(*name).eq_ignore_ascii_case(wanted))
-        .and_then(|(_, values)| values.first())
-        .map(async_nats::HeaderValue::as_str)
+        .filter(|(name, _)| AsRef::<str>::as_ref(*name).eq_ignore_ascii_case(wanted))
+        .flat_map(|(_, values)| values);
+    match (values.next(), values.next()) {
+        (_, Some(_)) => broken(Rule::Envelope, format!("header {wanted} is given twice")),
+        (value, None) => Ok(value.map(async_nats::HeaderValue::as_str)),
+    }
 }
 
 fn structured(text: &str) -> Result<(EnvelopeFields<'_>, &str), Broken> {
@@ -335,9 +351,9 @@ fn structured(text: &str) -> Result<(EnvelopeFields<'_>, &str), Broken> {
 }
 
 fn binary(headers: &HeaderMap) -> Result<EnvelopeFields<'_>, Broken> {
-    let attribute = |name: &'static str| match header(headers, name) {
-        None => Ok(Field::Absent),
-        Some(value) => percent_decode_str(value).decode_utf8().map(Field::Text).map_err(|_| {
+    let attribute = |name: &'static str| match header(headers, name)? {
+        None => Ok(Attribute::Absent),
+        Some(value) => percent_decode_str(value).decode_utf8().map(Attribute::Text).map_err(|_| {
             Broken(Rule::Envelope, format!("header {name} is not UTF-8 once decoded").into())
         }),
     };
@@ -352,81 +368,64 @@ fn binary(headers: &HeaderMap) -> Result<EnvelopeFields<'_>, Broken> {
 }
 
 /// Reads the data of a known type; the error says what is wrong with it.
-fn event(
-    envelope: &Envelope<'_>,
-    kind: Kind,
-    data: &DataFields<'_>,
-) -> Result<Event, Cow<'static, str>> {
-    let conversation = data.conversationid.id("conversationid")?;
-    let user = data.userid.id("userid")?;
+fn event(envelope: &Envelope<'_>, kind: Kind) -> Result<Event, Wrong> {
+    let data = &envelope.data;
+    let mut asked = Asked::new();
+    let conversation = asked.id("conversationid", data.conversationid)?;
+    let user = asked.id("userid", data.userid)?;
     let mut flags = 0;
     let mut set = |bit: u8, on: bool| flags |= if on { bit } else { 0 };
     // What is named for a type must have the right JSON type, optional or not.
-    let named: &[&Field] = match kind {
+    match kind {
         Kind::Received => {
-            data.kind.text("kind")?;
-            &[&data.kind]
+            asked.text("kind", data.kind)?;
         }
         Kind::Sent => {
-            set(flag::FALLBACK, data.fallback.bool("fallback")?.unwrap_or(false));
-            data.parts.number("parts")?;
-            &[&data.parts]
+            set(flag::FALLBACK, asked.bool("fallback", data.fallback)?.unwrap_or(false));
+            asked.number("parts", data.parts)?;
         }
         Kind::Nlp => {
-            set(flag::DETECTED, data.detected.required_bool("detected")?);
-            data.intent.text("intent")?;
-            data.confidence.number("confidence")?;
-            &[&data.intent, &data.confidence]
+            set(flag::DETECTED, asked.required_bool("detected", data.detected)?);
+            asked.text("intent", data.intent)?;
+            asked.number("confidence", data.confidence)?;
         }
         Kind::Integration => {
-            set(flag::API, data.kind.required_text("kind")? == "api");
-            set(flag::FAILED, !data.ok.required_bool("ok")?);
-            data.status.number("status")?;
-            data.durationms.number("durationms")?;
-            data.name.text("name")?;
-            &[&data.kind, &data.status, &data.durationms, &data.name]
+            set(flag::API, asked.required_text("kind", data.kind)? == "api");
+            set(flag::FAILED, !asked.required_bool("ok", data.ok)?);
+            asked.number("status", data.status)?;
+            asked.number("durationms", data.durationms)?;
+            asked.text("name", data.name)?;
         }
         Kind::Requested => {
-            data.by.text("by")?;
-            &[&data.by]
+            asked.text("by", data.by)?;
         }
         Kind::Joined => {
-            data.operatorid.text("operatorid")?;
-            &[&data.operatorid]
+            asked.text("operatorid", data.operatorid)?;
         }
         Kind::OperatorMessage => {
-            data.operatorid.text("operatorid")?;
-            set(flag::AUTOMATIC, data.automatic.bool("automatic")?.unwrap_or(false));
-            &[&data.operatorid]
+            asked.text("operatorid", data.operatorid)?;
+            set(flag::AUTOMATIC, asked.bool("automatic", data.automatic)?.unwrap_or(false));
         }
         Kind::Released | Kind::Ended => {
-            data.reason.text("reason")?;
-            &[&data.reason]
+            asked.text("reason", data.reason)?;
         }
         Kind::Goal => {
-            data.goal.required_text("goal")?;
-            &[&data.goal]
+            asked.required_text("goal", data.goal)?;
         }
         Kind::Tag => {
-            data.tag.required_text("tag")?;
-            &[&data.tag]
+            asked.required_text("tag", data.tag)?;
         }
-    };
-    // The lengths keep ("a", "bc") and ("ab", "c") apart.
-    let mut scratch = Vec::with_capacity(256);
-    scratch.extend_from_slice(&envelope.source.len().to_le_bytes());
-    scratch.extend_from_slice(envelope.source.as_bytes());
-    scratch.extend_from_slice(envelope.id.as_bytes());
-    let id = xxh3_64(&scratch);
-    scratch.clear();
-    data.userid.hash_into(&mut scratch);
-    for field in named {
-        field.hash_into(&mut scratch);
     }
-    let [a, b, c, d, ..] = xxh3_64(&scratch).to_le_bytes();
+    let [a, b, c, d, ..] = xxh3_64(&asked.content).to_le_bytes();
+    // The length keeps source "a" with id "bc" and source "ab" with id "c" apart.
+    let mut identity = asked.content;
+    identity.clear();
+    identity.extend_from_slice(&envelope.source.len().to_le_bytes());
+    identity.extend_from_slice(envelope.source.as_bytes());
+    identity.extend_from_slice(envelope.id.as_bytes());
     Ok(Event {
         conversation: xxh3_128(conversation.as_bytes()),
-        id,
+        id: xxh3_64(&identity),
         content: u32::from_le_bytes([a, b, c, d]),
         time_ms: envelope.time_ms,
         kind,

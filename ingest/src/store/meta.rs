@@ -45,6 +45,8 @@ pub struct Progress {
     pub checkpoint: Option<Checkpoint>,
     /// The largest `stored` time so far, in Unix nanoseconds: what is too old is measured from here.
     pub newest_stored_ns: i64,
+    /// The first UTC day whose buckets are whole. It never goes back, whatever the settings say later.
+    pub buckets_from_day: u32,
     /// Events that count.
     pub accepted: u64,
     /// Events that were there already.
@@ -96,30 +98,33 @@ fn encode<T: Serialize>(table: &'static str, value: &T) -> Result<Vec<u8>, Store
     postcard::to_extend(value, vec![VERSION]).map_err(|e| StoreError::value(table, e))
 }
 
-/// Writes format and instance id into a new file; refuses a file of another format.
-pub(super) fn check_format(table: &mut Meta<'_>) -> Result<(), StoreError> {
-    let found = table.get(FORMAT_KEY)?.map(|value| value.value().to_vec());
-    match found.as_deref() {
-        Some(bytes) if bytes == FORMAT.to_le_bytes() => return Ok(()),
-        Some(bytes) => {
-            let found = bytes
-                .try_into()
-                .map_or_else(|_| "?".to_owned(), |b| u32::from_le_bytes(b).to_string());
-            return Err(StoreError::value(
-                "meta",
-                format!(
-                    "the file has format {found}, this program writes {FORMAT}: use the program that made it, or botstats-ingest rebuild"
-                ),
-            ));
-        }
-        None => {}
-    }
+/// Writes format and instance id into a new file.
+pub(super) fn make(table: &mut Meta<'_>) -> Result<(), StoreError> {
     let mut id = [0; 8];
     getrandom::fill(&mut id).map_err(|e| StoreError::value("meta", e))?;
     let id = format!("{:016x}", u64::from_le_bytes(id));
     table.insert(FORMAT_KEY, &FORMAT.to_le_bytes()[..])?;
     table.insert(INSTANCE_KEY, id.as_bytes())?;
     Ok(())
+}
+
+/// Refuses a file of another format.
+pub(super) fn check_format(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<(), StoreError> {
+    let found = table.get(FORMAT_KEY)?.map(|value| value.value().to_vec()).unwrap_or_default();
+    if found == FORMAT.to_le_bytes() {
+        return Ok(());
+    }
+    let found =
+        found.try_into().map_or_else(|_| "?".to_owned(), |b| u32::from_le_bytes(b).to_string());
+    Err(StoreError::value(
+        "meta",
+        format!(
+            "the file has format {found}, this program writes {FORMAT}: use the program that made \
+             it, or botstats-ingest rebuild"
+        ),
+    ))
 }
 
 pub(super) fn instance(
@@ -170,6 +175,7 @@ mod tests {
                 subject_hash: 3,
             }),
             newest_stored_ns: 4,
+            buckets_from_day: 10,
             accepted: 5,
             duplicates: 6,
             conflicts: 7,
@@ -179,7 +185,7 @@ mod tests {
         let bytes = encode("meta", &progress).unwrap();
         assert_eq!(
             bytes,
-            [1, 1, 1, b'S', 2, 2, 1, 3, 8, 5, 6, 7, 8, 1, 4, b'd', b'a', b't', b'a', 9]
+            [1, 1, 1, b'S', 2, 2, 1, 3, 8, 10, 5, 6, 7, 8, 1, 4, b'd', b'a', b't', b'a', 9]
         );
         assert_eq!(decode::<Progress>("meta", &bytes).unwrap(), progress);
     }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
-    ReadableTableMetadata as _, Table, TableDefinition, WriteTransaction,
+    ReadableTableMetadata as _, Table, TableDefinition, TableHandle as _, WriteTransaction,
 };
 
 pub use meta::{Checkpoint, PairRow, Progress, StreamIdentity};
@@ -162,6 +162,12 @@ impl Store {
     /// If it is damaged, of another version, or cannot be read.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+        let made = database.begin_read()?.list_tables()?.any(|table| table.name() == META.name());
+        if made {
+            // Nothing is written, so that a full disk does not keep a file from being opened.
+            meta::check_format(&database.begin_read()?.open_table(META)?)?;
+            return Ok(Self { database });
+        }
         let write = begin(&database)?;
         {
             write.open_table(PAIRS)?;
@@ -169,7 +175,7 @@ impl Store {
             write.open_table(TIMELINES)?;
             write.open_table(BUCKETS)?;
             write.open_table(DEAD_LETTERS)?;
-            meta::check_format(&mut write.open_table(META)?)?;
+            meta::make(&mut write.open_table(META)?)?;
         }
         write.commit()?;
         Ok(Self { database })

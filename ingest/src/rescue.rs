@@ -1,0 +1,162 @@
+//! Reads single messages as JSON, past what a NATS client cannot read.
+//!
+//! The server stores header bytes and subjects that client libraries refuse to parse: they drop the
+//! connection, make a new one, and meet the same message again. Such a message must not stop all that
+//! follow, so after failures without progress the reader takes some messages this way, which cannot fail on
+//! their bytes.
+//!
+//! *Invariants*: a message that both ways can read is the same message either way.
+
+use std::str::FromStr as _;
+
+use async_nats::header::{HeaderName, HeaderValue};
+use async_nats::{Client, HeaderMap};
+use botstats_common::names::EVENTS_STREAM;
+use bytes::Bytes;
+use data_encoding::BASE64;
+use serde::Deserialize;
+
+/// A message of the stream, as far as it could be read.
+#[derive(Debug)]
+pub(crate) struct Rescued {
+    pub(crate) sequence: u64,
+    pub(crate) stored_ns: i64,
+    pub(crate) subject: String,
+    /// None if they cannot be read; empty if there are none.
+    pub(crate) headers: Option<HeaderMap>,
+    pub(crate) payload: Bytes,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    message: Option<Stored>,
+    error: Option<Failure>,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    seq: u64,
+    subject: String,
+    time: String,
+    #[serde(default)]
+    hdrs: String,
+    #[serde(default)]
+    data: String,
+}
+
+#[derive(Deserialize)]
+struct Failure {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+/// The error code of JetStream for a message that is not there.
+const NO_MESSAGE: u64 = 10_037;
+
+/// The first message at or after a sequence; none if the stream has no more.
+///
+/// # Errors
+/// Says why there is no answer.
+pub(crate) async fn message_from(
+    client: &Client,
+    sequence: u64,
+) -> Result<Option<Rescued>, String> {
+    let request = serde_json::json!({ "seq": sequence, "next_by_subj": ">" }).to_string();
+    let subject = format!("$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}");
+    let answer = client.request(subject, request.into()).await.map_err(|e| e.to_string())?;
+    read(&answer.payload)
+}
+
+fn read(json: &[u8]) -> Result<Option<Rescued>, String> {
+    let answer: Answer = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    let stored = match (answer.message, answer.error) {
+        (Some(stored), _) => stored,
+        (None, Some(Failure { err_code: NO_MESSAGE, .. })) => return Ok(None),
+        (None, error) => {
+            return Err(error.map_or_else(|| "an empty answer".to_owned(), |e| e.description));
+        }
+    };
+    let bytes = |text: &str| BASE64.decode(text.as_bytes()).map_err(|e| e.to_string());
+    let stored_at: jiff::Timestamp = stored.time.parse().map_err(|e| format!("{e}"))?;
+    Ok(Some(Rescued {
+        sequence: stored.seq,
+        stored_ns: i64::try_from(stored_at.as_nanosecond()).map_err(|e| e.to_string())?,
+        subject: stored.subject,
+        headers: headers(&bytes(&stored.hdrs)?),
+        payload: bytes(&stored.data)?.into(),
+    }))
+}
+
+/// Reads headers as the client library does; none where that fails.
+fn headers(bytes: &[u8]) -> Option<HeaderMap> {
+    let mut map = HeaderMap::new();
+    if bytes.is_empty() {
+        return Some(map);
+    }
+    let mut lines = str::from_utf8(bytes).ok()?.lines().peekable();
+    lines.next()?.strip_prefix("NATS/1.0")?;
+    while let Some(line) = lines.next() {
+        if line.is_empty() {
+            continue;
+        }
+        let (name, value) = line.split_once(':')?;
+        let name = HeaderName::from_str(name).ok()?;
+        let mut value = value.trim_start().to_owned();
+        while let Some(more) = lines.next_if(|l| l.starts_with(char::is_whitespace)) {
+            value.push_str(more);
+        }
+        map.append(name, HeaderValue::from_str(value.trim_end()).ok()?);
+    }
+    Some(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_as_cases() {
+        for (bytes, expect) in [
+            (&b""[..], Some(vec![])),
+            (b"NATS/1.0\r\n\r\n", Some(vec![])),
+            (b"NATS/1.0\r\nce-id: e 1 \r\nx:y\r\n\r\n", Some(vec![("ce-id", "e 1"), ("x", "y")])),
+            (b"NATS/1.0\r\nx: a\r\n b\r\n\r\n", Some(vec![("x", "a b")])),
+            (b"HTTP/1.1\r\n\r\n", None),
+            (b"NATS/1.0\r\nxyz\r\n\r\n", None),
+            (b"NATS/1.0\r\nx: \xff\r\n\r\n", None),
+            (b"NATS/1.0\r\nx: a\rb\r\n\r\n", None),
+            (b"NATS/1.0\r\n: b\r\n\r\n", Some(vec![("", "b")])),
+        ] {
+            let found = headers(bytes).map(|map| {
+                let mut all: Vec<(String, String)> = map
+                    .iter()
+                    .flat_map(|(n, vs)| vs.iter().map(|v| (n.to_string(), v.as_str().to_owned())))
+                    .collect();
+                all.sort();
+                all
+            });
+            let expect = expect.map(|all| {
+                all.into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect::<Vec<_>>()
+            });
+            assert_eq!(found, expect, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn answers_as_cases() {
+        let found = read(br#"{"message":{"subject":"a.b.c","seq":7,"data":"eA==","time":"1970-01-01T00:00:01.000000002Z"}}"#)
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (found.sequence, found.stored_ns, &found.payload[..]),
+            (7, 1_000_000_002, &b"x"[..])
+        );
+        let none =
+            read(br#"{"error":{"code":404,"err_code":10037,"description":"no message found"}}"#);
+        assert!(none.unwrap().is_none());
+        let error = read(br#"{"error":{"code":503,"err_code":10008,"description":"unavailable"}}"#);
+        assert_eq!(error.unwrap_err(), "unavailable");
+    }
+}
