@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use botstats_common::ids::Account;
 use botstats_common::quarter::{QUARTERS_PER_HOUR, Quarter, day_of_ms};
 use botstats_common::wire;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::bucket::{Delta, Field};
@@ -22,12 +22,14 @@ use crate::registry::Registry;
 use crate::session::{Sample, counted};
 use crate::store::keys::{self, BucketKey};
 use crate::store::{
-    Checkpoint, Commit, DeadLetter, Folder, OpenError, Progress, STORE_FILE, Store, StoreError,
-    StreamIdentity, UserRow,
+    Checkpoint, Commit, Conversation, DeadLetter, Folder, OpenError, Progress, STORE_FILE, Store,
+    StoreError, StreamIdentity, Timelines, UserRow,
 };
-use crate::timeline::{Admission, Entry, NewEvent, SLICE_DAYS, merge};
+use crate::timeline::{Admission, Entry, NewEvent, SLICE_DAYS, Slice, admit, insert};
 
 const NS_PER_MS: i64 = 1_000_000;
+/// A conversation with more slices is long: it is not read whole any more.
+const MAX_SHORT_SLICES: usize = 4;
 
 /// The open projection.
 ///
@@ -36,6 +38,8 @@ pub struct Engine {
     store: Arc<Store>,
     registry: Arc<RwLock<Registry>>,
     days: Days,
+    /// Conversations of which only what is touched is read: (pair, conversation).
+    long: FxHashSet<(u32, u128)>,
     progress: Progress,
     stream: StreamIdentity,
     keep_days: u32,
@@ -93,11 +97,13 @@ impl Engine {
         snapshot.conversations(|day, pair, conversation| {
             days.insert(day, conversation_hash(pair, conversation));
         })?;
+        let long = snapshot.long_conversations()?.into_iter().collect();
         drop(snapshot);
         Ok(Self {
             store: Arc::new(store),
             registry: Arc::new(RwLock::new(registry)),
             days,
+            long,
             stream: progress.checkpoint.as_ref().map(|c| c.stream.clone()).unwrap_or_default(),
             progress,
             keep_days,
@@ -180,11 +186,16 @@ impl Engine {
         }
         commit.put_dead_letters(&batch.dead_letters)?;
         commit.put_progress(&next)?;
+        let mut long = None;
         if keep != self.deleted_before {
             commit.delete_before(keep.0, keep.1)?;
+            long = Some(self.forget_identities(&commit, keep.0)?);
         }
         commit.commit()?;
 
+        if let Some(long) = long {
+            self.long = long;
+        }
         self.days.forget_before(keep.0);
         self.deleted_before = keep;
         self.progress = next;
@@ -253,43 +264,31 @@ impl Engine {
         for run in order.chunk_by(same) {
             let Some(first) = run.first().map(|i| &batch.events[*i]) else { continue };
             let (pair, conversation) = (first.pair, first.event.conversation);
-            let account = self.account_number(pair)?;
-            let hash = conversation_hash(pair, conversation);
-            let mut slices = Vec::new();
-            for day in self.days.of(hash) {
-                timelines.read(day, &keys::slice_prefix(day, pair, conversation), &mut slices)?;
-            }
+            let target = (self.account_number(pair)?, pair);
             let new: Vec<NewEvent> = run.iter().map(|i| batch.events[*i].new_event()).collect();
-            let target = (account, pair);
             let mut accepted = Vec::with_capacity(run.len());
-            let mut samples = Vec::new();
-            let changed = merge(
-                &mut slices,
-                &new,
-                |i, admission| match admission {
-                    Admission::Accepted => accepted.push(run[i]),
-                    Admission::Duplicate => next.duplicates += 1,
-                    Admission::Conflict => next.conflicts += 1,
-                },
-                |sample| samples.push(sample),
-            );
-            for sample in samples {
-                changes.add(target, sample);
-            }
+            let decided = |i: usize, admission| match admission {
+                Admission::Accepted => accepted.push(run[i]),
+                Admission::Duplicate => next.duplicates += 1,
+                Admission::Conflict => next.conflicts += 1,
+            };
+            let changed =
+                self.merge(&mut timelines, (pair, conversation), &new, decided, |sample| {
+                    changes.add(target, sample);
+                })?;
             next.accepted += accepted.len() as u64;
             for i in accepted {
                 let event = &batch.events[i].event;
                 for field in counted(event.kind, event.flags) {
-                    changes.add(target, Sample { at_ms: event.time_ms, field: *field, amount: 1 });
+                    let at_ms = event.time_ms;
+                    changes.add(target, Sample { at_ms, field: *field, amount: 1 });
                 }
                 if event.kind == Kind::Received {
                     let quarter = Quarter::of_ms(event.time_ms).0;
                     activities.push(Activity { pair, user: event.user, order: i, quarter });
                 }
             }
-            for i in changed {
-                let slice = &slices[i];
-                self.days.insert(slice.day, hash);
+            for slice in changed {
                 let prefix = keys::slice_prefix(slice.day, pair, conversation);
                 let value = slice
                     .encode()
@@ -302,6 +301,78 @@ impl Engine {
             timelines.put(key, value)?;
         }
         Ok(activities)
+    }
+
+    /// Adds new events to one conversation; gives the slices to write.
+    ///
+    /// | conversation | duplicates are found in | slices read |
+    /// | --- | --- | --- |
+    /// | short | its slices | all |
+    /// | long | the table of identities | those that the change reaches |
+    fn merge(
+        &mut self,
+        timelines: &mut Timelines<'_>,
+        (pair, conversation): (u32, u128),
+        new: &[NewEvent],
+        decided: impl FnMut(usize, Admission),
+        emit: impl FnMut(Sample),
+    ) -> Result<Vec<Slice>, StoreError> {
+        let hash = conversation_hash(pair, conversation);
+        let of = Conversation { pair, conversation, days: self.days.of(hash).collect() };
+        let mut slices = Vec::new();
+        let changed = if self.long.contains(&(pair, conversation)) {
+            let known = |id| timelines.identity(pair, conversation, id);
+            let accepted = admit(new, known, decided)?;
+            for entry in &accepted {
+                timelines.put_identity(pair, conversation, entry)?;
+            }
+            read_around(timelines, &of, &accepted, &mut slices)?;
+            insert(&mut slices, accepted, |place| timelines.after(&of, Some(place)), emit)?
+        } else {
+            while let Some(slice) = timelines.after(&of, slices.last().map(Slice::place))? {
+                slices.push(slice);
+            }
+            let seen: FxHashMap<u64, Entry> =
+                slices.iter().flat_map(|s| &s.events).map(|e| (e.id, *e)).collect();
+            let accepted = admit(new, |id| Ok::<_, StoreError>(seen.get(&id).copied()), decided)?;
+            let changed = insert(&mut slices, accepted, |_| Ok::<_, StoreError>(None), emit)?;
+            if slices.len() > MAX_SHORT_SLICES {
+                timelines.put_long(pair, conversation)?;
+                for entry in slices.iter().flat_map(|s| &s.events) {
+                    timelines.put_identity(pair, conversation, entry)?;
+                }
+                self.long.insert((pair, conversation));
+            }
+            changed
+        };
+        // Only what changes is kept; places ascend.
+        let mut place = 0;
+        let mut changed = changed.into_iter().peekable();
+        slices.retain(|_| {
+            let keep = changed.next_if_eq(&place).is_some();
+            place += 1;
+            keep
+        });
+        for slice in &slices {
+            self.days.insert(slice.day, hash);
+        }
+        Ok(slices)
+    }
+
+    /// Deletes identities from before a day; gives the conversations that are still long.
+    fn forget_identities(
+        &self,
+        commit: &Commit,
+        day: u32,
+    ) -> Result<FxHashSet<(u32, u128)>, StoreError> {
+        let mut timelines = commit.timelines()?;
+        let mut long = self.long.clone();
+        for (pair, conversation) in &self.long {
+            if timelines.forget_before(*pair, *conversation, day)? {
+                long.remove(&(*pair, *conversation));
+            }
+        }
+        Ok(long)
     }
 
     /// Finds or makes the users, notes when they were first seen, and marks them active.
@@ -418,6 +489,29 @@ impl Changes {
     }
 }
 
+/// Reads the slices of a long conversation that new events fall into, and the one before or after them
+/// that tells the state there.
+fn read_around(
+    timelines: &Timelines<'_>,
+    of: &Conversation,
+    accepted: &[Entry],
+    slices: &mut Vec<Slice>,
+) -> Result<(), StoreError> {
+    let places = || accepted.iter().map(|e| (e.day(), e.place()));
+    let (Some(first), Some(last)) = (places().min(), places().max()) else { return Ok(()) };
+    match timelines.at_or_before(of, first)? {
+        Some(slice) => slices.push(slice),
+        None => slices.extend(timelines.after(of, Some(first))?),
+    }
+    while let Some(end) = slices.last().map(Slice::place) {
+        match timelines.after(of, Some(end))? {
+            Some(slice) if slice.place() <= last => slices.push(slice),
+            _ => break,
+        }
+    }
+    Ok(())
+}
+
 fn conversation_hash(pair: u32, conversation: u128) -> u64 {
     xxh3_64_with_seed(&conversation.to_le_bytes(), u64::from(pair))
 }
@@ -425,3 +519,6 @@ fn conversation_hash(pair: u32, conversation: u128) -> u64 {
 fn unknown_pair(pair: u32) -> StoreError {
     StoreError::Value { table: "pairs", reason: format!("pair {pair} is missing or full") }
 }
+
+#[cfg(test)]
+mod tests;

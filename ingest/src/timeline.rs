@@ -6,7 +6,7 @@
 //! matter how events are cut into commits, in which order they come, or how late.
 //!
 //! A slice holds the events of one UTC day (or a part of a crowded one) and the fold's state on entry.
-//! [`merge`] folds from the first slice that is touched until old and new state agree again.
+//! [`insert`] folds from the first slice that is touched until old and new state agree again.
 //!
 //! *Invariants*: pure; an event is a duplicate exactly if the conversation has one with the same
 //! source and id, as far back as a duplicate could still be accepted.
@@ -23,8 +23,9 @@ use crate::event::Kind;
 use crate::session::{Sample, State, Step};
 use crate::varint;
 
-/// A slice that grows beyond so many events is split.
-pub const MAX_SLICE_EVENTS: usize = 1024;
+/// A slice that grows beyond so many events is split. Few in the tests of this crate, so that small cases
+/// have many slices.
+pub const MAX_SLICE_EVENTS: usize = if cfg!(test) { 8 } else { 1024 };
 /// A slice goes so many days after its day ended: 35 for late events, 1 that a session reaches back,
 /// 1 for clocks.
 pub const SLICE_DAYS: u32 = 37;
@@ -116,44 +117,65 @@ pub struct NewEvent {
     pub first_day: u32,
 }
 
-/// Adds events to a conversation.
+/// Decides about new events, in their order, given the event of the same identity that is there already,
+/// if any. What is accepted is there for the next.
 ///
-/// `slices` are all that are stored, in order, and become those to store: `changed` lists their places.
-/// `admit` hears what became of each new event, in their order; `emit` gets the changes of the metrics
-/// that come from sessions.
-pub fn merge(
-    slices: &mut Vec<Slice>,
+/// # Errors
+/// What `known` says.
+pub fn admit<E>(
     new: &[NewEvent],
-    mut admit: impl FnMut(usize, Admission),
-    mut emit: impl FnMut(Sample),
-) -> Vec<usize> {
-    let mut seen: FxHashMap<u64, Entry> = FxHashMap::default();
-    seen.extend(slices.iter().flat_map(|s| &s.events).map(|e| (e.id, *e)));
-    let mut accepted: Vec<Entry> = Vec::with_capacity(new.len());
+    mut known: impl FnMut(u64) -> Result<Option<Entry>, E>,
+    mut decided: impl FnMut(usize, Admission),
+) -> Result<Vec<Entry>, E> {
+    let mut accepted = Vec::with_capacity(new.len());
+    let mut of_batch: FxHashMap<u64, Entry> = FxHashMap::default();
     for (i, event) in new.iter().enumerate() {
         let entry = event.entry;
-        let admission = match seen.get(&entry.id) {
+        let other = match of_batch.get(&entry.id) {
+            Some(other) => Some(*other),
+            None => known(entry.id)?,
+        };
+        let admission = match other {
             Some(other) if other.day() >= event.first_day => {
-                if *other == entry {
+                if other == entry {
                     Admission::Duplicate
                 } else {
                     Admission::Conflict
                 }
             }
             _ => {
-                seen.insert(entry.id, entry);
+                of_batch.insert(entry.id, entry);
                 accepted.push(entry);
                 Admission::Accepted
             }
         };
-        admit(i, admission);
+        decided(i, admission);
     }
+    Ok(accepted)
+}
+
+/// Adds accepted events to a conversation.
+///
+/// `slices` are stored ones, in order and without a gap: from the last that begins at or before the first
+/// accepted event (or the first after it, if there is none such) to at least the last that begins at or
+/// before the last accepted event. They become those to store: the places of changed ones come back.
+/// `more` gives the stored slice after a place, as far as the change reaches; `emit` gets the changes of the
+/// metrics that come from sessions.
+///
+/// # Errors
+/// What `more` says.
+pub fn insert<E>(
+    slices: &mut Vec<Slice>,
+    mut accepted: Vec<Entry>,
+    more: impl FnMut((u32, Place)) -> Result<Option<Slice>, E>,
+    mut emit: impl FnMut(Sample),
+) -> Result<Vec<usize>, E> {
     if accepted.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     accepted.sort_unstable();
     let mut units = units(std::mem::take(slices), &accepted);
-    fold(&mut units, &mut emit);
+    fold(&mut units, more, &mut emit)?;
     let mut changed = Vec::new();
     for unit in units {
         if unit.changed {
@@ -164,7 +186,7 @@ pub fn merge(
             slices.push(Slice { events: unit.before, ..unit.slice });
         }
     }
-    changed
+    Ok(changed)
 }
 
 /// A slice on its way from before to after. `slice.events` is not used.
@@ -178,18 +200,23 @@ struct Unit {
     changed: bool,
 }
 
+impl Unit {
+    fn of(mut slice: Slice, is_new: bool) -> Self {
+        Self {
+            before: std::mem::take(&mut slice.events),
+            slice,
+            is_new,
+            incoming: Vec::new(),
+            after: Vec::new(),
+            changed: false,
+        }
+    }
+}
+
 /// Finds the slice of each accepted event, making those that are missing.
 fn units(slices: Vec<Slice>, accepted: &[Entry]) -> Vec<Unit> {
     let mut units: Vec<Unit> = Vec::with_capacity(slices.len() + 1);
     let mut accepted = accepted.iter().peekable();
-    let unit = |mut slice: Slice, is_new: bool| Unit {
-        before: std::mem::take(&mut slice.events),
-        slice,
-        is_new,
-        incoming: Vec::new(),
-        after: Vec::new(),
-        changed: false,
-    };
     let mut slices = slices.into_iter().peekable();
     loop {
         let next = match (slices.peek(), accepted.peek()) {
@@ -204,11 +231,11 @@ fn units(slices: Vec<Slice>, accepted: &[Entry]) -> Vec<Unit> {
             (None, Some(_)) => None,
         };
         let mut unit = match next {
-            Some(slice) => unit(slice, false),
+            Some(slice) => Unit::of(slice, false),
             None => {
                 let day = accepted.peek().map_or(0, |e| e.day());
                 let entry = State::default();
-                unit(Slice { day, begins: Place::default(), entry, events: Vec::new() }, true)
+                Unit::of(Slice { day, begins: Place::default(), entry, events: Vec::new() }, true)
             }
         };
         let end = slices.peek().map(|s| (s.day, s.begins));
@@ -222,42 +249,64 @@ fn units(slices: Vec<Slice>, accepted: &[Entry]) -> Vec<Unit> {
 }
 
 /// Folds old and new timeline side by side and emits the difference.
-fn fold(units: &mut [Unit], emit: &mut impl FnMut(Sample)) {
-    let mut silent = |_: Sample| {};
-    let Some(first) = units.iter().position(|u| !u.incoming.is_empty()) else { return };
-    let Some(last) = units.iter().rposition(|u| !u.incoming.is_empty()) else { return };
+fn fold<E>(
+    units: &mut Vec<Unit>,
+    mut more: impl FnMut((u32, Place)) -> Result<Option<Slice>, E>,
+    emit: &mut impl FnMut(Sample),
+) -> Result<(), E> {
+    let touched = |unit: &Unit| !unit.incoming.is_empty();
+    let Some(first) = units.iter().position(touched) else { return Ok(()) };
+    let Some(last) = units.iter().rposition(touched) else { return Ok(()) };
     let mut old = entry_state(units, first);
     let mut new = old.clone();
-    for (i, unit) in units.iter_mut().enumerate().skip(first) {
-        unit.changed = unit.is_new || !unit.incoming.is_empty() || unit.slice.entry != new;
-        unit.slice.entry = new.clone();
-        let incoming = std::mem::take(&mut unit.incoming);
-        let mut same = unit.before.len();
-        if let Some(entry) = incoming.first() {
-            same = unit.before.partition_point(|e| e < entry);
+    let mut i = first;
+    loop {
+        if i == units.len() {
+            let end = units.last().map(|u| (u.slice.day, u.slice.begins)).unwrap_or_default();
+            match more(end)? {
+                Some(slice) => units.push(Unit::of(slice, false)),
+                None => break,
+            }
         }
-        unit.after = merged(&unit.before, incoming, same);
-        if old != new {
-            same = 0;
-        }
-        for event in &unit.before[..same] {
-            old.step(event.step(), &mut silent);
-        }
-        if same > 0 {
-            new = old.clone();
-        }
-        for event in &unit.before[same..] {
-            old.step(event.step(), &mut |s| emit(Sample { amount: -s.amount, ..s }));
-        }
-        for event in &unit.after[same..] {
-            new.step(event.step(), emit);
-        }
+        units[i].fold(&mut old, &mut new, emit);
         if i >= last && old == new {
-            return;
+            return Ok(());
         }
+        i += 1;
     }
     old.open_samples(&mut |s| emit(Sample { amount: -s.amount, ..s }));
     new.open_samples(emit);
+    Ok(())
+}
+
+impl Unit {
+    /// Takes both states from before the slice to after it.
+    fn fold(&mut self, old: &mut State, new: &mut State, emit: &mut impl FnMut(Sample)) {
+        self.changed = self.is_new || !self.incoming.is_empty() || self.slice.entry != *new;
+        self.slice.entry = new.clone();
+        let incoming = std::mem::take(&mut self.incoming);
+        let mut same = self.before.len();
+        if let Some(entry) = incoming.first() {
+            same = self.before.partition_point(|e| e < entry);
+        }
+        self.after = merged(&self.before, incoming, same);
+        if old != new {
+            same = 0;
+        }
+        // Where both are the same nothing changes.
+        for event in &self.before[..same] {
+            old.step(event.step(), &mut |_| {});
+        }
+        if same > 0 {
+            new.clone_from(old);
+        }
+        for event in &self.before[same..] {
+            old.step(event.step(), &mut |s| emit(Sample { amount: -s.amount, ..s }));
+        }
+        for event in &self.after[same..] {
+            new.step(event.step(), emit);
+        }
+    }
 }
 
 /// The state before the first touched slice.
@@ -336,6 +385,12 @@ pub enum SliceError {
 }
 
 impl Slice {
+    /// Where it begins.
+    #[must_use]
+    pub fn place(&self) -> (u32, Place) {
+        (self.day, self.begins)
+    }
+
     /// The stored form; day and place are in the key.
     ///
     /// # Errors

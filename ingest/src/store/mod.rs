@@ -10,6 +10,7 @@ pub(crate) mod keys;
 mod meta;
 
 use std::fs::{File, TryLockError};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use redb::{
@@ -20,14 +21,16 @@ use redb::{
 pub use meta::{Checkpoint, PairRow, Progress, StreamIdentity};
 
 use crate::bucket::{Bucket, BucketError, Delta};
-use crate::event::Rule;
-use crate::timeline::{Slice, SliceError};
-use keys::{BucketKey, SlicePrefix, UserKey};
+use crate::event::{Kind, Rule};
+use crate::timeline::{Entry, Place, Slice, SliceError};
+use keys::{BucketKey, IdentityKey, LongKey, UserKey};
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const PAIRS: TableDefinition<u32, &[u8]> = TableDefinition::new("pairs");
 const USERS: TableDefinition<UserKey, [u8; 9]> = TableDefinition::new("users");
 const TIMELINES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("timelines");
+const LONG: TableDefinition<LongKey, ()> = TableDefinition::new("long");
+const IDENTITIES: TableDefinition<IdentityKey, [u8; 14]> = TableDefinition::new("identities");
 const BUCKETS: TableDefinition<BucketKey, &[u8]> = TableDefinition::new("buckets");
 const DEAD_LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
 
@@ -36,6 +39,7 @@ pub const MAX_DEAD_LETTERS: u64 = 100_000;
 /// redb's page cache.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 const USER_VERSION: u8 = 1;
+const IDENTITY_VERSION: u8 = 1;
 const DEAD_LETTER_VERSION: u8 = 1;
 /// The file of the store in its folder.
 pub const STORE_FILE: &str = "botstats.redb";
@@ -173,6 +177,8 @@ impl Store {
             write.open_table(PAIRS)?;
             write.open_table(USERS)?;
             write.open_table(TIMELINES)?;
+            write.open_table(LONG)?;
+            write.open_table(IDENTITIES)?;
             write.open_table(BUCKETS)?;
             write.open_table(DEAD_LETTERS)?;
             meta::make(&mut write.open_table(META)?)?;
@@ -254,6 +260,12 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Long conversations: (pair, conversation).
+    pub(crate) fn long_conversations(&self) -> Result<Vec<(u32, u128)>, StoreError> {
+        let table = self.transaction.open_table(LONG)?;
+        table.iter()?.map(|row| Ok(keys::long_conversation(&row?.0.value()))).collect()
+    }
+
     pub(crate) fn buckets(&self) -> Result<ReadOnlyTable<BucketKey, &'static [u8]>, StoreError> {
         Ok(self.transaction.open_table(BUCKETS)?)
     }
@@ -292,7 +304,11 @@ pub(crate) struct UserRow {
 
 impl Commit {
     pub(crate) fn timelines(&self) -> Result<Timelines<'_>, StoreError> {
-        Ok(Timelines(self.transaction.open_table(TIMELINES)?))
+        Ok(Timelines {
+            slices: self.transaction.open_table(TIMELINES)?,
+            long: self.transaction.open_table(LONG)?,
+            identities: self.transaction.open_table(IDENTITIES)?,
+        })
     }
 
     pub(crate) fn users(&self) -> Result<Users<'_>, StoreError> {
@@ -362,29 +378,141 @@ impl Commit {
     }
 }
 
-pub(crate) struct Timelines<'a>(Table<'a, &'static [u8], &'static [u8]>);
+/// The slices of conversations; and of long ones, which are never read whole, the identities.
+pub(crate) struct Timelines<'a> {
+    slices: Table<'a, &'static [u8], &'static [u8]>,
+    long: Table<'a, LongKey, ()>,
+    identities: Table<'a, IdentityKey, [u8; 14]>,
+}
+
+/// A conversation, and the days on which it may have slices, ascending.
+pub(crate) struct Conversation {
+    pub(crate) pair: u32,
+    pub(crate) conversation: u128,
+    pub(crate) days: Vec<u32>,
+}
 
 impl Timelines<'_> {
-    /// Appends the slices of a conversation on a day.
-    pub(crate) fn read(
+    /// The last slice that begins at or before a place.
+    pub(crate) fn at_or_before(
         &self,
-        day: u32,
-        prefix: &SlicePrefix,
-        slices: &mut Vec<Slice>,
-    ) -> Result<(), StoreError> {
-        for row in self.0.range(&prefix[..]..=&keys::slice_end(prefix)[..])? {
-            let (key, value) = row?;
-            let begins = keys::slice_place(key.value())
-                .ok_or_else(|| StoreError::value("timelines", "a key that is none"))?;
-            slices.push(Slice::decode(day, begins, value.value())?);
+        of: &Conversation,
+        (day, place): (u32, Place),
+    ) -> Result<Option<Slice>, StoreError> {
+        for &d in of.days.iter().rev().filter(|d| **d <= day) {
+            let prefix = keys::slice_prefix(d, of.pair, of.conversation);
+            let end = if d == day {
+                keys::slice_key(&prefix, place)
+            } else {
+                keys::slice_end(&prefix).to_vec()
+            };
+            if let Some(row) = self.slices.range(&prefix[..]..=&end[..])?.next_back() {
+                let (key, value) = row?;
+                return decode_slice(d, key.value(), value.value()).map(Some);
+            }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// The first slice that begins after a place; after none, the first of all.
+    pub(crate) fn after(
+        &self,
+        of: &Conversation,
+        place: Option<(u32, Place)>,
+    ) -> Result<Option<Slice>, StoreError> {
+        let first_day = place.map_or(0, |(day, _)| day);
+        for &d in of.days.iter().filter(|d| **d >= first_day) {
+            let prefix = keys::slice_prefix(d, of.pair, of.conversation);
+            let begin = match place {
+                Some((day, place)) if day == d => Bound::Excluded(keys::slice_key(&prefix, place)),
+                _ => Bound::Included(prefix.to_vec()),
+            };
+            let end = keys::slice_end(&prefix);
+            let range = (begin.as_ref().map(Vec::as_slice), Bound::Included(&end[..]));
+            if let Some(row) = self.slices.range::<&[u8]>(range)?.next() {
+                let (key, value) = row?;
+                return decode_slice(d, key.value(), value.value()).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn put(&mut self, key: &[u8], slice: &[u8]) -> Result<(), StoreError> {
-        self.0.insert(key, slice)?;
+        self.slices.insert(key, slice)?;
         Ok(())
     }
+
+    /// Marks a conversation as long.
+    pub(crate) fn put_long(&mut self, pair: u32, conversation: u128) -> Result<(), StoreError> {
+        self.long.insert(keys::long_key(pair, conversation), ())?;
+        Ok(())
+    }
+
+    /// The event of that identity in a long conversation.
+    pub(crate) fn identity(
+        &self,
+        pair: u32,
+        conversation: u128,
+        id: u64,
+    ) -> Result<Option<Entry>, StoreError> {
+        let value = self.identities.get(keys::identity_key(pair, conversation, id))?;
+        value.map(|value| decode_identity(id, value.value())).transpose()
+    }
+
+    pub(crate) fn put_identity(
+        &mut self,
+        pair: u32,
+        conversation: u128,
+        entry: &Entry,
+    ) -> Result<(), StoreError> {
+        let mut value = [IDENTITY_VERSION; 14];
+        value[1..9].copy_from_slice(&entry.time_ms.to_le_bytes());
+        value[9] = (entry.kind as u8) << 4 | entry.flags;
+        value[10..].copy_from_slice(&entry.content.to_le_bytes());
+        self.identities.insert(keys::identity_key(pair, conversation, entry.id), value)?;
+        Ok(())
+    }
+
+    /// Deletes the identities of a long conversation from before a day. True if none is left; then it is
+    /// not long any more.
+    pub(crate) fn forget_before(
+        &mut self,
+        pair: u32,
+        conversation: u128,
+        day: u32,
+    ) -> Result<bool, StoreError> {
+        let range = keys::identity_key(pair, conversation, 0)
+            ..=keys::identity_key(pair, conversation, u64::MAX);
+        self.identities.retain_in(range.clone(), |_, value| {
+            decode_identity(0, value).is_ok_and(|entry| entry.day() >= day)
+        })?;
+        let none_left = self.identities.range(range)?.next().is_none();
+        if none_left {
+            self.long.remove(keys::long_key(pair, conversation))?;
+        }
+        Ok(none_left)
+    }
+}
+
+fn decode_slice(day: u32, key: &[u8], value: &[u8]) -> Result<Slice, StoreError> {
+    let begins = keys::slice_place(key)
+        .ok_or_else(|| StoreError::value("timelines", "a key that is none"))?;
+    Ok(Slice::decode(day, begins, value)?)
+}
+
+fn decode_identity(id: u64, value: [u8; 14]) -> Result<Entry, StoreError> {
+    let wrong = || StoreError::value("identities", "damaged, or of another version");
+    let [IDENTITY_VERSION, t0, t1, t2, t3, t4, t5, t6, t7, kind_flags, c0, c1, c2, c3] = value
+    else {
+        return Err(wrong());
+    };
+    Ok(Entry {
+        time_ms: i64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]),
+        kind: *Kind::ALL.get(usize::from(kind_flags >> 4)).ok_or_else(wrong)?,
+        flags: kind_flags & 15,
+        id,
+        content: u32::from_le_bytes([c0, c1, c2, c3]),
+    })
 }
 
 pub(crate) struct Users<'a>(Table<'a, UserKey, [u8; 9]>);

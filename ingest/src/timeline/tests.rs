@@ -30,6 +30,19 @@ fn naive(events: &[Entry]) -> Totals {
     totals
 }
 
+/// Admits and inserts with all slices at hand.
+fn merge(
+    slices: &mut Vec<Slice>,
+    new: &[NewEvent],
+    decided: impl FnMut(usize, Admission),
+    emit: impl FnMut(Sample),
+) {
+    let seen: Vec<Entry> = slices.iter().flat_map(|s| s.events.clone()).collect();
+    let known = |id| Ok::<_, ()>(seen.iter().rfind(|e| e.id == id).copied());
+    let accepted = admit(new, known, decided).unwrap();
+    insert(slices, accepted, |_| Ok::<_, ()>(None), emit).unwrap();
+}
+
 fn by_batches(
     batches: &[&[Entry]],
     prune: impl Fn(usize, &mut Vec<Slice>),
@@ -81,7 +94,9 @@ proptest! {
         prop_assert_eq!(stored, sorted.clone());
         let (at_once, same_slices) = by_batches(&[&sorted], |_, _| {});
         prop_assert_eq!(totals, at_once);
-        prop_assert_eq!(slices, same_slices);
+        // Where crowded days are split depends on the batches; the events and their order do not.
+        let same_events: Vec<Entry> = same_slices.iter().flat_map(|s| s.events.clone()).collect();
+        prop_assert_eq!(same_events, sorted);
     }
 
     #[test]
@@ -138,7 +153,7 @@ fn a_crowded_day_is_split_and_stays_right() {
     let batches: Vec<&[Entry]> = events.chunks(700).collect();
     let (totals, slices) = by_batches(&batches, |_, _| {});
     assert_eq!(totals, naive(&events));
-    assert!(slices.len() > 4 && slices.iter().all(|s| s.events.len() <= MAX_SLICE_EVENTS));
+    assert!(slices.len() > 600 && slices.iter().all(|s| s.events.len() <= MAX_SLICE_EVENTS));
     assert!(slices.is_sorted_by(|a, b| (a.day, a.begins) < (b.day, b.begins)));
 }
 
