@@ -1,0 +1,36 @@
+"""Changes the throttle window of the KV bucket; the calls that are used stay used.
+
+    pip install nats-py
+    python throttle_window.py 900        # seconds; NATS_URL, default nats://127.0.0.1:4222
+
+Stop every botstats-query before and start it with the same BOTSTATS_THROTTLE_WINDOW after.
+"""
+
+import asyncio
+import os
+import sys
+
+import nats
+
+STREAM = "KV_botstats_throttle"
+
+
+async def main(seconds):
+    nc = await nats.connect(os.environ.get("NATS_URL", "nats://127.0.0.1:4222"))
+    try:
+        js = nc.jetstream()
+        config = (await js.stream_info(STREAM)).config
+        before = config.max_age
+        config.max_age = seconds
+        # The server allows no longer one than max_age.
+        config.duplicate_window = min(seconds, 120)
+        await js.update_stream(config)
+        print(f"window was {before:g} s, is {seconds:g} s")
+    finally:
+        await nc.close()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or not sys.argv[1].isdecimal() or int(sys.argv[1]) == 0:
+        sys.exit(__doc__)
+    asyncio.run(main(float(sys.argv[1])))
