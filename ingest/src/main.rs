@@ -72,6 +72,7 @@ async fn main() -> ExitCode {
             tracing::error!("{}", chain(&error));
             match error {
                 RunError::Open(OpenError::Locked { .. }) => ExitCode::from(EXIT_IN_USE),
+                RunError::Connect(_) => ExitCode::from(settings::EXIT_USAGE),
                 _ => ExitCode::FAILURE,
             }
         }

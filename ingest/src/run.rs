@@ -29,7 +29,7 @@ const REOPEN_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The folder or the store in it cannot be used.
-    #[error("the store cannot be opened")]
+    #[error(transparent)]
     Open(#[from] OpenError),
     /// The internal listener has no address.
     #[error("BOTSTATS_INTERNAL_ADDR {address} cannot be listened on")]

@@ -39,7 +39,10 @@ pub enum RunError {
     #[error("the connection to NATS cannot be made with these settings")]
     Nats(#[from] ConnectError),
     /// The throttle's KV bucket has another window.
-    #[error("BOTSTATS_THROTTLE_WINDOW is not the window of the KV bucket")]
+    #[error(
+        "BOTSTATS_THROTTLE_WINDOW is not the window of the KV bucket: set it to the bucket's, or \
+         change the bucket (docs/operations.md)"
+    )]
     Window(#[from] SetupError),
 }
 

@@ -285,20 +285,23 @@ fn story(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<(&str, &str)>
         plan.ingest_internal,
         plan.query_internal,
     );
+    // As it was called: after `cargo run` it is not on the PATH.
+    let program = std::env::args_os().next().map_or_else(|| "botstats".into(), PathBuf::from);
+    let program = shown(&program);
     let next = match demo {
         Some((token, curl)) => format!(
             "Made-up traffic of account {} runs. The throttle window is {window} here so that you \
              can ask again soon; it is 1h otherwise. Ask:\n\n  {curl}\n\nor as a table:\n\n  \
-             BOTSTATS_TOKEN={token} botstats stats --url {url}\n",
+             BOTSTATS_TOKEN={token} {program} stats --url {url}\n",
             demo::ACCOUNT,
         ),
         None => {
             let set = format!("NATS_URL=nats://{} ", nats.url);
             format!(
                 "Next, in another terminal:\n\n  \
-                 {set}botstats account add acme\n  \
-                 {set}botstats bot add acme bot1\n  \
-                 {set}botstats publish events.ndjson\n"
+                 {set}{program} account add acme\n  \
+                 {set}{program} bot add acme bot1\n  \
+                 {set}{program} publish events.ndjson\n"
             )
         }
     };

@@ -64,7 +64,7 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// The file cannot be used.
-    #[error("the store's file cannot be used")]
+    #[error(transparent)]
     Store(#[from] StoreError),
 }
 
@@ -72,7 +72,7 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// redb says so: the disk is full, the file is damaged, or similar.
-    #[error("store")]
+    #[error("the store's file")]
     Redb(#[from] redb::Error),
     /// A value of a version that this program does not know, or no such value at all.
     #[error("table {table}: a value that this program cannot read ({reason})")]
