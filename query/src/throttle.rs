@@ -104,7 +104,7 @@ impl Remembered {
             known.remove(account);
             return None;
         }
-        Some(left.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
+        Some(left.as_secs() + u64::from(left.subsec_nanos() > 0))
     }
 }
 
@@ -220,11 +220,15 @@ mod tests {
             ("a", 1_000, Some(9)),
             ("a", 9_999, Some(1)),
             ("b", 0, None),
-            ("a", 10_000, None),
         ] {
             let left = remembered.retry_after_s(&account(account_name), at(ms));
             assert_eq!(left, expected, "{account_name} {ms}");
         }
+        // Never 0 seconds while it is used, however little is left.
+        let end = at(10_000);
+        let last = end.checked_sub(Duration::from_nanos(1)).unwrap();
+        assert_eq!(remembered.retry_after_s(&account("a"), last), Some(1));
+        assert_eq!(remembered.retry_after_s(&account("a"), end), None);
     }
 
     #[test]

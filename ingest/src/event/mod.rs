@@ -15,10 +15,9 @@ use async_nats::HeaderMap;
 use botstats_common::ids::is_id;
 use botstats_common::names::MAX_PAYLOAD_BYTES;
 use percent_encoding::percent_decode_str;
-use serde_json::value::RawValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use field::{Asked, Attribute, DataFields, EnvelopeFields, Wrong};
+use field::{Asked, DataFields, EnvelopeFields, Wrong};
 
 /// How much older than its `stored` time an event may be.
 pub const MAX_AGE_MS: i64 = 35 * 24 * 60 * 60 * 1000;
@@ -266,25 +265,22 @@ fn envelope<'a>(message: &Message<'a>) -> Result<Envelope<'a>, Broken> {
     }
     let text = str::from_utf8(message.payload)
         .map_err(|_| Broken(Rule::Envelope, "the payload is not UTF-8".into()))?;
-    let (fields, data) = match mode(message.headers)? {
+    let (attributes, data) = match mode(message.headers)? {
         Mode::Structured => structured(text)?,
         Mode::Binary(headers) => (binary(headers)?, text.trim_ascii()),
     };
-    let attribute = |name: &'static str, field: Attribute<'a>, max: usize| match field {
-        Attribute::Text(text) if (1..=max).contains(&text.len()) => Ok(text),
-        Attribute::Text(_) => {
-            broken(Rule::Envelope, format!("{name} is not 1 to {max} bytes long"))
-        }
-        Attribute::Absent => broken(Rule::Envelope, format!("{name} is missing")),
-        _ => broken(Rule::Envelope, format!("{name} is not a string")),
+    let attribute = |name: &'static str, text: Option<Cow<'a, str>>, max: usize| match text {
+        Some(text) if (1..=max).contains(&text.len()) => Ok(text),
+        Some(_) => broken(Rule::Envelope, format!("{name} is not 1 to {max} bytes long")),
+        None => broken(Rule::Envelope, format!("{name} is missing")),
     };
-    if attribute("specversion", fields.specversion, 16)? != "1.0" {
+    if attribute("specversion", attributes.specversion, 16)? != "1.0" {
         return broken(Rule::Envelope, "specversion is not 1.0");
     }
-    let id = attribute("id", fields.id, MAX_ID_BYTES)?;
-    let source = attribute("source", fields.source, MAX_SOURCE_BYTES)?;
-    let kind = attribute("type", fields.kind, MAX_PAYLOAD_BYTES)?;
-    let time = attribute("time", fields.time, MAX_PAYLOAD_BYTES)?;
+    let id = attribute("id", attributes.id, MAX_ID_BYTES)?;
+    let source = attribute("source", attributes.source, MAX_SOURCE_BYTES)?;
+    let kind = attribute("type", attributes.kind, MAX_PAYLOAD_BYTES)?;
+    let time = attribute("time", attributes.time, MAX_PAYLOAD_BYTES)?;
     let Some(time_ms) = rfc3339::parse_ms(&time) else {
         return broken(Rule::Envelope, "time is not RFC 3339, such as 2026-11-20T10:52:00.000Z");
     };
@@ -336,34 +332,46 @@ fn header<'a>(headers: &'a HeaderMap, wanted: &'static str) -> Result<Option<&'a
     }
 }
 
-fn structured(text: &str) -> Result<(EnvelopeFields<'_>, &str), Broken> {
-    // Derived readers would take an array as well.
-    if !text.trim_ascii_start().starts_with('{') {
-        return broken(Rule::Envelope, "the payload is not a JSON object");
-    }
-    let mut fields: EnvelopeFields = serde_json::from_str(text).map_err(|e| {
-        Broken(Rule::Envelope, format!("the payload is not a JSON event: {e}").into())
-    })?;
-    match fields.data.take().map(RawValue::get) {
-        None | Some("null") => broken(Rule::Envelope, "data is missing"),
-        Some(data) => Ok((fields, data)),
-    }
+/// The attributes that have a meaning.
+struct Attributes<'a> {
+    specversion: Option<Cow<'a, str>>,
+    id: Option<Cow<'a, str>>,
+    source: Option<Cow<'a, str>>,
+    kind: Option<Cow<'a, str>>,
+    time: Option<Cow<'a, str>>,
 }
 
-fn binary(headers: &HeaderMap) -> Result<EnvelopeFields<'_>, Broken> {
+fn structured(text: &str) -> Result<(Attributes<'_>, &str), Broken> {
+    let fields: EnvelopeFields = serde_json::from_str(text).map_err(|e| {
+        Broken(Rule::Envelope, format!("the payload is not a JSON event: {e}").into())
+    })?;
+    let read = || {
+        let attributes = Attributes {
+            specversion: fields.specversion.text("specversion")?,
+            id: fields.id.text("id")?,
+            source: fields.source.text("source")?,
+            kind: fields.kind.text("type")?,
+            time: fields.time.text("time")?,
+        };
+        let data = fields.data.json("data")?.ok_or("data is missing")?;
+        Ok((attributes, data))
+    };
+    read().map_err(|reason: Wrong| Broken(Rule::Envelope, reason))
+}
+
+fn binary(headers: &HeaderMap) -> Result<Attributes<'_>, Broken> {
     let attribute = |name: &'static str| match header(headers, name)? {
-        None => Ok(Attribute::Absent),
-        Some(value) => percent_decode_str(value).decode_utf8().map(Attribute::Text).map_err(|_| {
+        None => Ok(None),
+        Some(value) => percent_decode_str(value).decode_utf8().map(Some).map_err(|_| {
             Broken(Rule::Envelope, format!("header {name} is not UTF-8 once decoded").into())
         }),
     };
-    Ok(EnvelopeFields {
+    Ok(Attributes {
         specversion: attribute("ce-specversion")?,
         id: attribute("ce-id")?,
         source: attribute("ce-source")?,
         kind: attribute("ce-type")?,
         time: attribute("ce-time")?,
-        data: None,
     })
 }
 
@@ -371,49 +379,49 @@ fn binary(headers: &HeaderMap) -> Result<EnvelopeFields<'_>, Broken> {
 fn event(envelope: &Envelope<'_>, kind: Kind) -> Result<Event, Wrong> {
     let data = &envelope.data;
     let mut asked = Asked::new();
-    let conversation = asked.id("conversationid", data.conversationid)?;
-    let user = asked.id("userid", data.userid)?;
+    let conversation = asked.id("data.conversationid", data.conversationid)?;
+    let user = asked.id("data.userid", data.userid)?;
     let mut flags = 0;
     let mut set = |bit: u8, on: bool| flags |= if on { bit } else { 0 };
     // What is named for a type must have the right JSON type, optional or not.
     match kind {
         Kind::Received => {
-            asked.text("kind", data.kind)?;
+            asked.text("data.kind", data.kind)?;
         }
         Kind::Sent => {
-            set(flag::FALLBACK, asked.bool("fallback", data.fallback)?.unwrap_or(false));
-            asked.number("parts", data.parts)?;
+            set(flag::FALLBACK, asked.bool("data.fallback", data.fallback)?.unwrap_or(false));
+            asked.number("data.parts", data.parts)?;
         }
         Kind::Nlp => {
-            set(flag::DETECTED, asked.required_bool("detected", data.detected)?);
-            asked.text("intent", data.intent)?;
-            asked.number("confidence", data.confidence)?;
+            set(flag::DETECTED, asked.required_bool("data.detected", data.detected)?);
+            asked.text("data.intent", data.intent)?;
+            asked.number("data.confidence", data.confidence)?;
         }
         Kind::Integration => {
-            set(flag::API, asked.required_text("kind", data.kind)? == "api");
-            set(flag::FAILED, !asked.required_bool("ok", data.ok)?);
-            asked.number("status", data.status)?;
-            asked.number("durationms", data.durationms)?;
-            asked.text("name", data.name)?;
+            set(flag::API, asked.required_text("data.kind", data.kind)? == "api");
+            set(flag::FAILED, !asked.required_bool("data.ok", data.ok)?);
+            asked.number("data.status", data.status)?;
+            asked.number("data.durationms", data.durationms)?;
+            asked.text("data.name", data.name)?;
         }
         Kind::Requested => {
-            asked.text("by", data.by)?;
+            asked.text("data.by", data.by)?;
         }
         Kind::Joined => {
-            asked.text("operatorid", data.operatorid)?;
+            asked.text("data.operatorid", data.operatorid)?;
         }
         Kind::OperatorMessage => {
-            asked.text("operatorid", data.operatorid)?;
-            set(flag::AUTOMATIC, asked.bool("automatic", data.automatic)?.unwrap_or(false));
+            asked.text("data.operatorid", data.operatorid)?;
+            set(flag::AUTOMATIC, asked.bool("data.automatic", data.automatic)?.unwrap_or(false));
         }
         Kind::Released | Kind::Ended => {
-            asked.text("reason", data.reason)?;
+            asked.text("data.reason", data.reason)?;
         }
         Kind::Goal => {
-            asked.required_text("goal", data.goal)?;
+            asked.required_text("data.goal", data.goal)?;
         }
         Kind::Tag => {
-            asked.required_text("tag", data.tag)?;
+            asked.required_text("data.tag", data.tag)?;
         }
     }
     let [a, b, c, d, ..] = xxh3_64(&asked.content).to_le_bytes();

@@ -190,6 +190,7 @@ fn text_that_is_no_event() {
         "{\"id\":}",
         "[\"1.0\",\"e\",\"s\",\"t\",\"z\",{}]",
         "{\"id\":\"a\",\"id\":\"b\"}",
+        "{\"id\":\"\\ud800\"}",
         "{\"id\":1e400}",
         "{\"id\":NaN}",
         "{\"id\":\"\u{d}\"}",
@@ -291,6 +292,11 @@ fn identity_and_content() {
     let event = decode_text(&base).unwrap();
     let changed = |from: &str, to: &str| decode_text(&base.replace(from, to)).unwrap();
     assert_eq!(changed(r#""userid":"u"}"#, r#""extra":[1],"userid":"u"}"#), event);
+    // What has no meaning here is ignored, whatever it holds.
+    assert_eq!(
+        changed(r#""id":"e1""#, r#""\ud800":1,"x":"\ud800","y":1e999,"y":0,"id":"e1""#),
+        event
+    );
     assert_eq!(changed(r#""userid":"u""#, r#""userid":"\u0075""#), event);
     assert_ne!(changed("e1", "e2").id, event.id);
     assert_ne!(changed("/s", "/t").id, event.id);

@@ -1,0 +1,102 @@
+//! Messages that break a rule, and types that nobody knows.
+
+use serde_json::{Value, json};
+
+use super::{Arrival, DAY_MS, Dice, Draft, form};
+
+/// A payload of that many bytes is one too many.
+const TOO_LARGE: usize = 65_537;
+
+pub(super) fn message(dice: &mut Dice, draft: &Draft, stored_ns: i64) -> Arrival {
+    let time = form::time(dice, draft.time_ms);
+    let data = Value::Object(form::data(dice, draft));
+    let mut subject = form::subject(draft);
+    let mut headers = Vec::new();
+    let good = form::envelope(draft, &time, data);
+    let with = |name: &str, value: Value| {
+        let mut envelope = good.clone();
+        envelope[name] = value;
+        envelope.to_string()
+    };
+    let with_data = |name: &str, value: Value| {
+        let mut envelope = good.clone();
+        envelope["data"][name] = value;
+        envelope.to_string()
+    };
+    let of_type = |name: &str, data: Value| {
+        let mut envelope = good.clone();
+        envelope["type"] = format!("io.botstats.{name}.v1").into();
+        envelope["data"] = json!({"conversationid": "c", "userid": "u"});
+        for (field, value) in data.as_object().expect("an object") {
+            envelope["data"][field] = value.clone();
+        }
+        envelope.to_string()
+    };
+    let text = match dice.below(46) {
+        0 => String::new(),
+        1 => "{".to_owned(),
+        2 => format!("[{good}]"),
+        3 => format!("{good}{good}"),
+        4 => format!("\u{feff}{good}"),
+        5 => with("specversion", "0.3".into()),
+        6 => with("specversion", json!(1.0)),
+        7 => with("id", "".into()),
+        8 => with("id", "i".repeat(129).into()),
+        9 => with("id", json!(7)),
+        10 => with("source", "".into()),
+        11 => with("source", "s".repeat(257).into()),
+        12 => with("time", "2026-11-20 10:52:00Z".into()),
+        13 => with("time", "2026-02-29T10:52:00Z".into()),
+        14 => with("time", "2026-11-20T10:52:00".into()),
+        15 => with("time", json!(1_700_000_000)),
+        16 => with("data", json!([["conversationid", "c"], ["userid", "u"]])),
+        17 => with("data", Value::Null),
+        18 => with("data", "e30=".into()),
+        19 => with("type", if dice.one_in(2) { "".into() } else { Value::Null }),
+        20 => with("type", "io.botstats.message.received.v2".into()),
+        21 => with("type", "com.example.other".into()),
+        22 => with("subject", "x".repeat(TOO_LARGE).into()),
+        23 => good.to_string().replacen('{', r#"{"id":"twice","#, 1),
+        24 => good.to_string().replacen(r#""data":{"#, r#""data":{"userid":"twice","#, 1),
+        25 => with_data("conversationid", "".into()),
+        26 => with_data("conversationid", "c".repeat(129).into()),
+        27 => with_data("userid", json!(5)),
+        28 => with_data("userid", Value::Null),
+        29 => of_type("nlp.evaluated", json!({})),
+        30 => of_type("nlp.evaluated", json!({"detected": "yes"})),
+        31 => of_type("message.sent", json!({"fallback": 1})),
+        32 => of_type("message.sent", json!({"parts": "two"})),
+        33 => of_type("integration.called", json!({"kind": "api"})),
+        34 => of_type("integration.called", json!({"kind": null, "ok": true})),
+        35 => of_type("goal.reached", json!({})),
+        36 => of_type("tag.set", json!({"tag": 3})),
+        37 => {
+            let far_ms = draft.time_ms + *dice.pick(&[-90 * DAY_MS, 90 * DAY_MS]);
+            with("time", form::time(dice, far_ms).into())
+        }
+        38 => {
+            // Without the other attributes that go into headers.
+            headers.push(("ce-id".to_owned(), draft.id.clone()));
+            good["data"].to_string()
+        }
+        39 => {
+            // Which of two headers counts would be chance.
+            let name = *dice.pick(&["Content-Type", "ce-id"]);
+            headers.push((name.to_owned(), "application/json".to_owned()));
+            headers.push((name.to_ascii_lowercase(), "application/json".to_owned()));
+            let names = ["specversion", "source", "type", "time"];
+            let values = names.map(|name| good[name].as_str().unwrap_or_default().to_owned());
+            headers.extend(names.iter().map(|n| format!("ce-{n}")).zip(values));
+            good["data"].to_string()
+        }
+        40 => of_type("message.received", json!({"kind": 5})),
+        41 => of_type("nlp.evaluated", json!({"detected": true, "confidence": [0.5]})),
+        _ => {
+            let tokens = ["b$t", "", "é", "b b", &"b".repeat(65), "*"];
+            let token = if dice.one_in(2) { tokens[0] } else { tokens[4] };
+            subject = format!("botstats.events.{}.{token}.{}", draft.account, draft.channel);
+            good.to_string()
+        }
+    };
+    Arrival { stored_ns, subject, headers, payload: text.into_bytes() }
+}

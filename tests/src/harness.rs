@@ -1,0 +1,42 @@
+//! The real thing for tests: a nats-server and the programs as child processes, each with a folder of
+//! its own, on free ports of 127.0.0.1.
+//!
+//! *Invariants*: what is started here ends with its value, and also when the test is killed. Nothing
+//! waits blindly: every wait is for a condition and has a limit.
+
+mod http;
+mod process;
+mod site;
+mod stage;
+mod stream;
+
+use std::time::Duration;
+
+use botstats_common::shell::clock;
+
+pub use http::{Answer, get, head_of, read_answer, send};
+pub use process::{Process, run};
+pub use site::{Login, Query, Site};
+pub use stage::{ALL, Stage, ask_all, event};
+pub use stream::{Outgoing, outgoing, publish, stored, stored_of};
+
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(15);
+
+/// How long anything may take that should take no time on a quiet machine.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Looks until there is something, or panics at the limit.
+///
+/// # Panics
+/// At the limit, with `what` was waited for.
+pub async fn until<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = clock::monotonic();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+        tokio::time::sleep(POLL).await;
+    }
+}

@@ -1,0 +1,227 @@
+//! One of our programs as a child process.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{PATIENCE, until};
+
+/// Lines of a log that are shown when a test fails.
+const TAIL_LINES: usize = 40;
+
+/// A program that was started; it can be killed and started again.
+#[derive(Debug)]
+pub struct Process {
+    program: PathBuf,
+    arguments: Vec<String>,
+    settings: Vec<(String, String)>,
+    folder: PathBuf,
+    starts: u32,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    /// Kills the child when this process ends in any way: then the pipe to its input closes.
+    watcher: Child,
+}
+
+impl Process {
+    /// Starts a program of this workspace with only these settings in its environment. Its log goes
+    /// into `folder`, as JSON lines.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(
+        program: &str,
+        arguments: &[&str],
+        settings: &[(&str, String)],
+        folder: &Path,
+    ) -> Self {
+        fs::create_dir_all(folder).expect("a folder for the process");
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let mut process = Self {
+            program: binary(program),
+            arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
+            settings: settings.collect(),
+            folder: folder.to_owned(),
+            starts: 0,
+            running: None,
+        };
+        process.restart();
+        process
+    }
+
+    /// Kills it if it runs, and starts it again with the same settings.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.starts += 1;
+        let log = File::create(self.log_file()).expect("a log file");
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .env_clear()
+            .env("BOTSTATS_LOG_FORMAT", "json")
+            .envs(self.settings.iter().map(|(name, value)| (name, value)))
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .expect("the program starts");
+        let watcher = Command::new("sh")
+            .args(["-c", "read -r _; kill -KILL \"$0\"", &child.id().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .expect("a shell");
+        self.running = Some(Running { child, watcher });
+    }
+
+    /// Changes a setting for the next start.
+    pub fn set(&mut self, name: &str, value: String) {
+        self.settings.retain(|(other, _)| other != name);
+        self.settings.push((name.to_owned(), value));
+    }
+
+    /// Kills it with SIGKILL, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            // The watcher first: it must not signal a process id that is no longer this child's.
+            let _gone = running.watcher.kill();
+            let _reaped = running.watcher.wait();
+            let _gone = running.child.kill();
+            let _reaped = running.child.wait();
+        }
+    }
+
+    /// Sends a signal such as `TERM` or `STOP`.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill runs");
+        assert!(sent.success(), "signal {name} to {pid}");
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// If it does not end within the limit.
+    pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
+        let running = self.running.as_mut().expect("it was started");
+        let child = &mut running.child;
+        let status = until("the end of the process", limit, async || {
+            child.try_wait().expect("a child of ours")
+        });
+        let status = status.await;
+        self.kill();
+        status
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.running.as_ref().expect("it runs").child.id()
+    }
+
+    /// The most memory that it has had, in bytes.
+    ///
+    /// # Panics
+    /// If the system does not say.
+    #[must_use]
+    pub fn peak_rss_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a status");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("a VmHWM line");
+        let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse().expect("a number of kB");
+        kib * 1024
+    }
+
+    /// What it has logged since its last start.
+    ///
+    /// # Panics
+    /// If the log can't be read.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_file()).expect("a log")).into_owned()
+    }
+
+    /// Waits until the line is logged whose message begins so, and gives the address in it.
+    pub async fn address(&self, message: &str) -> SocketAddr {
+        until(&format!("the log line {message:?}"), PATIENCE, async || {
+            self.log().lines().find_map(|line| {
+                let line: Value = serde_json::from_str(line).ok()?;
+                line["message"].as_str()?.starts_with(message).then_some(())?;
+                line["address"].as_str()?.parse().ok()
+            })
+        })
+        .await
+    }
+
+    fn log_file(&self) -> PathBuf {
+        let name = self.program.file_name().unwrap_or_default().to_string_lossy();
+        self.folder.join(format!("{name}.{}.log", self.starts))
+    }
+
+    fn show_log(&self) {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        eprintln!("--- the last lines of {}", self.log_file().display());
+        for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
+            eprintln!("{line}");
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.show_log();
+        }
+        self.kill();
+    }
+}
+
+/// Runs a program of this workspace to its end, with only these settings in its environment.
+///
+/// # Panics
+/// If it cannot be started.
+#[must_use]
+pub fn run(program: &str, arguments: &[&str], settings: &[(&str, String)]) -> Output {
+    Command::new(binary(program))
+        .args(arguments)
+        .env_clear()
+        .envs(settings.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program runs")
+}
+
+/// A program of this workspace, built in the same profile as the test.
+fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    let folder = test.parent().and_then(Path::parent).expect("tests are in target/PROFILE/deps");
+    let path = folder.join(name);
+    assert!(
+        path.is_file(),
+        "there is no {}: build the programs first, `cargo build --workspace`",
+        path.display()
+    );
+    path
+}

@@ -1,0 +1,299 @@
+//! A whole installation: nats-server, stream and buckets, and the programs on top.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_nats::jetstream;
+use botstats::server::{Options, Server, find};
+use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM, STATUS_SUBJECT};
+use botstats_common::secret::SecretHash;
+use botstats_common::shell::{clock, nats, settings, setup};
+use botstats_common::status::{IngestStatus, Status};
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Answer, PATIENCE, Process, get, until};
+use crate::model::{Directory, GroupMode, Model, Question, text_of};
+
+/// Milliseconds in a quarter of an hour.
+const QUARTER_MS: i64 = 15 * 60_000;
+/// How long the answers to one status request are collected.
+const STATUS_WAIT: Duration = Duration::from_millis(500);
+
+/// A nats-server with stream and buckets, and a client connected to it.
+pub struct Site {
+    /// The server.
+    pub nats: Server,
+    /// A client.
+    pub client: async_nats::Client,
+    /// JetStream through that client.
+    pub js: jetstream::Context,
+    window: String,
+    // Last: the folder goes after those who use it.
+    folder: TempDir,
+}
+
+/// What an account's owner knows.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The account.
+    pub account: String,
+    /// Its bearer token.
+    pub token: String,
+    /// API keys by bot.
+    pub keys: BTreeMap<String, String>,
+}
+
+/// A query service.
+pub struct Query {
+    /// The process.
+    pub process: Process,
+    /// Where it answers clients.
+    pub http: SocketAddr,
+    /// Where it says whether it is ready.
+    pub internal: SocketAddr,
+}
+
+impl Site {
+    /// Starts a nats-server and makes stream and buckets, with that throttle window (such as `0s`).
+    ///
+    /// # Panics
+    /// If any of that fails.
+    pub async fn start(window: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let program = find(|_| {}).unwrap_or_else(|e| panic!("{e}"));
+        let mut options = Options::new(program, folder.path().join("nats"));
+        // What a crash of the machine would lose is not tested here, and syncing takes minutes.
+        options.sync_always = false;
+        let nats = Server::start(options).unwrap_or_else(|e| panic!("{e}"));
+        let client = async_nats::ConnectOptions::new()
+            .retry_on_initial_connect()
+            .connect(nats.url())
+            .await
+            .expect("a connection");
+        let js = nats::jetstream(&client);
+        let site = Self { nats, client, js, window: window.to_owned(), folder };
+        site.make_stream().await;
+        setup::directory_bucket(&site.js, 1).await.expect("the directory");
+        let window = settings::duration(window).expect("a window");
+        if !window.is_zero() {
+            setup::throttle_bucket(&site.js, window, 1).await.expect("the throttle");
+        }
+        site
+    }
+
+    /// Makes the stream of events, or checks it.
+    ///
+    /// # Panics
+    /// If it can't be made.
+    pub async fn make_stream(&self) {
+        setup::events_stream(&self.js, 1).await.expect("the stream");
+    }
+
+    /// A folder of that name in the site's own.
+    #[must_use]
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Settings that every program needs.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        vec![("NATS_URL", self.nats.url())]
+    }
+
+    /// Settings of an ingest on that folder.
+    #[must_use]
+    pub fn ingest_settings(&self, folder: &Path) -> Vec<(&'static str, String)> {
+        let mut settings = self.settings();
+        settings.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
+        settings.push(("BOTSTATS_DATA", folder.join("data").display().to_string()));
+        settings
+    }
+
+    /// Starts an ingest on the folder of that name, which is made if absent.
+    #[must_use]
+    pub fn ingest(&self, name: &str) -> Process {
+        let folder = self.folder(name);
+        Process::start("botstats-ingest", &[], &self.ingest_settings(&folder), &folder)
+    }
+
+    /// Starts a query service and waits until it listens (which is before it is ready).
+    pub async fn query(&self, name: &str) -> Query {
+        let mut settings = self.settings();
+        settings.push(("BOTSTATS_HTTP_ADDR", "127.0.0.1:0".to_owned()));
+        settings.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
+        settings.push(("BOTSTATS_THROTTLE_WINDOW", self.window.clone()));
+        let process = Process::start("botstats-query", &[], &settings, &self.folder(name));
+        let internal = process.address("internal listener ready").await;
+        let http = process.address("http listener ready").await;
+        Query { process, http, internal }
+    }
+
+    /// Puts a value into the directory.
+    ///
+    /// # Panics
+    /// If it is not acknowledged.
+    pub async fn put(&self, key: &str, value: &Value) {
+        let bucket = self.js.get_key_value(DIRECTORY_BUCKET).await.expect("the directory");
+        bucket.put(key, value.to_string().into()).await.expect("the entry is stored");
+    }
+
+    /// Makes an account with a token, and a key for each of the bots.
+    pub async fn add_account(&self, account: &str, directory: &Directory, bots: &[&str]) -> Login {
+        let token = format!("token-of-{account}");
+        let entry = json!({
+            "timezone": directory.timezone,
+            "tokens": [{"id": "t1", "sha256": hash(&token), "created": "2026-01-01T00:00:00Z"}],
+        });
+        self.put(&format!("account.{account}"), &entry).await;
+        let mut keys = BTreeMap::new();
+        for bot in bots {
+            let key = format!("key_{account}_{}", bot.get(..8).unwrap_or(bot));
+            let of_bot = directory.channels.iter().filter(|((b, _), _)| b == bot);
+            let channels: BTreeMap<&str, &str> =
+                of_bot.map(|((_, c), name)| (c.as_str(), name.as_str())).collect();
+            let mut entry = json!({"channels": channels, "key_sha256": hash(&key)});
+            if let Some(name) = directory.bots.get(*bot) {
+                entry["name"] = name.as_str().into();
+            }
+            self.put(&format!("bot.{account}.{bot}"), &entry).await;
+            keys.insert((*bot).to_owned(), key);
+        }
+        Login { account: account.to_owned(), token, keys }
+    }
+
+    /// The last sequence of the stream.
+    ///
+    /// # Panics
+    /// If the server does not say.
+    pub async fn last_sequence(&self) -> u64 {
+        let mut stream = self.js.get_stream(EVENTS_STREAM).await.expect("the stream");
+        stream.info().await.expect("the stream's info").state.last_sequence
+    }
+
+    /// What every program says of itself.
+    ///
+    /// # Panics
+    /// If the request can't be sent.
+    pub async fn statuses(&self) -> Vec<Status> {
+        let inbox = self.client.new_inbox();
+        let mut answers = self.client.subscribe(inbox.clone()).await.expect("an inbox");
+        let sent = self.client.publish_with_reply(STATUS_SUBJECT, inbox, "".into());
+        sent.await.expect("a request");
+        let mut statuses = Vec::new();
+        while let Ok(Some(answer)) = tokio::time::timeout(STATUS_WAIT, answers.next()).await {
+            if answer.status.is_some() {
+                break;
+            }
+            statuses.push(serde_json::from_slice(&answer.payload).expect("a status"));
+        }
+        statuses
+    }
+
+    /// What the ingests say of themselves.
+    pub async fn ingest_statuses(&self) -> Vec<IngestStatus> {
+        self.statuses().await.into_iter().filter_map(|status| status.ingest).collect()
+    }
+
+    /// Waits until an ingest has applied everything that the stream holds now.
+    pub async fn applied(&self, limit: Duration) -> IngestStatus {
+        let last = self.last_sequence().await;
+        until(&format!("sequence {last} applied"), limit, async || {
+            self.ingest_statuses().await.into_iter().find(|status| status.sequence >= last)
+        })
+        .await
+    }
+}
+
+impl Query {
+    /// Waits until it is ready.
+    pub async fn ready(&self) {
+        until("a ready query service", PATIENCE, async || {
+            (get(self.internal, "/readyz", &[]).await.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Asks until there is a 200 that was asked for and given in the same quarter of an hour, on which
+    /// alone an answer depends; gives that moment with it.
+    pub async fn answer(
+        &self,
+        login: &Login,
+        question: &Question,
+        limit: Duration,
+    ) -> (i64, Answer) {
+        let quarter = |ms: i64| ms.div_euclid(QUARTER_MS);
+        until(&format!("a 200 for {question:?}"), limit, async || {
+            let before_ms = clock::now_ms();
+            let answer = self.ask(login, question).await;
+            let same_quarter = quarter(before_ms) == quarter(clock::now_ms());
+            (answer.status == 200 && same_quarter).then_some((before_ms, answer))
+        })
+        .await
+    }
+
+    /// Asks, and checks that the answer is the model's to the byte.
+    ///
+    /// # Panics
+    /// If it is another.
+    pub async fn check(
+        &self,
+        model: &Model,
+        login: &Login,
+        question: &Question,
+        directory: &Directory,
+    ) {
+        let (now_ms, answer) = self.answer(login, question, PATIENCE).await;
+        let wanted = text_of(&model.rows(&Question { now_ms, ..question.clone() }, directory));
+        let got = answer.text();
+        let same = got.bytes().zip(wanted.bytes()).take_while(|(a, b)| a == b).count();
+        let from_there = |text: &str| {
+            String::from_utf8_lossy(&text.as_bytes()[same.saturating_sub(300)..]).into_owned()
+        };
+        assert!(
+            got == wanted,
+            "{question:?} in {} at {now_ms}: from byte {same}\n{}\nthe model says\n{}",
+            directory.timezone,
+            from_there(got),
+            from_there(&wanted),
+        );
+    }
+
+    /// Asks with the account's token.
+    pub async fn ask(&self, login: &Login, question: &Question) -> Answer {
+        let bearer = format!("Bearer {}", login.token);
+        get(self.http, &login.path(question), &[("Authorization", &bearer)]).await
+    }
+}
+
+impl Login {
+    /// The path of a question: about one bot, or all.
+    ///
+    /// # Panics
+    /// If the question names several bots or one without a key.
+    #[must_use]
+    pub fn path(&self, question: &Question) -> String {
+        let key = match question.bots.as_deref() {
+            None => "*",
+            Some([bot]) => self.keys[bot].as_str(),
+            Some(_) => panic!("a path names one bot or all"),
+        };
+        let types: Vec<String> = question.types.iter().map(ToString::to_string).collect();
+        let mode: GroupMode = question.mode;
+        let fill = if question.fill { "?fill=zero" } else { "" };
+        format!(
+            "/analytics/statistics/account/{key}/{}/{}/{}{fill}",
+            types.join(","),
+            mode.name(),
+            question.days
+        )
+    }
+}
+
+fn hash(secret: &str) -> String {
+    SecretHash::of(secret).into()
+}

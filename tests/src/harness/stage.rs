@@ -1,0 +1,113 @@
+//! A small installation in which everything runs and some accounts have some events.
+
+use std::collections::BTreeMap;
+
+use botstats_common::shell::clock;
+use serde_json::{Value, json};
+
+use super::{Answer, Login, Outgoing, PATIENCE, Process, Query, Site, get, publish};
+use crate::model::Directory;
+
+/// nats-server, one ingest, one query, and accounts that have events.
+pub struct Stage {
+    /// The query service.
+    pub query: Query,
+    /// The ingest.
+    pub ingest: Process,
+    /// The accounts' logins, account `acct-0` first.
+    pub logins: Vec<Login>,
+    /// Names and zone of every account.
+    pub directory: Directory,
+    // Last: the others use it.
+    /// Everything below.
+    pub site: Site,
+}
+
+impl Stage {
+    /// Starts everything with that throttle window, and waits until it answers.
+    pub async fn start(window: &str, accounts: usize) -> Self {
+        let site = Site::start(window).await;
+        let ingest = site.ingest("ingest");
+        let text = |text: &str| text.to_owned();
+        let directory = Directory {
+            timezone: text("Asia/Kathmandu"),
+            bots: BTreeMap::from([(text("b1"), text("Pizza, \"hot\""))]),
+            channels: BTreeMap::from([((text("b1"), text("web")), text("Web"))]),
+        };
+        let mut logins = Vec::new();
+        for number in 0..accounts {
+            let account = format!("acct-{number}");
+            logins.push(site.add_account(&account, &directory, &["b1", "b2"]).await);
+            publish(&site.js, some_events(&account)).await;
+        }
+        let query = site.query("query").await;
+        query.ready().await;
+        site.applied(PATIENCE).await;
+        Self { query, ingest, logins, directory, site }
+    }
+
+    /// Asks for all metrics of all bots of the last two days.
+    pub async fn ask(&self, login: &Login) -> Answer {
+        ask_all(&self.query, login).await
+    }
+}
+
+/// Asks for all metrics of all bots of the last two days.
+pub async fn ask_all(query: &Query, login: &Login) -> Answer {
+    let bearer = format!("Bearer {}", login.token);
+    get(query.http, ALL, &[("Authorization", &bearer)]).await
+}
+
+/// The path of a question about everything.
+pub const ALL: &str =
+    "/analytics/statistics/account/*/0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18/day/2";
+
+/// An event in structured mode.
+#[must_use]
+pub fn event(
+    [account, bot, channel]: [&str; 3],
+    name: &str,
+    time_ms: i64,
+    id: &str,
+    data: &Value,
+) -> Outgoing {
+    let mut data = data.clone();
+    data["conversationid"] = "c1".into();
+    data["userid"] = "u1".into();
+    let envelope = json!({
+        "specversion": "1.0",
+        "id": id,
+        "source": "/test",
+        "type": format!("io.botstats.{name}.v1"),
+        "time": clock::rfc3339_ms(time_ms),
+        "data": data,
+    });
+    let headers = vec![("Content-Type".to_owned(), "application/cloudevents+json".to_owned())];
+    (
+        format!("botstats.events.{account}.{bot}.{channel}"),
+        headers,
+        envelope.to_string().into_bytes(),
+    )
+}
+
+/// Events of the last minutes that give most metrics a sample.
+fn some_events(account: &str) -> Vec<Outgoing> {
+    let now_ms = clock::now_ms();
+    let of = |bot, name, seconds_ago: i64, data: Value| {
+        let id = format!("{name}-{seconds_ago}");
+        event([account, bot, "web"], name, now_ms - seconds_ago * 1_000, &id, &data)
+    };
+    vec![
+        of("b1", "message.received", 100, json!({})),
+        of("b1", "message.sent", 99, json!({"fallback": true})),
+        of("b1", "nlp.evaluated", 98, json!({"detected": true})),
+        of("b1", "integration.called", 97, json!({"kind": "api", "ok": false})),
+        of("b1", "operator.requested", 90, json!({})),
+        of("b1", "operator.joined", 77, json!({})),
+        of("b1", "operator.message", 70, json!({})),
+        of("b1", "operator.released", 61, json!({})),
+        of("b1", "tag.set", 60, json!({"tag": "vip"})),
+        of("b2", "message.received", 50, json!({})),
+        of("b2", "goal.reached", 40, json!({"goal": "order"})),
+    ]
+}

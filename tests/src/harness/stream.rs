@@ -1,0 +1,95 @@
+//! Putting messages into the stream, and reading back what it holds.
+
+use std::collections::VecDeque;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::{self, context::PublishAckFuture};
+use botstats_common::names::{EVENTS_STREAM, EVENTS_SUBJECTS};
+use futures::StreamExt as _;
+
+use crate::model::Message;
+
+/// Messages on their way without an acknowledgement.
+const WINDOW: usize = 500;
+
+/// A message to publish: subject, headers, payload.
+pub type Outgoing = (String, Vec<(String, String)>, Vec<u8>);
+
+/// A message without what the server will give it.
+#[must_use]
+pub fn outgoing(message: &Message) -> Outgoing {
+    (message.subject.clone(), message.headers.clone(), message.payload.clone())
+}
+
+/// Publishes the messages in order and waits until all are acknowledged.
+///
+/// # Panics
+/// If one is not acknowledged.
+pub async fn publish(js: &jetstream::Context, messages: impl IntoIterator<Item = Outgoing>) {
+    let mut waiting: VecDeque<PublishAckFuture> = VecDeque::with_capacity(WINDOW);
+    for (subject, headers, payload) in messages {
+        if waiting.len() == WINDOW {
+            acknowledged(waiting.pop_front()).await;
+        }
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name, value);
+        }
+        let sent = js.publish_with_headers(subject, map, payload.into()).await;
+        waiting.push_back(sent.expect("the message is sent"));
+    }
+    while let Some(ack) = waiting.pop_front() {
+        acknowledged(Some(ack)).await;
+    }
+}
+
+async fn acknowledged(ack: Option<PublishAckFuture>) {
+    if let Some(ack) = ack {
+        ack.await.expect("the message is acknowledged");
+    }
+}
+
+/// Everything that the stream of events holds, as the model reads it.
+///
+/// # Panics
+/// If it can't be read.
+pub async fn stored(js: &jetstream::Context) -> Vec<Message> {
+    stored_of(js, EVENTS_SUBJECTS).await
+}
+
+/// What the stream of events holds on the subjects that match.
+///
+/// # Panics
+/// If it can't be read.
+pub async fn stored_of(js: &jetstream::Context, subjects: &str) -> Vec<Message> {
+    let stream = js.get_stream(EVENTS_STREAM).await.expect("the stream");
+    let config = OrderedConfig { filter_subject: subjects.to_owned(), ..OrderedConfig::default() };
+    let mut consumer = stream.create_consumer(config).await.expect("a consumer");
+    let mut left = consumer.info().await.expect("the consumer's info").num_pending;
+    let mut messages = Vec::new();
+    if left == 0 {
+        return messages;
+    }
+    let mut incoming = consumer.messages().await.expect("messages");
+    while let Some(message) = incoming.next().await {
+        let message = message.expect("a message");
+        let info = message.info().expect("a place in the stream");
+        let stored_ns = info.published.unix_timestamp_nanos();
+        let headers = message.headers.iter().flat_map(HeaderMap::iter);
+        messages.push(Message {
+            sequence: info.stream_sequence,
+            stored_ns: stored_ns.try_into().expect("a time of our age"),
+            subject: message.subject.to_string(),
+            headers: headers
+                .flat_map(|(name, values)| values.iter().map(|v| (name.to_string(), v.to_string())))
+                .collect(),
+            payload: message.payload.to_vec(),
+        });
+        left -= 1;
+        if left == 0 {
+            break;
+        }
+    }
+    messages
+}

@@ -1,0 +1,221 @@
+//! The product without its sockets: the engine that folds messages, and the functions that make an
+//! answer of what it holds.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Directory, Message, Model, Question, Rule, Verdict, text_of};
+use anyhow::Context as _;
+use async_nats::HeaderMap;
+use botstats_common::directory::BotEntry;
+use botstats_common::ids::Bot;
+use botstats_common::metric::TypeCode;
+use botstats_common::wire;
+use botstats_ingest::engine::{Engine, Message as Incoming};
+use botstats_query::answer::render::Format;
+use botstats_query::answer::render_all;
+use botstats_query::question::{self, Days, Question as Parsed};
+use botstats_query::window::Window;
+use tempfile::TempDir;
+
+/// An engine on a folder of its own.
+pub struct Product {
+    engine: Option<Engine>,
+    keep_days: u32,
+    folder: TempDir,
+}
+
+impl Product {
+    /// A new one on an empty folder.
+    ///
+    /// # Errors
+    /// If the folder cannot be used.
+    pub fn new(keep_days: u32) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let engine = Some(Engine::open(folder.path(), keep_days)?);
+        Ok(Self { engine, keep_days, folder })
+    }
+
+    /// Closes the engine and opens it again.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn reopen(&mut self) -> anyhow::Result<()> {
+        self.engine = None;
+        self.engine = Some(Engine::open(self.folder.path(), self.keep_days)?);
+        Ok(())
+    }
+
+    fn engine(&mut self) -> anyhow::Result<&mut Engine> {
+        self.engine.as_mut().context("open")
+    }
+
+    /// Applies a batch in one commit.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn apply(&mut self, messages: &[Message]) -> anyhow::Result<()> {
+        let headers: Vec<HeaderMap> = messages.iter().map(header_map).collect();
+        let batch: Vec<Incoming<'_>> = messages
+            .iter()
+            .zip(&headers)
+            .map(|(message, headers)| Incoming {
+                sequence: message.sequence,
+                stored_ns: message.stored_ns,
+                subject: &message.subject,
+                headers: Some(headers).filter(|h| !h.is_empty()).into(),
+                payload: &message.payload,
+            })
+            .collect();
+        Ok(self.engine()?.apply(&batch)?)
+    }
+
+    /// The answer's body, as JSON.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn answer(&mut self, question: &Question, directory: &Directory) -> anyhow::Result<String> {
+        let asked = Asked::new(question, directory)?;
+        let bots = question.bots.as_ref();
+        let request = wire::Request {
+            request_id: "test".to_owned(),
+            bots: bots
+                .map(|bots| bots.iter().map(|bot| bot.parse()).collect::<Result<_, _>>())
+                .transpose()?,
+            types: asked.parsed.types,
+            boundaries: asked.window.boundaries.clone(),
+            deadline_ms: 60_000,
+        };
+        let chunks = self.engine()?.read(&question.account.parse()?, &request)?;
+        asked.render(&chunks)
+    }
+
+    /// Compares what became of the messages with what the model says.
+    ///
+    /// # Errors
+    /// Both, if they differ.
+    pub fn check_counts(&mut self, model: &Model) -> anyhow::Result<()> {
+        let progress = self.engine()?.progress().clone();
+        let count = |verdict| u64::try_from(model.count(verdict)).unwrap_or(u64::MAX);
+        let letters = |name: &str| progress.dead_letters.get(name).copied().unwrap_or_default();
+        let got = [
+            progress.accepted,
+            progress.duplicates,
+            progress.conflicts,
+            progress.unknown_types,
+            letters("subject"),
+            letters("envelope"),
+            letters("data"),
+            letters("time"),
+        ];
+        let wanted = [
+            Verdict::Accepted,
+            Verdict::Duplicate,
+            Verdict::Conflict,
+            Verdict::UnknownType,
+            Verdict::DeadLetter(Rule::Subject),
+            Verdict::DeadLetter(Rule::Envelope),
+            Verdict::DeadLetter(Rule::Data),
+            Verdict::DeadLetter(Rule::Time),
+        ]
+        .map(count);
+        anyhow::ensure!(got == wanted, "counts are {got:?}, the model says {wanted:?}");
+        Ok(())
+    }
+
+    /// Compares one answer with the model's, to the last byte.
+    ///
+    /// # Errors
+    /// The first row that differs.
+    pub fn check(
+        &mut self,
+        model: &Model,
+        question: &Question,
+        directory: &Directory,
+    ) -> anyhow::Result<()> {
+        let got = self.answer(question, directory)?;
+        let wanted = text_of(&model.rows(question, directory));
+        if got == wanted {
+            return Ok(());
+        }
+        let rows = |text: &str| -> Vec<String> {
+            text.replace("},{", "}\n{").lines().map(str::to_owned).collect()
+        };
+        let (got, wanted) = (rows(&got), rows(&wanted));
+        let first = got.iter().zip(&wanted).take_while(|(a, b)| a == b).count();
+        anyhow::bail!(
+            "{question:?} in {}: {} rows, the model has {}; row {first} is\n{:?}\nthe model says\n{:?}",
+            directory.timezone,
+            got.len(),
+            wanted.len(),
+            got.get(first),
+            wanted.get(first),
+        )
+    }
+}
+
+/// A question as the query service works on it.
+struct Asked {
+    parsed: Parsed,
+    window: Window,
+    names: BTreeMap<Bot, BotEntry>,
+}
+
+impl Asked {
+    fn new(question: &Question, directory: &Directory) -> anyhow::Result<Self> {
+        let parsed = Parsed {
+            asked: question::Asked::AllBots,
+            types: question.types.iter().filter_map(|c| TypeCode::try_from(*c).ok()).collect(),
+            mode: question.mode.name().parse().ok().context("a mode")?,
+            days: Days::try_from(u8::try_from(question.days)?).ok().context("days")?,
+            fill_zero: question.fill,
+        };
+        let zone = jiff::tz::db().get(&directory.timezone)?;
+        let window = Window::new(question.now_ms, &zone, parsed.days, parsed.mode);
+        Ok(Self { parsed, window, names: names(directory)? })
+    }
+
+    fn render(&self, chunks: &[wire::Chunk]) -> anyhow::Result<String> {
+        let bytes = render_all(&self.parsed, &self.names, &self.window, chunks, Format::Json)?;
+        Ok(String::from_utf8(bytes)?)
+    }
+}
+
+/// The answer if all that there is, is one `tag.set` of bot `b` on channel `c` in the running quarter.
+/// Needs no engine: for questions about calendars.
+///
+/// # Errors
+/// If it cannot be rendered.
+pub fn answer_of_one_tag(question: &Question, directory: &Directory) -> anyhow::Result<String> {
+    let asked = Asked::new(question, directory)?;
+    let last = asked.window.groups.len().checked_sub(1).context("a group")?;
+    let sample = wire::Samples { code: TypeCode::TAG_HIT, count: 1, sum: 1 };
+    let chunk = wire::Chunk {
+        last: true,
+        pairs: vec![wire::Pair { bot: "b".parse()?, channel: "c".parse()? }],
+        cells: vec![wire::Cell { group: u32::try_from(last)?, pair: 0, samples: vec![sample] }],
+        ..wire::Chunk::default()
+    };
+    asked.render(&[chunk])
+}
+
+fn header_map(message: &Message) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in &message.headers {
+        map.append(name.as_str(), value.as_str());
+    }
+    map
+}
+
+fn names(directory: &Directory) -> anyhow::Result<BTreeMap<Bot, BotEntry>> {
+    let nameless =
+        || BotEntry { name: None, channels: BTreeMap::new(), key_sha256: None, removed: false };
+    let mut names: BTreeMap<Bot, BotEntry> = BTreeMap::new();
+    for (bot, name) in &directory.bots {
+        names.entry(bot.parse()?).or_insert_with(nameless).name = Some(name.clone());
+    }
+    for ((bot, channel), name) in &directory.channels {
+        let entry = names.entry(bot.parse()?).or_insert_with(nameless);
+        entry.channels.insert(channel.parse()?, name.clone());
+    }
+    Ok(names)
+}

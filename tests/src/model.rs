@@ -1,0 +1,201 @@
+//! The judge: what every number means, said as plainly as possible.
+//!
+//! It reads all messages, keeps the accepted events, sorts each conversation and counts. It keeps no
+//! state between questions that could go wrong, walks through a window quarter by quarter and asks the
+//! time zone at each of them.
+//!
+//! *Invariants*: nothing here comes from the product's crates; only the pages `docs/metrics.md` and
+//! `docs/events.md` are its source.
+//!
+//! *Not here*: speed. A million events take some seconds.
+
+mod accept;
+mod count;
+mod json;
+mod session;
+mod time;
+mod window;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde_json::Value;
+
+pub use accept::{Event, Fields, Kind, Rule};
+pub use count::text_of;
+pub use time::parse_time_ms;
+pub use window::GroupMode;
+
+/// A message as the stream holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Stream sequence.
+    pub sequence: u64,
+    /// The timestamp that JetStream gave it, in Unix nanoseconds.
+    pub stored_ns: i64,
+    /// Its subject.
+    pub subject: String,
+    /// Its headers.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub payload: Vec<u8>,
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// It counts.
+    Accepted,
+    /// An event of that identity and content is there already.
+    Duplicate,
+    /// An event of that identity and other content is there already.
+    Conflict,
+    /// A type that nobody counts.
+    UnknownType,
+    /// It breaks a rule.
+    DeadLetter(Rule),
+}
+
+/// Names and zone of one account, as they are at the moment of asking.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    /// IANA name of the account's time zone.
+    pub timezone: String,
+    /// Bots' names by id.
+    pub bots: BTreeMap<String, String>,
+    /// Channels' names by bot id and channel id.
+    pub channels: BTreeMap<(String, String), String>,
+}
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Whose statistics.
+    pub account: String,
+    /// Ids of the bots asked for; `None` is all of them.
+    pub bots: Option<Vec<String>>,
+    /// Type codes; order and repeats do not matter.
+    pub types: Vec<u8>,
+    /// How rows are grouped.
+    pub mode: GroupMode,
+    /// Days of history.
+    pub days: u32,
+    /// Whether groups without a sample have rows too.
+    pub fill: bool,
+    /// The moment of asking, in Unix milliseconds.
+    pub now_ms: i64,
+}
+
+/// A (bot, channel) of one account.
+type Pair = (String, String);
+
+/// One contribution to one metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sample {
+    time_ms: i64,
+    code: u8,
+    /// Sessions, events or durations: one a sample.
+    count: u64,
+    /// Milliseconds for a mean, 1 or 0 for a ratio, the same as `count` otherwise.
+    sum: u64,
+}
+
+/// What one (bot, channel) has.
+#[derive(Debug, Default)]
+struct Facts {
+    /// Samples of every metric but the users.
+    samples: Vec<Sample>,
+    /// Time and user of every `message.received`.
+    received: Vec<(i64, String)>,
+    /// The smallest of those times for each user.
+    first_seen: HashMap<String, i64>,
+}
+
+/// Everything that a set of messages means.
+#[derive(Debug, Default)]
+pub struct Model {
+    /// What became of each message, by stream sequence.
+    pub verdicts: BTreeMap<u64, Verdict>,
+    /// The first accepted event of each identity, by stream sequence.
+    pub events: Vec<(u64, Event)>,
+    facts: HashMap<String, BTreeMap<Pair, Facts>>,
+}
+
+impl Model {
+    /// Judges the messages and works out every sample. Their order in the slice does not matter.
+    #[must_use]
+    pub fn of(messages: &[Message]) -> Self {
+        let mut in_order: Vec<&Message> = messages.iter().collect();
+        in_order.sort_by_key(|m| m.sequence);
+        let mut model = Self::default();
+        let mut first_of: HashMap<accept::Identity, usize> = HashMap::new();
+        for message in in_order {
+            let verdict = match accept::judge(message) {
+                Err(refusal) => refusal,
+                Ok((identity, event)) => match first_of.get(&identity) {
+                    Some(&first) if model.events[first].1 == event => Verdict::Duplicate,
+                    Some(_) => Verdict::Conflict,
+                    None => {
+                        first_of.insert(identity, model.events.len());
+                        model.events.push((message.sequence, event));
+                        Verdict::Accepted
+                    }
+                },
+            };
+            model.verdicts.insert(message.sequence, verdict);
+        }
+        model.collect_facts();
+        model
+    }
+
+    fn collect_facts(&mut self) {
+        let mut conversations: BTreeMap<_, Vec<&Event>> = BTreeMap::new();
+        for (_, event) in &self.events {
+            let e = event;
+            let facts = self
+                .facts
+                .entry(e.account.clone())
+                .or_default()
+                .entry((e.bot.clone(), e.channel.clone()))
+                .or_default();
+            facts.samples.extend(count::of_event(e));
+            if e.kind == Kind::Received {
+                facts.received.push((e.time_ms, e.user.clone()));
+                let first = facts.first_seen.entry(e.user.clone()).or_insert(e.time_ms);
+                *first = e.time_ms.min(*first);
+            }
+            conversations
+                .entry((&e.account, &e.bot, &e.channel, &e.conversation))
+                .or_default()
+                .push(e);
+        }
+        for ((account, bot, channel, _), mut events) in conversations {
+            events.sort_by_key(|e| (e.time_ms, e.kind.rank()));
+            let pair = (bot.clone(), channel.clone());
+            let facts = self.facts.get_mut(account).and_then(|pairs| pairs.get_mut(&pair));
+            let facts = facts.expect("every event made its pair");
+            for session in session::cut(&events) {
+                facts.samples.extend(session::samples(session));
+            }
+        }
+    }
+
+    /// The rows that answer the question, in order.
+    #[must_use]
+    pub fn rows(&self, question: &Question, directory: &Directory) -> Vec<Value> {
+        let empty = BTreeMap::new();
+        let pairs = self.facts.get(&question.account).unwrap_or(&empty);
+        count::rows(pairs, question, directory)
+    }
+
+    /// How many messages met that fate.
+    #[must_use]
+    pub fn count(&self, verdict: Verdict) -> usize {
+        self.verdicts.values().filter(|v| **v == verdict).count()
+    }
+
+    /// The accounts that have an accepted event.
+    #[must_use]
+    pub fn accounts(&self) -> HashSet<&str> {
+        self.facts.keys().map(String::as_str).collect()
+    }
+}

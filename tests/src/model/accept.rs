@@ -1,0 +1,327 @@
+//! Which messages are events: the rules in their order, subject, envelope, type, data, time.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use super::json::Object;
+use super::time::parse_time_ms;
+use super::{Message, Verdict};
+
+const ATTRIBUTES: [&str; 5] = ["specversion", "id", "source", "type", "time"];
+const MAX_PAYLOAD_BYTES: usize = 65_536;
+const MAX_EVENT_ID_BYTES: usize = 128;
+const MAX_SOURCE_BYTES: usize = 256;
+const MAX_USER_BYTES: usize = 128;
+const NS_PER_MS: i128 = 1_000_000;
+const LATE_NS: i128 = 35 * 86_400_000 * NS_PER_MS;
+const EARLY_NS: i128 = 5 * 60_000 * NS_PER_MS;
+
+/// The rules that a message can break, in the order of checking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// The subject names no account, bot and channel.
+    Subject,
+    /// Not a CloudEvent as described.
+    Envelope,
+    /// Fields of the data missing or of the wrong type.
+    Data,
+    /// Too old or too early when it was stored.
+    Time,
+}
+
+/// What happened, with the facts that are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `message.received`
+    Received,
+    /// `message.sent`
+    Sent {
+        /// The bot did not know what to say.
+        fallback: bool,
+    },
+    /// `nlp.evaluated`
+    Nlp {
+        /// An intent was found.
+        detected: bool,
+    },
+    /// `integration.called`
+    Integration {
+        /// Its kind is `api`.
+        api: bool,
+        /// It worked.
+        ok: bool,
+    },
+    /// `operator.requested`
+    Requested,
+    /// `operator.joined`
+    Joined,
+    /// `operator.message`
+    OperatorMessage {
+        /// Not written by a person.
+        automatic: bool,
+    },
+    /// `operator.released`
+    Released,
+    /// `goal.reached`
+    Goal,
+    /// `tag.set`
+    Tag,
+    /// `conversation.ended`
+    Ended,
+}
+
+impl Kind {
+    /// Place in the order of events of the same millisecond.
+    #[must_use]
+    pub fn rank(self) -> u8 {
+        match self {
+            Kind::Received => 0,
+            Kind::Sent { .. } => 1,
+            Kind::Nlp { .. } => 2,
+            Kind::Integration { .. } => 3,
+            Kind::Requested => 4,
+            Kind::Joined => 5,
+            Kind::OperatorMessage { .. } => 6,
+            Kind::Released => 7,
+            Kind::Goal => 8,
+            Kind::Tag => 9,
+            Kind::Ended => 10,
+        }
+    }
+
+    /// Whether it is a message: received, sent or an operator's.
+    #[must_use]
+    pub fn is_message(self) -> bool {
+        matches!(self, Kind::Received | Kind::Sent { .. } | Kind::OperatorMessage { .. })
+    }
+}
+
+/// An event that may count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Account, from the subject.
+    pub account: String,
+    /// Bot, from the subject.
+    pub bot: String,
+    /// Channel, from the subject.
+    pub channel: String,
+    /// Conversation id.
+    pub conversation: String,
+    /// User id.
+    pub user: String,
+    /// The event's own time, Unix milliseconds.
+    pub time_ms: i64,
+    /// What happened.
+    pub kind: Kind,
+    /// The fields that its type names, as they stand there; null is absent.
+    pub fields: Fields,
+}
+
+/// Values by name. Texts as they are, booleans as `true` and `false`, numbers as Rust writes them.
+pub type Fields = BTreeMap<&'static str, String>;
+
+/// Account, bot, channel, conversation id, source, id.
+pub(super) type Identity = [String; 6];
+
+/// Reads a message, or says why it does not count.
+pub(super) fn judge(message: &Message) -> Result<(Identity, Event), Verdict> {
+    let broken = |rule| move || Verdict::DeadLetter(rule);
+    let [account, bot, channel] = subject(&message.subject).ok_or_else(broken(Rule::Subject))?;
+    let envelope = envelope(message).ok_or_else(broken(Rule::Envelope))?;
+    if named(&envelope.kind).is_none() {
+        return Err(Verdict::UnknownType);
+    }
+    let data = data(&envelope).ok_or_else(broken(Rule::Data))?;
+    let age_ns = i128::from(message.stored_ns) - i128::from(envelope.time_ms) * NS_PER_MS;
+    if age_ns > LATE_NS || -age_ns > EARLY_NS {
+        return Err(Verdict::DeadLetter(Rule::Time));
+    }
+    let identity = [
+        account.to_owned(),
+        bot.to_owned(),
+        channel.to_owned(),
+        data.conversation.clone(),
+        envelope.source.clone(),
+        envelope.id.clone(),
+    ];
+    let event = Event {
+        account: account.to_owned(),
+        bot: bot.to_owned(),
+        channel: channel.to_owned(),
+        conversation: data.conversation,
+        user: data.user,
+        time_ms: envelope.time_ms,
+        kind: data.kind,
+        fields: data.fields,
+    };
+    Ok((identity, event))
+}
+
+fn subject(subject: &str) -> Option<[&str; 3]> {
+    let tokens: Vec<&str> = subject.split('.').collect();
+    let ["botstats", "events", account, bot, channel] = tokens[..] else { return None };
+    let is_token = |t: &str| {
+        (1..=64).contains(&t.len())
+            && t.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+    };
+    (is_token(account) && is_token(bot) && is_token(channel)).then_some([account, bot, channel])
+}
+
+struct Envelope {
+    id: String,
+    source: String,
+    kind: String,
+    time_ms: i64,
+    data: Box<RawValue>,
+}
+
+fn envelope(message: &Message) -> Option<Envelope> {
+    if message.payload.len() > MAX_PAYLOAD_BYTES {
+        return None;
+    }
+    let body = std::str::from_utf8(&message.payload).ok()?;
+    let content_type = header(message, "content-type")?.unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    let structured = media_type.eq_ignore_ascii_case("application/cloudevents+json");
+    let is_ce = |name: &str| name.get(..3).is_some_and(|p| p.eq_ignore_ascii_case("ce-"));
+    let binary = !structured && message.headers.iter().any(|(name, _)| is_ce(name));
+
+    let ([specversion, id, source, kind, time], data) = if binary {
+        let attribute = |name: &str| {
+            let value = header(message, &format!("ce-{name}"))??;
+            percent_decoded(value)
+        };
+        let data: Box<RawValue> = serde_json::from_str(body).ok()?;
+        (ATTRIBUTES.map(attribute), data)
+    } else {
+        let object: Object = serde_json::from_str(body).ok()?;
+        let attribute = |name: &str| object.typed::<String>(name).ok().flatten();
+        let data = object.get("data").ok()??.to_owned();
+        (ATTRIBUTES.map(attribute), data)
+    };
+
+    let (id, source, kind) = (id?, source?, kind?);
+    let is_envelope = specversion? == "1.0"
+        && (1..=MAX_EVENT_ID_BYTES).contains(&id.len())
+        && (1..=MAX_SOURCE_BYTES).contains(&source.len())
+        && !kind.is_empty()
+        && data.get().starts_with('{');
+    is_envelope.then_some(Envelope { id, source, kind, time_ms: parse_time_ms(&time?)?, data })
+}
+
+/// The value of a header; none of the outer option if it is there twice.
+fn header<'a>(message: &'a Message, wanted: &str) -> Option<Option<&'a str>> {
+    let mut found = message.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted));
+    let first = found.next().map(|(_, value)| value.as_str());
+    found.next().is_none().then_some(first)
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let code = after.get(..2).and_then(|h| std::str::from_utf8(h).ok());
+        let code = code.filter(|h| h.chars().all(|c| c.is_ascii_hexdigit()));
+        match (first, code) {
+            (b'%', Some(hex)) => {
+                bytes.push(u8::from_str_radix(hex, 16).ok()?);
+                rest = &after[2..];
+            }
+            _ => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The JSON type of a field.
+#[derive(Clone, Copy)]
+enum Json {
+    Text,
+    Bool,
+    Number,
+}
+
+/// What a type names beside the conversation and the user: required and optional fields.
+type Named = (&'static [(&'static str, Json)], &'static [(&'static str, Json)]);
+
+fn named(kind: &str) -> Option<Named> {
+    use Json::{Bool, Number, Text};
+    let name = kind.strip_prefix("io.botstats.")?.strip_suffix(".v1")?;
+    Some(match name {
+        "message.received" => (&[], &[("kind", Text)]),
+        "message.sent" => (&[], &[("fallback", Bool), ("parts", Number)]),
+        "nlp.evaluated" => (&[("detected", Bool)], &[("intent", Text), ("confidence", Number)]),
+        "integration.called" => (
+            &[("kind", Text), ("ok", Bool)],
+            &[("status", Number), ("durationms", Number), ("name", Text)],
+        ),
+        "operator.requested" => (&[], &[("by", Text)]),
+        "operator.joined" => (&[], &[("operatorid", Text)]),
+        "operator.message" => (&[], &[("operatorid", Text), ("automatic", Bool)]),
+        "operator.released" | "conversation.ended" => (&[], &[("reason", Text)]),
+        "goal.reached" => (&[("goal", Text)], &[]),
+        "tag.set" => (&[("tag", Text)], &[]),
+        _ => return None,
+    })
+}
+
+struct Data {
+    conversation: String,
+    user: String,
+    kind: Kind,
+    fields: Fields,
+}
+
+fn data(envelope: &Envelope) -> Option<Data> {
+    let object: Object = serde_json::from_str(envelope.data.get()).ok()?;
+    let id = |name| {
+        let text = object.typed::<String>(name).ok()??;
+        (1..=MAX_USER_BYTES).contains(&text.len()).then_some(text)
+    };
+    let (required, optional) = named(&envelope.kind)?;
+    let mut fields = Fields::new();
+    for (name, json) in required.iter().chain(optional) {
+        let value = match json {
+            Json::Text => object.typed::<String>(name).ok()?,
+            Json::Bool => object.typed::<bool>(name).ok()?.map(|value| value.to_string()),
+            Json::Number => match object.get(name).ok()? {
+                None => None,
+                Some(value) => Some(number(value.get())?),
+            },
+        };
+        fields.extend(value.map(|value| (*name, value)));
+    }
+    if !required.iter().all(|(name, _)| fields.contains_key(name)) {
+        return None;
+    }
+    let is = |name, value: &str| fields.get(name).is_some_and(|field| field == value);
+    let kind = match envelope.kind.as_str() {
+        "io.botstats.message.received.v1" => Kind::Received,
+        "io.botstats.message.sent.v1" => Kind::Sent { fallback: is("fallback", "true") },
+        "io.botstats.nlp.evaluated.v1" => Kind::Nlp { detected: is("detected", "true") },
+        "io.botstats.integration.called.v1" => {
+            Kind::Integration { api: is("kind", "api"), ok: is("ok", "true") }
+        }
+        "io.botstats.operator.requested.v1" => Kind::Requested,
+        "io.botstats.operator.joined.v1" => Kind::Joined,
+        "io.botstats.operator.message.v1" => {
+            Kind::OperatorMessage { automatic: is("automatic", "true") }
+        }
+        "io.botstats.operator.released.v1" => Kind::Released,
+        "io.botstats.conversation.ended.v1" => Kind::Ended,
+        "io.botstats.goal.reached.v1" => Kind::Goal,
+        "io.botstats.tag.set.v1" => Kind::Tag,
+        other => unreachable!("{other} names its fields above"),
+    };
+    Some(Data { conversation: id("conversationid")?, user: id("userid")?, kind, fields })
+}
+
+/// A JSON number, however large, in one form for each value.
+fn number(json: &str) -> Option<String> {
+    let is_number = json.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    is_number.then(|| json.parse::<f64>().map_or_else(|_| json.to_owned(), |n| n.to_string()))
+}

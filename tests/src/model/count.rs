@@ -1,0 +1,217 @@
+//! From samples to rows: adding up, rounding, naming, ordering.
+
+use std::collections::{BTreeMap, HashSet};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::accept::{Event, Kind};
+use super::window::{self, Group};
+use super::{Directory, Facts, Pair, Question, Sample};
+
+/// How a metric's value is made of its samples.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Made {
+    Users,
+    Count,
+    Mean,
+    Ratio,
+}
+
+/// The metrics by code.
+const METRICS: [(&str, Made); 19] = [
+    ("New User", Made::Users),
+    ("Returning User", Made::Users),
+    ("Active User", Made::Users),
+    ("Messages", Made::Count),
+    ("Action Messages", Made::Count),
+    ("Fallback Reply", Made::Count),
+    ("NLP Detected", Made::Count),
+    ("NLP Missed", Made::Count),
+    ("Conversation Length", Made::Mean),
+    ("Time To Pick Up", Made::Mean),
+    ("Takeover Rate", Made::Ratio),
+    ("Support Conversation Length", Made::Mean),
+    ("Goal Reached", Made::Count),
+    ("Incoming Message", Made::Count),
+    ("API Request", Made::Count),
+    ("API Request Error", Made::Count),
+    ("Time To First Message", Made::Mean),
+    ("Operator Message", Made::Count),
+    ("Tag Hit", Made::Count),
+];
+
+/// The samples that an event is by itself, whatever its session.
+pub(super) fn of_event(event: &Event) -> Vec<Sample> {
+    let codes: &[u8] = match event.kind {
+        Kind::Received => &[13],
+        Kind::Sent { fallback: false } => &[3],
+        Kind::Sent { fallback: true } => &[3, 5],
+        Kind::Nlp { detected: true } => &[6],
+        Kind::Nlp { detected: false } => &[7],
+        Kind::Integration { api: false, .. } => &[4],
+        Kind::Integration { api: true, ok: true } => &[4, 14],
+        Kind::Integration { api: true, ok: false } => &[4, 14, 15],
+        Kind::OperatorMessage { automatic: false } => &[17],
+        Kind::Goal => &[12],
+        Kind::Tag => &[18],
+        Kind::OperatorMessage { automatic: true }
+        | Kind::Requested
+        | Kind::Joined
+        | Kind::Released
+        | Kind::Ended => &[],
+    };
+    codes.iter().map(|&code| Sample { time_ms: event.time_ms, code, count: 1, sum: 1 }).collect()
+}
+
+/// A duration, which counts at its end.
+pub(super) fn duration(code: u8, from_ms: i64, to_ms: i64) -> Sample {
+    let sum = u64::try_from(to_ms - from_ms).expect("events are sorted");
+    Sample { time_ms: to_ms, code, count: 1, sum }
+}
+
+/// The fields of a row, in the order in which they are written.
+const FIELDS: [&str; 13] = [
+    "GroupLabel",
+    "BotName",
+    "ChannelName",
+    "EventLabel",
+    "EventType",
+    "Value",
+    "Count",
+    "Sum",
+    "Unit",
+    "BotId",
+    "ChannelId",
+    "GroupStart",
+    "Complete",
+];
+
+/// The rows as they are sent: no space anywhere, numbers in their shortest form.
+#[must_use]
+pub fn text_of(rows: &[Value]) -> String {
+    let row = |row: &Value| {
+        let fields = FIELDS.map(|field| format!("\"{field}\":{}", row[field]));
+        format!("{{{}}}", fields.join(","))
+    };
+    format!("[{}]", rows.iter().map(row).collect::<Vec<_>>().join(","))
+}
+
+/// What one pair has in one group: count and sum by code.
+type Tally = [(u64, u64); 19];
+
+pub(super) fn rows(
+    pairs: &BTreeMap<Pair, Facts>,
+    question: &Question,
+    directory: &Directory,
+) -> Vec<Value> {
+    let zone = jiff::tz::db().get(&directory.timezone).expect("a zone of the database");
+    let groups = window::groups(&zone, question.mode, question.days, question.now_ms);
+    let asked_for =
+        |bot: &str| question.bots.as_ref().is_none_or(|bots| bots.iter().any(|asked| asked == bot));
+
+    let mut ordered = Vec::new();
+    for ((bot, channel), facts) in pairs.iter().filter(|((bot, _), _)| asked_for(bot)) {
+        let tallies: Vec<Tally> = tallies(facts, &groups);
+        if tallies.iter().flatten().all(|(count, _)| *count == 0) {
+            continue;
+        }
+        let bot_name = directory.bots.get(bot).unwrap_or(bot);
+        let channel_name =
+            directory.channels.get(&(bot.clone(), channel.clone())).unwrap_or(channel);
+        for (group, tally) in groups.iter().zip(&tallies) {
+            for (code, (&(count, sum), (label, made))) in (0_u8..).zip(tally.iter().zip(METRICS)) {
+                if !question.types.contains(&code) || (count == 0 && !question.fill) {
+                    continue;
+                }
+                let row = json!({
+                    "GroupLabel": group.label,
+                    "BotName": bot_name,
+                    "ChannelName": channel_name,
+                    "EventLabel": label,
+                    "EventType": code,
+                    "Value": value(made, count, sum),
+                    "Count": count,
+                    "Sum": if made == Made::Mean { decimal(sum, 1_000) } else { sum.into() },
+                    "Unit": unit(made),
+                    "BotId": bot,
+                    "ChannelId": channel,
+                    "GroupStart": utc(group.start_ms),
+                    "Complete": group.complete,
+                });
+                ordered.push(((group.from_ms, bot_name, bot, channel_name, channel, code), row));
+            }
+        }
+    }
+    ordered.sort_by_key(|(place, _)| *place);
+    ordered.into_iter().map(|(_, row)| row).collect()
+}
+
+/// One tally for each group.
+fn tallies(facts: &Facts, groups: &[Group]) -> Vec<Tally> {
+    let mut tallies = vec![[(0, 0); 19]; groups.len()];
+    let group_of = |ms: i64| {
+        let after = groups.partition_point(|g| g.from_ms <= ms);
+        after.checked_sub(1).filter(|&group| ms < groups[group].to_ms)
+    };
+    for sample in &facts.samples {
+        if let Some(group) = group_of(sample.time_ms) {
+            let (count, sum) = &mut tallies[group][usize::from(sample.code)];
+            *count += sample.count;
+            *sum += sample.sum;
+        }
+    }
+    let mut active: Vec<HashSet<&str>> = vec![HashSet::new(); groups.len()];
+    for (ms, user) in &facts.received {
+        if let Some(group) = group_of(*ms) {
+            active[group].insert(user);
+        }
+    }
+    for (group, users) in active.iter().enumerate() {
+        let is_new = |user: &&&str| group_of(facts.first_seen[**user]) == Some(group);
+        let new = users.iter().filter(is_new).count();
+        for (code, number) in [(0, new), (1, users.len() - new), (2, users.len())] {
+            let number = u64::try_from(number).expect("a count of users");
+            tallies[group][code] = (number, number);
+        }
+    }
+    tallies
+}
+
+fn unit(made: Made) -> &'static str {
+    match made {
+        Made::Users => "users",
+        Made::Count => "count",
+        Made::Mean => "seconds",
+        Made::Ratio => "percent",
+    }
+}
+
+fn value(made: Made, count: u64, sum: u64) -> Value {
+    match made {
+        Made::Users | Made::Count => count.into(),
+        _ if count == 0 => Value::Null,
+        Made::Mean => decimal(half_up(sum, count), 1_000),
+        Made::Ratio => decimal(half_up(sum * 10_000, count), 100),
+    }
+}
+
+/// `sum / count` to the nearest integer, half up.
+fn half_up(sum: u64, count: u64) -> u64 {
+    (2 * sum + count) / (2 * count)
+}
+
+/// `number / parts` (parts being 100 or 1,000) in its shortest form.
+fn decimal(number: u64, parts: u64) -> Value {
+    if number.is_multiple_of(parts) {
+        return (number / parts).into();
+    }
+    let places = if parts == 100 { 2 } else { 3 };
+    let text = format!("{}.{:0places$}", number / parts, number % parts);
+    Value::Number(text.parse().expect("digits, a point, digits"))
+}
+
+fn utc(ms: i64) -> String {
+    let instant = Timestamp::from_millisecond(ms).expect("an instant of our age");
+    instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

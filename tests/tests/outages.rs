@@ -1,0 +1,157 @@
+//! What is missing is a 503 within two seconds, and never uses the call.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::process::Command;
+use std::time::Duration;
+
+use async_nats::jetstream::kv;
+use botstats_common::names::{DIRECTORY_BUCKET, THROTTLE_BUCKET};
+use botstats_common::shell::{clock, setup};
+use botstats_tests::harness::{Answer, Login, PATIENCE, Stage, ask_all, get, until};
+
+const WINDOW: &str = "1h";
+/// What the contract allows, and some time for a busy machine.
+const PROMPT: Duration = Duration::from_millis(2_600);
+
+/// Checks that the answer is a prompt 503 that says when to come back.
+async fn unavailable(stage: &Stage, login: &Login, case: &str) {
+    for _ in 0..3 {
+        let started = clock::monotonic();
+        let answer = stage.ask(login).await;
+        let took = started.elapsed();
+        assert_eq!(answer.status, 503, "{case}: {answer:?}");
+        assert!(answer.retry_after().is_some_and(|s| s > 0), "{case}: {answer:?}");
+        let media_type = answer.header("content-type");
+        assert_eq!(media_type.as_deref(), Some("application/problem+json"), "{case}");
+        assert!(took < PROMPT, "{case}: {took:?}");
+    }
+}
+
+/// Waits for the first 200: it must come, because no call was used, and the next must be a 429.
+async fn answers_once(stage: &Stage, login: &Login, case: &str) -> Answer {
+    let answer = until(&format!("a 200: {case}"), PATIENCE, async || {
+        let answer = stage.ask(login).await;
+        assert!(matches!(answer.status, 200 | 503), "{case}: {answer:?}");
+        (answer.status == 200).then_some(answer)
+    })
+    .await;
+    assert_eq!(stage.ask(login).await.status, 429, "{case}");
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_ingest() {
+    let mut stage = Stage::start(WINDOW, 2).await;
+    stage.ingest.kill();
+    unavailable(&stage, &stage.logins[0], "ingest is dead").await;
+    stage.ingest.restart();
+    answers_once(&stage, &stage.logins[0], "ingest is back").await;
+
+    stage.ingest.signal("STOP");
+    unavailable(&stage, &stage.logins[1], "ingest is frozen").await;
+    stage.ingest.signal("CONT");
+    answers_once(&stage, &stage.logins[1], "ingest goes on").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_nats() {
+    let mut stage = Stage::start(WINDOW, 2).await;
+    assert_eq!(stage.ask(&stage.logins[1]).await.status, 200);
+    stage.site.nats.kill();
+    unavailable(&stage, &stage.logins[0], "NATS is down").await;
+    let readyz = until("not ready", PATIENCE, async || {
+        let answer = get(stage.query.internal, "/readyz", &[]).await;
+        (answer.status == 503).then_some(answer)
+    })
+    .await;
+    assert!(readyz.text().contains("nats"), "{}", readyz.text());
+    assert_eq!(get(stage.query.internal, "/livez", &[]).await.status, 200);
+    stage.site.nats.restart().unwrap();
+    answers_once(&stage, &stage.logins[0], "NATS is back").await;
+    // The call stays used through restarts of everything: a new replica remembers nothing itself.
+    let fresh = stage.site.query("fresh").await;
+    fresh.ready().await;
+    assert_eq!(ask_all(&fresh, &stage.logins[1]).await.status, 429);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_frozen_nats() {
+    let stage = Stage::start(WINDOW, 1).await;
+    let pid = stage.site.nats.pid().unwrap().to_string();
+    let signal = |name: &str| {
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        assert!(sent.success());
+    };
+    signal("STOP");
+    unavailable(&stage, &stage.logins[0], "NATS is frozen").await;
+    signal("CONT");
+    answers_once(&stage, &stage.logins[0], "NATS goes on").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_bucket() {
+    let stage = Stage::start(WINDOW, 2).await;
+    stage.site.js.delete_key_value(THROTTLE_BUCKET).await.unwrap();
+    unavailable(&stage, &stage.logins[0], "no throttle bucket").await;
+    setup::throttle_bucket(&stage.site.js, Duration::from_secs(3_600), 1).await.unwrap();
+    answers_once(&stage, &stage.logins[0], "the throttle bucket is back").await;
+
+    let bucket = stage.site.js.get_key_value(DIRECTORY_BUCKET).await.unwrap();
+    let entries = entries(&bucket, "acct-1").await;
+    stage.site.js.delete_key_value(DIRECTORY_BUCKET).await.unwrap();
+    unavailable(&stage, &stage.logins[1], "no directory bucket").await;
+    setup::directory_bucket(&stage.site.js, 1).await.unwrap();
+    for (key, value) in entries {
+        stage.site.put(&key, &serde_json::from_slice(&value).unwrap()).await;
+    }
+    until("a 200 with the new directory", PATIENCE, async || {
+        let answer = stage.ask(&stage.logins[1]).await;
+        // While the new bucket is empty the token is unknown.
+        assert!(matches!(answer.status, 200 | 401 | 503), "{answer:?}");
+        (answer.status == 200).then_some(())
+    })
+    .await;
+}
+
+async fn entries(bucket: &kv::Store, account: &str) -> Vec<(String, Vec<u8>)> {
+    let mut entries = Vec::new();
+    for key in [format!("account.{account}"), format!("bot.{account}.b1")] {
+        let value = bucket.get(&key).await.unwrap().unwrap();
+        entries.push((key, value.to_vec()));
+    }
+    entries
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_start_in_any_order_and_stop_in_order() {
+    let mut stage = Stage::start(WINDOW, 1).await;
+    stage.ingest.kill();
+    stage.query.process.kill();
+    stage.site.nats.stop();
+
+    // First those that need the others.
+    let query = stage.site.query("late-query").await;
+    stage.ingest.restart();
+    let ingest = stage.ingest.address("internal listener ready").await;
+    for (name, address) in [("query", query.internal), ("ingest", ingest)] {
+        let readyz = get(address, "/readyz", &[]).await;
+        assert_eq!(readyz.status, 503, "{name}");
+        assert!(readyz.text().contains("nats"), "{name}: {}", readyz.text());
+        assert_eq!(get(address, "/livez", &[]).await.status, 200, "{name}");
+    }
+    assert_eq!(ask_all(&query, &stage.logins[0]).await.status, 503);
+    stage.site.nats.restart().unwrap();
+    query.ready().await;
+    until("an ingest that is ready", PATIENCE, async || {
+        (get(ingest, "/readyz", &[]).await.status == 200).then_some(())
+    })
+    .await;
+    stage.query = query;
+    answers_once(&stage, &stage.logins[0], "all are there").await;
+
+    let limit = Duration::from_secs(15);
+    stage.query.process.signal("TERM");
+    assert!(stage.query.process.ended(limit).await.success(), "query stops in order");
+    stage.ingest.signal("TERM");
+    assert!(stage.ingest.ended(limit).await.success(), "ingest stops in order");
+}

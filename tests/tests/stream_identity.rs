@@ -1,0 +1,195 @@
+//! A stream that is not the one that was counted is refused, with an explanation, and never skipped.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::Command;
+
+use botstats_common::names::EVENTS_STREAM;
+use botstats_common::shell::clock;
+use botstats_common::status::IngestStatus;
+use botstats_tests::harness::{
+    Login, Outgoing, PATIENCE, Process, Stage, event, get, publish, stored, until,
+};
+use botstats_tests::model::{GroupMode, Model, Question};
+use serde_json::json;
+
+/// Events that differ by number.
+fn events(numbers: std::ops::Range<i64>) -> Vec<Outgoing> {
+    let now_ms = clock::now_ms();
+    numbers
+        .map(|n| {
+            let place = ["acct-0", "b1", "web"];
+            event(place, "message.received", now_ms - n * 1_000, &format!("n{n}"), &json!({}))
+        })
+        .collect()
+}
+
+/// Waits until ingest refuses the stream, and checks that nobody gets an answer from it.
+async fn refuses(stage: &Stage, login: &Login, because: &str) -> IngestStatus {
+    let status = until(&format!("a refusal: {because}"), PATIENCE, async || {
+        stage.site.ingest_statuses().await.into_iter().find(|status| status.refused.is_some())
+    })
+    .await;
+    let why = status.refused.clone().unwrap_or_default();
+    assert!(why.contains(because), "{why}");
+    let address = stage.ingest.address("internal listener ready").await;
+    let readyz = get(address, "/readyz", &[]).await;
+    assert_eq!(readyz.status, 503);
+    assert!(readyz.text().contains(because), "{}", readyz.text());
+    assert!(stage.ingest.log().contains("botstats-ingest rebuild"), "it says what to do");
+    assert_eq!(get(address, "/livez", &[]).await.status, 200);
+    let answer = stage.ask(login).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    status
+}
+
+/// Runs `rebuild`, starts ingest, and checks that it answers what the stream holds now.
+async fn rebuilt(stage: &mut Stage, login: &Login) {
+    stage.ingest.kill();
+    let folder = stage.site.folder("ingest");
+    let settings = stage.site.ingest_settings(&folder);
+    let mut rebuild =
+        Process::start("botstats-ingest", &["rebuild"], &settings, &stage.site.folder("rebuild"));
+    assert!(rebuild.ended(PATIENCE).await.success(), "{}", rebuild.log());
+    stage.ingest.restart();
+    right(stage, login).await;
+}
+
+/// Checks that the answer is the model's for what the stream holds now.
+async fn right(stage: &Stage, login: &Login) {
+    stage.site.applied(PATIENCE).await;
+    let model = Model::of(&stored(&stage.site.js).await);
+    let question = Question {
+        account: "acct-0".to_owned(),
+        bots: None,
+        types: (0..19).collect(),
+        mode: GroupMode::Day,
+        days: 3,
+        fill: false,
+        now_ms: 0,
+    };
+    stage.query.check(&model, login, &question, &stage.directory).await;
+}
+
+/// Messages that are published before the stream changes; they make its sequences reach further.
+async fn stage_with(number: i64) -> (Stage, Login) {
+    let stage = Stage::start("0s", 1).await;
+    publish(&stage.site.js, events(0..number)).await;
+    stage.site.applied(PATIENCE).await;
+    let login = stage.logins[0].clone();
+    assert_eq!(stage.ask(&login).await.status, 200);
+    (stage, login)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_made_again() {
+    let (mut stage, login) = stage_with(10).await;
+    // While ingest runs.
+    stage.site.js.delete_stream(EVENTS_STREAM).await.unwrap();
+    stage.site.make_stream().await;
+    publish(&stage.site.js, events(100..150)).await;
+    refuses(&stage, &login, "made again").await;
+    // A restart changes nothing about it.
+    stage.ingest.restart();
+    refuses(&stage, &login, "made again").await;
+    rebuilt(&mut stage, &login).await;
+
+    // And while it does not.
+    stage.ingest.kill();
+    stage.site.js.delete_stream(EVENTS_STREAM).await.unwrap();
+    stage.site.make_stream().await;
+    stage.ingest.restart();
+    refuses(&stage, &login, "made again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purged_stream() {
+    let (mut stage, login) = stage_with(10).await;
+    let purge = async |stage: &Stage| {
+        let stream = stage.site.js.get_stream(EVENTS_STREAM).await.unwrap();
+        stream.purge().await.unwrap();
+    };
+
+    // Everything was counted before it went: nothing is missed, the numbers stay.
+    let before = stage.ask(&login).await.json();
+    purge(&stage).await;
+    stage.ingest.restart();
+    until("an answer after the purge", PATIENCE, async || {
+        let answer = stage.ask(&login).await;
+        (answer.status == 200).then(|| assert_eq!(answer.json(), before))
+    })
+    .await;
+    publish(&stage.site.js, events(20..30)).await;
+    stage.site.applied(PATIENCE).await;
+    let after = stage.ask(&login).await.json();
+    assert_ne!(before, after, "what came after the purge is counted");
+
+    // Something went before it was counted: refuse.
+    stage.ingest.kill();
+    publish(&stage.site.js, events(30..40)).await;
+    purge(&stage).await;
+    publish(&stage.site.js, events(40..50)).await;
+    stage.ingest.restart();
+    refuses(&stage, &login, "deleted or expired").await;
+    rebuilt(&mut stage, &login).await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_restored_from_an_older_copy() {
+    let (mut stage, login) = stage_with(10).await;
+    let store = stage.site.folder("nats").join("jetstream");
+    let backup = stage.site.folder("backup");
+    stage.site.nats.stop();
+    copy(&store, &backup);
+    let put_back = |stage: &mut Stage| {
+        stage.site.nats.stop();
+        std::fs::remove_dir_all(&store).unwrap();
+        copy(&backup, &store);
+        stage.site.nats.restart().unwrap();
+    };
+    stage.site.nats.restart().unwrap();
+    connected(&stage).await;
+    publish(&stage.site.js, events(100..120)).await;
+    stage.site.applied(PATIENCE).await;
+
+    // The stream is shorter than what was counted.
+    put_back(&mut stage);
+    connected(&stage).await;
+    refuses(&stage, &login, "older copy").await;
+
+    // It has grown again, past the sequence that was counted, with other messages.
+    stage.ingest.kill();
+    publish(&stage.site.js, events(200..260)).await;
+    stage.ingest.restart();
+    refuses(&stage, &login, "is not the message that was applied").await;
+    rebuilt(&mut stage, &login).await;
+}
+
+async fn connected(stage: &Stage) {
+    until("the client is connected again", PATIENCE, async || {
+        stage.site.js.get_stream(EVENTS_STREAM).await.ok().map(|_| ())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_folder_has_one_ingest() {
+    let (mut stage, login) = stage_with(3).await;
+    let settings = stage.site.ingest_settings(&stage.site.folder("ingest"));
+    for arguments in [&[][..], &["rebuild"]] {
+        let folder = stage.site.folder("intruder");
+        let mut second = Process::start("botstats-ingest", arguments, &settings, &folder);
+        let status = second.ended(PATIENCE).await;
+        assert!(!status.success(), "{arguments:?}");
+        assert!(second.log().contains("ERROR"), "{}", second.log());
+    }
+    right(&stage, &login).await;
+    // The lock goes with the process, even if that is killed.
+    stage.ingest.restart();
+    right(&stage, &login).await;
+}
