@@ -10,6 +10,7 @@ pub mod engine;
 pub mod event;
 pub mod freshness;
 pub mod identity;
+mod look;
 pub mod read;
 pub mod reader;
 pub mod registry;

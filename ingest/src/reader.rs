@@ -19,30 +19,27 @@ use botstats_common::shell::nats::{NatsSettings, Role, chain};
 use botstats_common::shell::setup;
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
-use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::subject_hash;
 use crate::event::{Headers, Message};
-use crate::freshness::Look;
 use crate::identity::{Refusal, Start, StreamState, WHAT_TO_DO, recognise, start};
+use crate::look::{LookError, look, looks};
 use crate::rescue::{Rescued, message_from};
 use crate::shared::Shared;
 use crate::store::{Checkpoint, StreamIdentity};
 
 /// A batch goes to the fold when it has so many messages or bytes, whatever else.
-pub const MAX_BATCH_MESSAGES: usize = 50_000;
+pub const MAX_BATCH_MESSAGES: usize = 20_000;
 /// See [`MAX_BATCH_MESSAGES`]; payloads and subjects.
-pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
+pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// A message waits at most so long for others to share its commit.
 const MAX_WAIT: Duration = Duration::from_millis(50);
 /// Messages asked for ahead of what is taken.
 const PREFETCH: usize = 1_000;
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// A look at the stream's end this often.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often it is checked that the connection is still the one of the consumer.
 const CONNECTION_CHECK: Duration = Duration::from_millis(100);
 /// The stream has more, yet nothing comes for so long: a new consumer.
@@ -111,75 +108,6 @@ impl Batch {
             })
             .collect()
     }
-}
-
-/// The state of the stream, as the server tells it.
-#[derive(Debug, Clone)]
-struct Seen {
-    state: StreamState,
-    look: Look,
-}
-
-/// Why there is no look at the stream.
-#[derive(Debug, thiserror::Error)]
-enum LookError {
-    #[error("no answer from JetStream")]
-    Request(#[from] async_nats::RequestError),
-    #[error("JetStream's answer cannot be read: {0}")]
-    Answer(String),
-    #[error("there is no stream {EVENTS_STREAM}: run `botstats setup`")]
-    NoStream,
-}
-
-#[derive(Deserialize)]
-struct Info {
-    created: Option<String>,
-    ts: Option<String>,
-    state: Option<InfoState>,
-    error: Option<InfoError>,
-}
-
-#[derive(Deserialize)]
-struct InfoState {
-    first_seq: u64,
-    last_seq: u64,
-}
-
-#[derive(Deserialize)]
-struct InfoError {
-    err_code: Option<u64>,
-    description: Option<String>,
-}
-
-/// The error code of JetStream for a stream that is not there.
-const STREAM_NOT_FOUND: u64 = 10_059;
-
-async fn look(client: &Client) -> Result<Seen, LookError> {
-    let answer = client.request(format!("$JS.API.STREAM.INFO.{EVENTS_STREAM}"), "".into()).await?;
-    let bad = |what: &str| LookError::Answer(what.to_owned());
-    let info: Info = serde_json::from_slice(&answer.payload).map_err(|e| bad(&e.to_string()))?;
-    if let Some(error) = info.error {
-        return Err(match error.err_code {
-            Some(STREAM_NOT_FOUND) => LookError::NoStream,
-            _ => bad(error.description.as_deref().unwrap_or("an error without a text")),
-        });
-    }
-    let time = |text: Option<String>| {
-        text.and_then(|t| t.parse::<jiff::Timestamp>().ok()).ok_or_else(|| bad("a time is missing"))
-    };
-    let created = time(info.created)?.as_nanosecond();
-    let state = info.state.ok_or_else(|| bad("the state is missing"))?;
-    Ok(Seen {
-        state: StreamState {
-            identity: StreamIdentity {
-                name: EVENTS_STREAM.to_owned(),
-                created_ns: i64::try_from(created).map_err(|_| bad("a time is out of range"))?,
-            },
-            first_sequence: state.first_seq,
-            last_sequence: state.last_seq,
-        },
-        look: Look { at_ms: time(info.ts)?.as_millisecond(), last_sequence: state.last_seq },
-    })
 }
 
 /// Why a consumer is given up.
@@ -577,39 +505,4 @@ impl Delivery {
 
 fn connects(client: &Client) -> u64 {
     client.statistics().connects.load(Ordering::Relaxed)
-}
-
-/// Whether the stream is there.
-///
-/// # Errors
-/// If JetStream does not answer.
-pub async fn stream_is_there(client: &Client) -> Result<bool, String> {
-    match look(client).await {
-        Ok(_) => Ok(true),
-        Err(LookError::NoStream) => Ok(false),
-        Err(error) => Err(chain(&error)),
-    }
-}
-
-/// Looks at the stream now and then, as long as somebody listens.
-fn looks(client: Client, shared: Shared) -> watch::Sender<Option<StreamState>> {
-    let (sender, _) = watch::channel(None);
-    let task_sender = sender.clone();
-    botstats_common::shell::stop::spawn(async move {
-        loop {
-            sleep(LOOK_INTERVAL).await;
-            // The reader's own handle does not listen.
-            if task_sender.receiver_count() == 0 {
-                return;
-            }
-            match look(&client).await {
-                Ok(seen) => {
-                    shared.looked(&seen.state, seen.look);
-                    task_sender.send_replace(Some(seen.state));
-                }
-                Err(error) => shared.unreachable(&chain(&error)),
-            }
-        }
-    });
-    sender
 }

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
+use crate::look;
 use crate::reader::{self, Batch};
 use crate::service::{self, Answers};
 use crate::settings::Settings;
@@ -210,7 +211,7 @@ pub async fn rebuild(settings: Settings, stop: CancellationToken) -> Result<(), 
         Err(error) => return Err(RunError::Connect(error)),
     };
     // An absent stream is not made here: the old state may be all that is left.
-    match reader::stream_is_there(&client).await {
+    match look::stream_is_there(&client).await {
         Ok(true) => {}
         Ok(false) => return Err(RunError::Rebuild("there is no stream to count from".to_owned())),
         Err(why) => return Err(RunError::Rebuild(why)),
