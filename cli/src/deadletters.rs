@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use async_nats::jetstream::message::StreamMessage;
 use async_nats::{Client, Request, RequestErrorKind};
 use botstats_common::names::{DEAD_LETTERS_SUBJECT, EVENTS_STREAM};
 use botstats_common::shell::clock;
-use botstats_common::shell::nats::{self, NatsSettings, Role};
+use botstats_common::shell::nats::{NatsSettings, Role};
 use botstats_common::status::{
     DeadLetter, DeadLettersReply, DeadLettersRequest, MAX_DEAD_LETTERS_PER_ANSWER,
 };
+use botstats_ingest::rescue::{Rescued, message_from};
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
@@ -122,10 +122,15 @@ async fn show(client: &Client, sequence: u64) -> anyhow::Result<Answer> {
     let question = DeadLettersRequest { before: None, sequence: Some(sequence), limit: 1 };
     let reply = ask(client, &question).await?;
     let letter = reply.letters.into_iter().find(|letter| letter.sequence == sequence);
-    let stream = nats::jetstream(client).get_stream_no_info(EVENTS_STREAM).await?;
-    let message = stream.get_raw_message(sequence).await.with_context(|| {
-        format!("message {sequence} cannot be read from the stream {EVENTS_STREAM}")
-    })?;
+    // Read in the way that no message's bytes can break.
+    let message = message_from(client, sequence)
+        .await
+        .map_err(anyhow::Error::msg)
+        .with_context(|| {
+            format!("message {sequence} cannot be read from the stream {EVENTS_STREAM}")
+        })?
+        .filter(|message| message.sequence == sequence)
+        .with_context(|| format!("the stream {EVENTS_STREAM} has no message {sequence}"))?;
     letter_answer(letter.as_ref(), &message)
 }
 
@@ -149,18 +154,27 @@ enum Payload<'a> {
     Text(Cow<'a, str>),
 }
 
-fn letter_answer(letter: Option<&DeadLetter>, message: &StreamMessage) -> anyhow::Result<Answer> {
-    let ms = i64::try_from(message.time.unix_timestamp_nanos() / 1_000_000)?;
-    let headers = message.headers.iter().flat_map(|(name, values)| {
-        values.iter().map(move |value| (name.to_string(), value.to_string()))
-    });
+fn letter_answer(letter: Option<&DeadLetter>, message: &Rescued) -> anyhow::Result<Answer> {
+    let headers = match &message.headers {
+        Some(headers) => headers
+            .iter()
+            .flat_map(|(name, values)| {
+                values.iter().map(move |value| (name.to_string(), value.to_string()))
+            })
+            .collect(),
+        // Shown as they are: what is wrong with them is why somebody looks.
+        None => {
+            let bytes = String::from_utf8_lossy(&message.header_bytes).into_owned();
+            vec![("(unreadable)".to_owned(), bytes)]
+        }
+    };
     let shown = Shown {
         sequence: message.sequence,
-        stored: clock::rfc3339_ms(ms),
+        stored: clock::rfc3339_ms(message.stored_ns / 1_000_000),
         subject: &message.subject,
         rule: letter.map(|letter| letter.rule.as_str()),
         reason: letter.map(|letter| letter.reason.as_str()),
-        headers: headers.collect(),
+        headers,
         payload: match serde_json::from_slice(&message.payload) {
             Ok(json) => Payload::Json(json),
             Err(_) => Payload::Text(String::from_utf8_lossy(&message.payload)),
@@ -205,12 +219,13 @@ mod tests {
             ),
             (b"\x1b[2J\xff", "\\u{1b}[2J\u{fffd}", "\"\\u001b[2J\u{fffd}\""),
         ] {
-            let message = StreamMessage {
+            let message = Rescued {
                 subject: "botstats.events.a.b.c".into(),
                 sequence: 7,
-                headers: headers.clone(),
+                stored_ns: 0,
+                headers: Some(headers.clone()),
+                header_bytes: Vec::new().into(),
                 payload: payload.to_vec().into(),
-                time: async_nats::datetime::DateTime::UNIX_EPOCH,
             };
             let answer = letter_answer(Some(&letter), &message).unwrap();
             let expect = format!(

@@ -14,7 +14,7 @@ mod look;
 pub mod read;
 pub mod reader;
 pub mod registry;
-mod rescue;
+pub mod rescue;
 mod run;
 pub mod service;
 pub mod session;

@@ -73,7 +73,7 @@ struct Taken {
 
 impl From<Rescued> for Taken {
     fn from(message: Rescued) -> Self {
-        let Rescued { sequence, stored_ns, subject, headers, payload } = message;
+        let Rescued { sequence, stored_ns, subject, headers, payload, .. } = message;
         Self { sequence, stored_ns, subject, headers, payload }
     }
 }

@@ -18,13 +18,19 @@ use serde::Deserialize;
 
 /// A message of the stream, as far as it could be read.
 #[derive(Debug)]
-pub(crate) struct Rescued {
-    pub(crate) sequence: u64,
-    pub(crate) stored_ns: i64,
-    pub(crate) subject: String,
+pub struct Rescued {
+    /// Its sequence.
+    pub sequence: u64,
+    /// When it was stored, in Unix nanoseconds.
+    pub stored_ns: i64,
+    /// What it was published to.
+    pub subject: String,
     /// None if they cannot be read; empty if there are none.
-    pub(crate) headers: Option<HeaderMap>,
-    pub(crate) payload: Bytes,
+    pub headers: Option<HeaderMap>,
+    /// The bytes of the headers.
+    pub header_bytes: Bytes,
+    /// Its body.
+    pub payload: Bytes,
 }
 
 #[derive(Deserialize)]
@@ -59,10 +65,7 @@ const NO_MESSAGE: u64 = 10_037;
 ///
 /// # Errors
 /// Says why there is no answer.
-pub(crate) async fn message_from(
-    client: &Client,
-    sequence: u64,
-) -> Result<Option<Rescued>, String> {
+pub async fn message_from(client: &Client, sequence: u64) -> Result<Option<Rescued>, String> {
     let request = serde_json::json!({ "seq": sequence, "next_by_subj": ">" }).to_string();
     let subject = format!("$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}");
     let answer = client.request(subject, request.into()).await.map_err(|e| e.to_string())?;
@@ -80,11 +83,13 @@ fn read(json: &[u8]) -> Result<Option<Rescued>, String> {
     };
     let bytes = |text: &str| BASE64.decode(text.as_bytes()).map_err(|e| e.to_string());
     let stored_at: jiff::Timestamp = stored.time.parse().map_err(|e| format!("{e}"))?;
+    let header_bytes = bytes(&stored.hdrs)?;
     Ok(Some(Rescued {
         sequence: stored.seq,
         stored_ns: i64::try_from(stored_at.as_nanosecond()).map_err(|e| e.to_string())?,
         subject: stored.subject,
-        headers: headers(&bytes(&stored.hdrs)?),
+        headers: headers(&header_bytes),
+        header_bytes: header_bytes.into(),
         payload: bytes(&stored.data)?.into(),
     }))
 }
