@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use botstats_common::names::EVENTS_STREAM;
-use botstats_common::shell::nats::chain;
-use serde::Deserialize;
+use botstats_common::shell::nats::{StreamInfoError, chain, stream_info};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -24,67 +23,17 @@ pub(crate) struct Seen {
     pub(crate) look: Look,
 }
 
-/// Why there is no look at the stream.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LookError {
-    /// Nothing, or an error on the way.
-    #[error("no answer from JetStream")]
-    Request(#[from] async_nats::RequestError),
-    #[error("JetStream's answer cannot be read: {0}")]
-    Answer(String),
-    #[error("there is no stream {EVENTS_STREAM}: run `botstats setup`")]
-    NoStream,
-}
-
-#[derive(Deserialize)]
-struct Info {
-    created: Option<String>,
-    ts: Option<String>,
-    state: Option<InfoState>,
-    error: Option<InfoError>,
-}
-
-#[derive(Deserialize)]
-struct InfoState {
-    first_seq: u64,
-    last_seq: u64,
-}
-
-#[derive(Deserialize)]
-struct InfoError {
-    err_code: Option<u64>,
-    description: Option<String>,
-}
-
-/// The error code of JetStream for a stream that is not there.
-const STREAM_NOT_FOUND: u64 = 10_059;
-
 /// Asks the server.
-pub(crate) async fn look(client: &Client) -> Result<Seen, LookError> {
-    let answer = client.request(format!("$JS.API.STREAM.INFO.{EVENTS_STREAM}"), "".into()).await?;
-    let bad = |what: &str| LookError::Answer(what.to_owned());
-    let info: Info = serde_json::from_slice(&answer.payload).map_err(|e| bad(&e.to_string()))?;
-    if let Some(error) = info.error {
-        return Err(match error.err_code {
-            Some(STREAM_NOT_FOUND) => LookError::NoStream,
-            _ => bad(error.description.as_deref().unwrap_or("an error without a text")),
-        });
-    }
-    let time = |text: Option<String>| {
-        text.and_then(|t| t.parse::<jiff::Timestamp>().ok()).ok_or_else(|| bad("a time is missing"))
-    };
-    let created = time(info.created)?.as_nanosecond();
-    let state = info.state.ok_or_else(|| bad("the state is missing"))?;
+pub(crate) async fn look(client: &Client) -> Result<Seen, StreamInfoError> {
+    let info = stream_info(client, EVENTS_STREAM).await?;
+    let name = EVENTS_STREAM.to_owned();
     Ok(Seen {
         state: StreamState {
-            identity: StreamIdentity {
-                name: EVENTS_STREAM.to_owned(),
-                created_ns: i64::try_from(created).map_err(|_| bad("a time is out of range"))?,
-            },
-            first_sequence: state.first_seq,
-            last_sequence: state.last_seq,
+            identity: StreamIdentity { name, created_ns: info.created_ns },
+            first_sequence: info.first_sequence,
+            last_sequence: info.last_sequence,
         },
-        look: Look { at_ms: time(info.ts)?.as_millisecond(), last_sequence: state.last_seq },
+        look: Look { at_ms: info.at_ms, last_sequence: info.last_sequence },
     })
 }
 
@@ -95,7 +44,7 @@ pub(crate) async fn look(client: &Client) -> Result<Seen, LookError> {
 pub(crate) async fn stream_is_there(client: &Client) -> Result<bool, String> {
     match look(client).await {
         Ok(_) => Ok(true),
-        Err(LookError::NoStream) => Ok(false),
+        Err(StreamInfoError::NoStream(_)) => Ok(false),
         Err(error) => Err(chain(&error)),
     }
 }

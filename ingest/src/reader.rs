@@ -15,7 +15,7 @@ use async_nats::jetstream::{self, Message as NatsMessage};
 use async_nats::{Client, HeaderMap};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::shell::clock::monotonic;
-use botstats_common::shell::nats::{NatsSettings, Role, chain};
+use botstats_common::shell::nats::{NatsSettings, Role, StreamInfoError, chain};
 use botstats_common::shell::setup;
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::subject_hash;
 use crate::event::{Headers, Message};
 use crate::identity::{Refusal, Start, StreamState, WHAT_TO_DO, recognise, start};
-use crate::look::{LookError, look, looks};
+use crate::look::{look, looks};
 use crate::rescue::{Rescued, message_from};
 use crate::shared::Shared;
 use crate::store::{Checkpoint, StreamIdentity};
@@ -219,13 +219,12 @@ async fn rescue(
     place: &mut Place,
     batches: &mpsc::Sender<Batch>,
 ) -> Result<usize, Gone> {
-    let retry = |why: String| Gone::Retry(why);
-    let seen = look(client).await.map_err(|e| retry(chain(&e)))?;
+    let seen = look(client).await.map_err(|e| Gone::Retry(chain(&e)))?;
     check(client, place, &seen.state).await?;
     let mut next = place.sequence() + 1;
     let mut batch = Batch::new(seen.state.identity);
     while batch.messages.len() < RESCUE_RUN && !batch.is_full() {
-        let Some(message) = message_from(client, next).await.map_err(retry)? else { break };
+        let Some(message) = message_from(client, next).await.map_err(Gone::Retry)? else { break };
         next = message.sequence + 1;
         batch.push(message.into());
     }
@@ -249,7 +248,7 @@ async fn read_once(
     let made = connects(client);
     let seen = match look(client).await {
         Ok(seen) => seen,
-        Err(LookError::NoStream) if place.last.is_none() => {
+        Err(StreamInfoError::NoStream(_)) if place.last.is_none() => {
             // Made here only where nothing was read yet; else it is missing, which is a finding.
             shared.no_stream("there is no stream BOTSTATS_EVENTS: run `botstats setup`");
             return match setup::events_stream(js, 1).await {
@@ -264,7 +263,7 @@ async fn read_once(
             };
         }
         Err(error) => {
-            if matches!(error, LookError::NoStream) {
+            if matches!(error, StreamInfoError::NoStream(_)) {
                 shared.no_stream(&error.to_string());
             }
             return Gone::Retry(chain(&error));

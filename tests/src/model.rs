@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde_json::Value;
 
 pub use accept::{Event, Fields, Kind, Rule};
-pub use count::text_of;
+pub use count::{FIELDS, text_of};
 pub use time::parse_time_ms;
 pub use window::GroupMode;
 
@@ -53,6 +53,20 @@ pub enum Verdict {
     UnknownType,
     /// It breaks a rule.
     DeadLetter(Rule),
+}
+
+impl Verdict {
+    /// All that there are.
+    pub const ALL: [Verdict; 8] = [
+        Verdict::Accepted,
+        Verdict::Duplicate,
+        Verdict::Conflict,
+        Verdict::UnknownType,
+        Verdict::DeadLetter(Rule::Subject),
+        Verdict::DeadLetter(Rule::Envelope),
+        Verdict::DeadLetter(Rule::Data),
+        Verdict::DeadLetter(Rule::Time),
+    ];
 }
 
 /// Names and zone of one account, as they are at the moment of asking.

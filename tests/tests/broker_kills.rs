@@ -7,8 +7,8 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::Stream;
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::shell::{clock, stop};
-use botstats_tests::harness::{Outgoing, PATIENCE, Stage, event, publish, stored, until};
-use botstats_tests::model::{GroupMode, Model, Question};
+use botstats_tests::harness::{Outgoing, PATIENCE, Stage, event, publish, until};
+use botstats_tests::model::GroupMode;
 use serde_json::json;
 
 /// Kills of the server in one run.
@@ -39,21 +39,6 @@ async fn publish_stubbornly(js: &Context, (subject, headers, payload): Outgoing)
     }
 }
 
-async fn equals_the_model(stage: &Stage) {
-    stage.site.applied(PATIENCE).await;
-    let model = Model::of(&stored(&stage.site.js).await);
-    let question = Question {
-        account: "acct-0".to_owned(),
-        bots: None,
-        types: (0..19).collect(),
-        mode: GroupMode::Hour,
-        days: 2,
-        fill: false,
-        now_ms: 0,
-    };
-    stage.query.check(&model, &stage.logins[0], &question, &stage.directory).await;
-}
-
 async fn events_stream(js: &Context) -> Stream {
     until("the stream", PATIENCE, async || js.get_stream(EVENTS_STREAM).await.ok()).await
 }
@@ -79,7 +64,7 @@ async fn a_server_killed_while_ingest_reads() {
         stage.site.nats.restart().unwrap();
         publishing.await.unwrap();
     }
-    equals_the_model(&stage).await;
+    stage.equals_the_model(GroupMode::Hour, 2).await;
     let status = stage.site.applied(PATIENCE).await;
     // Nothing is missing: each of them counts, some beside the events of the stage.
     assert!(status.events["accepted"] >= u64::try_from(KILLS * PIECE).unwrap(), "{status:?}");
@@ -110,5 +95,5 @@ async fn the_newest_messages_erased() {
 
     // A new ingest counts what is there, and does not wait for what is not.
     let _second = stage.site.ingest("second");
-    equals_the_model(&stage).await;
+    stage.equals_the_model(GroupMode::Hour, 2).await;
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use botstats_tests::generate::{Dice, Plan, moment, question};
-use botstats_tests::model::{Model, Rule, Verdict};
+use botstats_tests::model::{Model, Verdict};
 
 const START_MS: i64 = 1_792_800_000_000;
 
@@ -30,16 +30,7 @@ fn the_same_seed_gives_the_same_stream() {
 fn every_verdict_and_every_metric_occurs() {
     let generated = plan(3).generate();
     let model = Model::of(&generated.messages);
-    for verdict in [
-        Verdict::Accepted,
-        Verdict::Duplicate,
-        Verdict::Conflict,
-        Verdict::UnknownType,
-        Verdict::DeadLetter(Rule::Subject),
-        Verdict::DeadLetter(Rule::Envelope),
-        Verdict::DeadLetter(Rule::Data),
-        Verdict::DeadLetter(Rule::Time),
-    ] {
+    for verdict in Verdict::ALL {
         assert!(model.count(verdict) > 0, "{verdict:?}");
     }
     let accepted = model.count(Verdict::Accepted);

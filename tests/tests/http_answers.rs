@@ -6,25 +6,9 @@ use std::time::Duration;
 use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use botstats_common::shell::clock;
 use botstats_tests::harness::{ALL, Answer, Stage, event, get, publish, stored, until};
-use botstats_tests::model::{GroupMode, Model, Question, parse_time_ms};
+use botstats_tests::model::{FIELDS, GroupMode, Model, Question, parse_time_ms};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
-
-const FIELDS: [&str; 13] = [
-    "GroupLabel",
-    "BotName",
-    "ChannelName",
-    "EventLabel",
-    "EventType",
-    "Value",
-    "Count",
-    "Sum",
-    "Unit",
-    "BotId",
-    "ChannelId",
-    "GroupStart",
-    "Complete",
-];
 
 struct Asking<'a> {
     stage: &'a Stage,

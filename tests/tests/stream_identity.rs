@@ -8,9 +8,9 @@ use botstats_common::names::EVENTS_STREAM;
 use botstats_common::shell::clock;
 use botstats_common::status::IngestStatus;
 use botstats_tests::harness::{
-    Login, Outgoing, PATIENCE, Process, Stage, event, get, publish, stored, until,
+    Login, Outgoing, PATIENCE, Process, Stage, event, get, publish, until,
 };
-use botstats_tests::model::{GroupMode, Model, Question};
+use botstats_tests::model::GroupMode;
 use serde_json::json;
 
 /// Events that differ by number.
@@ -44,7 +44,7 @@ async fn refuses(stage: &Stage, login: &Login, because: &str) -> IngestStatus {
 }
 
 /// Runs `rebuild`, starts ingest, and checks that it answers what the stream holds now.
-async fn rebuilt(stage: &mut Stage, login: &Login) {
+async fn rebuilt(stage: &mut Stage) {
     stage.ingest.kill();
     let folder = stage.site.folder("ingest");
     let settings = stage.site.ingest_settings(&folder);
@@ -52,23 +52,7 @@ async fn rebuilt(stage: &mut Stage, login: &Login) {
         Process::start("botstats-ingest", &["rebuild"], &settings, &stage.site.folder("rebuild"));
     assert!(rebuild.ended(PATIENCE).await.success(), "{}", rebuild.log());
     stage.ingest.restart();
-    right(stage, login).await;
-}
-
-/// Checks that the answer is the model's for what the stream holds now.
-async fn right(stage: &Stage, login: &Login) {
-    stage.site.applied(PATIENCE).await;
-    let model = Model::of(&stored(&stage.site.js).await);
-    let question = Question {
-        account: "acct-0".to_owned(),
-        bots: None,
-        types: (0..19).collect(),
-        mode: GroupMode::Day,
-        days: 3,
-        fill: false,
-        now_ms: 0,
-    };
-    stage.query.check(&model, login, &question, &stage.directory).await;
+    stage.equals_the_model(GroupMode::Day, 3).await;
 }
 
 /// Messages that are published before the stream changes; they make its sequences reach further.
@@ -92,7 +76,7 @@ async fn a_stream_made_again() {
     // A restart changes nothing about it.
     stage.ingest.restart();
     refuses(&stage, &login, "made again").await;
-    rebuilt(&mut stage, &login).await;
+    rebuilt(&mut stage).await;
 
     // And while it does not.
     stage.ingest.kill();
@@ -131,7 +115,7 @@ async fn a_purged_stream() {
     publish(&stage.site.js, events(40..50)).await;
     stage.ingest.restart();
     refuses(&stage, &login, "deleted or expired").await;
-    rebuilt(&mut stage, &login).await;
+    rebuilt(&mut stage).await;
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -167,7 +151,7 @@ async fn a_stream_restored_from_an_older_copy() {
     publish(&stage.site.js, events(200..260)).await;
     stage.ingest.restart();
     refuses(&stage, &login, "is not the message that was applied").await;
-    rebuilt(&mut stage, &login).await;
+    rebuilt(&mut stage).await;
 }
 
 async fn connected(stage: &Stage) {
@@ -179,7 +163,7 @@ async fn connected(stage: &Stage) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_folder_has_one_ingest() {
-    let (mut stage, login) = stage_with(3).await;
+    let (mut stage, _) = stage_with(3).await;
     let settings = stage.site.ingest_settings(&stage.site.folder("ingest"));
     for arguments in [&[][..], &["rebuild"]] {
         let folder = stage.site.folder("intruder");
@@ -188,8 +172,8 @@ async fn one_folder_has_one_ingest() {
         assert!(!status.success(), "{arguments:?}");
         assert!(second.log().contains("ERROR"), "{}", second.log());
     }
-    right(&stage, &login).await;
+    stage.equals_the_model(GroupMode::Day, 3).await;
     // The lock goes with the process, even if that is killed.
     stage.ingest.restart();
-    right(&stage, &login).await;
+    stage.equals_the_model(GroupMode::Day, 3).await;
 }

@@ -286,42 +286,79 @@ fn log_event(event: &Event) {
     }
 }
 
-/// What `STREAM.INFO` says beside what async-nats keeps of it.
-#[derive(Debug, Deserialize)]
-struct InfoTime {
-    ts: Option<String>,
-    error: Option<InfoError>,
+/// What a server says about a stream, and the server's time: async-nats keeps no time of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamInfo {
+    /// When the stream was made, in Unix nanoseconds.
+    pub created_ns: i64,
+    /// The first sequence that it still has; one more than the last if it is empty.
+    pub first_sequence: u64,
+    /// The last sequence that it ever gave.
+    pub last_sequence: u64,
+    /// The server's clock, in Unix milliseconds.
+    pub at_ms: i64,
 }
 
-#[derive(Debug, Deserialize)]
-struct InfoError {
-    description: String,
-}
-
-/// Why the server's clock could not be read.
+/// Why there is no [`StreamInfo`].
 #[derive(Debug, thiserror::Error)]
-pub enum ServerTimeError {
-    /// No answer.
-    #[error("no answer to a request for the stream's info")]
+pub enum StreamInfoError {
+    /// Nothing, or an error on the way.
+    #[error("no answer from JetStream")]
     Request(#[from] async_nats::RequestError),
-    /// An answer without a time.
-    #[error("the stream's info has no time: {0}")]
+    /// An answer that says something else.
+    #[error("JetStream's answer cannot be read: {0}")]
     Answer(String),
+    /// There is no such stream.
+    #[error("there is no stream {0}: run `botstats setup`")]
+    NoStream(String),
 }
 
-/// The server's clock, in Unix milliseconds, as `STREAM.INFO` of that stream gives it.
+#[derive(Deserialize)]
+struct RawInfo {
+    created: Option<String>,
+    ts: Option<String>,
+    state: Option<RawState>,
+    error: Option<RawError>,
+}
+
+#[derive(Deserialize)]
+struct RawState {
+    first_seq: u64,
+    last_seq: u64,
+}
+
+#[derive(Deserialize)]
+struct RawError {
+    err_code: Option<u64>,
+    description: Option<String>,
+}
+
+/// The error code of JetStream for a stream that is not there.
+const STREAM_NOT_FOUND: u64 = 10_059;
+
+/// Asks for the info of a stream.
 ///
 /// # Errors
-/// If the server does not answer in [`REQUEST_TIMEOUT`], or the stream does not exist.
-pub async fn server_now_ms(client: &Client, stream: &str) -> Result<i64, ServerTimeError> {
+/// [`StreamInfoError`]; no answer within [`REQUEST_TIMEOUT`] is one.
+pub async fn stream_info(client: &Client, stream: &str) -> Result<StreamInfo, StreamInfoError> {
     let answer = client.request(format!("$JS.API.STREAM.INFO.{stream}"), "".into()).await?;
-    let info: InfoTime = serde_json::from_slice(&answer.payload)
-        .map_err(|e| ServerTimeError::Answer(e.to_string()))?;
+    let bad = |what: &str| StreamInfoError::Answer(what.to_owned());
+    let info: RawInfo = serde_json::from_slice(&answer.payload).map_err(|e| bad(&e.to_string()))?;
     if let Some(error) = info.error {
-        return Err(ServerTimeError::Answer(error.description));
+        return Err(match error.err_code {
+            Some(STREAM_NOT_FOUND) => StreamInfoError::NoStream(stream.to_owned()),
+            _ => bad(error.description.as_deref().unwrap_or("an error without a text")),
+        });
     }
-    info.ts
-        .and_then(|ts| ts.parse::<jiff::Timestamp>().ok())
-        .map(jiff::Timestamp::as_millisecond)
-        .ok_or_else(|| ServerTimeError::Answer("no field ts".to_owned()))
+    let time = |text: Option<String>| {
+        text.and_then(|t| t.parse::<jiff::Timestamp>().ok()).ok_or_else(|| bad("a time is missing"))
+    };
+    let created = time(info.created)?.as_nanosecond();
+    let state = info.state.ok_or_else(|| bad("the state is missing"))?;
+    Ok(StreamInfo {
+        created_ns: i64::try_from(created).map_err(|_| bad("a time is out of range"))?,
+        first_sequence: state.first_seq,
+        last_sequence: state.last_seq,
+        at_ms: time(info.ts)?.as_millisecond(),
+    })
 }

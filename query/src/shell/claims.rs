@@ -226,9 +226,9 @@ impl Claims {
 
     /// How long a stored claim makes others wait; the longest, if the server's clock cannot be read.
     async fn wait_for(&self, claim: &kv::Latest, deadline: Instant) -> u64 {
-        let now_ms = nats::server_now_ms(&self.connection.client, THROTTLE_STREAM);
-        let decision = match timeout_at(deadline.into(), now_ms).await {
-            Ok(Ok(now_ms)) => self.throttle.decide(Some(claim.created_ms), now_ms),
+        let info = nats::stream_info(&self.connection.client, THROTTLE_STREAM);
+        let decision = match timeout_at(deadline.into(), info).await {
+            Ok(Ok(info)) => self.throttle.decide(Some(claim.created_ms), info.at_ms),
             _ => Decision::Wait { retry_after_s: self.throttle.longest_wait_s() },
         };
         match decision {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use botstats_common::shell::clock;
 use serde_json::{Value, json};
 
-use super::{Answer, Login, Outgoing, PATIENCE, Process, Query, Site, get, publish};
-use crate::model::Directory;
+use super::{Answer, Login, Outgoing, PATIENCE, Process, Query, Site, get, publish, stored};
+use crate::model::{Directory, GroupMode, Model, Question};
 
 /// nats-server, one ingest, one query, and accounts that have events.
 pub struct Stage {
@@ -44,6 +44,23 @@ impl Stage {
         query.ready().await;
         site.applied(PATIENCE).await;
         Self { query, ingest, logins, directory, site }
+    }
+
+    /// Waits until everything is applied, and checks that the answer to everything about account `acct-0`
+    /// is the model's for what the stream holds now.
+    pub async fn equals_the_model(&self, mode: GroupMode, days: u32) {
+        self.site.applied(PATIENCE).await;
+        let model = Model::of(&stored(&self.site.js).await);
+        let question = Question {
+            account: "acct-0".to_owned(),
+            bots: None,
+            types: (0..19).collect(),
+            mode,
+            days,
+            fill: false,
+            now_ms: 0,
+        };
+        self.query.check(&model, &self.logins[0], &question, &self.directory).await;
     }
 
     /// Asks for all metrics of all bots of the last two days.

@@ -71,7 +71,7 @@ pub(super) fn duration(code: u8, from_ms: i64, to_ms: i64) -> Sample {
 }
 
 /// The fields of a row, in the order in which they are written.
-const FIELDS: [&str; 13] = [
+pub const FIELDS: [&str; 13] = [
     "GroupLabel",
     "BotName",
     "ChannelName",
