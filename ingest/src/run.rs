@@ -99,7 +99,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
             Some(engine)
         }
         Err(error) if error.is_damage() => {
-            readiness.missing("store", chain(&error));
+            on_damage(&error, &folder, &settings, &readiness)?;
             None
         }
         Err(error) => return Err(error),
@@ -123,21 +123,16 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
             Err(error) => Err(error),
         };
         let Err(error) = worked else { continue };
-        let text = chain(&error);
-        if !error.is_damage() {
+        if error.is_damage() {
+            // Until somebody has decided: a file that answers now and then would be no better.
+            while !on_damage(&error, &folder, &settings, &readiness)? && !stop.is_cancelled() {
+                pause(DAMAGED_REMINDER, &stop).await;
+            }
+        } else {
+            let text = chain(&error);
             tracing::error!("the store failed, and is opened again: {text}");
             readiness.missing("store", text);
             pause(REOPEN_PAUSE, &stop).await;
-        } else if settings.rebuild_damaged {
-            set_aside(&folder, &text)?;
-            readiness.missing("store", format!("{text}; set aside, everything is counted anew"));
-        } else {
-            // Until somebody has decided: a file that answers now and then would be no better.
-            readiness.missing("store", format!("{text}; {DAMAGED_WHAT_TO_DO}"));
-            while !stop.is_cancelled() {
-                tracing::error!("{text}; {DAMAGED_WHAT_TO_DO}");
-                pause(DAMAGED_REMINDER, &stop).await;
-            }
         }
     }
     // Sends what is left to send, and closes.
@@ -153,19 +148,32 @@ async fn pause(time: Duration, stop: &CancellationToken) {
     }
 }
 
-/// Puts a damaged file where nobody uses it, in place of one that was put there before.
-fn set_aside(folder: &Folder, why: &str) -> Result<(), RunError> {
+/// Sets a damaged file aside, in place of one that was set aside before, if that is allowed; else says what
+/// to do. True if the store can be opened again, as a new one.
+fn on_damage(
+    error: &RunError,
+    folder: &Folder,
+    settings: &Settings,
+    readiness: &Readiness,
+) -> Result<bool, RunError> {
     let (file, aside) = (folder.file(STORE_FILE), folder.file(DAMAGED_FILE));
+    let what = format!("{}: {}", file.display(), chain(error));
+    if !settings.rebuild_damaged {
+        tracing::error!("{what}; {DAMAGED_WHAT_TO_DO}");
+        readiness.missing("store", format!("{what}; {DAMAGED_WHAT_TO_DO}"));
+        return Ok(false);
+    }
     replace(&file, &aside).map_err(|source| RunError::File {
         what: format!("{} could not be set aside", file.display()),
         source,
     })?;
     metrics::counter!("botstats_ingest_damaged_stores_total").increment(1);
     tracing::error!(
-        "{why}; the file is now {} and may be deleted, everything is counted anew from the stream",
+        "{what}; it is now {} and may be deleted, everything is counted anew from the stream",
         aside.display()
     );
-    Ok(())
+    readiness.missing("store", format!("{what}; everything is counted anew from the stream"));
+    Ok(true)
 }
 
 async fn open(path: &Path, keep_days: u32) -> Result<Engine, RunError> {

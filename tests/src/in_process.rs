@@ -2,6 +2,7 @@
 //! answer of what it holds.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::disk::Disk;
 use crate::model::{Directory, Message, Model, Question, Verdict, text_of};
@@ -12,7 +13,7 @@ use botstats_common::ids::Bot;
 use botstats_common::metric::TypeCode;
 use botstats_common::wire;
 use botstats_ingest::engine::{Engine, Message as Incoming};
-use botstats_ingest::store::Store;
+use botstats_ingest::store::{STORE_FILE, Store};
 use botstats_query::answer::render::Format;
 use botstats_query::answer::render_all;
 use botstats_query::question::{self, Days, Question as Parsed};
@@ -67,6 +68,29 @@ impl Product {
             }
         });
         Ok(())
+    }
+
+    /// Closes it and puts its file there.
+    ///
+    /// # Errors
+    /// If it has none, or it cannot be copied.
+    pub fn close_into(mut self, path: &Path) -> anyhow::Result<()> {
+        self.engine = None;
+        match &self.home {
+            Home::Folder(folder) => std::fs::copy(folder.path().join(STORE_FILE), path)?,
+            Home::Disk(_) => anyhow::bail!("it is on a disk in memory"),
+        };
+        Ok(())
+    }
+
+    /// One on a copy of that file.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn of_file(path: &Path, keep_days: u32) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        std::fs::copy(path, folder.path().join(STORE_FILE))?;
+        Self::open(Home::Folder(folder), keep_days)
     }
 
     /// The sequence of the last message applied; 0 if there is none.

@@ -9,11 +9,11 @@
 //! written before the sync that makes the page count, and a crash before that leaves only pages that
 //! nothing refers to.
 //!
-//! *Format* (version 1), in blocks of 4,096 bytes:
+//! *Format*, in blocks of 4,096 bytes:
 //!
 //! | block | content |
 //! | --- | --- |
-//! | 0 | [`MAGIC`], the rest zero |
+//! | 0 | [`MAGIC`], the format of all that follows (u32), xxh3 of both (u64), the rest zero; never changed |
 //! | 1, 2 | the header, in turns: its number (u64), the length of the content (u64), the first 4,072 bytes of the content, xxh3 of all that (u64); all least significant byte first. The one with the higher number counts, if it is whole |
 //! | 3 + 1025 g | the checksums of the next 1,024 blocks, u32 each: the low half of xxh3 over the block, seeded with its number; 0 if it was never written |
 //! | 4 + 1025 g + i | block 1024 g + i of the content; block 0 is in the header, its place here stays empty |
@@ -27,7 +27,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::StoreError;
 
 /// First bytes of a file.
-pub(super) const MAGIC: &[u8; 16] = b"botstats store 1";
+const MAGIC: &[u8; 16] = b"botstats store \n";
 const BLOCK: usize = 4_096;
 const BLOCK_BYTES: u64 = 4_096;
 /// Blocks whose checksums fit into one.
@@ -131,21 +131,51 @@ impl Header {
     }
 }
 
+/// The format of what is on a disk; none if it is empty. Nothing is changed.
+pub(super) fn format_of(disk: &dyn StorageBackend) -> Result<Option<u32>> {
+    let bytes = disk.len()?;
+    if bytes == 0 {
+        return Ok(None);
+    }
+    if bytes < FRONT * BLOCK_BYTES {
+        return Err(Damage::error(format!("it has only {bytes} bytes")));
+    }
+    let mut start = [0; BLOCK];
+    disk.read(0, &mut start)?;
+    let format = start[MAGIC.len()..].first_chunk().map(|format| u32::from_le_bytes(*format));
+    format
+        .filter(|format| start == first_block(*format))
+        .ok_or_else(|| Damage::error("it does not begin as a store does"))
+        .map(Some)
+}
+
+fn first_block(format: u32) -> [u8; BLOCK] {
+    let start = [&MAGIC[..], &format.to_le_bytes()].concat();
+    let sum = xxh3_64(&start).to_le_bytes();
+    let mut block = [0; BLOCK];
+    for (byte, value) in block.iter_mut().zip(start.into_iter().chain(sum)) {
+        *byte = value;
+    }
+    block
+}
+
 impl CheckedFile {
-    /// Opens what is on the disk; an empty one is made ready.
-    pub(super) fn open(disk: Box<dyn StorageBackend>, failure: FirstFailure) -> Result<Self> {
+    /// Opens what is on the disk; an empty one is made ready for that format.
+    pub(super) fn open(
+        disk: Box<dyn StorageBackend>,
+        format: u32,
+        failure: FirstFailure,
+    ) -> Result<Self> {
         let none = Header { number: 0, length: 0, content: vec![0; HEADER_BYTES].into() };
         let bytes = disk.len()?;
         let (header, durable) = if bytes == 0 {
             disk.set_len(FRONT * BLOCK_BYTES)?;
-            let mut first = vec![0; BLOCK];
-            first[..MAGIC.len()].copy_from_slice(MAGIC);
-            disk.write(0, &first)?;
+            disk.write(0, &first_block(format))?;
             (none, 1)
         } else {
             // A header that was written but not synced must not be the only one from here on.
             disk.sync_data()?;
-            newest_header(&*disk, bytes)?
+            newest_header(&*disk)?
         };
         let end = content_length(bytes);
         if end < header.length {
@@ -201,7 +231,8 @@ impl CheckedFile {
     fn write_sums(&self, state: &mut State) -> Result<()> {
         while let Some(&group) = state.unwritten.last() {
             let sums = state.sums.get(group).and_then(Option::as_ref);
-            let bytes: Vec<u8> = sums.iter().flat_map(|s| s.iter()).flat_map(|s| s.to_le_bytes()).collect();
+            let bytes: Vec<u8> =
+                sums.iter().flat_map(|s| s.iter()).flat_map(|s| s.to_le_bytes()).collect();
             self.disk.write(group_start(group as u64) * BLOCK_BYTES, &bytes)?;
             state.unwritten.pop();
         }
@@ -227,7 +258,8 @@ impl CheckedFile {
             drop(state);
             self.sync()?;
             state = self.state();
-            let groups = usize::try_from(length.div_ceil(GROUP * BLOCK_BYTES)).map_err(Error::other)?;
+            let groups =
+                usize::try_from(length.div_ceil(GROUP * BLOCK_BYTES)).map_err(Error::other)?;
             state.sums.truncate(groups);
         }
         self.disk.set_len(disk_length(length))
@@ -241,7 +273,9 @@ impl CheckedFile {
         }
         while !blocks.is_empty() {
             let (now, later) = blocks.split_at_mut(in_group(block, blocks.len()));
-            self.disk.read(place_of(block) * BLOCK_BYTES, now.as_flattened_mut()).map_err(cut_or)?;
+            self.disk
+                .read(place_of(block) * BLOCK_BYTES, now.as_flattened_mut())
+                .map_err(cut_or)?;
             let first = usize::try_from(block % GROUP).map_err(Error::other)?;
             let wanted = {
                 let mut state = self.state();
@@ -334,15 +368,8 @@ impl StorageBackend for CheckedFile {
 }
 
 /// The header that counts, and which copy it is.
-fn newest_header(disk: &dyn StorageBackend, bytes: u64) -> Result<(Header, usize)> {
-    if bytes < FRONT * BLOCK_BYTES {
-        return Err(Damage::error(format!("it has only {bytes} bytes")));
-    }
+fn newest_header(disk: &dyn StorageBackend) -> Result<(Header, usize)> {
     let mut block = vec![0; BLOCK];
-    disk.read(0, &mut block)?;
-    if !block.starts_with(MAGIC) {
-        return Err(Damage::error("it does not begin as a store does"));
-    }
     let mut newest: Option<(Header, usize)> = None;
     for (copy, at) in [(0, BLOCK_BYTES), (1, 2 * BLOCK_BYTES)] {
         disk.read(at, &mut block)?;
@@ -411,19 +438,24 @@ mod tests {
 
     #[test]
     fn places_and_lengths() {
-        for (content, disk) in [(0, 3), (1, 5), (2, 6), (1_024, 1_028), (1_025, 1_030), (2_048, 2_053)] {
+        for (content, disk) in
+            [(0, 3), (1, 5), (2, 6), (1_024, 1_028), (1_025, 1_030), (2_048, 2_053)]
+        {
             assert_eq!(disk_length(content * BLOCK_BYTES), disk * BLOCK_BYTES, "{content}");
             assert_eq!(content_length(disk * BLOCK_BYTES), content * BLOCK_BYTES, "{content}");
         }
         // A length that is none of ours is rounded down.
-        for (disk, content) in [(4 * 4_096, 0), (5 * 4_096 + 1, 1), (6 * 4_096 - 1, 1), (1_029 * 4_096, 1_024)] {
+        for (disk, content) in
+            [(4 * 4_096, 0), (5 * 4_096 + 1, 1), (6 * 4_096 - 1, 1), (1_029 * 4_096, 1_024)]
+        {
             assert_eq!(content_length(disk), content * BLOCK_BYTES, "{disk}");
         }
         assert_eq!((in_group(1_022, 5), in_group(1_022, 1), in_group(1_024, 2_000)), (2, 1, 1_024));
     }
 
     fn open(disk: &'static InMemoryBackend) -> Result<CheckedFile> {
-        CheckedFile::open(Box::new(Shared(disk)), FirstFailure::default())
+        assert_eq!(format_of(disk)?.unwrap_or(7), 7);
+        CheckedFile::open(Box::new(Shared(disk)), 7, FirstFailure::default())
     }
 
     /// A disk that outlives the file.
@@ -508,6 +540,9 @@ mod tests {
         };
         for (what, at) in [
             ("magic", 3),
+            ("format", 16),
+            ("checksum of the format", 27),
+            ("what should be zero", 4_095),
             ("page", place_of(1) * BLOCK_BYTES + 17),
             ("page behind the border", place_of(1_025) * BLOCK_BYTES + 4_095),
             ("checksum", group_start(0) * BLOCK_BYTES + 4),
@@ -523,7 +558,10 @@ mod tests {
         let disk = made();
         disk.set_len(disk.len().unwrap() - 1).unwrap();
         let found = open(disk).unwrap_err().to_string();
-        assert!(found.contains("it was cut to 4214784 bytes of content, it had 4218880"), "{found}");
+        assert!(
+            found.contains("it was cut to 4214784 bytes of content, it had 4218880"),
+            "{found}"
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The store's small values: format, instance id, progress, and the rows of (bot, channel) pairs.
+//! The store's small values: instance id, progress, and the rows of (bot, channel) pairs.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 
-/// The version of the whole layout. A file of another one is refused. Format 1 was a plain redb file.
-const FORMAT: u32 = 2;
 const VERSION: u8 = 1;
-const FORMAT_KEY: &str = "format";
 const INSTANCE_KEY: &str = "instance";
 const PROGRESS_KEY: &str = "progress";
 
@@ -99,38 +96,13 @@ fn encode<T: Serialize>(table: &'static str, value: &T) -> Result<Vec<u8>, Store
     postcard::to_extend(value, vec![VERSION]).map_err(|e| StoreError::value(table, e))
 }
 
-/// Writes format and instance id into a new file.
+/// Writes the instance id into a new file.
 pub(super) fn make(table: &mut Meta<'_>) -> Result<(), StoreError> {
     let mut id = [0; 8];
     getrandom::fill(&mut id).map_err(|e| StoreError::value("meta", e))?;
     let id = format!("{:016x}", u64::from_le_bytes(id));
-    table.insert(FORMAT_KEY, &FORMAT.to_le_bytes()[..])?;
     table.insert(INSTANCE_KEY, id.as_bytes())?;
     Ok(())
-}
-
-/// Refuses a file of another format.
-pub(super) fn check_format(
-    table: &impl ReadableTable<&'static str, &'static [u8]>,
-) -> Result<(), StoreError> {
-    let found = table.get(FORMAT_KEY)?.map(|value| value.value().to_vec()).unwrap_or_default();
-    if found == FORMAT.to_le_bytes() {
-        return Ok(());
-    }
-    let found =
-        found.try_into().map_or_else(|_| "?".to_owned(), |b| u32::from_le_bytes(b).to_string());
-    Err(other_format(&found))
-}
-
-/// The refusal of a file of another format.
-pub(super) fn other_format(found: &str) -> StoreError {
-    StoreError::value(
-        "meta",
-        format!(
-            "the file has format {found}, this program writes {FORMAT}: use the program that made \
-             it, or botstats-ingest rebuild"
-        ),
-    )
 }
 
 pub(super) fn instance(

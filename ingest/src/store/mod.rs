@@ -54,7 +54,9 @@ pub const STORE_FILE: &str = "botstats.redb";
 pub const REBUILD_FILE: &str = "rebuild.redb";
 /// A damaged file that was set aside.
 pub const DAMAGED_FILE: &str = "damaged.redb";
-/// redb's own first bytes: a file of format 1 has nothing before them.
+/// The format of a file: its layout, tables, keys and values. One of another format is refused.
+const FORMAT: u32 = 2;
+/// First bytes of a file of format 1, which was a plain redb file.
 const FORMAT_1: &[u8] = b"redb";
 
 /// Why a folder cannot be used.
@@ -88,6 +90,12 @@ pub enum StoreError {
     /// The file does not have the bytes that were written.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// A file that another version of this program made.
+    #[error(
+        "the file has format {0}, this program writes {FORMAT}: use the program that made it, or \
+         botstats-ingest rebuild"
+    )]
+    Format(u32),
     /// A value of a version that this program does not know, or no such value at all.
     #[error("table {table}: a value that this program cannot read ({reason})")]
     Value {
@@ -214,7 +222,7 @@ impl Store {
             Ok(mut file) => {
                 let mut start = [0; FORMAT_1.len()];
                 match file.read_exact(&mut start) {
-                    Ok(()) if start == FORMAT_1 => return Err(meta::other_format("1")),
+                    Ok(()) if start == FORMAT_1 => return Err(StoreError::Format(1)),
                     Ok(()) => {}
                     // Not a new one: those get their name when they are whole.
                     Err(_) => return Err(Damage("it is empty".to_owned()).into()),
@@ -238,14 +246,15 @@ impl Store {
     /// # Errors
     /// If it is damaged, of another version, or cannot be read.
     pub fn open_on(disk: Box<dyn StorageBackend>) -> Result<Self, StoreError> {
+        if let Some(other) = checked::format_of(&*disk)?.filter(|format| *format != FORMAT) {
+            return Err(StoreError::Format(other));
+        }
         let first_failure = FirstFailure::default();
-        let file = CheckedFile::open(disk, FirstFailure::clone(&first_failure))?;
-        let database =
-            Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file)?;
+        let file = CheckedFile::open(disk, FORMAT, FirstFailure::clone(&first_failure))?;
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file)?;
         let made = database.begin_read()?.list_tables()?.any(|table| table.name() == META.name());
         if made {
             // Nothing is written, so that a full disk does not keep a file from being opened.
-            meta::check_format(&database.begin_read()?.open_table(META)?)?;
             return Ok(Self { database, first_failure });
         }
         let write = begin(&database)?;

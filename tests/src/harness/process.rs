@@ -45,10 +45,38 @@ impl Process {
         settings: &[(&str, String)],
         folder: &Path,
     ) -> Self {
+        Self::start_path(binary(program), arguments, settings, folder)
+    }
+
+    /// The same with `script` run by a shell first; it ends with `exec "$0" "$@"`.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_after(
+        shell: &[&str],
+        script: &str,
+        program: &str,
+        settings: &[(&str, String)],
+        folder: &Path,
+    ) -> Self {
+        let program = binary(program);
+        let path = program.to_str().expect("a path of UTF-8");
+        let (first, rest) = shell.split_first().expect("a shell");
+        let arguments: Vec<&str> = rest.iter().copied().chain(["-c", script, path]).collect();
+        Self::start_path(PathBuf::from(first), &arguments, settings, folder)
+    }
+
+    fn start_path(
+        program: PathBuf,
+        arguments: &[&str],
+        settings: &[(&str, String)],
+        folder: &Path,
+    ) -> Self {
         fs::create_dir_all(folder).expect("a folder for the process");
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         let mut process = Self {
-            program: binary(program),
+            program,
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
             settings: settings.collect(),
             folder: folder.to_owned(),
