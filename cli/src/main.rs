@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use botstats::commands::{self, Cli};
 use botstats::output::BadUsage;
+use botstats_common::shell::nats::ConnectError;
 use botstats_common::shell::{logging, nats, settings};
 
 #[tokio::main]
@@ -15,7 +16,8 @@ async fn main() -> ExitCode {
         Ok(answer) => answer.print(json),
         Err(error) => {
             eprintln!("error: {}", nats::chain(error.as_ref()));
-            let usage = error.is::<BadUsage>();
+            let bad_file = matches!(error.downcast_ref(), Some(ConnectError::File { .. }));
+            let usage = error.is::<BadUsage>() || bad_file;
             if usage { ExitCode::from(settings::EXIT_USAGE) } else { ExitCode::FAILURE }
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_nats::Client;
 use botstats_common::names::STATUS_SUBJECT;
+use botstats_common::shell::denied;
 use botstats_common::shell::nats::{NatsSettings, Role};
 use botstats_common::status::Status;
 use clap::Args;
@@ -63,6 +64,9 @@ pub async fn ask(client: &Client) -> anyhow::Result<Vec<Status>> {
 pub async fn run(_: StatusArgs, nats: &NatsSettings) -> anyhow::Result<Answer> {
     let client = nats.connect(Role::Admin).await?;
     let found = ask(&client).await.context("the question could not be sent")?;
+    if let Some(denied) = denied::just_now().filter(|_| found.is_empty()) {
+        anyhow::bail!("nobody could be asked: {denied}");
+    }
     let any_ready = found.iter().any(|status| status.ready);
     Ok(Answer::new(show(&found), json!(found)).ok_if(any_ready))
 }

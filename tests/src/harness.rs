@@ -4,8 +4,10 @@
 //! *Invariants*: what is started here ends with its value, and also when the test is killed. Nothing
 //! waits blindly: every wait is for a condition and has a limit.
 
+mod configured;
 mod http;
 mod process;
+mod raw;
 mod site;
 mod stage;
 mod stream;
@@ -14,7 +16,9 @@ use std::time::Duration;
 
 use botstats_common::shell::clock;
 
+pub use configured::Configured;
 pub use http::{Answer, get, head_of, read_answer, send};
+pub use raw::{Raw, Said};
 pub use process::{Process, run};
 pub use site::{Login, Query, Site};
 pub use stage::{ALL, Stage, ask_all, event};

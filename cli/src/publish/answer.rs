@@ -6,6 +6,8 @@
 //! | error 4xx, or a message that is too large | refused: the same bytes would be refused again |
 //! | any other error, no answer, an answer that is none | again |
 //! | nobody listens | no stream, perhaps only for now |
+//!
+//! A missing right has no answer: see `botstats_common::shell::denied`.
 
 use async_nats::{Message, RequestError, RequestErrorKind};
 use serde::Deserialize;
@@ -21,6 +23,8 @@ pub(super) enum Judgement {
     Again(String),
     /// Nobody listens on the subject.
     NoStream,
+    /// Its answer can't be received.
+    NoInbox(String),
 }
 
 #[derive(Deserialize)]

@@ -21,6 +21,7 @@ use async_nats::header::{
     NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE,
 };
 use async_nats::{Client, HeaderMap, Request, connection};
+use botstats_common::shell::denied::{self, Denied};
 use botstats_common::shell::{clock, stop};
 use bytes::Bytes;
 use futures::stream::{self, FuturesUnordered, StreamExt as _};
@@ -112,6 +113,11 @@ pub enum PublishError {
         /// What happened last.
         reason: String,
     },
+    /// Acknowledgements can't be received.
+    #[error(
+        "no acknowledgement can come: {0}; set NATS_INBOX_PREFIX to an inbox that this user may have"
+    )]
+    NoInbox(String),
     /// A task of the publisher ended early.
     #[error("a part of the publisher ended early: {0}")]
     Task(String),
@@ -202,7 +208,7 @@ impl Publisher {
         if messages.len() >= MIN_BATCH {
             let tries = Tries::start();
             loop {
-                match self.send_batch(&messages).await {
+                match self.send_batch(&messages, &tries).await {
                     Judgement::Stored => {
                         progress.stored += u64::try_from(messages.len()).unwrap_or(u64::MAX);
                         return Ok(progress);
@@ -232,7 +238,7 @@ impl Publisher {
                 .payload(message.payload.clone())
                 .headers(content_type())
                 .timeout(Some(ACK_LIMIT));
-            match judge(self.client.send_request(message.subject.clone(), request).await) {
+            match self.ask(message.subject.clone(), request, &tries).await {
                 Judgement::Stored => return Ok(Progress { stored: 1, refused: Vec::new() }),
                 Judgement::Refused(reason) => {
                     let refused = vec![Refused { tag: message.tag, reason }];
@@ -244,7 +250,7 @@ impl Publisher {
     }
 
     /// Sends a batch once. A batch that could not be sent whole is forgotten by the server.
-    async fn send_batch(&self, messages: &[Message]) -> Judgement {
+    async fn send_batch(&self, messages: &[Message], tries: &Tries) -> Judgement {
         let Some((last, others)) = messages.split_last() else { return Judgement::Stored };
         let id = Uuid::now_v7().to_string();
         for (i, message) in others.iter().enumerate() {
@@ -258,7 +264,19 @@ impl Publisher {
         headers.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
         let request =
             Request::new().payload(last.payload.clone()).headers(headers).timeout(Some(ACK_LIMIT));
-        judge(self.client.send_request(last.subject.clone(), request).await)
+        self.ask(last.subject.clone(), request, tries).await
+    }
+
+    /// Sends one message and waits for its acknowledgement. What is not allowed gets none: the server
+    /// says so elsewhere.
+    async fn ask(&self, subject: String, request: Request, tries: &Tries) -> Judgement {
+        tokio::select! {
+            answer = self.client.send_request(subject.clone(), request) => judge(answer),
+            denied = denied::publish_since(&subject, tries.0) => match denied {
+                Denied::Publish(_) => Judgement::Refused(denied.to_string()),
+                Denied::Subscribe { .. } => Judgement::NoInbox(denied.to_string()),
+            },
+        }
     }
 
     /// Waits before a try; an error if there was enough of them.
@@ -268,6 +286,7 @@ impl Publisher {
                 return Err(PublishError::NoStream);
             }
             Judgement::NoStream => "no stream".to_owned(),
+            Judgement::NoInbox(why) => return Err(PublishError::NoInbox(why)),
             Judgement::Again(reason) | Judgement::Refused(reason) => reason,
             Judgement::Stored => return Ok(()),
         };

@@ -1,9 +1,19 @@
 //! Logs go to standard error: readable lines, or JSON when `BOTSTATS_LOG_FORMAT=json`.
+//!
+//! *Invariants*: below `info` only modules of botstats are heard, whatever the filter says. Libraries
+//! write there what they carry: async-nats the password and whole messages, ureq the request's path.
 
 use std::io::IsTerminal as _;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt, registry};
+
+/// How the targets of our own modules begin.
+const OWN: &str = "botstats";
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -19,7 +29,7 @@ pub enum LogFormat {
 #[command(next_help_heading = "Logs")]
 pub struct LogSettings {
     /// What is logged: a level (error, warn, info, debug, trace), also by module such as
-    /// info,botstats_ingest=debug
+    /// info,botstats_ingest=debug; debug and trace show modules of botstats only
     #[arg(long = "log", env = "BOTSTATS_LOG", default_value = "info,async_nats=warn", value_name = "FILTER", value_parser = filter, global = true)]
     pub filter: String,
     /// Log lines for people or as JSON objects
@@ -40,13 +50,18 @@ fn filter(text: &str) -> Result<String, String> {
 /// Starts logging to standard error. A second call in the same process changes nothing.
 pub fn start(settings: &LogSettings) {
     let filter = EnvFilter::new(&settings.filter);
-    let lines = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(filter);
-    // An error only says that logging was started before, which is fine.
-    let _already_started = match settings.format {
-        LogFormat::Text => lines.with_target(false).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    let lines =
+        fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let lines = match settings.format {
+        LogFormat::Text => lines.with_target(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
+    let lines = lines.with_filter(filter_fn(may_be_told));
+    // An error only says that logging was started before, which is fine.
+    let _already_started = registry().with(filter).with(lines).try_init();
+}
+
+/// Whether what is logged there can be trusted to tell no secret.
+fn may_be_told(line: &Metadata<'_>) -> bool {
+    *line.level() <= Level::INFO || line.target().starts_with(OWN)
 }

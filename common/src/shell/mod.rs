@@ -3,6 +3,7 @@
 //! *Invariants*: in this crate only this module reads the environment, opens sockets or asks a clock.
 
 pub mod clock;
+pub mod denied;
 pub mod internal;
 pub mod logging;
 pub mod nats;

@@ -7,10 +7,13 @@ use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::denied::{self, Denied, Guarded, guard};
 use super::internal::Readiness;
 use super::settings;
+use super::stop::spawn;
 
 /// The oldest nats-server that has what botstats needs.
 pub const MIN_SERVER: (i64, i64) = (2, 14);
@@ -45,6 +48,10 @@ pub struct NatsSettings {
     /// File with the certificates (PEM) of the authority that signed the server's; makes TLS required
     #[arg(long = "nats-ca", env = "NATS_CA", value_name = "FILE", global = true)]
     pub ca: Option<PathBuf>,
+    /// How the names of inboxes begin, on which answers come; by default _INBOX_ and the role, of a
+    /// publisher _INBOX_ and NATS_USER
+    #[arg(long = "nats-inbox-prefix", env = "NATS_INBOX_PREFIX", value_name = "PREFIX", value_parser = inbox_prefix, global = true)]
+    pub inbox_prefix: Option<String>,
 }
 
 /// Addresses of NATS servers.
@@ -90,6 +97,24 @@ fn servers(text: &str) -> Result<Servers, String> {
     parsed.map(Servers)
 }
 
+/// The longest prefix of an inbox, in bytes.
+const MAX_INBOX_PREFIX_BYTES: usize = 128;
+
+fn inbox_prefix(text: &str) -> Result<String, String> {
+    if text.len() <= MAX_INBOX_PREFIX_BYTES && text.split('.').all(is_plain_token) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "tokens of A-Z, a-z, 0-9, _ and - with dots between them, such as _INBOX_acme, at most \
+         {MAX_INBOX_PREFIX_BYTES} bytes"
+    ))
+}
+
+fn is_plain_token(token: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || c == b'_' || c == b'-';
+    !token.is_empty() && token.bytes().all(plain)
+}
+
 /// As whom a program connects; names its inbox, so that permissions can be given by role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -130,10 +155,12 @@ pub enum ConnectError {
         source: std::io::Error,
     },
     /// No server answered, or it refused.
-    #[error("no connection to NATS at {servers}")]
+    #[error("no connection to NATS at {servers}{hint}")]
     Connect {
         /// Where it was tried.
         servers: String,
+        /// What to do, if that is known, in brackets.
+        hint: &'static str,
         /// What happened.
         source: async_nats::ConnectError,
     },
@@ -152,10 +179,24 @@ pub enum ConnectError {
 }
 
 impl NatsSettings {
-    fn options(&self, role: Role) -> Result<ConnectOptions, ConnectError> {
+    /// How the names of this role's inboxes begin. A publisher is one of many users, and each may have
+    /// an inbox of its own only.
+    fn inbox_prefix(&self, role: Role) -> String {
+        match (&self.inbox_prefix, role, &self.user) {
+            (Some(prefix), ..) => prefix.clone(),
+            (None, Role::Producer, Some(user)) if is_plain_token(user) => format!("_INBOX_{user}"),
+            (None, ..) => role.inbox_prefix().to_owned(),
+        }
+    }
+
+    fn options(
+        &self,
+        role: Role,
+        told: Option<mpsc::Sender<Denied>>,
+    ) -> Result<ConnectOptions, ConnectError> {
         let mut options = ConnectOptions::new()
             .name(format!("botstats-{role:?}/{}", env!("CARGO_PKG_VERSION")).to_lowercase())
-            .custom_inbox_prefix(role.inbox_prefix())
+            .custom_inbox_prefix(self.inbox_prefix(role))
             .ping_interval(PING_INTERVAL)
             .connection_timeout(REQUEST_TIMEOUT)
             .request_timeout(Some(REQUEST_TIMEOUT))
@@ -163,7 +204,10 @@ impl NatsSettings {
                 let ms = 50_u64.saturating_mul(1 << attempts.min(10));
                 Duration::from_millis(ms).min(MAX_RECONNECT_PAUSE)
             })
-            .event_callback(|event| async move { log_event(&event) });
+            .event_callback(move |event| {
+                heard(&event, told.as_ref());
+                std::future::ready(())
+            });
         if let Some(path) = &self.creds {
             let text = read(path, "NATS_CREDS")?;
             options = options.credentials(text.expose_secret()).map_err(|source| {
@@ -178,7 +222,7 @@ impl NatsSettings {
             options = options.user_and_password(user.clone(), password.expose_secret().to_owned());
         }
         if let Some(path) = &self.ca {
-            read(path, "NATS_CA")?;
+            check_certificates(path)?;
             options = options.add_root_certificates(path.clone()).require_tls(true);
         }
         Ok(options)
@@ -189,15 +233,27 @@ impl NatsSettings {
     /// # Errors
     /// [`ConnectError`] says what is missing or wrong.
     pub async fn connect(&self, role: Role) -> Result<Client, ConnectError> {
-        let client =
-            self.options(role)?.connect(&self.url.0[..]).await.map_err(|source| {
-                ConnectError::Connect { servers: self.url.to_string(), source }
-            })?;
+        self.connect_telling(role, None).await
+    }
+
+    /// Connects once; what is denied to the connection is told there.
+    pub(super) async fn connect_telling(
+        &self,
+        role: Role,
+        told: Option<mpsc::Sender<Denied>>,
+    ) -> Result<Client, ConnectError> {
+        let connecting = self.options(role, told)?.connect(&self.url.0[..]);
+        let client = connecting.await.map_err(|source| ConnectError::Connect {
+            servers: self.url.to_string(),
+            hint: hint(&source),
+            source,
+        })?;
         check_server(&client)?;
         Ok(client)
     }
 
-    /// Connects, trying until it works or the token is cancelled; says in `readiness` what is missing.
+    /// Connects, trying until it works or the token is cancelled; says in `readiness` what is missing,
+    /// later too: subscriptions that the server denies.
     ///
     /// # Errors
     /// Only what no waiting mends: a file of the settings, or the stop.
@@ -209,10 +265,14 @@ impl NatsSettings {
     ) -> Result<Client, ConnectError> {
         let mut logged = String::new();
         loop {
+            let (told, denied) = mpsc::channel(denied::QUEUE);
             let error = tokio::select! {
                 () = stop.cancelled() => return Err(ConnectError::Stopped),
-                tried = self.connect(role) => match tried {
+                tried = self.connect_telling(role, Some(told)) => match tried {
                     Ok(client) => {
+                        let (settings, client_there) = (self.clone(), client.clone());
+                        let guarded = Guarded { settings, role, client: client_there, denied };
+                        spawn(guard(guarded, readiness.clone(), stop.clone()));
                         readiness.present("nats");
                         tracing::info!("connected to NATS at {}", self.url);
                         return Ok(client);
@@ -244,7 +304,7 @@ pub fn jetstream(client: &Client) -> jetstream::Context {
         .build(client.clone())
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line. A request that timed out because a right is missing says so.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -257,6 +317,9 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
+    if let Some(denied) = denied::just_now().filter(|_| text.contains("timed out")) {
+        text.push_str(&format!(" ({denied})"));
+    }
     text
 }
 
@@ -268,6 +331,32 @@ fn read(path: &std::path::Path, variable: &'static str) -> Result<SecretString, 
     })
 }
 
+/// How a certificate begins in a PEM file.
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+
+/// The library takes a file without certificates, and then trusts nobody.
+fn check_certificates(path: &std::path::Path) -> Result<(), ConnectError> {
+    let text = read(path, "NATS_CA")?;
+    if text.expose_secret().contains(CERTIFICATE) {
+        return Ok(());
+    }
+    let what = format!("no certificate in it ({CERTIFICATE})");
+    let source = std::io::Error::new(std::io::ErrorKind::InvalidData, what);
+    Err(ConnectError::File { variable: "NATS_CA", path: path.to_owned(), source })
+}
+
+/// What to do about a refused connection.
+fn hint(error: &async_nats::ConnectError) -> &'static str {
+    let mut causes = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        causes.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    eprintln!("XXX {causes:?} {:?}", error.kind());
+    ""
+}
+
 fn check_server(client: &Client) -> Result<(), ConnectError> {
     if !client.is_server_compatible(MIN_SERVER.0, MIN_SERVER.1, 0) {
         return Err(ConnectError::TooOld { found: client.server_info().version });
@@ -275,14 +364,24 @@ fn check_server(client: &Client) -> Result<(), ConnectError> {
     Ok(())
 }
 
-fn log_event(event: &Event) {
-    match event {
-        Event::Connected | Event::Draining | Event::Closed => {
+fn heard(event: &Event, told: Option<&mpsc::Sender<Denied>>) {
+    let denied = match event {
+        Event::ServerError(error) => Denied::read(error),
+        _ => None,
+    };
+    match (denied, event) {
+        (Some(denied), _) => {
+            denied.remember();
+            // Whoever has many of them waiting already knows enough.
+            let _full = told.map(|told| told.try_send(denied));
+        }
+        (None, Event::Connected | Event::Draining | Event::Closed) => {
             tracing::debug!("NATS connection: {event}")
         }
-        Event::Disconnected | Event::LameDuckMode => tracing::warn!("NATS connection: {event}"),
-        // Denied publishes and subscriptions show up only here.
-        _ => tracing::warn!("NATS: {event}"),
+        (None, Event::Disconnected | Event::LameDuckMode) => {
+            tracing::warn!("NATS connection: {event}")
+        }
+        (None, _) => tracing::warn!("NATS: {event}"),
     }
 }
 

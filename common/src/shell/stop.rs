@@ -1,9 +1,16 @@
-//! The stop signal: SIGINT or SIGTERM cancels one token; everything else watches that token.
+//! The stop signal: SIGINT or SIGTERM cancels one token; everything else watches that token. A second
+//! signal ends the process at once.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Cancels the token at the first SIGINT or SIGTERM. Must be called inside a runtime.
+/// Exit code of a process that a second signal ended: 128 and the signal's number, as shells have it.
+const EXIT_INTERRUPTED: i32 = 128 + 2;
+/// See [`EXIT_INTERRUPTED`].
+const EXIT_TERMINATED: i32 = 128 + 15;
+
+/// Cancels the token at the first SIGINT or SIGTERM, and ends the process at the second. Must be called
+/// inside a runtime.
 ///
 /// # Errors
 /// If the signal handlers cannot be installed.
@@ -12,12 +19,18 @@ pub fn on_signal(token: &CancellationToken) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let token = token.clone();
     spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        tracing::info!("stopping");
+        let mut next = async || {
+            tokio::select! {
+                _ = interrupt.recv() => EXIT_INTERRUPTED,
+                _ = terminate.recv() => EXIT_TERMINATED,
+            }
+        };
+        next().await;
+        tracing::info!("stopping; a second signal ends this at once");
         token.cancel();
+        let code = next().await;
+        tracing::warn!("ended by a second signal: what was under way is left");
+        std::process::exit(code);
     });
     Ok(())
 }

@@ -69,7 +69,14 @@ impl Nats {
 
     pub(crate) fn settings(&self) -> NatsSettings {
         let url = Servers::parse(&self.server.url()).unwrap();
-        NatsSettings { url, creds: None, user: None, password_file: None, ca: None }
+        NatsSettings {
+            url,
+            creds: None,
+            user: None,
+            password_file: None,
+            ca: None,
+            inbox_prefix: None,
+        }
     }
 
     pub(crate) async fn client(&self) -> async_nats::Client {

@@ -1,0 +1,283 @@
+//! Rights that the nats-server denies, told apart from time-outs.
+//!
+//! The server says so beside the traffic, to nobody in particular: a denied request looks like one that
+//! nobody answers, and a denied subscription is silent for good, for the server forgets it and the client
+//! asks again only over a new connection. So what was denied is remembered for the texts of errors, logged
+//! once a minute, and [`guard`] makes a new connection as soon as a denied subscription is allowed.
+//!
+//! *Not here*: which rights are needed; see `docs/examples/nats-server.conf`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, ServerError};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::clock::monotonic;
+use super::internal::Readiness;
+use super::nats::{NatsSettings, REQUEST_TIMEOUT, Role};
+
+/// The part of the readiness.
+pub const PART: &str = "rights";
+/// The most denials that are remembered; what comes beyond them starts a new list.
+const MAX_REMEMBERED: usize = 1_000;
+/// The same denial is logged again after so long.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
+/// A time-out so soon after a denial is explained by it.
+const EXPLAINS: Duration = REQUEST_TIMEOUT.saturating_mul(2);
+/// How often it is tried whether a denied subscription is allowed now.
+const TRY_PAUSE: Duration = Duration::from_secs(5);
+/// How long such a try waits for the server's no.
+const TRY_WAIT: Duration = Duration::from_millis(500);
+/// Denials on their way to [`guard`]; more are as good as these.
+pub(super) const QUEUE: usize = 64;
+
+/// Something that the user of the connection may not do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Denied {
+    /// To publish to that subject.
+    Publish(String),
+    /// To subscribe to that subject.
+    Subscribe {
+        /// The subject.
+        subject: String,
+        /// The queue group, if there is one.
+        queue: Option<String>,
+    },
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, subject) = match self {
+            Denied::Publish(subject) => ("publish to", subject),
+            Denied::Subscribe { subject, .. } => ("subscribe to", subject),
+        };
+        write!(f, "the NATS user may not {what} {}", without_random_parts(subject))
+    }
+}
+
+/// A subject with `*` or `>` for what is different each time.
+fn without_random_parts(subject: &str) -> String {
+    if let Some((prefix, _)) = subject.split_once('.').filter(|_| subject.starts_with("_INBOX")) {
+        return format!("{prefix}.>");
+    }
+    match subject.rsplit_once('.') {
+        Some((of_stream, _)) if subject.starts_with("$JS.API.CONSUMER.MSG.NEXT.") => {
+            format!("{of_stream}.*")
+        }
+        _ => subject.to_owned(),
+    }
+}
+
+impl Denied {
+    /// Reads a server's error; `None` if it is about something else.
+    #[must_use]
+    pub fn read(error: &ServerError) -> Option<Self> {
+        let ServerError::Other(text) = error else { return None };
+        let quoted = |after: &str| {
+            let (_, rest) = text.split_once(after)?;
+            rest.split_once('"').map(|(subject, _)| subject.to_owned())
+        };
+        if let Some(subject) = quoted("Permissions Violation for Publish to \"") {
+            return Some(Denied::Publish(subject));
+        }
+        let subject = quoted("Permissions Violation for Subscription to \"")?;
+        Some(Denied::Subscribe { subject, queue: quoted("using queue \"") })
+    }
+
+    /// Remembers it for those who ask why, and logs it now and then.
+    pub(super) fn remember(&self) {
+        let now = monotonic();
+        let mut known = RECENT.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_REMEMBERED {
+            known.clear();
+        }
+        let logged = known.get(self).map(|times| times.logged);
+        let log = logged.is_none_or(|logged| now.duration_since(logged) >= LOG_AGAIN);
+        let logged = logged.filter(|_| !log).unwrap_or(now);
+        known.insert(self.clone(), Times { last: now, logged });
+        drop(known);
+        RECENT.changed.send_replace(());
+        if log {
+            tracing::warn!("{self}: its permissions in nats-server lack that right");
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    last: Instant,
+    logged: Instant,
+}
+
+/// What was denied to this process.
+struct Recent {
+    known: Mutex<BTreeMap<Denied, Times>>,
+    changed: watch::Sender<()>,
+}
+
+static RECENT: LazyLock<Recent> =
+    LazyLock::new(|| Recent { known: Mutex::default(), changed: watch::Sender::new(()) });
+
+impl Recent {
+    fn newest(&self, since: Instant, wanted: impl Fn(&Denied) -> bool) -> Option<Denied> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let fitting = known.iter().filter(|(denied, times)| times.last >= since && wanted(denied));
+        fitting.max_by_key(|(_, times)| times.last).map(|(denied, _)| denied.clone())
+    }
+}
+
+/// What was denied just now, if anything: why something timed out.
+#[must_use]
+pub fn just_now() -> Option<Denied> {
+    RECENT.newest(monotonic().checked_sub(EXPLAINS)?, |_| true)
+}
+
+/// Comes back when a publish to that subject, or any subscription, was denied since then.
+pub async fn publish_since(subject: &str, since: Instant) -> Denied {
+    let mut changed = RECENT.changed.subscribe();
+    let wanted = |denied: &Denied| match denied {
+        Denied::Publish(other) => other == subject,
+        Denied::Subscribe { .. } => true,
+    };
+    loop {
+        if let Some(denied) = RECENT.newest(since, wanted) {
+            return denied;
+        }
+        if changed.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// A connection whose subscriptions are looked after.
+pub(super) struct Guarded {
+    pub(super) settings: NatsSettings,
+    pub(super) role: Role,
+    pub(super) client: Client,
+    /// What is denied to it.
+    pub(super) denied: mpsc::Receiver<Denied>,
+}
+
+/// Says in the readiness which subscriptions are denied, and makes a new connection when they are not any
+/// more. Ends when the token is cancelled.
+pub(super) async fn guard(mut guarded: Guarded, readiness: Readiness, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = guarded.look_after(&readiness) => {}
+    }
+}
+
+impl Guarded {
+    async fn look_after(&mut self, readiness: &Readiness) {
+        while let Some(denied) = self.denied.recv().await {
+            let mut lacking = BTreeSet::from([denied]);
+            lacking.retain(|denied| matches!(denied, Denied::Subscribe { .. }));
+            while !lacking.is_empty() {
+                let all: BTreeSet<String> = lacking.iter().map(ToString::to_string).collect();
+                let all: Vec<String> = all.into_iter().collect();
+                readiness.missing(PART, all.join("; "));
+                sleep(TRY_PAUSE).await;
+                while let Ok(denied) = self.denied.try_recv() {
+                    if matches!(denied, Denied::Subscribe { .. }) {
+                        lacking.insert(denied);
+                    }
+                }
+                if self.all_allowed(&lacking).await {
+                    tracing::info!("subscribing over a new connection: the right is there now");
+                    // Fails only if the connection was closed for good.
+                    let _closed = self.client.force_reconnect().await;
+                    readiness.present(PART);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Tries the subscriptions over a connection of their own: the others of this one may be at work.
+    async fn all_allowed(&self, wanted: &BTreeSet<Denied>) -> bool {
+        let (sender, mut denied) = mpsc::channel(QUEUE);
+        let Ok(client) = self.settings.connect_telling(self.role, Some(sender)).await else {
+            return false;
+        };
+        let mut held = Vec::new();
+        for one in wanted {
+            let Denied::Subscribe { subject, queue } = one.clone() else { continue };
+            let subscribed = match queue {
+                Some(queue) => client.queue_subscribe(subject, queue).await,
+                None => client.subscribe(subject).await,
+            };
+            held.push(subscribed);
+        }
+        held.iter().all(Result::is_ok)
+            && client.flush().await.is_ok()
+            && timeout(TRY_WAIT, denied.recv()).await.is_err()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied(text: &str) -> Option<Denied> {
+        Denied::read(&ServerError::Other(text.to_owned()))
+    }
+
+    #[test]
+    fn what_the_server_says() {
+        let subscribe = |subject: &str, queue: Option<&str>| {
+            let queue = queue.map(str::to_owned);
+            Some(Denied::Subscribe { subject: subject.to_owned(), queue })
+        };
+        for (text, expected) in [
+            (r#"Permissions Violation for Publish to "a.b""#, Some(Denied::Publish("a.b".into()))),
+            (r#"Permissions Violation for Subscription to "a.*""#, subscribe("a.*", None)),
+            (
+                r#"Permissions Violation for Subscription to "a.*" using queue "q""#,
+                subscribe("a.*", Some("q")),
+            ),
+            (
+                r#"Permissions Violation for Subscription to "a.>" (sid "7")"#,
+                subscribe("a.>", None),
+            ),
+            ("Maximum Payload Violation", None),
+            ("", None),
+        ] {
+            assert_eq!(denied(text), expected, "{text}");
+        }
+        assert_eq!(Denied::read(&ServerError::AuthorizationViolation), None);
+    }
+
+    #[test]
+    fn what_people_read() {
+        let text = |subject: &str| Denied::Publish(subject.to_owned()).to_string();
+        for (subject, end) in [
+            ("botstats.events.a.b.c", "publish to botstats.events.a.b.c"),
+            ("_INBOX_query.abcdef.1", "publish to _INBOX_query.>"),
+            (
+                "$JS.API.CONSUMER.MSG.NEXT.BOTSTATS_EVENTS.xyz",
+                "publish to $JS.API.CONSUMER.MSG.NEXT.BOTSTATS_EVENTS.*",
+            ),
+        ] {
+            assert!(text(subject).ends_with(end), "{}", text(subject));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_denial_explains_what_follows_it() {
+        let before = monotonic();
+        let subject = "only.in.this.test";
+        let waiting = publish_since(subject, before);
+        let mut waiting = std::pin::pin!(waiting);
+        let late = timeout(Duration::from_millis(1), waiting.as_mut()).await;
+        assert!(late.is_err());
+        let denied = Denied::Publish(subject.to_owned());
+        denied.remember();
+        assert_eq!(waiting.await, denied);
+        assert_eq!(just_now(), Some(denied));
+    }
+}
