@@ -3,6 +3,7 @@
 //! * [`model`]: the judge. A naive statement of what every number means, which shares no code with
 //!   the product;
 //! * [`generate`]: seeded streams of events as nasty as the rules allow;
+//! * [`decoders`]: every reader of foreign bytes, and what must hold for any bytes;
 //! * [`in_process`]: the product without its sockets;
 //! * [`harness`]: a real nats-server and the real programs as child processes.
 //!
@@ -14,6 +15,7 @@
     reason = "support of tests: a panic is how a test says that its ground is gone"
 )]
 
+pub mod decoders;
 pub mod fixture;
 pub mod generate;
 pub mod harness;
