@@ -98,7 +98,7 @@ pub fn zone_release() -> &'static str {
 /// # Errors
 /// [`EntryError::TimeZone`] if there is no such zone.
 pub fn time_zone(name: &str) -> Result<jiff::tz::TimeZone, EntryError> {
-    jiff::tz::db().get(name).map_err(|_| EntryError::TimeZone(name.to_owned()))
+    jiff::tz::db().get(name).map_err(|_| EntryError::TimeZone(shown(name)))
 }
 
 /// Checks a name that people will see.
@@ -107,9 +107,14 @@ pub fn time_zone(name: &str) -> Result<jiff::tz::TimeZone, EntryError> {
 /// [`EntryError::Name`] if it is empty, longer than [`MAX_NAME_BYTES`] or has control characters.
 pub fn check_name(name: &str) -> Result<(), EntryError> {
     if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
-        return Err(EntryError::Name(name.chars().take(40).collect()));
+        return Err(EntryError::Name(shown(name)));
     }
     Ok(())
+}
+
+/// As much of a bad text as an error repeats: it goes into logs and answers.
+fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
 }
 
 /// Reads an object; derived readers would take an array as well.
@@ -223,6 +228,8 @@ mod tests {
             AccountEntry::parse(br#"{"timezone":"Mars/Base"}"#),
             Err(EntryError::TimeZone(zone)) if zone == "Mars/Base"
         ));
+        let long = format!(r#"{{"timezone":"{}"}}"#, "x".repeat(10_000));
+        assert!(AccountEntry::parse(long.as_bytes()).unwrap_err().to_string().len() < 120);
         assert!(matches!(AccountEntry::parse(b"{"), Err(EntryError::Json(_))));
         assert!(matches!(AccountEntry::parse(b"[]"), Err(EntryError::NotAnObject)));
         assert!(matches!(BotEntry::parse(br#"{"name":""}"#), Err(EntryError::Name(_))));

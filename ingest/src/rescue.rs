@@ -72,7 +72,11 @@ pub async fn message_from(client: &Client, sequence: u64) -> Result<Option<Rescu
     read(&answer.payload)
 }
 
-fn read(json: &[u8]) -> Result<Option<Rescued>, String> {
+/// Reads the server's answer.
+///
+/// # Errors
+/// Says why it is none.
+pub fn read(json: &[u8]) -> Result<Option<Rescued>, String> {
     let answer: Answer = serde_json::from_slice(json).map_err(|e| e.to_string())?;
     let stored = match (answer.message, answer.error) {
         (Some(stored), _) => stored,

@@ -4,6 +4,7 @@
 //!   the product;
 //! * [`generate`]: seeded streams of events as nasty as the rules allow;
 //! * [`in_process`]: the product without its sockets; [`disk`]: a disk that fails on command;
+//! * [`decoders`]: every reader of foreign bytes, and what must hold for any bytes;
 //! * [`harness`]: a real nats-server and the real programs as child processes.
 //!
 //! The tests themselves are in `tests/`. Those with real processes take the programs from where they
@@ -15,6 +16,7 @@
     reason = "support of tests: a panic is how a test says that its ground is gone"
 )]
 
+pub mod decoders;
 pub mod disk;
 pub mod fixture;
 pub mod generate;

@@ -163,9 +163,13 @@ impl Asked {
     }
 
     fn note(&mut self, value: &str) {
+        self.note_bytes(value.as_bytes());
+    }
+
+    fn note_bytes(&mut self, value: &[u8]) {
         self.content.push(1);
         self.content.extend_from_slice(&value.len().to_le_bytes());
-        self.content.extend_from_slice(value.as_bytes());
+        self.content.extend_from_slice(value);
     }
 
     pub(super) fn text<'a>(
@@ -217,7 +221,11 @@ impl Asked {
         if !json.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
             return Err(format!("{name} is not a number").into());
         }
-        self.note(json);
+        // By value, as texts are: 1 and 1.0 are the same content.
+        match json.parse::<f64>() {
+            Ok(number) => self.note_bytes(&number.to_bits().to_le_bytes()),
+            Err(_) => self.note(json),
+        }
         Ok(())
     }
 }

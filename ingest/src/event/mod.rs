@@ -4,7 +4,8 @@
 //! letter; an unknown type is skipped. Nothing here asks a clock: whether an event is too old or too
 //! new is decided by the timestamp that JetStream gave the message.
 //!
-//! *Invariants*: the reasons hold names of fields and what is allowed, never a value of the message.
+//! *Invariants*: the reasons hold names of fields and what is allowed, never a value of the message;
+//! none is longer than [`MAX_REASON_BYTES`].
 
 mod field;
 mod rfc3339;
@@ -15,6 +16,7 @@ use async_nats::HeaderMap;
 use botstats_common::ids::is_id;
 use botstats_common::names::MAX_PAYLOAD_BYTES;
 use percent_encoding::percent_decode_str;
+use serde_json::error::Category;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use field::{Asked, DataFields, EnvelopeFields, Wrong};
@@ -24,9 +26,14 @@ pub const MAX_AGE_MS: i64 = 35 * 24 * 60 * 60 * 1000;
 /// How far ahead of its `stored` time an event may be.
 pub const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
 
+/// The longest reason for a refusal, in bytes.
+pub const MAX_REASON_BYTES: usize = 160;
+
 const MAX_ID_BYTES: usize = 128;
 const MAX_SOURCE_BYTES: usize = 256;
 const NS_PER_MS: i128 = 1_000_000;
+/// What may stand around a JSON value (RFC 8259, section 2).
+const JSON_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// A message of the stream.
 #[derive(Debug, Clone, Copy)]
@@ -267,29 +274,50 @@ fn envelope<'a>(message: &Message<'a>) -> Result<Envelope<'a>, Broken> {
         .map_err(|_| Broken(Rule::Envelope, "the payload is not UTF-8".into()))?;
     let (attributes, data) = match mode(message.headers)? {
         Mode::Structured => structured(text)?,
-        Mode::Binary(headers) => (binary(headers)?, text.trim_ascii()),
+        Mode::Binary(headers) => (binary(headers)?, text.trim_matches(JSON_SPACE)),
     };
     let attribute = |name: &'static str, text: Option<Cow<'a, str>>, max: usize| match text {
         Some(text) if (1..=max).contains(&text.len()) => Ok(text),
         Some(_) => broken(Rule::Envelope, format!("{name} is not 1 to {max} bytes long")),
         None => broken(Rule::Envelope, format!("{name} is missing")),
     };
-    if attribute("specversion", attributes.specversion, 16)? != "1.0" {
-        return broken(Rule::Envelope, "specversion is not 1.0");
+    match attributes.specversion.as_deref() {
+        Some("1.0") => {}
+        Some(_) => return broken(Rule::Envelope, "specversion is not 1.0"),
+        None => return broken(Rule::Envelope, "specversion is missing"),
     }
     let id = attribute("id", attributes.id, MAX_ID_BYTES)?;
     let source = attribute("source", attributes.source, MAX_SOURCE_BYTES)?;
-    let kind = attribute("type", attributes.kind, MAX_PAYLOAD_BYTES)?;
-    let time = attribute("time", attributes.time, MAX_PAYLOAD_BYTES)?;
-    let Some(time_ms) = rfc3339::parse_ms(&time) else {
-        return broken(Rule::Envelope, "time is not RFC 3339, such as 2026-11-20T10:52:00.000Z");
+    let kind = match attributes.kind {
+        Some(kind) if !kind.is_empty() => kind,
+        Some(_) => return broken(Rule::Envelope, "type is empty"),
+        None => return broken(Rule::Envelope, "type is missing"),
+    };
+    let time_ms = match attributes.time.map(|time| rfc3339::parse_ms(&time)) {
+        Some(Some(ms)) => ms,
+        Some(None) => {
+            return broken(
+                Rule::Envelope,
+                "time is not RFC 3339, such as 2026-11-20T10:52:00.000Z",
+            );
+        }
+        None => return broken(Rule::Envelope, "time is missing"),
     };
     if !data.starts_with('{') {
         return broken(Rule::Envelope, "data is not a JSON object");
     }
-    let data = serde_json::from_str(data)
-        .map_err(|e| Broken(Rule::Envelope, format!("data is not JSON: {e}").into()))?;
+    let data = serde_json::from_str(data).map_err(|e| not_an_object("data", &e))?;
     Ok(Envelope { id, source, kind, time_ms, data })
+}
+
+/// Says where JSON text breaks off being an object. An error of category `Data` is left out: it
+/// would repeat the value that stands there instead.
+fn not_an_object(what: &str, error: &serde_json::Error) -> Broken {
+    let reason = match error.classify() {
+        Category::Data => format!("{what} is not a JSON object"),
+        _ => format!("{what} is not JSON: {error}"),
+    };
+    Broken(Rule::Envelope, reason.into())
 }
 
 enum Mode<'a> {
@@ -342,9 +370,8 @@ struct Attributes<'a> {
 }
 
 fn structured(text: &str) -> Result<(Attributes<'_>, &str), Broken> {
-    let fields: EnvelopeFields = serde_json::from_str(text).map_err(|e| {
-        Broken(Rule::Envelope, format!("the payload is not a JSON event: {e}").into())
-    })?;
+    let fields: EnvelopeFields =
+        serde_json::from_str(text).map_err(|e| not_an_object("the payload", &e))?;
     let read = || {
         let attributes = Attributes {
             specversion: fields.specversion.text("specversion")?,

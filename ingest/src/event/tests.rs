@@ -132,6 +132,13 @@ fn every_rule_of_the_envelope() {
         (r#""e1""#, &format!("{long:?}"), "envelope: id is not 1 to 128 bytes long"),
         (r#""e1""#, "null", "envelope: id is missing"),
         (r#""/s""#, "[]", "envelope: source is not a string"),
+        (r#""1.0""#, &format!("{long:?}"), "envelope: specversion is not 1.0"),
+        (r#""io.botstats.message.received.v1""#, r#""""#, "envelope: type is empty"),
+        (
+            r#""2026-11-20T10:52:00Z""#,
+            r#""""#,
+            "envelope: time is not RFC 3339, such as 2026-11-20T10:52:00.000Z",
+        ),
         (
             "2026-11-20T10",
             "2026-11-20 10",
@@ -199,6 +206,16 @@ fn text_that_is_no_event() {
         let reason = decode_text(payload).unwrap_err();
         assert!(reason.starts_with("envelope: "), "{payload:?}: {reason}");
     }
+    // No value of a message stands in a reason, however JSON's reader would say it.
+    let secret = format!("\"{}\"", "user-4711".repeat(7_000));
+    for (payload, reason) in [
+        (secret.as_str(), "the payload is not a JSON object"),
+        ("4711", "the payload is not a JSON object"),
+        ("[4711]", "the payload is not a JSON object"),
+        ("{\"4711\" 5}", "the payload is not JSON: expected `:` at line 1 column 9"),
+    ] {
+        assert_eq!(decode_text(payload), Err(format!("envelope: {reason}")));
+    }
     let deep = format!("{{\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
     assert!(decode_text(&deep).is_err());
     let large = with_data(
@@ -265,6 +282,13 @@ fn binary_mode() {
         (("ce-specversion", "0.3"), data, err("specversion is not 1.0")),
         (("x", "y"), "[1]", err("data is not a JSON object")),
         (("x", "y"), "", err("data is not a JSON object")),
+        // Form feed and vertical tab are space elsewhere, but not in JSON.
+        (("x", "y"), &format!("\u{c}{data}"), err("data is not a JSON object")),
+        (
+            ("x", "y"),
+            &format!("{data}\u{b}"),
+            err("data is not JSON: trailing characters at line 1 column 47"),
+        ),
     ] {
         let mut headers = HeaderMap::new();
         for (name, value) in good.iter().filter(|(name, _)| *name != change.0).chain([&change]) {
@@ -305,4 +329,13 @@ fn identity_and_content() {
     assert_ne!(a.id, event.id);
     assert_ne!(changed(r#""userid":"u""#, r#""userid":"v""#).content, event.content);
     assert_ne!(changed(r#""userid":"u""#, r#""userid":"u","kind":"text""#).content, event.content);
+
+    // Numbers are compared by value.
+    let parts = |number: &str| {
+        let data = format!(r#"{{"conversationid":"c","userid":"u","parts":{number}}}"#);
+        decode_text(&with_data("message.sent", &data)).unwrap().content
+    };
+    assert_eq!(parts("20"), parts("2.0e1"));
+    assert_ne!(parts("20"), parts("21"));
+    assert_ne!(parts("20"), parts("null"));
 }

@@ -82,7 +82,10 @@ impl PairRow {
     }
 }
 
-fn decode<'a, T: Deserialize<'a>>(table: &'static str, bytes: &'a [u8]) -> Result<T, StoreError> {
+pub(super) fn decode<'a, T: Deserialize<'a>>(
+    table: &'static str,
+    bytes: &'a [u8],
+) -> Result<T, StoreError> {
     match bytes.split_first() {
         Some((&VERSION, rest)) => {
             postcard::from_bytes(rest).map_err(|e| StoreError::value(table, e))
@@ -92,7 +95,7 @@ fn decode<'a, T: Deserialize<'a>>(table: &'static str, bytes: &'a [u8]) -> Resul
     }
 }
 
-fn encode<T: Serialize>(table: &'static str, value: &T) -> Result<Vec<u8>, StoreError> {
+pub(super) fn encode<T: Serialize>(table: &'static str, value: &T) -> Result<Vec<u8>, StoreError> {
     postcard::to_extend(value, vec![VERSION]).map_err(|e| StoreError::value(table, e))
 }
 

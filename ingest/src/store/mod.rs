@@ -10,6 +10,8 @@
 mod checked;
 pub(crate) mod keys;
 mod meta;
+#[doc(hidden)]
+pub mod probe;
 
 use std::fs::{File, TryLockError};
 use std::io::Read as _;
@@ -442,9 +444,7 @@ impl Commit {
         }
         let mut table = self.transaction.open_table(DEAD_LETTERS)?;
         for DeadLetter { sequence, rule, reason } in letters {
-            let mut value = vec![DEAD_LETTER_VERSION, *rule as u8];
-            value.extend_from_slice(reason.as_bytes());
-            table.insert(sequence, value.as_slice())?;
+            table.insert(sequence, encode_dead_letter(*rule, reason).as_slice())?;
         }
         while table.len()? > MAX_DEAD_LETTERS {
             table.pop_first()?;
@@ -557,11 +557,8 @@ impl Timelines<'_> {
         conversation: u128,
         entry: &Entry,
     ) -> Result<(), StoreError> {
-        let mut value = [IDENTITY_VERSION; 14];
-        value[1..9].copy_from_slice(&entry.time_ms.to_le_bytes());
-        value[9] = (entry.kind as u8) << 4 | entry.flags;
-        value[10..].copy_from_slice(&entry.content.to_le_bytes());
-        self.identities.insert(keys::identity_key(pair, conversation, entry.id), value)?;
+        let key = keys::identity_key(pair, conversation, entry.id);
+        self.identities.insert(key, encode_identity(entry))?;
         Ok(())
     }
 
@@ -592,6 +589,14 @@ fn decode_slice(day: u32, key: &[u8], value: &[u8]) -> Result<Slice, StoreError>
     Ok(Slice::decode(day, begins, value)?)
 }
 
+fn encode_identity(entry: &Entry) -> [u8; 14] {
+    let mut value = [IDENTITY_VERSION; 14];
+    value[1..9].copy_from_slice(&entry.time_ms.to_le_bytes());
+    value[9] = (entry.kind as u8) << 4 | entry.flags;
+    value[10..].copy_from_slice(&entry.content.to_le_bytes());
+    value
+}
+
 fn decode_identity(id: u64, value: [u8; 14]) -> Result<Entry, StoreError> {
     let wrong = || StoreError::value("identities", "damaged, or of another version");
     let [IDENTITY_VERSION, t0, t1, t2, t3, t4, t5, t6, t7, kind_flags, c0, c1, c2, c3] = value
@@ -611,23 +616,34 @@ pub(crate) struct Users<'a>(Table<'a, UserKey, [u8; 9]>);
 
 impl Users<'_> {
     pub(crate) fn get(&self, key: UserKey) -> Result<Option<UserRow>, StoreError> {
-        let Some(value) = self.0.get(key)? else { return Ok(None) };
-        let [version, o0, o1, o2, o3, q0, q1, q2, q3] = value.value();
-        if version != USER_VERSION {
-            return Err(StoreError::value("users", format!("version {version}")));
-        }
-        Ok(Some(UserRow {
-            ordinal: u32::from_le_bytes([o0, o1, o2, o3]),
-            first_seen: u32::from_le_bytes([q0, q1, q2, q3]),
-        }))
+        self.0.get(key)?.map(|value| decode_user(value.value())).transpose()
     }
 
     pub(crate) fn put(&mut self, key: UserKey, row: UserRow) -> Result<(), StoreError> {
-        let [o0, o1, o2, o3] = row.ordinal.to_le_bytes();
-        let [q0, q1, q2, q3] = row.first_seen.to_le_bytes();
-        self.0.insert(key, [USER_VERSION, o0, o1, o2, o3, q0, q1, q2, q3])?;
+        self.0.insert(key, encode_user(row))?;
         Ok(())
     }
+}
+
+fn encode_user(row: UserRow) -> [u8; 9] {
+    let [o0, o1, o2, o3] = row.ordinal.to_le_bytes();
+    let [q0, q1, q2, q3] = row.first_seen.to_le_bytes();
+    [USER_VERSION, o0, o1, o2, o3, q0, q1, q2, q3]
+}
+
+fn decode_user(value: [u8; 9]) -> Result<UserRow, StoreError> {
+    let [version, o0, o1, o2, o3, q0, q1, q2, q3] = value;
+    if version != USER_VERSION {
+        return Err(StoreError::value("users", format!("version {version}")));
+    }
+    Ok(UserRow {
+        ordinal: u32::from_le_bytes([o0, o1, o2, o3]),
+        first_seen: u32::from_le_bytes([q0, q1, q2, q3]),
+    })
+}
+
+fn encode_dead_letter(rule: Rule, reason: &str) -> Vec<u8> {
+    [&[DEAD_LETTER_VERSION, rule as u8], reason.as_bytes()].concat()
 }
 
 fn decode_dead_letter(value: &[u8]) -> Result<(Rule, String), StoreError> {

@@ -195,7 +195,7 @@ fn envelope(message: &Message) -> Option<Envelope> {
         let data: Box<RawValue> = serde_json::from_str(body).ok()?;
         (ATTRIBUTES.map(attribute), data)
     } else {
-        let object: Object = serde_json::from_str(body).ok()?;
+        let object = Object::read(body)?;
         let attribute = |name: &str| object.typed::<String>(name).ok().flatten();
         let data = object.get("data").ok()??.to_owned();
         (ATTRIBUTES.map(attribute), data)
@@ -277,7 +277,7 @@ struct Data {
 }
 
 fn data(envelope: &Envelope) -> Option<Data> {
-    let object: Object = serde_json::from_str(envelope.data.get()).ok()?;
+    let object = Object::read(envelope.data.get())?;
     let id = |name| {
         let text = object.typed::<String>(name).ok()??;
         (1..=MAX_USER_BYTES).contains(&text.len()).then_some(text)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// A JSON object with its members as they stand, repeated ones too.
@@ -15,6 +15,13 @@ struct Name(Vec<u8>);
 pub(super) struct Broken;
 
 impl Object {
+    /// Reads an object from JSON text.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        // Reading a name as bytes would let control characters through, which JSON has only escaped.
+        let _valid: IgnoredAny = serde_json::from_str(text).ok()?;
+        serde_json::from_str(text).ok()
+    }
+
     /// The member of that name; `None` if it is absent or null.
     pub(super) fn get(&self, name: &str) -> Result<Option<&RawValue>, Broken> {
         let members: Vec<&RawValue> = self

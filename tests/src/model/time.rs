@@ -1,7 +1,7 @@
 //! RFC 3339, as its grammar has it.
 
-/// RFC 3339 to Unix milliseconds; further digits are cut off. A leap second
-/// counts as the second before it.
+/// RFC 3339 to Unix milliseconds; further digits are cut off. A leap second, which only 23:59 UTC
+/// can have, counts as the second before it.
 #[must_use]
 pub fn parse_time_ms(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
@@ -53,6 +53,11 @@ pub fn parse_time_ms(text: &str) -> Option<i64> {
         _ => return None,
     };
     if end != bytes.len() {
+        return None;
+    }
+
+    let minute_of_day = (hour * 60 + minute - offset_minutes).rem_euclid(24 * 60);
+    if second == 60 && minute_of_day != 23 * 60 + 59 {
         return None;
     }
 

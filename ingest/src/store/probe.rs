@@ -1,0 +1,92 @@
+//! Reads stored bytes and writes them again, for tests that feed the decoders anything.
+//!
+//! *Not here*: a second copy of any decoder or encoder.
+
+use std::fmt::Debug;
+
+use super::{
+    Bucket, PairRow, Progress, StoreError, decode_dead_letter, decode_identity, decode_slice,
+    decode_user, encode_dead_letter, encode_identity, encode_user, keys, meta,
+};
+
+/// A table whose values are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// Slices of timelines.
+    Timelines,
+    /// Buckets.
+    Buckets,
+    /// Rows of users.
+    Users,
+    /// Events of long conversations.
+    Identities,
+    /// Rows of (bot, channel) pairs.
+    Pairs,
+    /// The progress.
+    Progress,
+    /// Dead letters.
+    DeadLetters,
+}
+
+/// What bytes were read as: shown, and as it would be stored.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Again {
+    /// All of its fields.
+    pub shown: String,
+    /// Its key, where the key has fields of its own; empty elsewhere.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// Reads a key and its value.
+///
+/// # Errors
+/// What the table's own reader says.
+pub fn again(table: Table, key: &[u8], value: &[u8]) -> Result<Again, StoreError> {
+    let wrong = |table, reason: &str| StoreError::value(table, reason);
+    match table {
+        Table::Timelines => {
+            let (day, pair, conversation) = keys::slice_conversation(key)
+                .ok_or_else(|| wrong("timelines", "a key that is none"))?;
+            let slice = decode_slice(day, key, value)?;
+            let prefix = keys::slice_prefix(day, pair, conversation);
+            let value = slice.encode().map_err(|e| StoreError::value("timelines", e))?;
+            done((pair, conversation, &slice), keys::slice_key(&prefix, slice.begins), value)
+        }
+        Table::Buckets => {
+            let bucket = Bucket::decode(value)?;
+            let mut again = Vec::new();
+            bucket.encode(&mut again);
+            done(bucket, Vec::new(), again)
+        }
+        Table::Users => {
+            let row = decode_user(value.try_into().map_err(|_| wrong("users", "its length"))?)?;
+            done(row, Vec::new(), encode_user(row).to_vec())
+        }
+        Table::Identities => {
+            let value = value.try_into().map_err(|_| wrong("identities", "its length"))?;
+            let entry = decode_identity(0, value)?;
+            done(entry, Vec::new(), encode_identity(&entry).to_vec())
+        }
+        Table::Pairs => {
+            let row = PairRow::decode(value)?;
+            let again = row.encode()?;
+            done(row, Vec::new(), again)
+        }
+        Table::Progress => {
+            let progress: Progress = meta::decode("meta", value)?;
+            let again = meta::encode("meta", &progress)?;
+            done(progress, Vec::new(), again)
+        }
+        Table::DeadLetters => {
+            let (rule, reason) = decode_dead_letter(value)?;
+            let again = encode_dead_letter(rule, &reason);
+            done((rule, reason), Vec::new(), again)
+        }
+    }
+}
+
+fn done(read: impl Debug, key: Vec<u8>, value: Vec<u8>) -> Result<Again, StoreError> {
+    Ok(Again { shown: format!("{read:?}"), key, value })
+}

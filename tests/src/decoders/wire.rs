@@ -1,0 +1,201 @@
+//! What comes over NATS: reads, the directory, state, messages as JSON.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use async_nats::HeaderMap;
+use botstats_common::directory::{AccountEntry, BotEntry, Key};
+use botstats_common::ids::Account;
+use botstats_common::status::{DeadLettersReply, DeadLettersRequest, Status};
+use botstats_common::wire::{Chunk, Frame, MAX_CHUNK_BYTES, Request, decode, encode};
+use botstats_ingest::engine::{Engine, Message};
+use botstats_ingest::event::{self, Headers};
+use botstats_ingest::read::Reader;
+use botstats_ingest::rescue::read;
+use botstats_query::answer::cells::Collecting;
+use botstats_query::answer::render::Format;
+use botstats_query::answer::render_all;
+use botstats_query::directory::{Change, Directory};
+use botstats_query::question::{Asked, Days, GroupMode, Question};
+use botstats_query::window::Window;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::reads_again;
+
+/// 2026-11-20T10:52:00Z
+const NOW_MS: i64 = 1_795_171_920_000;
+const MINUTE_MS: i64 = 60_000;
+
+/// The input: a read request, which an ingest with some events then answers.
+pub(super) fn read_request(bytes: &[u8]) {
+    let request = reads_again(bytes, |b| decode::<Request>(b), |r| encode(r).expect("memory"));
+    let Some(request) = request else { return };
+    let account: Account = "acme".parse().expect("an account");
+    let answer = reader().gather(&account, &request, 7);
+    let Ok(chunks) = answer else { return };
+    let mut collecting = Collecting::default();
+    for (number, chunk) in chunks.iter().enumerate() {
+        assert_eq!(usize::try_from(chunk.number).ok(), Some(number));
+        assert_eq!(chunk.last, number + 1 == chunks.len());
+        let frame = encode(&Frame::Chunk(chunk.clone())).expect("memory");
+        assert!(frame.len() <= MAX_CHUNK_BYTES, "a chunk of {} bytes", frame.len());
+        collecting.add(chunk.clone()).expect("what an ingest sends is an answer");
+    }
+    assert!(collecting.finish().is_ok());
+}
+
+/// An ingest that holds some events of the account `acme`.
+fn reader() -> &'static Reader {
+    static READER: OnceLock<Reader> = OnceLock::new();
+    READER.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut engine = Engine::open(folder.path(), 40).expect("an engine");
+        let types = ["message.received", "message.sent", "operator.joined", "tag.set"];
+        let payloads: Vec<String> = (0..200_usize)
+            .map(|n| {
+                let ago_ms = i64::try_from(n).unwrap_or(0) * 97 * MINUTE_MS;
+                let name = types[n % types.len()];
+                let time = botstats_common::shell::clock::rfc3339_ms(NOW_MS - ago_ms);
+                let data = json!({"conversationid": format!("c{}", n % 7),
+                    "userid": format!("u{}", n % 11), "tag": "t"});
+                json!({"specversion": "1.0", "id": n.to_string(), "source": "s", "time": time,
+                    "type": format!("io.botstats.{name}.v1"), "data": data})
+                .to_string()
+            })
+            .collect();
+        let subjects = ["b1.web", "b1.app", "b2.web"].map(|s| format!("botstats.events.acme.{s}"));
+        let messages: Vec<Message<'_>> = payloads
+            .iter()
+            .zip(1..)
+            .zip(subjects.iter().cycle())
+            .map(|((payload, sequence), subject)| Message {
+                sequence,
+                stored_ns: NOW_MS * 1_000_000,
+                subject,
+                headers: None.into(),
+                payload: payload.as_bytes(),
+            })
+            .collect();
+        engine.apply(&messages).expect("the events are applied");
+        assert_eq!(engine.progress().accepted, 200);
+        // The store's file lives as long as it is open.
+        engine.reader()
+    })
+}
+
+/// The input: a message of an answer, which a query then renders.
+pub(super) fn read_reply(bytes: &[u8]) {
+    let frame = reads_again(bytes, |b| decode::<Frame>(b), |f| encode(f).expect("memory"));
+    let Some(Frame::Chunk(chunk)) = frame else { return };
+    let question = |fill_zero| Question {
+        asked: Asked::AllBots,
+        types: botstats_common::metric::TypeSet::ALL,
+        mode: GroupMode::Day,
+        days: Days::try_from(3).expect("days"),
+        fill_zero,
+    };
+    let names = BTreeMap::new();
+    let whole = Chunk { number: 0, last: true, ..chunk };
+    for (fill_zero, format) in [(false, Format::Json), (true, Format::Ndjson), (false, Format::Csv)]
+    {
+        let question = question(fill_zero);
+        let zone = jiff::tz::TimeZone::UTC;
+        let window = Window::new(NOW_MS, &zone, question.days, question.mode);
+        let Ok(body) = render_all(&question, &names, &window, std::slice::from_ref(&whole), format)
+        else {
+            continue;
+        };
+        let text = String::from_utf8(body).expect("an answer is text");
+        match format {
+            Format::Json => {
+                let rows: Vec<Value> = serde_json::from_str(&text).expect("an answer is JSON");
+                assert!(rows.iter().all(|row| row["Count"].as_u64().is_some_and(|n| n > 0)));
+            }
+            Format::Ndjson => {
+                for line in text.lines() {
+                    let _row: Value = serde_json::from_str(line).expect("a line is JSON");
+                }
+            }
+            Format::Csv => {
+                assert!(
+                    text.ends_with("\r\n") && text.lines().all(|l| l.matches(',').count() >= 12)
+                );
+            }
+        }
+    }
+}
+
+/// The input: a key on a line, and the JSON that stands there.
+pub(super) fn directory(bytes: &[u8]) {
+    let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
+    let key = String::from_utf8_lossy(parts.next().unwrap_or_default());
+    let value = parts.next().unwrap_or_default();
+    let account = reads_again(value, AccountEntry::parse, json_of);
+    let bot = reads_again(value, BotEntry::parse, json_of);
+    let good = match Key::parse(&key) {
+        Some(Key::Account(_)) => Some(account.is_some()),
+        Some(Key::Bot(..)) => Some(bot.is_some()),
+        None => None,
+    };
+    let mut known = Directory::default();
+    known.apply(&key, Change::Put(b"{}")).expect("an entry");
+    let shown = |known: &Directory| match Key::parse(&key) {
+        Some(Key::Account(account)) => format!("{:?}", known.account(&account)),
+        Some(Key::Bot(account, bot)) => format!("{:?}", known.bot(&account, &bot)),
+        None => String::new(),
+    };
+    let before = shown(&known);
+    let applied = known.apply(&key, Change::Put(value));
+    assert_eq!(applied.is_ok(), good.unwrap_or(true));
+    if let Err(error) = applied {
+        assert_eq!(shown(&known), before, "the last good value stays");
+        assert!(error.to_string().len() < 1_000, "a long reason: {error}");
+        assert_eq!(known.bad().len(), 1);
+    }
+    known.apply(&key, Change::Gone).expect("a removal");
+    assert!(known.bad().is_empty());
+}
+
+fn json_of(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("JSON")
+}
+
+/// The input: JSON of what programs say of themselves.
+pub(super) fn status(bytes: &[u8]) {
+    fn one<T: DeserializeOwned + serde::Serialize + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+        let _read = reads_again(bytes, |b| serde_json::from_slice::<T>(b), json_of);
+    }
+    one::<Status>(bytes);
+    one::<DeadLettersRequest>(bytes);
+    one::<DeadLettersReply>(bytes);
+}
+
+/// The input: the server's answer with a message, as JSON.
+pub(super) fn rescue(bytes: &[u8]) {
+    let read = |bytes: &[u8]| {
+        read(bytes).map(|found| {
+            found
+                .map(|m| (m.sequence, m.stored_ns, m.subject, m.headers, m.header_bytes, m.payload))
+        })
+    };
+    let first = read(bytes);
+    assert_eq!(read(bytes), first, "not repeatable");
+    let Ok(Some(message)) = first else { return };
+    let (sequence, stored_ns, subject, headers, header_bytes, payload) = &message;
+    let time = jiff::Timestamp::from_nanosecond((*stored_ns).into()).expect("an i64 is one");
+    let base64 = |bytes: &[u8]| data_encoding::BASE64.encode(bytes);
+    let again = json!({"message": {"seq": sequence, "subject": subject, "time": time.to_string(),
+        "hdrs": base64(header_bytes), "data": base64(payload)}});
+    assert_eq!(read(again.to_string().as_bytes()).as_ref(), Ok(&Some(message.clone())));
+
+    let _judged = event::decode(&Message {
+        sequence: *sequence,
+        stored_ns: *stored_ns,
+        subject,
+        headers: headers
+            .as_ref()
+            .map_or(Headers::Unreadable, |map: &HeaderMap| Headers::Read(Some(map))),
+        payload,
+    });
+}

@@ -1,0 +1,524 @@
+//! Bad messages as data, and some that only look bad.
+
+use botstats_common::shell::clock;
+use botstats_tests::model::Rule;
+
+/// Stands in every message as the user's id: no reason and no log may hold it.
+pub const USER: &str = "user-4711-hidden";
+/// Where the bad messages of an account go.
+pub const SUBJECT: &str = "botstats.events.acct-0.b1.web";
+
+const MINUTE_MS: i64 = 60_000;
+const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
+const STRUCTURED: &[(&str, &str)] = &[("Content-Type", "application/cloudevents+json")];
+
+/// What must become of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// A dead letter of that rule, whose reason has that word.
+    Letter(Rule, &'static str),
+    /// Skipped and counted.
+    Unknown,
+    /// It is an event like any other.
+    Counts,
+    /// The server does not store it.
+    NotStored,
+}
+
+use Rule::{Data, Envelope, Subject, Time};
+use Wanted::{Counts, Letter, NotStored, Unknown};
+
+/// A message, and what must become of it.
+#[derive(Debug, Clone)]
+pub struct Kind {
+    pub name: String,
+    pub subject: Vec<u8>,
+    /// The bytes of the headers.
+    pub head: Vec<u8>,
+    /// The headers in them; none if they are none.
+    pub headers: Option<Vec<(String, String)>>,
+    pub payload: Vec<u8>,
+    pub wanted: Wanted,
+}
+
+/// A structured event of the conversation `c1` on the usual subject.
+fn kind(name: impl Into<String>, payload: impl Into<Vec<u8>>, wanted: Wanted) -> Kind {
+    let kind = Kind {
+        name: name.into(),
+        subject: SUBJECT.into(),
+        head: Vec::new(),
+        headers: Some(Vec::new()),
+        payload: payload.into(),
+        wanted,
+    };
+    kind.with(STRUCTURED)
+}
+
+impl Kind {
+    fn with(self, headers: &[(&str, &str)]) -> Self {
+        let lines: String = headers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+        let own = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        Self { head: format!("NATS/1.0\r\n{lines}\r\n").into(), headers: Some(own), ..self }
+    }
+
+    fn bytes(self, head: &[u8], headers: Option<&[(&str, &str)]>) -> Self {
+        let own = |all: &[(&str, &str)]| {
+            all.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+        };
+        Self { head: head.to_vec(), headers: headers.map(own), ..self }
+    }
+
+    fn on(self, subject: impl Into<Vec<u8>>) -> Self {
+        Self { subject: subject.into(), ..self }
+    }
+}
+
+/// The kinds in groups. Every one has an id of its own.
+pub fn groups() -> Vec<(&'static str, Vec<Kind>)> {
+    let mut groups = vec![
+        ("JSON", json()),
+        ("members", members()),
+        ("sizes", sizes()),
+        ("times", times()),
+        ("types of fields", wrong_types()),
+        ("headers", headers()),
+        ("subjects", subjects()),
+    ];
+    // Each of these breaks the connection of a client library: read one at a time, and among others.
+    let broken = broken_headers();
+    groups.extend(broken.iter().map(|kind| ("one broken header", vec![kind.clone()])));
+    groups.push(("broken headers", broken));
+    let mut number = 0;
+    for kind in groups.iter_mut().flat_map(|(_, kinds)| kinds) {
+        number += 1;
+        let id = format!("bad-{number}");
+        kind.payload = replaced(&kind.payload, b"bad-0", id.as_bytes());
+        kind.head = replaced(&kind.head, b"bad-0", id.as_bytes());
+        for (_, value) in kind.headers.iter_mut().flatten() {
+            *value = value.replace("bad-0", &id);
+        }
+    }
+    groups
+}
+
+fn replaced(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    match text.windows(from.len()).position(|window| window == from) {
+        Some(at) => [&text[..at], to, &text[at + from.len()..]].concat(),
+        None => text.to_vec(),
+    }
+}
+
+/// An event as text, `more` after its data's two ids.
+pub fn text(name: &str, id: &str, conversation: &str, more: &str) -> String {
+    let time = clock::rfc3339_ms(clock::now_ms());
+    format!(
+        r#"{{"specversion":"1.0","id":"{id}","source":"/test","type":"io.botstats.{name}.v1","time":"{time}","data":{{"conversationid":"{conversation}","userid":"{USER}"{more}}}}}"#
+    )
+}
+
+fn good() -> String {
+    text("goal.reached", "bad-0", "c1", r#","goal":"order""#)
+}
+
+/// The good event with something else in it.
+fn with(from: &str, to: &str) -> String {
+    let good = good();
+    assert!(good.contains(from), "{from} is not in {good}");
+    good.replacen(from, to, 1)
+}
+
+/// The good event with something before its first member.
+fn before(more: &str) -> String {
+    with("{", &format!("{{{more},"))
+}
+
+fn json() -> Vec<Kind> {
+    let (open, close) = ("[".repeat(10_000), "]".repeat(10_000));
+    let objects = format!("{}1{}", r#"{"a":"#.repeat(10_000), "}".repeat(10_000));
+    let good = good();
+    let half = &good[..good.len() / 2];
+    let utf16: Vec<u8> =
+        [0xff, 0xfe].into_iter().chain(good.bytes().flat_map(|byte| [byte, 0])).collect();
+    let bytes_for = |from: &str, to: &[u8]| replaced(good.as_bytes(), from.as_bytes(), to);
+    let not_json = Letter(Envelope, "not JSON");
+    let no_object = Letter(Envelope, "not a JSON object");
+    let no_utf8 = Letter(Envelope, "not UTF-8");
+    vec![
+        kind("empty", "", not_json),
+        kind("only space", " \n\t\r", not_json),
+        kind("half of it", half, not_json),
+        kind("all but the end", &good[..good.len() - 1], not_json),
+        kind("a letter behind it", format!("{good}x"), not_json),
+        kind("twice", format!("{good}{good}"), not_json),
+        kind("two lines", format!("{good}\n{good}"), not_json),
+        kind("a comma behind it", format!("{good},"), not_json),
+        kind("NUL behind it", format!("{good}\0"), not_json),
+        kind("space around it", format!(" \r\n\t{good} \n"), Counts),
+        kind("form feed before it", format!("\u{c}{good}"), not_json),
+        kind("byte order mark", format!("\u{feff}{good}"), not_json),
+        kind("UTF-16", utf16, no_utf8),
+        kind("Latin-1", bytes_for("order", b"caf\xe9"), no_utf8),
+        kind("overlong UTF-8", bytes_for("order", b"\xc0\x80"), no_utf8),
+        kind("a surrogate as UTF-8", bytes_for("order", b"\xed\xa0\x80"), no_utf8),
+        kind("cut in a character", bytes_for("order", b"\xe2\x82"), no_utf8),
+        kind("single quotes", good.replace('"', "'"), not_json),
+        kind("a comment", format!("/* {USER} */{good}"), not_json),
+        kind("a comma too many", with(r#""order""#, r#""order","#), not_json),
+        kind("no comma", with(r#","source""#, r#" "source""#), not_json),
+        kind("no quotes", with(r#""source""#, "source"), not_json),
+        kind("a number as name", before(r#"5:"x""#), not_json),
+        kind("NaN", before(r#""x":NaN"#), not_json),
+        kind("Infinity", before(r#""x":-Infinity"#), not_json),
+        kind("undefined", before(r#""x":undefined"#), not_json),
+        kind("True", before(r#""x":True"#), not_json),
+        kind("leading zero", before(r#""x":01"#), not_json),
+        kind("hexadecimal", before(r#""x":0x1f"#), not_json),
+        kind("plus", before(r#""x":+1"#), not_json),
+        kind("only a minus", before(r#""x":-"#), not_json),
+        kind("no digit after the point", before(r#""x":1."#), not_json),
+        kind("no digit before the point", before(r#""x":.5"#), not_json),
+        kind("1e400 where nobody looks", before(r#""x":1e400"#), Counts),
+        kind("control character", bytes_for("order", b"or\x01der"), not_json),
+        kind("tab in a text", bytes_for("order", b"or\tder"), not_json),
+        kind("line feed in a name", bytes_for("goal\"", b"goal\n\""), not_json),
+        kind("unknown escape", with("order", r"\x41"), not_json),
+        kind("half an escape", with("order", r"\u12"), not_json),
+        kind("surrogates in order", with("order", r"\ud83d\ude00"), Counts),
+        kind("half of a pair in the id", with("bad-0", r"bad-0\ud800"), Letter(Envelope, "id has half")),
+        kind("half of a pair in the goal", with("order", r"\udc00"), Letter(Data, "data.goal has half")),
+        kind("half of a pair where nobody looks", before(r#""\ud800":"\udfff""#), Counts),
+        kind("escaped NUL in an id", with("bad-0", r"bad-0\u0000\n"), Counts),
+        kind("escaped names", with(r#""userid""#, r#""\u0075serid""#), Counts),
+        kind("a list", format!("[{good}]"), no_object),
+        kind("an empty list", "[]", no_object),
+        kind("an empty object", "{}", Letter(Envelope, "specversion is missing")),
+        kind("null", "null", no_object),
+        kind("true", "true", no_object),
+        kind("a number", "4711", no_object),
+        kind("a text", format!("\"{USER} {}\"", "and more ".repeat(5_000)), no_object),
+        kind("base64", "eyJzcGVjdmVyc2lvbiI6IjEuMCJ9", not_json),
+        kind("XML", format!("<event user=\"{USER}\"/>"), not_json),
+        kind("10,000 lists deep", format!("{open}{close}"), no_object),
+        kind("10,000 lists deep, unclosed", open.clone(), no_object),
+        kind("10,000 objects deep", objects.clone(), Letter(Envelope, "specversion is missing")),
+        kind("10,000 deep where nobody looks", before(&format!(r#""x":{open}{close}"#)), Counts),
+        kind("10,000 deep, unclosed", before(&format!(r#""x":{open}"#)), not_json),
+        kind(
+            "10,000 deep as data",
+            with(r#""data":{"#, &format!(r#""data":{open}{close},"x":{{"#)),
+            Letter(Envelope, "data is not a JSON object"),
+        ),
+        kind(
+            "10,000 deep as user",
+            with(&format!("\"{USER}\""), &objects),
+            Letter(Data, "data.userid is not a string"),
+        ),
+    ]
+}
+
+fn members() -> Vec<Kind> {
+    let good = good();
+    let data_of = |good: &str| good.split_once(r#""data":"#).map(|(_, d)| d.to_owned());
+    let data = data_of(&good).unwrap_or_default();
+    let data = data.trim_end_matches('}').to_owned() + "}";
+    let twice = |name: &str| before(&format!(r#""{name}":"twice""#));
+    let mut kinds = vec![
+        kind("null everywhere", r#"{"specversion":null,"id":null,"source":null,"type":null,"time":null,"data":null}"#, Letter(Envelope, "specversion is missing")),
+        kind("null as data", with(&data, "null"), Letter(Envelope, "data is missing")),
+        kind("null in data", with(&data, r#"{"conversationid":null,"userid":null,"goal":null}"#), Letter(Data, "data.conversationid is missing")),
+        kind("null as goal", with(r#""order""#, "null"), Letter(Data, "data.goal is missing")),
+        kind("empty data", with(&data, "{}"), Letter(Data, "data.conversationid is missing")),
+        kind("data as base64", with(r#""data""#, r#""data_base64""#), Letter(Envelope, "data is missing")),
+        kind("data as a text of JSON", with(&data, &serde_json::Value::from(data.as_str()).to_string()), Letter(Envelope, "data is not a JSON object")),
+        kind("data as a list", with(&data, &format!("[{data}]")), Letter(Envelope, "data is not a JSON object")),
+        kind("data twice", before(&format!(r#""data":{data}"#)), Letter(Envelope, "data is given twice")),
+        kind("a name twice, once escaped", before(r#""\u0069d":"x""#), Letter(Envelope, "id is given twice")),
+        kind("userid twice", with(r#""userid""#, r#""userid":"x","userid""#), Letter(Data, "data.userid is given twice")),
+        kind("goal twice", with(r#""goal""#, r#""goal":"order","goal""#), Letter(Data, "data.goal is given twice")),
+        kind("null and a goal", with(r#""goal""#, r#""goal":null,"goal""#), Letter(Data, "data.goal is given twice")),
+        kind("twice what another type names", with(r#""goal""#, r#""kind":1,"kind":2,"goal""#), Counts),
+        kind("twice what nobody names", before(r#""x":1,"x":2"#), Counts),
+        kind("names in capitals", with(r#""userid""#, r#""UserId""#), Letter(Data, "data.userid is missing")),
+        kind("specversion 0.3", with(r#""1.0""#, r#""0.3""#), Letter(Envelope, "specversion is not 1.0")),
+        kind("specversion 1", with(r#""1.0""#, r#""1""#), Letter(Envelope, "specversion is not 1.0")),
+        kind("specversion with space", with(r#""1.0""#, r#""1.0 ""#), Letter(Envelope, "specversion is not 1.0")),
+        kind("a long specversion", with(r#""1.0""#, &format!("{:?}", "1".repeat(1_000))), Letter(Envelope, "specversion is not 1.0")),
+        kind("an empty specversion", with(r#""1.0""#, r#""""#), Letter(Envelope, "specversion is not 1.0")),
+        kind("an empty type", with("io.botstats.goal.reached.v1", ""), Letter(Envelope, "type is empty")),
+        kind("an empty time", replaced_time(""), Letter(Envelope, "RFC 3339")),
+        kind("another version of a type", with("reached.v1", "reached.v2"), Unknown),
+        kind("a type in capitals", with("io.botstats", "IO.BOTSTATS"), Unknown),
+        kind("a type with space", with("reached.v1", "reached.v1 "), Unknown),
+        kind("somebody else's type", with("io.botstats.goal.reached.v1", "com.example"), Unknown),
+        kind("an unknown type without data fields", with(&data, "{}").replace("reached", "missed"), Unknown),
+        kind("an unknown type of 1970", with("goal.reached", "goal.missed").replace(r#""time":"20"#, r#""time":"19"#), Unknown),
+        kind("an unknown type without time", with(r#""time""#, r#""t""#).replace("reached", "missed"), Letter(Envelope, "time is missing")),
+    ];
+    for name in ["specversion", "id", "source", "type", "time"] {
+        let told = |what: &str| -> &'static str { format!("{name} is {what}").leak() };
+        kinds.push(kind(format!("{name} twice"), twice(name), Letter(Envelope, told("given twice"))));
+        let quoted = format!("\"{name}\"");
+        kinds.push(kind(format!("no {name}"), with(&quoted, r#""x""#), Letter(Envelope, told("missing"))));
+    }
+    kinds
+}
+
+fn sizes() -> Vec<Kind> {
+    let good = good();
+    let padded = |bytes: usize| {
+        let pad = bytes - good.len() - r#""x":"","#.len();
+        before(&format!(r#""x":"{}""#, "x".repeat(pad)))
+    };
+    // The number that makes ids different is longer in the end.
+    let id = |bytes: usize| format!("bad-0{}", "i".repeat(bytes - "bad-000".len()));
+    let euro = "€".repeat(43);
+    vec![
+        kind("64 KiB, but for the id's digits", padded(65_536 - 2), Counts),
+        kind("64 KiB and some", padded(65_537 + 4), Letter(Envelope, "65536 bytes")),
+        kind("72 KiB and more", padded(74_000), NotStored),
+        kind("an empty id", with("bad-0", ""), Letter(Envelope, "1 to 128 bytes")),
+        kind("an id of at most 128 bytes", with("bad-0", &id(128)), Counts),
+        kind("an id of 140 bytes", with("bad-0", &id(140)), Letter(Envelope, "id is not 1 to 128 bytes")),
+        kind("an id of 129 bytes in 43 characters", with("bad-0", &euro), Letter(Envelope, "id is not 1 to 128 bytes")),
+        kind("an empty source", with("/test", ""), Letter(Envelope, "source is not 1 to 256 bytes")),
+        kind("a source of 256 bytes", with("/test", &"s".repeat(256)), Counts),
+        kind("a source of 257 bytes", with("/test", &"s".repeat(257)), Letter(Envelope, "source is not 1 to 256 bytes")),
+        kind("an empty userid", with(USER, ""), Letter(Data, "data.userid is not 1 to 128 bytes")),
+        kind("a userid of 128 bytes", with(USER, &"u".repeat(128)), Counts),
+        kind("a userid of 129 bytes", with(USER, &euro), Letter(Data, "data.userid is not 1 to 128 bytes")),
+        kind("an empty conversationid", with(r#""c1""#, r#""""#), Letter(Data, "data.conversationid is not 1 to 128 bytes")),
+        kind("a conversationid of 129 bytes", with(r#""c1""#, &format!("{euro:?}")), Letter(Data, "data.conversationid is not 1 to 128 bytes")),
+        kind("an empty goal", with("order", ""), Counts),
+        kind("a long goal", with("order", &"g".repeat(60_000)), Counts),
+        kind("an empty tag", text("tag.set", "bad-0", "c1", r#","tag":"""#), Counts),
+        kind("a long tag", text("tag.set", "bad-0", "c1", &format!(r#","tag":{:?}"#, "t".repeat(60_000))), Counts),
+        kind("a long type", with("goal.reached", &"g".repeat(60_000)), Unknown),
+        kind("a long time", replaced_time(&format!("2026-11-20T10:52:00.{}", "0".repeat(60_000))), Letter(Envelope, "RFC 3339")),
+        kind("10,000 members", before(&(0..10_000).map(|n| format!(r#""{n}":"#)).collect::<Vec<_>>().join("0,").replace(":0", ":0").trim_end_matches(',').to_owned().as_str().replace(r#"""#, r#"""#)).replacen(r#""9999":,"#, r#""9999":0,"#, 1), Letter(Envelope, "65536 bytes")),
+    ]
+}
+
+fn replaced_time(time: &str) -> String {
+    let good = good();
+    let (head, tail) = good.split_once(r#""time":""#).unwrap_or_default();
+    let (_, tail) = tail.split_once('"').unwrap_or_default();
+    format!(r#"{head}"time":"{time}"{tail}"#)
+}
+
+fn times() -> Vec<Kind> {
+    let now_ms = clock::now_ms();
+    let at = |ms: i64| replaced_time(&clock::rfc3339_ms(ms));
+    let mut kinds = vec![
+        kind("35 days and a millisecond", at(now_ms - 35 * DAY_MS - 1), Letter(Time, "35 days")),
+        kind("nearly 35 days", at(now_ms - 35 * DAY_MS + 10 * MINUTE_MS), Counts),
+        kind("6 minutes ahead", at(now_ms + 6 * MINUTE_MS), Letter(Time, "5 minutes")),
+        kind("4 minutes ahead", at(now_ms + 4 * MINUTE_MS), Counts),
+        kind("the year 0", replaced_time("0000-01-01T00:00:00Z"), Letter(Time, "35 days")),
+        kind("the year 9999", replaced_time("9999-12-31T23:59:59Z"), Letter(Time, "5 minutes")),
+        kind("1970", replaced_time("1970-01-01T00:00:00Z"), Letter(Time, "35 days")),
+        kind("a leap second long ago", replaced_time("2016-12-31T23:59:60Z"), Letter(Time, "35 days")),
+    ];
+    for time in [
+        "10000-01-01T00:00:00Z", "+2026-11-20T10:52:00Z", "-0001-01-01T00:00:00Z", "26-11-20T10:52:00Z",
+        "2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z", "2026-11-31T00:00:00Z", "2026-11-00T00:00:00Z",
+        "2026-11-20T24:00:00Z", "2026-11-20T10:60:00Z", "2026-11-20T10:52:61Z", "2026-11-20T10:52:60Z",
+        "2026-11-20 10:52:00Z", "2026-11-20_10:52:00Z", "2026-11-20T10:52:00", "2026-11-20T10:52Z",
+        "2026-11-20", "10:52:00Z", "20261120T105200Z", "2026-W47-5T10:52:00Z", "2026-324T10:52:00Z",
+        "2026-11-20T10:52:00.Z", "2026-11-20T10:52:00,5Z", "2026-11-20T10:52:00 Z", " 2026-11-20T10:52:00Z",
+        "2026-11-20T10:52:00Z ", "2026-11-20T10:52:00+25:00", "2026-11-20T10:52:00+24:00",
+        "2026-11-20T10:52:00+01:60", "2026-11-20T10:52:00+0100", "2026-11-20T10:52:00+01",
+        "2026-11-20T10:52:00Z[UTC]", "2026-11-20T10:52:00 GMT", "Fri, 20 Nov 2026 10:52:00 GMT",
+        "1795171920", "1795171920000", "now", "٢٠٢٦-11-20T10:52:00Z",
+    ] {
+        kinds.push(kind(format!("the time {time}"), replaced_time(time), Letter(Envelope, "RFC 3339")));
+    }
+    kinds
+}
+
+/// Every field of every type with every JSON type that is not its own.
+fn wrong_types() -> Vec<Kind> {
+    const TEXT: (&str, &str) = ("\"x\"", "not a string");
+    const BOOL: (&str, &str) = ("true", "not true or false");
+    const NUMBER: (&str, &str) = ("5", "not a number");
+    let values = ["\"x\"", "true", "5", "[]", "{}", "-0", "1e400"];
+    let type_of = |value: &str| match value {
+        "\"x\"" => "text",
+        "true" => "bool",
+        "5" | "-0" | "1e400" => "number",
+        other => if other == "[]" { "list" } else { "object" },
+    };
+    let mut kinds = Vec::new();
+    for name in ["specversion", "id", "source", "type", "time"] {
+        for value in values.iter().filter(|value| type_of(value) != "text") {
+            let payload = with(&format!("\"{name}\":"), &format!("\"{name}\":{value},\"x\":"));
+            let told = format!("{name} is not a string").leak();
+            kinds.push(kind(format!("{name} {value}"), payload, Letter(Envelope, told)));
+        }
+    }
+    for value in values.iter().filter(|value| type_of(value) != "object") {
+        let payload = with("\"data\":", &format!("\"data\":{value},\"x\":"));
+        kinds.push(kind(format!("data {value}"), payload, Letter(Envelope, "data is not a JSON object")));
+    }
+    for name in ["conversationid", "userid"] {
+        for value in values.iter().filter(|value| type_of(value) != "text") {
+            let payload = with(&format!("\"{name}\":"), &format!("\"{name}\":{value},\"x\":"));
+            let told = format!("data.{name} is not a string").leak();
+            kinds.push(kind(format!("{name} {value}"), payload, Letter(Data, told)));
+        }
+    }
+    let types: [(&str, &[(&str, (&str, &str))]); 11] = [
+        ("message.received", &[("kind", TEXT)]),
+        ("message.sent", &[("fallback", BOOL), ("parts", NUMBER)]),
+        ("nlp.evaluated", &[("detected", BOOL), ("intent", TEXT), ("confidence", NUMBER)]),
+        (
+            "integration.called",
+            &[("kind", TEXT), ("ok", BOOL), ("status", NUMBER), ("durationms", NUMBER), ("name", TEXT)],
+        ),
+        ("operator.requested", &[("by", TEXT)]),
+        ("operator.joined", &[("operatorid", TEXT)]),
+        ("operator.message", &[("operatorid", TEXT), ("automatic", BOOL)]),
+        ("operator.released", &[("reason", TEXT)]),
+        ("conversation.ended", &[("reason", TEXT)]),
+        ("goal.reached", &[("goal", TEXT)]),
+        ("tag.set", &[("tag", TEXT)]),
+    ];
+    for (name, fields) in types {
+        for (wrong, (own, told)) in fields {
+            for value in values.iter().filter(|value| type_of(value) != type_of(own)) {
+                let more: String = fields
+                    .iter()
+                    .map(|(field, (own, _))| {
+                        format!(",\"{field}\":{}", if field == wrong { value } else { own })
+                    })
+                    .collect();
+                let told = format!("data.{wrong} is {told}").leak();
+                let payload = text(name, "bad-0", "c1", &more);
+                kinds.push(kind(format!("{name}: {wrong} {value}"), payload, Letter(Data, told)));
+            }
+        }
+    }
+    kinds
+}
+
+fn headers() -> Vec<Kind> {
+    let time = clock::rfc3339_ms(clock::now_ms());
+    let time = time.as_str();
+    let all = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "bad-0"),
+        ("ce-source", "/test"),
+        ("ce-type", "io.botstats.goal.reached.v1"),
+        ("ce-time", time),
+        ("Content-Type", "application/json"),
+    ];
+    let data = format!(r#"{{"conversationid":"c1","userid":"{USER}","goal":"order"}}"#);
+    let binary = |name: &str, change: (&str, &str), body: &str, wanted| {
+        let changed: Vec<(&str, &str)> = all
+            .into_iter()
+            .filter(|(name, _)| *name != change.0)
+            .chain([change].into_iter().filter(|(_, value)| *value != "absent"))
+            .collect();
+        kind(name, body, wanted).with(&changed)
+    };
+    let none = ("x", "y");
+    let is = |word| Letter(Envelope, word);
+    let good = good();
+    let whole = good.as_str();
+    let mut kinds = vec![
+        binary("binary mode", none, &data, Counts),
+        binary("names in capitals", ("Ce-Type", "x"), &data, is("ce-type is given twice")),
+        binary("ce-id twice", ("CE-ID", "bad-0"), &data, is("ce-id is given twice")),
+        binary("Content-Type twice", ("content-type", "text/plain"), &data, is("content-type is given twice")),
+        binary("no UTF-8 once decoded", ("ce-source", "%ff"), &data, is("ce-source is not UTF-8")),
+        binary("half of a pair, encoded", ("ce-source", "%ed%a0%80"), &data, is("ce-source is not UTF-8")),
+        binary("a percent sign alone", ("ce-source", "%"), &data, Counts),
+        binary("an escape of no digits", ("ce-source", "/%zz%4"), &data, Counts),
+        binary("an escaped line feed", ("ce-source", "a%0Ab%00"), &data, Counts),
+        binary("an empty ce-id", ("ce-id", ""), &data, is("id is not 1 to 128 bytes")),
+        binary("a long ce-source", ("ce-source", &"s".repeat(257)), &data, is("source is not 1 to 256 bytes")),
+        binary("ce-specversion 0.3", ("ce-specversion", "0.3"), &data, is("specversion is not 1.0")),
+        binary("a bad ce-time", ("ce-time", "yesterday"), &data, is("RFC 3339")),
+        binary("an unknown ce-type", ("ce-type", "com.example"), &data, Unknown),
+        binary("an empty ce-type", ("ce-type", ""), &data, is("type is empty")),
+        binary("headers only", none, "", is("data is not a JSON object")),
+        binary("a body that is no JSON", none, USER, is("data is not a JSON object")),
+        binary("half a body", none, &data[..20], is("data is not JSON")),
+        binary("more than a body", none, &format!("{data}{data}"), is("data is not JSON")),
+        binary("form feed before the body", none, &format!("\u{c}{data}"), is("data is not a JSON object")),
+        binary("a list as body", none, &format!("[{data}]"), is("data is not a JSON object")),
+        binary("null as body", none, "null", is("data is not a JSON object")),
+        binary("a whole event as body", none, whole, Letter(Data, "data.conversationid is missing")),
+        binary("a whole event and ce- headers", ("Content-Type", "application/cloudevents+json"), whole, Counts),
+        binary("data alone, said to be whole", ("Content-Type", "application/cloudevents+json"), &data, is("specversion is missing")),
+        kind("only one ce- header", whole, is("specversion is missing")).with(&[("ce-x", "y")]),
+        kind("a header that is nearly ce-", whole, Counts).with(&[("ce", "y"), ("xce-id", "z")]),
+        kind("no headers", whole, Counts).bytes(b"", Some(&[])),
+        kind("an empty block of headers", whole, Counts).with(&[]),
+        kind("text/plain", whole, Counts).with(&[("Content-Type", "text/plain")]),
+        kind("no media type", whole, Counts).with(&[("Content-Type", ";;;")]),
+        kind("parameters", whole, Counts).with(&[("content-TYPE", "application/CloudEvents+json ; charset=x")]),
+        kind("a batch", format!("[{good}]"), is("not a JSON object"))
+            .with(&[("Content-Type", "application/cloudevents-batch+json")]),
+        kind("Avro", vec![0xfe, 0x01, 0xff], is("not UTF-8")).with(&[("Content-Type", "application/cloudevents+avro")]),
+        kind("100 other headers", whole, Counts).with(&[("x", "y"); 100]),
+    ];
+    for (name, _) in &all[..5] {
+        let told = format!("{} is missing", &name[3..]).leak();
+        kinds.push(binary(&format!("no {name}"), (name, "absent"), &data, is(told)));
+    }
+    kinds
+}
+
+/// Headers that client libraries do not read, or read as the server's own.
+fn broken_headers() -> Vec<Kind> {
+    let unreadable = Letter(Envelope, "the headers cannot be read");
+    let of = |name: &str, head: &[u8]| kind(name, good(), unreadable).bytes(head, None);
+    // A status of the server in a publisher's message: the event is good all the same.
+    let status = |line: &str| {
+        let head = format!("NATS/1.0 {line}\r\n\r\n");
+        kind(format!("the status {line}"), good(), Counts).bytes(head.as_bytes(), Some(&[]))
+    };
+    vec![
+        of("no colon", b"NATS/1.0\r\nno colon\r\n\r\n"),
+        of("space in a name", b"NATS/1.0\r\nname with space: x\r\n\r\n"),
+        of("no UTF-8 in a value", b"NATS/1.0\r\nce-id: \xff\xfe\r\n\r\n"),
+        of("no UTF-8 in a name", b"NATS/1.0\r\n\xff\xfe: x\r\n\r\n"),
+        of("a carriage return in a value", b"NATS/1.0\r\nx: a\rb\r\n\r\n"),
+        of("another version", b"NATS/9.9\r\nce-id: x\r\n\r\n"),
+        of("no headers at all", b"not headers at all"),
+        of("only line ends", b"\r\n\r\n"),
+        status("999999"),
+        status("100 Idle Heartbeat"),
+        status("100 FlowControl Request"),
+        status("404 No Messages"),
+        status("408 Request Timeout"),
+        status("409 Consumer Deleted"),
+        status("503"),
+    ]
+}
+
+fn subjects() -> Vec<Kind> {
+    let of = |subject: &[u8], wanted| {
+        let name = format!("on {}", subject.escape_ascii());
+        kind(name, good(), wanted).on(subject)
+    };
+    let prefix = "botstats.events.acct-0";
+    let long = "b".repeat(65);
+    let is = |word| Letter(Subject, word);
+    vec![
+        of(format!("{prefix}.b$t.web").as_bytes(), is("the bot is not 1 to 64")),
+        of(format!("{prefix}.bé.web").as_bytes(), is("the bot is not 1 to 64")),
+        of(format!("{prefix}.{long}.web").as_bytes(), is("the bot is not 1 to 64")),
+        of(format!("{prefix}.b1.{long}").as_bytes(), is("the channel is not 1 to 64")),
+        of(format!("botstats.events.{long}.b1.web").as_bytes(), is("the account is not 1 to 64")),
+        of(format!("botstats.events.{USER}@example.b1.web").as_bytes(), is("the account is not 1 to 64")),
+        of(format!("{prefix}.b1.we\u{1}b").as_bytes(), is("the channel is not 1 to 64")),
+        of(format!("{prefix}.b1.web/../x").as_bytes(), NotStored),
+        of(format!("{prefix}.b1.%77eb").as_bytes(), is("the channel is not 1 to 64")),
+        of([prefix.as_bytes(), b".b1.w\xffb"].concat().as_slice(), is("the channel is not 1 to 64")),
+        of(format!("{prefix}.b1").as_bytes(), NotStored),
+        of(format!("{prefix}.b1.web.x").as_bytes(), NotStored),
+        of(b"botstats.events", NotStored),
+        of(b"botstats.Events.acct-0.b1.web", NotStored),
+    ]
+}
