@@ -4,8 +4,11 @@
 //! *Invariants*: what is started here ends with its value, and also when the test is killed. Nothing
 //! waits blindly: every wait is for a condition and has a limit.
 
+mod cluster;
 mod http;
+mod judge;
 mod process;
+mod proxy;
 mod site;
 mod stage;
 mod stream;
@@ -14,11 +17,14 @@ use std::time::Duration;
 
 use botstats_common::shell::clock;
 
+pub use cluster::Cluster;
 pub use http::{Answer, get, head_of, read_answer, send};
-pub use process::{Process, run};
-pub use site::{Login, Query, Site};
+pub use judge::{check_counts, check_dead_letters};
+pub use process::{Process, run, signal};
+pub use proxy::Proxy;
+pub use site::{Login, Query, Site, statuses};
 pub use stage::{ALL, Stage, ask_all, event};
-pub use stream::{Outgoing, outgoing, publish, stored, stored_of};
+pub use stream::{Outgoing, outgoing, publish, publish_stubbornly, stored, stored_of};
 
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(15);

@@ -4,16 +4,19 @@
 //!   the product;
 //! * [`generate`]: seeded streams of events as nasty as the rules allow;
 //! * [`in_process`]: the product without its sockets;
-//! * [`harness`]: a real nats-server and the real programs as child processes.
+//! * [`harness`]: a real nats-server and the real programs as child processes;
+//! * [`faults`]: the real thing killed, frozen and cut off at seeded moments, with the model as judge
+//!   (`--bin faults` runs any number of them).
 //!
 //! The tests themselves are in `tests/`. Those with real processes take the programs from where they
-//! themselves were built: `cargo build --workspace` first. `BOTSTATS_TEST_STREAMS` sets how many random
+//! themselves were built: `cargo build --workspace --bins` first. `BOTSTATS_TEST_STREAMS` sets how many random
 //! streams are tried (40), `BOTSTATS_TEST_EVENTS` how many events the large run has (1,000,000).
 #![expect(
     clippy::expect_used,
     reason = "support of tests: a panic is how a test says that its ground is gone"
 )]
 
+pub mod faults;
 pub mod fixture;
 pub mod generate;
 pub mod harness;

@@ -162,6 +162,28 @@ async fn connected(stage: &Stage) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_newest_messages_erased() {
+    let (mut stage, login) = stage_with(10).await;
+    // A tenant is erased whose message is the newest of the stream.
+    let place = ["erased", "b1", "web"];
+    let newest = event(place, "message.received", clock::now_ms(), "x", &json!({}));
+    publish(&stage.site.js, [newest]).await;
+    stage.site.applied(PATIENCE).await;
+    stage.ingest.kill();
+    let stream = stage.site.js.get_stream(EVENTS_STREAM).await.unwrap();
+    stream.purge().filter("botstats.events.erased.>").await.unwrap();
+
+    // What was counted last can't be recognised any more: refused, not waited for.
+    stage.ingest.restart();
+    refuses(&stage, &login, "is not the message that was applied").await;
+    stage.ingest.kill();
+
+    // A new ingest counts what is there, and does not wait for what is not.
+    let _second = stage.site.ingest("second");
+    stage.equals_the_model(GroupMode::Hour, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_folder_has_one_ingest() {
     let (mut stage, _) = stage_with(3).await;
     let settings = stage.site.ingest_settings(&stage.site.folder("ingest"));

@@ -32,6 +32,8 @@ pub struct Site {
     /// JetStream through that client.
     pub js: jetstream::Context,
     window: String,
+    /// Where programs connect, if not to the server itself.
+    route: Option<String>,
     // Last: the folder goes after those who use it.
     folder: TempDir,
 }
@@ -63,11 +65,19 @@ impl Site {
     /// # Panics
     /// If any of that fails.
     pub async fn start(window: &str) -> Self {
+        // What a crash of the machine would lose is not tested here, and syncing takes minutes.
+        Self::start_with(window, false).await
+    }
+
+    /// The same; the server may sync each message before it acknowledges it, as it should in earnest.
+    ///
+    /// # Panics
+    /// If any of that fails.
+    pub async fn start_with(window: &str, sync_always: bool) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let program = find(|_| {}).unwrap_or_else(|e| panic!("{e}"));
         let mut options = Options::new(program, folder.path().join("nats"));
-        // What a crash of the machine would lose is not tested here, and syncing takes minutes.
-        options.sync_always = false;
+        options.sync_always = sync_always;
         let nats = Server::start(options).unwrap_or_else(|e| panic!("{e}"));
         let client = async_nats::ConnectOptions::new()
             .retry_on_initial_connect()
@@ -75,7 +85,7 @@ impl Site {
             .await
             .expect("a connection");
         let js = nats::jetstream(&client);
-        let site = Self { nats, client, js, window: window.to_owned(), folder };
+        let site = Self { nats, client, js, window: window.to_owned(), route: None, folder };
         site.make_stream().await;
         setup::directory_bucket(&site.js, 1).await.expect("the directory");
         let window = settings::duration(window).expect("a window");
@@ -99,10 +109,15 @@ impl Site {
         self.folder.path().join(name)
     }
 
+    /// Programs that are started from now on connect there; `None` is the server itself.
+    pub fn route(&mut self, url: Option<String>) {
+        self.route = url;
+    }
+
     /// Settings that every program needs.
     #[must_use]
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        vec![("NATS_URL", self.nats.url())]
+        vec![("NATS_URL", self.route.clone().unwrap_or_else(|| self.nats.url()))]
     }
 
     /// Settings of an ingest on that folder.
@@ -123,14 +138,13 @@ impl Site {
 
     /// Starts a query service and waits until it listens (which is before it is ready).
     pub async fn query(&self, name: &str) -> Query {
-        let mut settings = self.settings();
-        settings.push(("BOTSTATS_HTTP_ADDR", "127.0.0.1:0".to_owned()));
-        settings.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
-        settings.push(("BOTSTATS_THROTTLE_WINDOW", self.window.clone()));
-        let process = Process::start("botstats-query", &[], &settings, &self.folder(name));
-        let internal = process.address("internal listener ready").await;
-        let http = process.address("http listener ready").await;
-        Query { process, http, internal }
+        self.query_with(name, &self.window).await
+    }
+
+    /// The same with a throttle window of its own: `0s` answers without a limit beside others that have
+    /// one.
+    pub async fn query_with(&self, name: &str, window: &str) -> Query {
+        Query::start(&self.settings(), window, &self.folder(name)).await
     }
 
     /// Puts a value into the directory.
@@ -180,18 +194,7 @@ impl Site {
     /// # Panics
     /// If the request can't be sent.
     pub async fn statuses(&self) -> Vec<Status> {
-        let inbox = self.client.new_inbox();
-        let mut answers = self.client.subscribe(inbox.clone()).await.expect("an inbox");
-        let sent = self.client.publish_with_reply(STATUS_SUBJECT, inbox, "".into());
-        sent.await.expect("a request");
-        let mut statuses = Vec::new();
-        while let Ok(Some(answer)) = tokio::time::timeout(STATUS_WAIT, answers.next()).await {
-            if answer.status.is_some() {
-                break;
-            }
-            statuses.push(serde_json::from_slice(&answer.payload).expect("a status"));
-        }
-        statuses
+        statuses(&self.client).await
     }
 
     /// What the ingests say of themselves.
@@ -210,6 +213,28 @@ impl Site {
 }
 
 impl Query {
+    /// Starts a query service and waits until it listens (which is before it is ready).
+    pub async fn start(settings: &[(&str, String)], window: &str, folder: &Path) -> Self {
+        let mut settings = settings.to_vec();
+        settings.push(("BOTSTATS_HTTP_ADDR", "127.0.0.1:0".to_owned()));
+        settings.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
+        settings.push(("BOTSTATS_THROTTLE_WINDOW", window.to_owned()));
+        let process = Process::start("botstats-query", &[], &settings, folder);
+        let (internal, http) = Self::addresses(&process).await;
+        Query { process, http, internal }
+    }
+
+    async fn addresses(process: &Process) -> (SocketAddr, SocketAddr) {
+        let internal = process.address("internal listener ready").await;
+        (internal, process.address("http listener ready").await)
+    }
+
+    /// Kills it and starts it again, on other ports.
+    pub async fn restart(&mut self) {
+        self.process.restart();
+        (self.internal, self.http) = Self::addresses(&self.process).await;
+    }
+
     /// Waits until it is ready.
     pub async fn ready(&self) {
         until("a ready query service", PATIENCE, async || {
@@ -292,6 +317,25 @@ impl Login {
             question.days
         )
     }
+}
+
+/// What every program says of itself.
+///
+/// # Panics
+/// If the request can't be sent.
+pub async fn statuses(client: &async_nats::Client) -> Vec<Status> {
+    let inbox = client.new_inbox();
+    let mut answers = client.subscribe(inbox.clone()).await.expect("an inbox");
+    let sent = client.publish_with_reply(STATUS_SUBJECT, inbox, "".into());
+    sent.await.expect("a request");
+    let mut statuses = Vec::new();
+    while let Ok(Some(answer)) = tokio::time::timeout(STATUS_WAIT, answers.next()).await {
+        if answer.status.is_some() {
+            break;
+        }
+        statuses.push(serde_json::from_slice(&answer.payload).expect("a status"));
+    }
+    statuses
 }
 
 fn hash(secret: &str) -> String {
