@@ -17,12 +17,11 @@ use std::time::Duration;
 
 use botstats_common::shell::clock;
 
-pub use cluster::Cluster;
 pub use http::{Answer, get, head_of, read_answer, send};
 pub use judge::{check_counts, check_dead_letters};
 pub use process::{Process, run, signal};
 pub use proxy::Proxy;
-pub use site::{Login, Query, Site, statuses};
+pub use site::{Login, Query, Site, connection, statuses};
 pub use stage::{ALL, Stage, ask_all, event};
 pub use stream::{Outgoing, outgoing, publish, publish_stubbornly, stored, stored_of};
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
+use async_nats::{Client, ConnectOptions, Event, RequestErrorKind, ServerAddr, jetstream};
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -143,9 +143,6 @@ pub enum ConnectError {
         /// Its version.
         found: String,
     },
-    /// The server runs without JetStream.
-    #[error("the nats-server has no JetStream: start it with --jetstream (-js)")]
-    NoJetStream,
     /// The program was told to stop.
     #[error("stopped before there was a connection")]
     Stopped,
@@ -286,6 +283,10 @@ fn log_event(event: &Event) {
     }
 }
 
+/// Nobody answers requests to JetStream.
+pub const NO_JETSTREAM: &str = "no JetStream there: nats-server runs without it (start it with \
+     --jetstream), or is only just starting";
+
 /// What a server says about a stream, and the server's time: async-nats keeps no time of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamInfo {
@@ -304,7 +305,10 @@ pub struct StreamInfo {
 pub enum StreamInfoError {
     /// Nothing, or an error on the way.
     #[error("no answer from JetStream")]
-    Request(#[from] async_nats::RequestError),
+    Request(#[source] async_nats::RequestError),
+    /// Nobody is there to answer.
+    #[error("{NO_JETSTREAM}")]
+    NoJetStream,
     /// An answer that says something else.
     #[error("JetStream's answer cannot be read: {0}")]
     Answer(String),
@@ -341,7 +345,11 @@ const STREAM_NOT_FOUND: u64 = 10_059;
 /// # Errors
 /// [`StreamInfoError`]; no answer within [`REQUEST_TIMEOUT`] is one.
 pub async fn stream_info(client: &Client, stream: &str) -> Result<StreamInfo, StreamInfoError> {
-    let answer = client.request(format!("$JS.API.STREAM.INFO.{stream}"), "".into()).await?;
+    let asked = client.request(format!("$JS.API.STREAM.INFO.{stream}"), "".into()).await;
+    let answer = asked.map_err(|error| match error.kind() {
+        RequestErrorKind::NoResponders => StreamInfoError::NoJetStream,
+        _ => StreamInfoError::Request(error),
+    })?;
     let bad = |what: &str| StreamInfoError::Answer(what.to_owned());
     let info: RawInfo = serde_json::from_slice(&answer.payload).map_err(|e| bad(&e.to_string()))?;
     if let Some(error) = info.error {

@@ -45,10 +45,24 @@ impl Process {
         settings: &[(&str, String)],
         folder: &Path,
     ) -> Self {
+        Self::start_other(&binary(program), arguments, settings, folder)
+    }
+
+    /// The same for any program.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_other(
+        program: &Path,
+        arguments: &[&str],
+        settings: &[(&str, String)],
+        folder: &Path,
+    ) -> Self {
         fs::create_dir_all(folder).expect("a folder for the process");
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         let mut process = Self {
-            program: binary(program),
+            program: program.to_owned(),
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
             settings: settings.collect(),
             folder: folder.to_owned(),

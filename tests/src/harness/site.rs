@@ -15,18 +15,23 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Answer, PATIENCE, Process, get, until};
+use super::cluster::start_servers;
+use super::{Answer, PATIENCE, Process, get, run, until};
 use crate::model::{Directory, GroupMode, Model, Question, text_of};
 
 /// Milliseconds in a quarter of an hour.
 const QUARTER_MS: i64 = 15 * 60_000;
+/// How often a test's own connection is tried.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the answers to one status request are collected.
 const STATUS_WAIT: Duration = Duration::from_millis(500);
 
 /// A nats-server with stream and buckets, and a client connected to it.
 pub struct Site {
-    /// The server.
+    /// The server; in a cluster the first.
     pub nats: Server,
+    /// The other servers of a cluster.
+    pub others: Vec<Server>,
     /// A client.
     pub client: async_nats::Client,
     /// JetStream through that client.
@@ -79,13 +84,10 @@ impl Site {
         let mut options = Options::new(program, folder.path().join("nats"));
         options.sync_always = sync_always;
         let nats = Server::start(options).unwrap_or_else(|e| panic!("{e}"));
-        let client = async_nats::ConnectOptions::new()
-            .retry_on_initial_connect()
-            .connect(nats.url())
-            .await
-            .expect("a connection");
+        let client = connection(&nats.url()).await;
         let js = nats::jetstream(&client);
-        let site = Self { nats, client, js, window: window.to_owned(), route: None, folder };
+        let (window_text, others) = (window.to_owned(), Vec::new());
+        let site = Self { nats, others, client, js, window: window_text, route: None, folder };
         site.make_stream().await;
         setup::directory_bucket(&site.js, 1).await.expect("the directory");
         let window = settings::duration(window).expect("a window");
@@ -93,6 +95,41 @@ impl Site {
             setup::throttle_bucket(&site.js, window, 1).await.expect("the throttle");
         }
         site
+    }
+
+    /// Starts three servers, and lets the command `setup` make stream and buckets with a copy on each.
+    ///
+    /// # Panics
+    /// If any of that fails.
+    pub async fn start_cluster(window: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let program = find(|_| {}).unwrap_or_else(|e| panic!("{e}"));
+        let mut servers = start_servers(&program, folder.path());
+        let urls: Vec<String> = servers.iter().map(Server::url).collect();
+        let route = urls.join(",");
+        let client = connection(&route).await;
+        let js = nats::jetstream(&client);
+        let (nats, others) = (servers.remove(0), servers);
+        let (window, route) = (window.to_owned(), Some(route));
+        let site = Self { nats, others, client, js, window, route, folder };
+        // Until the servers have found each other it can't.
+        until("a cluster with stream and buckets", PATIENCE, async || {
+            let arguments = ["setup", "--replicas", "3", "--throttle-window", &site.window];
+            run("botstats", &arguments, &site.settings()).status.success().then_some(())
+        })
+        .await;
+        site
+    }
+
+    /// The server that leads this stream now.
+    pub async fn leader(&mut self, stream: &str) -> &mut Server {
+        let number = until(&format!("a leader of {stream}"), PATIENCE, async || {
+            let mut stream = self.js.get_stream(stream).await.ok()?;
+            let leader = stream.info().await.ok()?.cluster.as_ref()?.leader.clone()?;
+            leader.strip_prefix('n')?.parse::<usize>().ok()
+        })
+        .await;
+        if number == 0 { &mut self.nats } else { &mut self.others[number - 1] }
     }
 
     /// Makes the stream of events, or checks it.
@@ -114,10 +151,16 @@ impl Site {
         self.route = url;
     }
 
+    /// Where programs connect that are started now.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.route.clone().unwrap_or_else(|| self.nats.url())
+    }
+
     /// Settings that every program needs.
     #[must_use]
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        vec![("NATS_URL", self.route.clone().unwrap_or_else(|| self.nats.url()))]
+        vec![("NATS_URL", self.url())]
     }
 
     /// Settings of an ingest on that folder.
@@ -317,6 +360,19 @@ impl Login {
             question.days
         )
     }
+}
+
+/// A connection to these servers, separated by commas; tried until it is made.
+///
+/// # Panics
+/// If the addresses are none.
+pub async fn connection(url: &str) -> async_nats::Client {
+    let options = async_nats::ConnectOptions::new()
+        .retry_on_initial_connect()
+        // So that a frozen server of a cluster is left soon.
+        .ping_interval(PING_INTERVAL);
+    let servers: Vec<&str> = url.split(',').collect();
+    options.connect(servers).await.expect("a connection")
 }
 
 /// What every program says of itself.
