@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::subject_hash;
 use crate::event::{Headers, Message};
 use crate::identity::{Refusal, Start, StreamState, WHAT_TO_DO, recognise, start};
-use crate::look::{look, looks};
+use crate::look::{doubts, look, looks};
 use crate::rescue::{Rescued, message_from};
 use crate::shared::Shared;
 use crate::store::{Checkpoint, StreamIdentity};
@@ -294,6 +294,7 @@ async fn read_once(
     if let Err(gone) = check(client, place, &seen.state).await {
         return gone;
     }
+    shared.doubt(doubts(&seen.config));
     let end = seen.state.last_sequence;
     if pending == 0 {
         shared.drained(place.sequence(), end);

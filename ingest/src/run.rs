@@ -309,6 +309,10 @@ fn describe_metrics() {
         "At most so old is the oldest message not applied"
     );
     describe_gauge!("botstats_ingest_stream_refused", "1 while the stream is refused");
+    describe_gauge!(
+        "botstats_ingest_stream_doubts",
+        "Settings of the stream by which it may not have every event; the log says which"
+    );
     describe_histogram!(
         "botstats_ingest_commit_seconds",
         Unit::Seconds,

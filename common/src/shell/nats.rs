@@ -298,6 +298,26 @@ pub struct StreamInfo {
     pub last_sequence: u64,
     /// The server's clock, in Unix milliseconds.
     pub at_ms: i64,
+    /// How it is made.
+    pub config: StreamConfig,
+}
+
+/// Those settings of a stream that decide which messages it has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct StreamConfig {
+    /// The subjects that it stores.
+    pub subjects: Vec<String>,
+    /// Nanoseconds until a message expires; 0 is never.
+    pub max_age: i64,
+    /// What happens when it is full: `new` refuses the next message, `old` drops the first.
+    pub discard: String,
+    /// The most messages; none if not positive.
+    pub max_msgs: i64,
+    /// The most bytes; none if not positive.
+    pub max_bytes: i64,
+    /// The most messages of a subject, older ones are dropped; none if not positive.
+    pub max_msgs_per_subject: i64,
 }
 
 /// Why there is no [`StreamInfo`].
@@ -321,6 +341,7 @@ pub enum StreamInfoError {
 struct RawInfo {
     created: Option<String>,
     ts: Option<String>,
+    config: Option<StreamConfig>,
     state: Option<RawState>,
     error: Option<RawError>,
 }
@@ -368,5 +389,6 @@ pub async fn stream_info(client: &Client, stream: &str) -> Result<StreamInfo, St
         first_sequence: state.first_seq,
         last_sequence: state.last_seq,
         at_ms: time(info.ts)?.as_millisecond(),
+        config: info.config.ok_or_else(|| bad("the configuration is missing"))?,
     })
 }
