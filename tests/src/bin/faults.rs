@@ -29,6 +29,10 @@ struct Arguments {
     /// Other faults: cut, silent and slow connections, frozen processes, deleted consumers, killed queries
     #[arg(long, default_value_t = 20)]
     others: usize,
+    /// A cluster of three servers, whose leaders are killed and frozen; others are then frozen leaders and
+    /// ingests, deleted consumers and killed queries
+    #[arg(long)]
+    cluster: bool,
     /// Run only that episode of the plan
     #[arg(long)]
     episode: Option<usize>,
@@ -41,8 +45,8 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(|| clock::now_ms().unsigned_abs());
-    let Arguments { ingest_kills, broker_kills, others, episode, json, .. } = arguments;
-    let numbers = Numbers { seed, ingest_kills, broker_kills, others };
+    let Arguments { ingest_kills, broker_kills, others, cluster, episode, json, .. } = arguments;
+    let numbers = Numbers { seed, ingest_kills, broker_kills, others, cluster };
     let begun = clock::monotonic();
     let report = faults::run(&numbers, episode).await;
     let took = begun.elapsed();

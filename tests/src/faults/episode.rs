@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
+use botstats::server::Server;
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::shell::{clock, settings, stop};
 use futures::StreamExt as _;
@@ -23,7 +24,7 @@ use super::report::Tally;
 use crate::generate::{self, Dice, Generated, Plan};
 use crate::harness::{
     Login, Outgoing, PATIENCE, Process, Proxy, Query, Site, check_counts, check_dead_letters,
-    event, get, outgoing, publish_stubbornly, signal, statuses, stored, until,
+    connection, event, get, outgoing, publish_stubbornly, signal, statuses, stored, until,
 };
 use crate::model::{Directory, Message, Model, Verdict};
 
@@ -47,6 +48,8 @@ const JUDGED_STEPS: usize = 5;
 /// Questions for each account at a judgement on the way, and at the end.
 const QUESTIONS: usize = 1;
 const LAST_QUESTIONS: usize = 4;
+const THROTTLE_STREAM: &str = "KV_botstats_throttle";
+const DIRECTORY_STREAM: &str = "KV_botstats_directory";
 /// The account whose events say that everything works again.
 const MARKED: [&str; 3] = ["marked", "b1", "web"];
 
@@ -106,9 +109,13 @@ impl Running {
             bad: true,
         };
         let generated = plan.generate();
-        let mut site = Site::start_with(&settings::show_duration(WINDOW), true).await;
+        let window = settings::show_duration(WINDOW);
+        let mut site = match episode.cluster {
+            true => Site::start_cluster(&window).await,
+            false => Site::start_with(&window, true).await,
+        };
         let proxy = Proxy::start(site.nats.port()).await;
-        let (direct, by_proxy) = (site.nats.url(), proxy.url());
+        let (direct, by_proxy) = (site.url(), proxy.url());
 
         let mut logins = BTreeMap::new();
         for (account, directory) in &generated.directories {
@@ -126,7 +133,7 @@ impl Running {
             calling.push(site.add_account(&format!("calling-{number}"), &nameless, &[]).await);
         }
 
-        let route = |proxied: bool| proxied.then(|| by_proxy.clone());
+        let route = |proxied: bool| Some(if proxied { &by_proxy } else { &direct }.clone());
         site.route(route(episode.ingest_by_proxy));
         let ingest = site.ingest("ingest");
         site.route(route(episode.query_by_proxy));
@@ -141,18 +148,16 @@ impl Running {
         });
         let addresses = throttled.each_ref().map(|(_, address)| address.subscribe());
         let mut publishers = Vec::new();
-        for url in [&direct, &by_proxy] {
-            let client = async_nats::connect(url).await.expect("a connection");
+        for url in [&direct, if episode.cluster { &direct } else { &by_proxy }] {
             let context = jetstream::ContextBuilder::new().ack_timeout(ACK_LIMIT);
-            publishers.push(context.build(client));
+            publishers.push(context.build(connection(url).await));
         }
-        let watching = async_nats::connect(&direct).await.expect("a connection");
         Self {
             ingest,
             asked,
             throttled,
             callers: Callers::start(episode.seed, &addresses, &calling),
-            checkpoints: Checkpoints::watch(watching),
+            checkpoints: Checkpoints::watch(connection(&direct).await),
             publishers,
             proxy,
             dice: Dice::new(episode.seed),
@@ -204,9 +209,14 @@ impl Running {
         match fault.what {
             What::KillIngest => self.ingest.restart(),
             What::KillNats { down_ms } => {
-                self.site.nats.kill();
+                let server = self.server().await;
+                server.kill();
                 sleep(Duration::from_millis(down_ms)).await;
-                block_in_place(|| self.site.nats.restart()).unwrap_or_else(|e| panic!("{e}"));
+                self.go_on_without("without the killed leader").await;
+                let server = std::iter::once(&mut self.site.nats).chain(&mut self.site.others);
+                let mut killed = server.filter(|server| server.pid().is_none());
+                let killed = killed.next().expect("the server that was killed");
+                block_in_place(|| killed.restart()).unwrap_or_else(|e| panic!("{e}"));
             }
             What::Cut { times } => {
                 for _ in 0..times {
@@ -224,9 +234,17 @@ impl Running {
                 sleep(Duration::from_millis(for_ms)).await;
                 self.proxy.delay(Duration::ZERO);
             }
-            What::FreezeIngest { for_ms } => freeze(self.ingest.pid(), for_ms).await,
+            What::FreezeIngest { for_ms } => {
+                self.ingest.signal("STOP");
+                sleep(Duration::from_millis(for_ms)).await;
+                self.ingest.signal("CONT");
+            }
             What::FreezeNats { for_ms } => {
-                freeze(self.site.nats.pid().expect("a running server"), for_ms).await;
+                let pid = self.server().await.pid().expect("a running server");
+                signal(pid, "STOP");
+                sleep(Duration::from_millis(for_ms)).await;
+                self.go_on_without("without the frozen leader").await;
+                signal(pid, "CONT");
             }
             What::DeleteConsumer => delete_consumers(&self.site.js).await,
             What::KillQuery { throttled: false } => self.asked.restart().await,
@@ -235,6 +253,25 @@ impl Running {
                 query.restart().await;
                 address.send_replace(query.http);
             }
+        }
+    }
+
+    /// The server that a fault is for: the only one, or the leader of a stream that somebody needs now.
+    async fn server(&mut self) -> &mut Server {
+        if self.site.others.is_empty() {
+            return &mut self.site.nats;
+        }
+        let streams = [EVENTS_STREAM, EVENTS_STREAM, THROTTLE_STREAM, DIRECTORY_STREAM];
+        let stream = *self.dice.pick(&streams);
+        self.site.leader(stream).await
+    }
+
+    /// A cluster has lost a server: everything must work again before that comes back.
+    async fn go_on_without(&mut self, what: &'static str) {
+        if !self.site.others.is_empty() {
+            let took = self.recovered().await;
+            eprintln!("  recovered in {took:.2?} {what}");
+            self.tally.recoveries.push((what, took));
         }
     }
 
@@ -310,12 +347,6 @@ impl Running {
         no_panics(&self.site.folder(""));
         self.tally
     }
-}
-
-async fn freeze(pid: u32, for_ms: u64) {
-    signal(pid, "STOP");
-    sleep(Duration::from_millis(for_ms)).await;
-    signal(pid, "CONT");
 }
 
 /// Deletes every consumer of the stream: it has none but ingest's.

@@ -22,6 +22,9 @@ pub struct Numbers {
     pub broker_kills: usize,
     /// Other faults, in equal parts of each kind.
     pub others: usize,
+    /// Three servers that keep copies, instead of one. It is the leader of a stream that is killed or
+    /// frozen, and everything must work again without it.
+    pub cluster: bool,
 }
 
 /// What happens at one moment.
@@ -117,6 +120,8 @@ pub struct Episode {
     pub ingest_by_proxy: bool,
     /// Whether the query services do.
     pub query_by_proxy: bool,
+    /// Whether there are three servers.
+    pub cluster: bool,
     /// What happens.
     pub steps: Vec<Step>,
 }
@@ -143,7 +148,7 @@ impl Numbers {
             } else if number < self.ingest_kills + self.broker_kills {
                 What::KillNats { down_ms: between(&mut dice, 0..=2_000) }
             } else {
-                other(&mut dice, number)
+                other(&mut dice, number, self.cluster)
             };
             faults.push(Fault { after_ms, what });
         }
@@ -162,8 +167,9 @@ impl Numbers {
             .map(|(number, steps)| Episode {
                 number,
                 seed: dice.bits(),
-                ingest_by_proxy: !dice.one_in(4),
-                query_by_proxy: !dice.one_in(4),
+                ingest_by_proxy: !dice.one_in(4) && !self.cluster,
+                query_by_proxy: !dice.one_in(4) && !self.cluster,
+                cluster: self.cluster,
                 steps: steps.to_vec(),
             })
             .collect()
@@ -175,20 +181,21 @@ fn between(dice: &mut Dice, range: std::ops::RangeInclusive<i64>) -> u64 {
 }
 
 /// A fault of the kind whose turn it is.
-fn other(dice: &mut Dice, turn: usize) -> What {
+fn other(dice: &mut Dice, turn: usize, cluster: bool) -> What {
     // Now and then longer than a connection is thought to be alive without a sign.
     let for_ms = |dice: &mut Dice| match dice.below(8) {
         0 => between(dice, 10_000..=13_000),
         _ => between(dice, 50..=3_000),
     };
-    match turn % 7 {
-        0 => What::Cut { times: between(dice, 1..=8) },
-        1 => What::Silence { for_ms: for_ms(dice) },
-        2 => What::Slow { by_ms: between(dice, 1..=30), for_ms: between(dice, 200..=2_000) },
-        3 => What::FreezeIngest { for_ms: for_ms(dice) },
-        4 => What::FreezeNats { for_ms: for_ms(dice) },
-        5 => What::DeleteConsumer,
-        _ => What::KillQuery { throttled: dice.one_in(2) },
+    // Clients of a cluster know all its servers: they would go round a proxy.
+    match turn % if cluster { 4 } else { 7 } {
+        0 => What::FreezeNats { for_ms: for_ms(dice) },
+        1 => What::FreezeIngest { for_ms: for_ms(dice) },
+        2 => What::DeleteConsumer,
+        3 => What::KillQuery { throttled: dice.one_in(2) },
+        4 => What::Cut { times: between(dice, 1..=8) },
+        5 => What::Silence { for_ms: for_ms(dice) },
+        _ => What::Slow { by_ms: between(dice, 1..=30), for_ms: between(dice, 200..=2_000) },
     }
 }
 
@@ -198,7 +205,8 @@ mod tests {
 
     #[test]
     fn a_plan_has_what_was_ordered() {
-        let numbers = Numbers { seed: 7, ingest_kills: 100, broker_kills: 30, others: 70 };
+        let numbers =
+            Numbers { seed: 7, ingest_kills: 100, broker_kills: 30, others: 70, cluster: false };
         let episodes = numbers.episodes();
         assert_eq!(episodes, numbers.episodes());
         let faults: Vec<Fault> =
