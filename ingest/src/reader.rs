@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::subject_hash;
 use crate::event::{Headers, Message};
 use crate::identity::{Refusal, Start, StreamState, WHAT_TO_DO, recognise, start};
-use crate::look::{look, looks};
+use crate::look::{doubts, look, looks};
 use crate::rescue::{Rescued, message_from};
 use crate::shared::Shared;
 use crate::store::{Checkpoint, StreamIdentity};
@@ -197,7 +197,11 @@ async fn try_once(
 ) -> Gone {
     let client = match settings.connect(Role::Ingest).await {
         Ok(client) => client,
-        Err(error) => return Gone::Retry(chain(&error)),
+        Err(error) => {
+            let why = chain(&error);
+            shared.unreachable(&why);
+            return Gone::Retry(why);
+        }
     };
     let js = botstats_common::shell::nats::jetstream(&client);
     if failures >= FAILURES_BEFORE_RESCUE {
@@ -263,10 +267,12 @@ async fn read_once(
             };
         }
         Err(error) => {
-            if matches!(error, StreamInfoError::NoStream(_)) {
-                shared.no_stream(&error.to_string());
+            let why = chain(&error);
+            match error {
+                StreamInfoError::NoStream(_) => shared.no_stream(&why),
+                _ => shared.unreachable(&why),
             }
-            return Gone::Retry(chain(&error));
+            return Gone::Retry(why);
         }
     };
     let from = match start(place.last.as_ref(), &seen.state) {
@@ -288,6 +294,7 @@ async fn read_once(
     if let Err(gone) = check(client, place, &seen.state).await {
         return gone;
     }
+    shared.doubt(doubts(&seen.config));
     let end = seen.state.last_sequence;
     if pending == 0 {
         shared.drained(place.sequence(), end);

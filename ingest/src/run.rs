@@ -376,6 +376,10 @@ fn describe_metrics() {
         "Damaged files that were set aside, their state counted anew"
     );
     describe_gauge!("botstats_ingest_stream_refused", "1 while the stream is refused");
+    describe_gauge!(
+        "botstats_ingest_stream_doubts",
+        "Settings of the stream by which it may not have every event; the log says which"
+    );
     describe_histogram!(
         "botstats_ingest_commit_seconds",
         Unit::Seconds,

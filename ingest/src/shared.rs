@@ -10,7 +10,7 @@ use botstats_common::shell::clock::monotonic;
 use botstats_common::shell::internal::Readiness;
 
 use crate::freshness::{Freshness, Look};
-use crate::identity::{Refusal, StreamState};
+use crate::identity::{Refusal, StreamState, WHAT_TO_DO};
 use crate::store::{Progress, StreamIdentity};
 
 /// Shared by reader, fold and service. Cheap to clone; all clones are one.
@@ -26,6 +26,8 @@ struct Inner {
     freshness: Freshness,
     progress: Progress,
     refused: Option<String>,
+    /// What about the stream's settings can keep events from being counted.
+    doubts: Vec<String>,
     /// The stream that was checked, and the sequence that must be applied before reads are answered.
     checked: Option<(StreamIdentity, u64)>,
 }
@@ -37,7 +39,7 @@ impl Shared {
         let freshness = progress.checkpoint.as_ref().map_or_else(Freshness::default, |c| {
             Freshness::of(c.sequence, c.stored_ns / 1_000_000)
         });
-        let inner = Inner { freshness, progress, refused: None, checked: None };
+        let inner = Inner { freshness, progress, refused: None, doubts: Vec::new(), checked: None };
         Self { inner: Arc::new(Mutex::new(inner)), readiness, max_lag }
     }
 
@@ -47,8 +49,7 @@ impl Shared {
 
     /// The stream is not read, and reads are not answered.
     pub fn refuse(&self, refusal: &Refusal) {
-        let text = format!("refused: {refusal}");
-        self.readiness.missing("stream", text);
+        self.readiness.missing("stream", format!("refused: {refusal}; {WHAT_TO_DO}"));
         metrics::gauge!("botstats_ingest_stream_refused").set(1.0);
         let mut inner = self.lock();
         inner.refused = Some(refusal.to_string());
@@ -73,6 +74,21 @@ impl Shared {
             inner.checked = Some((stream.identity.clone(), stream.last_sequence));
         }
         inner.freshness.looked(look, monotonic());
+    }
+
+    /// The stream's settings can keep events from being counted, for these reasons. What is there is
+    /// counted and answered: nothing is known to be missing.
+    pub fn doubt(&self, doubts: Vec<String>) {
+        let count = u32::try_from(doubts.len()).unwrap_or(u32::MAX);
+        metrics::gauge!("botstats_ingest_stream_doubts").set(count);
+        let mut inner = self.lock();
+        // At each connect they are the same; a line at each change.
+        if inner.doubts != doubts {
+            for doubt in &doubts {
+                tracing::warn!("the stream may not have every event: {doubt}");
+            }
+            inner.doubts = doubts;
+        }
     }
 
     /// The stream has no messages between these two sequences.

@@ -4,9 +4,12 @@
 //! *Invariants*: what is started here ends with its value, and also when the test is killed. Nothing
 //! waits blindly: every wait is for a condition and has a limit.
 
+mod cluster;
 mod configured;
 mod http;
+mod judge;
 mod process;
+mod proxy;
 mod raw;
 mod site;
 mod stage;
@@ -18,11 +21,13 @@ use botstats_common::shell::clock;
 
 pub use configured::Configured;
 pub use http::{Answer, get, head_of, read_answer, send};
+pub use judge::{check_counts, check_dead_letters};
+pub use process::{Process, run, signal};
+pub use proxy::Proxy;
 pub use raw::{Raw, Said};
-pub use process::{Process, run};
-pub use site::{Login, Query, Site};
+pub use site::{Login, Query, Site, connection, statuses};
 pub use stage::{ALL, Stage, ask_all, event};
-pub use stream::{Outgoing, outgoing, publish, stored, stored_of};
+pub use stream::{Outgoing, outgoing, publish, publish_stubbornly, stored, stored_of};
 
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(15);

@@ -5,10 +5,13 @@
 //! * [`generate`]: seeded streams of events as nasty as the rules allow;
 //! * [`in_process`]: the product without its sockets; [`disk`]: a disk that fails on command;
 //! * [`decoders`]: every reader of foreign bytes, and what must hold for any bytes;
-//! * [`harness`]: a real nats-server and the real programs as child processes.
+//! * [`in_process`]: the product without its sockets; [`disk`]: a disk that fails on command;
+//! * [`harness`]: a real nats-server and the real programs as child processes;
+//! * [`faults`]: the real thing killed, frozen and cut off at seeded moments, with the model as judge
+//!   (`--bin faults` runs any number of them).
 //!
 //! The tests themselves are in `tests/`. Those with real processes take the programs from where they
-//! themselves were built: `cargo build --workspace` first. `BOTSTATS_TEST_STREAMS` sets how many random
+//! themselves were built: `cargo build --workspace --bins` first. `BOTSTATS_TEST_STREAMS` sets how many random
 //! streams are tried (40), `BOTSTATS_TEST_EVENTS` how many events the large run has (1,000,000),
 //! `BOTSTATS_TEST_DISK` how many times as thorough the tests of a failing disk are (1).
 #![expect(
@@ -18,6 +21,7 @@
 
 pub mod decoders;
 pub mod disk;
+pub mod faults;
 pub mod fixture;
 pub mod generate;
 pub mod harness;

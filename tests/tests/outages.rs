@@ -123,6 +123,84 @@ async fn entries(bucket: &kv::Store, account: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_purged_buckets() {
+    let stage = Stage::start(WINDOW, 5).await;
+    let second = stage.site.query("second").await;
+    second.ready().await;
+    for login in &stage.logins {
+        assert_eq!(stage.ask(login).await.status, 200);
+    }
+    // What was used is forgotten with the bucket's values: one more call, not two.
+    let stream = stage.site.js.get_stream(format!("KV_{THROTTLE_BUCKET}")).await.unwrap();
+    stream.purge().await.unwrap();
+    for login in &stage.logins {
+        let mut given = 0;
+        for _ in 0..5 {
+            for query in [&stage.query, &second] {
+                let answer = ask_all(query, login).await;
+                assert!(matches!(answer.status, 200 | 429), "{answer:?}");
+                given += usize::from(answer.status == 200);
+            }
+        }
+        assert!(given <= 1, "{given} calls after the purge");
+    }
+
+    // Nobody is known any more; nothing that was remembered lets them in.
+    let bucket = stage.site.js.get_key_value(DIRECTORY_BUCKET).await.unwrap();
+    let entries = entries(&bucket, "acct-4").await;
+    bucket.stream.purge().await.unwrap();
+    let fresh = stage.site.query("fresh").await;
+    fresh.ready().await;
+    for login in &stage.logins {
+        for query in [&stage.query, &second, &fresh] {
+            let answer = ask_all(query, login).await;
+            assert!(matches!(answer.status, 401 | 429), "{answer:?}");
+        }
+    }
+    for (key, value) in entries {
+        stage.site.put(&key, &serde_json::from_slice(&value).unwrap()).await;
+    }
+    until("the account is known again", PATIENCE, async || {
+        let answer = ask_all(&fresh, &stage.logins[4]).await;
+        assert!(matches!(answer.status, 401 | 429), "{answer:?}");
+        (answer.status == 429).then_some(())
+    })
+    .await;
+    for query in [&stage.query, &second, &fresh] {
+        assert!(!query.process.log().contains("panicked"), "{}", query.process.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_logs_when_it_gets_ready_and_when_it_is_not() {
+    let mut stage = Stage::start("0s", 1).await;
+    // What it said of that so far, in order.
+    let said = |stage: &Stage| -> Vec<bool> {
+        let log = stage.query.process.log();
+        log.lines()
+            .filter_map(|line| {
+                let ready = line.contains(r#""message":"ready""#);
+                (ready || line.contains("not ready: ")).then_some(ready)
+            })
+            .collect()
+    };
+    let last = async |stage: &Stage, ready: bool| {
+        until(&format!("the last word is {ready}"), PATIENCE, async || {
+            (said(stage).last() == Some(&ready)).then_some(())
+        })
+        .await;
+    };
+    last(&stage, true).await;
+    let before = said(&stage).len();
+    stage.ingest.kill();
+    last(&stage, false).await;
+    assert!(stage.query.process.log().contains("not ready: ingest: "));
+    stage.ingest.restart();
+    last(&stage, true).await;
+    assert_eq!(said(&stage)[before..], [false, true], "once at each change");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn programs_start_in_any_order_and_stop_in_order() {
     let mut stage = Stage::start(WINDOW, 1).await;
     stage.ingest.kill();

@@ -500,9 +500,8 @@ async fn another_publishers_open_batches_stop_nobody() {
     site.json(&["setup"]);
     let mut hostile = site.raw("acme").await;
     for batch in 0..60 {
-        let headers = format!(
-            "NATS/1.0\r\nNats-Batch-Id: hostile-{batch}\r\nNats-Batch-Sequence: 1\r\n\r\n"
-        );
+        let headers =
+            format!("NATS/1.0\r\nNats-Batch-Id: hostile-{batch}\r\nNats-Batch-Sequence: 1\r\n\r\n");
         let (head, size) = (headers.len(), headers.len() + 2);
         hostile
             .tell(&format!("HPUB botstats.events.acme.b1.web {head} {size}\r\n{headers}{{}}\r\n"))

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::shell::clock;
@@ -36,6 +37,7 @@ async fn refuses(stage: &Stage, login: &Login, because: &str) -> IngestStatus {
     let readyz = get(address, "/readyz", &[]).await;
     assert_eq!(readyz.status, 503);
     assert!(readyz.text().contains(because), "{}", readyz.text());
+    assert!(readyz.text().contains("botstats-ingest rebuild"), "{}", readyz.text());
     assert!(stage.ingest.log().contains("botstats-ingest rebuild"), "it says what to do");
     assert_eq!(get(address, "/livez", &[]).await.status, 200);
     let answer = stage.ask(login).await;
@@ -84,6 +86,46 @@ async fn a_stream_made_again() {
     stage.site.make_stream().await;
     stage.ingest.restart();
     refuses(&stage, &login, "made again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_gone() {
+    let (mut stage, login) = stage_with(3).await;
+    stage.site.js.delete_stream(EVENTS_STREAM).await.unwrap();
+    let says_so = async |stage: &Stage| {
+        let address = stage.ingest.address("internal listener ready").await;
+        until("an ingest that misses its stream", PATIENCE, async || {
+            let readyz = get(address, "/readyz", &[]).await;
+            (readyz.status == 503 && readyz.text().contains("there is no stream")).then_some(())
+        })
+        .await;
+        assert_eq!(stage.ask(&login).await.status, 503);
+        // One that was counted is not made again in silence: what it had is missing.
+        assert!(stage.site.js.get_stream(EVENTS_STREAM).await.is_err());
+    };
+    says_so(&stage).await;
+    stage.ingest.restart();
+    says_so(&stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_by_which_a_stream_may_lack_events() {
+    let mut stage = Stage::start("0s", 1).await;
+    let stream = stage.site.js.get_stream(EVENTS_STREAM).await.unwrap();
+    let mut config = stream.cached_info().config.clone();
+    config.max_age = Duration::from_secs(86_400);
+    config.subjects = vec!["botstats.events.acct-0.*.*".to_owned()];
+    stage.site.js.update_stream(config).await.unwrap();
+    stage.ingest.restart();
+    // What is there is counted, and answered.
+    stage.equals_the_model(GroupMode::Day, 2).await;
+    let log = stage.ingest.log();
+    for doubt in ["expire after 1d", "stores botstats.events.acct-0.*.*, not all of"] {
+        assert_eq!(log.matches(doubt).count(), 1, "{doubt}: {log}");
+    }
+    let address = stage.ingest.address("internal listener ready").await;
+    let metrics = get(address, "/metrics", &[]).await;
+    assert!(metrics.text().contains("botstats_ingest_stream_doubts 2"), "{}", metrics.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,6 +201,28 @@ async fn connected(stage: &Stage) {
         stage.site.js.get_stream(EVENTS_STREAM).await.ok().map(|_| ())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_messages_erased() {
+    let (mut stage, login) = stage_with(10).await;
+    // A tenant is erased whose message is the newest of the stream.
+    let place = ["erased", "b1", "web"];
+    let newest = event(place, "message.received", clock::now_ms(), "x", &json!({}));
+    publish(&stage.site.js, [newest]).await;
+    stage.site.applied(PATIENCE).await;
+    stage.ingest.kill();
+    let stream = stage.site.js.get_stream(EVENTS_STREAM).await.unwrap();
+    stream.purge().filter("botstats.events.erased.>").await.unwrap();
+
+    // What was counted last can't be recognised any more: refused, not waited for.
+    stage.ingest.restart();
+    refuses(&stage, &login, "is not the message that was applied").await;
+    stage.ingest.kill();
+
+    // A new ingest counts what is there, and does not wait for what is not.
+    let _second = stage.site.ingest("second");
+    stage.equals_the_model(GroupMode::Hour, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
+use async_nats::{Client, ConnectOptions, Event, RequestErrorKind, ServerAddr, jetstream};
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -170,9 +170,6 @@ pub enum ConnectError {
         /// Its version.
         found: String,
     },
-    /// The server runs without JetStream.
-    #[error("the nats-server has no JetStream: start it with --jetstream (-js)")]
-    NoJetStream,
     /// The program was told to stop.
     #[error("stopped before there was a connection")]
     Stopped,
@@ -385,6 +382,10 @@ fn heard(event: &Event, told: Option<&mpsc::Sender<Denied>>) {
     }
 }
 
+/// Nobody answers requests to JetStream.
+pub const NO_JETSTREAM: &str = "no JetStream there: nats-server runs without it (start it with \
+     --jetstream), or is only just starting";
+
 /// What a server says about a stream, and the server's time: async-nats keeps no time of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamInfo {
@@ -396,6 +397,26 @@ pub struct StreamInfo {
     pub last_sequence: u64,
     /// The server's clock, in Unix milliseconds.
     pub at_ms: i64,
+    /// How it is made.
+    pub config: StreamConfig,
+}
+
+/// Those settings of a stream that decide which messages it has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct StreamConfig {
+    /// The subjects that it stores.
+    pub subjects: Vec<String>,
+    /// Nanoseconds until a message expires; 0 is never.
+    pub max_age: i64,
+    /// What happens when it is full: `new` refuses the next message, `old` drops the first.
+    pub discard: String,
+    /// The most messages; none if not positive.
+    pub max_msgs: i64,
+    /// The most bytes; none if not positive.
+    pub max_bytes: i64,
+    /// The most messages of a subject, older ones are dropped; none if not positive.
+    pub max_msgs_per_subject: i64,
 }
 
 /// Why there is no [`StreamInfo`].
@@ -403,7 +424,10 @@ pub struct StreamInfo {
 pub enum StreamInfoError {
     /// Nothing, or an error on the way.
     #[error("no answer from JetStream")]
-    Request(#[from] async_nats::RequestError),
+    Request(#[source] async_nats::RequestError),
+    /// Nobody is there to answer.
+    #[error("{NO_JETSTREAM}")]
+    NoJetStream,
     /// An answer that says something else.
     #[error("JetStream's answer cannot be read: {0}")]
     Answer(String),
@@ -416,6 +440,7 @@ pub enum StreamInfoError {
 struct RawInfo {
     created: Option<String>,
     ts: Option<String>,
+    config: Option<StreamConfig>,
     state: Option<RawState>,
     error: Option<RawError>,
 }
@@ -440,7 +465,11 @@ const STREAM_NOT_FOUND: u64 = 10_059;
 /// # Errors
 /// [`StreamInfoError`]; no answer within [`REQUEST_TIMEOUT`] is one.
 pub async fn stream_info(client: &Client, stream: &str) -> Result<StreamInfo, StreamInfoError> {
-    let answer = client.request(format!("$JS.API.STREAM.INFO.{stream}"), "".into()).await?;
+    let asked = client.request(format!("$JS.API.STREAM.INFO.{stream}"), "".into()).await;
+    let answer = asked.map_err(|error| match error.kind() {
+        RequestErrorKind::NoResponders => StreamInfoError::NoJetStream,
+        _ => StreamInfoError::Request(error),
+    })?;
     let bad = |what: &str| StreamInfoError::Answer(what.to_owned());
     let info: RawInfo = serde_json::from_slice(&answer.payload).map_err(|e| bad(&e.to_string()))?;
     if let Some(error) = info.error {
@@ -459,5 +488,6 @@ pub async fn stream_info(client: &Client, stream: &str) -> Result<StreamInfo, St
         first_sequence: state.first_seq,
         last_sequence: state.last_seq,
         at_ms: time(info.ts)?.as_millisecond(),
+        config: info.config.ok_or_else(|| bad("the configuration is missing"))?,
     })
 }

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::context::{
+    CreateStreamErrorKind, GetStreamErrorKind, RequestError, RequestErrorKind,
+};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
 
+use super::nats::NO_JETSTREAM;
 use super::settings::show_duration;
 use crate::names::{
     DIRECTORY_BUCKET, EVENTS_STREAM, EVENTS_SUBJECTS, MAX_MESSAGE_BYTES, THROTTLE_BUCKET,
@@ -25,6 +28,12 @@ pub enum SetupError {
         what: &'static str,
         /// What happened.
         source: async_nats::Error,
+    },
+    /// There is nobody to ask.
+    #[error("{what} could not be made or read: {NO_JETSTREAM}")]
+    NoJetStream {
+        /// Which stream or bucket.
+        what: &'static str,
     },
     /// It exists with another setting.
     #[error("{what} exists with {setting} = {found}; {wanted} is needed")]
@@ -157,7 +166,10 @@ async fn make_or_get(
     what: &'static str,
     wanted: Config,
 ) -> Result<(Outcome, Config), SetupError> {
-    let failed = |source: async_nats::Error| SetupError::Request { what, source };
+    let failed = |source: async_nats::Error| match is_unanswered(&*source) {
+        true => SetupError::NoJetStream { what },
+        false => SetupError::Request { what, source },
+    };
     match js.get_stream(&wanted.name).await {
         Ok(stream) => return Ok((Outcome::Checked, stream.cached_info().config.clone())),
         Err(error) => match error.kind() {
@@ -177,4 +189,11 @@ async fn make_or_get(
         }
         Err(error) => Err(failed(error.into())),
     }
+}
+
+/// Whether nobody was there to answer a request to JetStream; the client library calls that a resource
+/// that does not exist.
+fn is_unanswered(error: &(dyn std::error::Error + 'static)) -> bool {
+    let kind = error.downcast_ref().map(RequestError::kind);
+    kind == Some(RequestErrorKind::NoResponders) || error.source().is_some_and(is_unanswered)
 }

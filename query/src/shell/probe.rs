@@ -63,6 +63,27 @@ pub async fn keep(
         () = stop.cancelled() => Ok(()),
         failed = buckets => failed,
         () = ingest => Ok(()),
+        () = tell(&readiness) => Ok(()),
+    }
+}
+
+/// Logs when the program becomes ready and when it is not any more; of what is missing, at each change.
+async fn tell(readiness: &Readiness) {
+    let mut told = None;
+    loop {
+        let missing = readiness.all_missing();
+        let parts: Vec<String> = missing.keys().cloned().collect();
+        if told.as_ref() != Some(&parts) {
+            if missing.is_empty() {
+                tracing::info!("ready");
+            } else {
+                let why: Vec<String> =
+                    missing.iter().map(|(p, why)| format!("{p}: {why}")).collect();
+                tracing::warn!("not ready: {}", why.join("; "));
+            }
+            told = Some(parts);
+        }
+        sleep(PAUSE).await;
     }
 }
 

@@ -45,7 +45,7 @@ impl Process {
         settings: &[(&str, String)],
         folder: &Path,
     ) -> Self {
-        Self::start_path(binary(program), arguments, settings, folder)
+        Self::start_other(&binary(program), arguments, settings, folder)
     }
 
     /// The same with `script` run by a shell first; it ends with `exec "$0" "$@"`.
@@ -64,11 +64,16 @@ impl Process {
         let path = program.to_str().expect("a path of UTF-8");
         let (first, rest) = shell.split_first().expect("a shell");
         let arguments: Vec<&str> = rest.iter().copied().chain(["-c", script, path]).collect();
-        Self::start_path(PathBuf::from(first), &arguments, settings, folder)
+        Self::start_other(Path::new(first), &arguments, settings, folder)
     }
 
-    fn start_path(
-        program: PathBuf,
+    /// The same for any program.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_other(
+        program: &Path,
         arguments: &[&str],
         settings: &[(&str, String)],
         folder: &Path,
@@ -76,7 +81,7 @@ impl Process {
         fs::create_dir_all(folder).expect("a folder for the process");
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         let mut process = Self {
-            program,
+            program: program.to_owned(),
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
             settings: settings.collect(),
             folder: folder.to_owned(),
@@ -140,9 +145,7 @@ impl Process {
     /// # Panics
     /// If it does not run.
     pub fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill runs");
-        assert!(sent.success(), "signal {name} to {pid}");
+        signal(self.pid(), name);
     }
 
     /// Waits until it has ended by itself.
@@ -226,6 +229,15 @@ impl Drop for Process {
     }
 }
 
+/// Sends a signal such as `TERM` or `STOP` to a child of ours.
+///
+/// # Panics
+/// If there is no such process.
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &pid.to_string()]).status();
+    assert!(sent.expect("kill runs").success(), "signal {name} to {pid}");
+}
+
 /// Runs a program of this workspace to its end, with only these settings in its environment.
 ///
 /// # Panics
@@ -241,14 +253,16 @@ pub fn run(program: &str, arguments: &[&str], settings: &[(&str, String)]) -> Ou
         .expect("the program runs")
 }
 
-/// A program of this workspace, built in the same profile as the test.
+/// A program of this workspace, built in the same profile as this one.
 fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the test's own path");
-    let folder = test.parent().and_then(Path::parent).expect("tests are in target/PROFILE/deps");
+    let own = std::env::current_exe().expect("the program's own path");
+    let folder = own.parent().expect("programs are in a folder");
+    // Programs are in target/PROFILE, tests in target/PROFILE/deps.
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     let path = folder.join(name);
     assert!(
         path.is_file(),
-        "there is no {}: build the programs first, `cargo build --workspace`",
+        "there is no {}: build the programs first, `cargo build --workspace --bins`",
         path.display()
     );
     path

@@ -15,23 +15,30 @@ use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Answer, PATIENCE, Process, get, until};
+use super::cluster::start_servers;
+use super::{Answer, PATIENCE, Process, get, run, until};
 use crate::model::{Directory, GroupMode, Model, Question, text_of};
 
 /// Milliseconds in a quarter of an hour.
 const QUARTER_MS: i64 = 15 * 60_000;
+/// How often a test's own connection is tried.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the answers to one status request are collected.
 const STATUS_WAIT: Duration = Duration::from_millis(500);
 
 /// A nats-server with stream and buckets, and a client connected to it.
 pub struct Site {
-    /// The server.
+    /// The server; in a cluster the first.
     pub nats: Server,
+    /// The other servers of a cluster.
+    pub others: Vec<Server>,
     /// A client.
     pub client: async_nats::Client,
     /// JetStream through that client.
     pub js: jetstream::Context,
     window: String,
+    /// Where programs connect, if not to the server itself.
+    route: Option<String>,
     // Last: the folder goes after those who use it.
     folder: TempDir,
 }
@@ -63,19 +70,24 @@ impl Site {
     /// # Panics
     /// If any of that fails.
     pub async fn start(window: &str) -> Self {
+        // What a crash of the machine would lose is not tested here, and syncing takes minutes.
+        Self::start_with(window, false).await
+    }
+
+    /// The same; the server may sync each message before it acknowledges it, as it should in earnest.
+    ///
+    /// # Panics
+    /// If any of that fails.
+    pub async fn start_with(window: &str, sync_always: bool) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let program = find(|_| {}).unwrap_or_else(|e| panic!("{e}"));
         let mut options = Options::new(program, folder.path().join("nats"));
-        // What a crash of the machine would lose is not tested here, and syncing takes minutes.
-        options.sync_always = false;
+        options.sync_always = sync_always;
         let nats = Server::start(options).unwrap_or_else(|e| panic!("{e}"));
-        let client = async_nats::ConnectOptions::new()
-            .retry_on_initial_connect()
-            .connect(nats.url())
-            .await
-            .expect("a connection");
+        let client = connection(&nats.url()).await;
         let js = nats::jetstream(&client);
-        let site = Self { nats, client, js, window: window.to_owned(), folder };
+        let (window_text, others) = (window.to_owned(), Vec::new());
+        let site = Self { nats, others, client, js, window: window_text, route: None, folder };
         site.make_stream().await;
         setup::directory_bucket(&site.js, 1).await.expect("the directory");
         let window = settings::duration(window).expect("a window");
@@ -83,6 +95,41 @@ impl Site {
             setup::throttle_bucket(&site.js, window, 1).await.expect("the throttle");
         }
         site
+    }
+
+    /// Starts three servers, and lets the command `setup` make stream and buckets with a copy on each.
+    ///
+    /// # Panics
+    /// If any of that fails.
+    pub async fn start_cluster(window: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let program = find(|_| {}).unwrap_or_else(|e| panic!("{e}"));
+        let mut servers = start_servers(&program, folder.path());
+        let urls: Vec<String> = servers.iter().map(Server::url).collect();
+        let route = urls.join(",");
+        let client = connection(&route).await;
+        let js = nats::jetstream(&client);
+        let (nats, others) = (servers.remove(0), servers);
+        let (window, route) = (window.to_owned(), Some(route));
+        let site = Self { nats, others, client, js, window, route, folder };
+        // Until the servers have found each other it can't.
+        until("a cluster with stream and buckets", PATIENCE, async || {
+            let arguments = ["setup", "--replicas", "3", "--throttle-window", &site.window];
+            run("botstats", &arguments, &site.settings()).status.success().then_some(())
+        })
+        .await;
+        site
+    }
+
+    /// The server that leads this stream now.
+    pub async fn leader(&mut self, stream: &str) -> &mut Server {
+        let number = until(&format!("a leader of {stream}"), PATIENCE, async || {
+            let mut stream = self.js.get_stream(stream).await.ok()?;
+            let leader = stream.info().await.ok()?.cluster.as_ref()?.leader.clone()?;
+            leader.strip_prefix('n')?.parse::<usize>().ok()
+        })
+        .await;
+        if number == 0 { &mut self.nats } else { &mut self.others[number - 1] }
     }
 
     /// Makes the stream of events, or checks it.
@@ -99,10 +146,21 @@ impl Site {
         self.folder.path().join(name)
     }
 
+    /// Programs that are started from now on connect there; `None` is the server itself.
+    pub fn route(&mut self, url: Option<String>) {
+        self.route = url;
+    }
+
+    /// Where programs connect that are started now.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.route.clone().unwrap_or_else(|| self.nats.url())
+    }
+
     /// Settings that every program needs.
     #[must_use]
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        vec![("NATS_URL", self.nats.url())]
+        vec![("NATS_URL", self.url())]
     }
 
     /// Settings of an ingest on that folder.
@@ -123,14 +181,13 @@ impl Site {
 
     /// Starts a query service and waits until it listens (which is before it is ready).
     pub async fn query(&self, name: &str) -> Query {
-        let mut settings = self.settings();
-        settings.push(("BOTSTATS_HTTP_ADDR", "127.0.0.1:0".to_owned()));
-        settings.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
-        settings.push(("BOTSTATS_THROTTLE_WINDOW", self.window.clone()));
-        let process = Process::start("botstats-query", &[], &settings, &self.folder(name));
-        let internal = process.address("internal listener ready").await;
-        let http = process.address("http listener ready").await;
-        Query { process, http, internal }
+        self.query_with(name, &self.window).await
+    }
+
+    /// The same with a throttle window of its own: `0s` answers without a limit beside others that have
+    /// one.
+    pub async fn query_with(&self, name: &str, window: &str) -> Query {
+        Query::start(&self.settings(), window, &self.folder(name)).await
     }
 
     /// Puts a value into the directory.
@@ -180,18 +237,7 @@ impl Site {
     /// # Panics
     /// If the request can't be sent.
     pub async fn statuses(&self) -> Vec<Status> {
-        let inbox = self.client.new_inbox();
-        let mut answers = self.client.subscribe(inbox.clone()).await.expect("an inbox");
-        let sent = self.client.publish_with_reply(STATUS_SUBJECT, inbox, "".into());
-        sent.await.expect("a request");
-        let mut statuses = Vec::new();
-        while let Ok(Some(answer)) = tokio::time::timeout(STATUS_WAIT, answers.next()).await {
-            if answer.status.is_some() {
-                break;
-            }
-            statuses.push(serde_json::from_slice(&answer.payload).expect("a status"));
-        }
-        statuses
+        statuses(&self.client).await
     }
 
     /// What the ingests say of themselves.
@@ -210,6 +256,28 @@ impl Site {
 }
 
 impl Query {
+    /// Starts a query service and waits until it listens (which is before it is ready).
+    pub async fn start(settings: &[(&str, String)], window: &str, folder: &Path) -> Self {
+        let mut settings = settings.to_vec();
+        settings.push(("BOTSTATS_HTTP_ADDR", "127.0.0.1:0".to_owned()));
+        settings.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
+        settings.push(("BOTSTATS_THROTTLE_WINDOW", window.to_owned()));
+        let process = Process::start("botstats-query", &[], &settings, folder);
+        let (internal, http) = Self::addresses(&process).await;
+        Query { process, http, internal }
+    }
+
+    async fn addresses(process: &Process) -> (SocketAddr, SocketAddr) {
+        let internal = process.address("internal listener ready").await;
+        (internal, process.address("http listener ready").await)
+    }
+
+    /// Kills it and starts it again, on other ports.
+    pub async fn restart(&mut self) {
+        self.process.restart();
+        (self.internal, self.http) = Self::addresses(&self.process).await;
+    }
+
     /// Waits until it is ready.
     pub async fn ready(&self) {
         until("a ready query service", PATIENCE, async || {
@@ -292,6 +360,38 @@ impl Login {
             question.days
         )
     }
+}
+
+/// A connection to these servers, separated by commas; tried until it is made.
+///
+/// # Panics
+/// If the addresses are none.
+pub async fn connection(url: &str) -> async_nats::Client {
+    let options = async_nats::ConnectOptions::new()
+        .retry_on_initial_connect()
+        // So that a frozen server of a cluster is left soon.
+        .ping_interval(PING_INTERVAL);
+    let servers: Vec<&str> = url.split(',').collect();
+    options.connect(servers).await.expect("a connection")
+}
+
+/// What every program says of itself.
+///
+/// # Panics
+/// If the request can't be sent.
+pub async fn statuses(client: &async_nats::Client) -> Vec<Status> {
+    let inbox = client.new_inbox();
+    let mut answers = client.subscribe(inbox.clone()).await.expect("an inbox");
+    let sent = client.publish_with_reply(STATUS_SUBJECT, inbox, "".into());
+    sent.await.expect("a request");
+    let mut statuses = Vec::new();
+    while let Ok(Some(answer)) = tokio::time::timeout(STATUS_WAIT, answers.next()).await {
+        if answer.status.is_some() {
+            break;
+        }
+        statuses.push(serde_json::from_slice(&answer.payload).expect("a status"));
+    }
+    statuses
 }
 
 fn hash(secret: &str) -> String {

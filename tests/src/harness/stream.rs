@@ -1,17 +1,22 @@
 //! Putting messages into the stream, and reading back what it holds.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::{self, context::PublishAckFuture};
 use botstats_common::names::{EVENTS_STREAM, EVENTS_SUBJECTS};
+use botstats_common::shell::clock;
 use futures::StreamExt as _;
 
 use crate::model::Message;
 
 /// Messages on their way without an acknowledgement.
 const WINDOW: usize = 500;
+
+/// Pause of a publisher before it sends the same again.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// A message to publish: subject, headers, payload.
 pub type Outgoing = (String, Vec<(String, String)>, Vec<u8>);
@@ -32,16 +37,44 @@ pub async fn publish(js: &jetstream::Context, messages: impl IntoIterator<Item =
         if waiting.len() == WINDOW {
             acknowledged(waiting.pop_front()).await;
         }
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.append(name, value);
-        }
-        let sent = js.publish_with_headers(subject, map, payload.into()).await;
+        let sent = js.publish_with_headers(subject, header_map(&headers), payload.into()).await;
         waiting.push_back(sent.expect("the message is sent"));
     }
     while let Some(ack) = waiting.pop_front() {
         acknowledged(Some(ack)).await;
     }
+}
+
+/// Publishes as a bot does: the same bytes again until they are acknowledged. Gives the sequence that
+/// the acknowledgement names.
+///
+/// # Panics
+/// If that takes longer than the limit.
+pub async fn publish_stubbornly(
+    js: &jetstream::Context,
+    (subject, headers, payload): &Outgoing,
+    limit: Duration,
+) -> u64 {
+    let headers = header_map(headers);
+    let started = clock::monotonic();
+    loop {
+        let payload = payload.clone().into();
+        if let Ok(sent) = js.publish_with_headers(subject.clone(), headers.clone(), payload).await
+            && let Ok(acknowledgement) = sent.await
+        {
+            return acknowledgement.sequence;
+        }
+        assert!(started.elapsed() < limit, "no acknowledgement within {limit:?}");
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+fn header_map(headers: &[(String, String)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.append(name.as_str(), value.as_str());
+    }
+    map
 }
 
 async fn acknowledged(ack: Option<PublishAckFuture>) {

@@ -1,0 +1,186 @@
+//! A TCP proxy between programs and their server, which can fail as networks do.
+//!
+//! *Invariants*: bytes are never changed but for the greeting of a [`Proxy::greeting_as`], and never
+//! reordered. What is on its way when a connection is cut is lost.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use botstats_common::shell::stop;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+/// Bytes taken at a time.
+const PIECE_BYTES: usize = 16 * 1024;
+/// The most bytes of a greeting.
+const MAX_GREETING_BYTES: usize = 64 * 1024;
+
+/// What the proxy does to what passes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Weather {
+    /// Connections of an earlier number are cut.
+    cuts: u64,
+    /// New connections are closed at once.
+    closed: bool,
+    /// Nothing passes; connections stay.
+    paused: bool,
+    /// Each piece waits so long.
+    delay: Duration,
+}
+
+type Rewrite = Arc<dyn Fn(&str) -> String + Send + Sync>;
+
+/// The proxy; it ends with its value.
+pub struct Proxy {
+    port: u16,
+    weather: watch::Sender<Weather>,
+}
+
+impl Proxy {
+    /// Listens on a free port of 127.0.0.1, for the server on that one.
+    ///
+    /// # Panics
+    /// If no port is free.
+    pub async fn start(server_port: u16) -> Self {
+        Self::run(server_port, None).await
+    }
+
+    /// The same, and changes the first line of what the server sends on each connection.
+    ///
+    /// # Panics
+    /// If no port is free.
+    pub async fn greeting_as(
+        server_port: u16,
+        rewrite: impl Fn(&str) -> String + Send + Sync + 'static,
+    ) -> Self {
+        Self::run(server_port, Some(Arc::new(rewrite))).await
+    }
+
+    async fn run(server_port: u16, rewrite: Option<Rewrite>) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let (weather, seen) = watch::channel(Weather::default());
+        stop::spawn(accept(listener, server_port, seen, rewrite));
+        Self { port, weather }
+    }
+
+    /// Where programs connect.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Cuts all connections; new ones pass.
+    pub fn cut(&self) {
+        self.weather.send_modify(|weather| weather.cuts += 1);
+    }
+
+    /// Cuts all connections, and closes new ones until [`Proxy::open`].
+    pub fn close(&self) {
+        self.weather.send_modify(|weather| {
+            weather.cuts += 1;
+            weather.closed = true;
+        });
+    }
+
+    /// Lets new connections pass again.
+    pub fn open(&self) {
+        self.weather.send_modify(|weather| weather.closed = false);
+    }
+
+    /// Holds everything back, or lets it go on: a network that says nothing.
+    pub fn pause(&self, paused: bool) {
+        self.weather.send_modify(|weather| weather.paused = paused);
+    }
+
+    /// Delays each piece of both directions by so long.
+    pub fn delay(&self, delay: Duration) {
+        self.weather.send_modify(|weather| weather.delay = delay);
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    server_port: u16,
+    mut seen: watch::Receiver<Weather>,
+    rewrite: Option<Rewrite>,
+) {
+    loop {
+        let client = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((client, _)) => client,
+                Err(_) => continue,
+            },
+            changed = seen.changed() => match changed {
+                Ok(()) => continue,
+                // The proxy is gone.
+                Err(_) => return,
+            },
+        };
+        if !seen.borrow().closed {
+            stop::spawn(connection(client, server_port, seen.clone(), rewrite.clone()));
+        }
+    }
+}
+
+async fn connection(
+    mut client: TcpStream,
+    server_port: u16,
+    seen: watch::Receiver<Weather>,
+    rewrite: Option<Rewrite>,
+) {
+    let mut cut = seen.clone();
+    let mine = cut.borrow_and_update().cuts;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server_port));
+    let Ok(mut server) = TcpStream::connect(address).await else { return };
+    if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
+        return;
+    }
+    if let Some(rewrite) = rewrite
+        && greet(&mut server, &mut client, &rewrite).await.is_none()
+    {
+        return;
+    }
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    // The end of one direction ends the connection: that is what a cut looks like.
+    tokio::select! {
+        _ = cut.wait_for(|weather| weather.cuts != mine) => {}
+        () = forward(&mut from_client, &mut to_server, seen.clone()) => {}
+        () = forward(&mut from_server, &mut to_client, seen.clone()) => {}
+    }
+}
+
+/// Passes on the first line, changed; none if the connection ends before.
+async fn greet(server: &mut TcpStream, client: &mut TcpStream, rewrite: &Rewrite) -> Option<()> {
+    let mut line = Vec::new();
+    while !line.ends_with(b"\r\n") {
+        line.push(server.read_u8().await.ok().filter(|_| line.len() < MAX_GREETING_BYTES)?);
+    }
+    let changed = rewrite(&String::from_utf8(line).ok()?);
+    client.write_all(changed.as_bytes()).await.ok()
+}
+
+async fn forward(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    mut seen: watch::Receiver<Weather>,
+) {
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let Ok(length @ 1..) = from.read(&mut piece).await else { return };
+        let delay = match seen.wait_for(|weather| !weather.paused).await {
+            Ok(weather) => weather.delay,
+            Err(_) => return,
+        };
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+        if to.write_all(&piece[..length]).await.is_err() {
+            return;
+        }
+    }
+}
