@@ -3,25 +3,26 @@
 //! `BOTSTATS_TEST_LIFE_EVENTS` sets how many events a day has, `BOTSTATS_TEST_LIFE_DAYS` how many days.
 
 use botstats_common::shell::settings;
-use botstats_tests::generate::{Dice, Life, ZONES, moment, question};
+use botstats_tests::generate::{Dice, Life, ServerClock, ZONES, moment, question};
 use botstats_tests::in_process::Product;
-use botstats_tests::model::{Message, Model, Verdict, text_of};
+use botstats_tests::model::{GroupMode, Message, Model, Verdict, text_of};
 
 const EVENTS: usize = 40;
 const DAYS: usize = 400;
-const DAY_MS: i64 = 86_400_000;
+const HOUR_MS: i64 = 3_600_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+const NS_PER_MS: i64 = 1_000_000;
 /// 2025-10-15: all changes of clocks of a year and the ends of two years are to come.
 const START_MS: i64 = 20_376 * DAY_MS;
 /// Questions of each day.
-const QUESTIONS: usize = 4;
+const QUESTIONS: usize = 3;
 
 fn setting(name: &str, default: usize) -> usize {
     settings::variable(name).map_or(default, |number| number.to_string_lossy().parse().unwrap())
 }
 
-fn life(seed: u64) -> Life {
+fn life(seed: u64, clock: ServerClock) -> Life {
     let events = setting("BOTSTATS_TEST_LIFE_EVENTS", EVENTS);
-    let clock = |ns| ns;
     Life { seed, accounts: 3, start_ms: START_MS, events, users: 30, newcomers: true, clock }
 }
 
@@ -39,7 +40,7 @@ impl Asked {
 
     fn apply(&mut self, dice: &mut Dice, mut messages: &[Message]) -> anyhow::Result<()> {
         while !messages.is_empty() {
-            let limit = *dice.pick(&[messages.len(), messages.len(), 20]);
+            let limit = *dice.pick(&[messages.len(), messages.len(), messages.len(), 20]);
             let (batch, rest) = messages.split_at((dice.index(limit) + 1).min(messages.len()));
             self.product.apply(batch)?;
             messages = rest;
@@ -48,6 +49,10 @@ impl Asked {
             }
         }
         Ok(())
+    }
+
+    fn context(&self, error: anyhow::Error, life: &Life, day: usize) -> anyhow::Error {
+        error.context(format!("seed {}, day {day}, keeping {} days", life.seed, self.name))
     }
 }
 
@@ -64,7 +69,7 @@ fn check(life: &Life, days: usize) -> anyhow::Result<Model> {
         model.add(&messages);
         for asked in &mut asked {
             asked.apply(&mut dice, &messages)?;
-            asked.product.check_counts(&model)?;
+            asked.product.check_counts(&model).map_err(|e| asked.context(e, life, day))?;
         }
         if day % 35 == 0 {
             let keep_days = *dice.pick(&[40, 41, 60, 400, 36_600]);
@@ -77,14 +82,15 @@ fn check(life: &Life, days: usize) -> anyhow::Result<Model> {
             let at_ms = moment(&mut dice, from_ms, now_ms + 2 * DAY_MS).max(from_ms);
             let accounts: Vec<&String> = lifetime.scene.bots.keys().collect();
             let account = *dice.pick(&accounts);
-            let question = question(&mut dice, &lifetime.scene, account, at_ms);
+            let mut question = question(&mut dice, &lifetime.scene, account, at_ms);
+            // Rows of hours in which nothing happened are many; other tests look at them.
+            question.fill &= question.mode != GroupMode::Hour;
             let mut directory = lifetime.scene.directories[account].clone();
             directory.timezone = (*dice.pick(&ZONES)).to_owned();
             let wanted = text_of(&model.rows(&question, &directory));
             for asked in asked.iter_mut().filter(|asked| back_days <= asked.reach_days) {
-                asked.product.check_text(&wanted, &question, &directory).map_err(|e| {
-                    e.context(format!("seed {}, day {day}, keeping {}", life.seed, asked.name))
-                })?;
+                let same = asked.product.check_text(&wanted, &question, &directory);
+                same.map_err(|e| asked.context(e, life, day))?;
             }
         }
     }
@@ -93,8 +99,45 @@ fn check(life: &Life, days: usize) -> anyhow::Result<Model> {
 
 #[test]
 fn every_day_of_a_life_is_exact() {
-    let model = check(&life(1), setting("BOTSTATS_TEST_LIFE_DAYS", DAYS)).unwrap();
+    let model = check(&life(1, |ns| ns), setting("BOTSTATS_TEST_LIFE_DAYS", DAYS)).unwrap();
     let fates = Verdict::ALL.map(|verdict| (verdict, model.count(verdict)));
     eprintln!("{fates:?}");
     assert!(fates.iter().all(|(_, count)| *count > 0), "{fates:?}");
+}
+
+/// The day on which the server's clock goes wrong.
+const FAULT_MS: i64 = START_MS + 42 * DAY_MS + 7 * HOUR_MS;
+/// Days of the lives with such a clock: until nothing that was stored meanwhile can matter any more.
+const FAULT_DAYS: usize = 80;
+
+/// A clock that is wrong by that much for that long.
+fn wrong(ns: i64, by_ms: i64, for_ms: i64) -> i64 {
+    let wrong = FAULT_MS * NS_PER_MS..(FAULT_MS + for_ms) * NS_PER_MS;
+    if wrong.contains(&ns) { ns + by_ms * NS_PER_MS } else { ns }
+}
+
+/// A clock that stands still for that long.
+fn still(ns: i64, for_ms: i64) -> i64 {
+    let still = FAULT_MS * NS_PER_MS..(FAULT_MS + for_ms) * NS_PER_MS;
+    if still.contains(&ns) { still.start } else { ns }
+}
+
+fn check_clocks(clocks: &[(&str, ServerClock)]) {
+    let results = (100..).zip(clocks).map(|(seed, (name, clock))| {
+        check(&life(seed, *clock), FAULT_DAYS).err().map(|e| format!("{name}: {e:#}"))
+    });
+    let failures: Vec<String> = results.flatten().collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+#[test]
+fn a_clock_that_stands_still_or_is_a_little_wrong() {
+    check_clocks(&[
+        ("an hour ahead", |ns| wrong(ns, HOUR_MS, 5 * HOUR_MS)),
+        ("an hour behind", |ns| wrong(ns, -HOUR_MS, 5 * HOUR_MS)),
+        ("a day behind", |ns| wrong(ns, -DAY_MS, 9 * HOUR_MS)),
+        ("still for hours", |ns| still(ns, 9 * HOUR_MS)),
+        ("still for days", |ns| still(ns, 3 * DAY_MS)),
+        ("an hour to and fro", |ns| ns + (ns / 1_000 % 3 - 1) * HOUR_MS * NS_PER_MS),
+    ]);
 }
