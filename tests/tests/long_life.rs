@@ -141,3 +141,16 @@ fn a_clock_that_stands_still_or_is_a_little_wrong() {
         ("an hour to and fro", |ns| ns + (ns / 1_000 % 3 - 1) * HOUR_MS * NS_PER_MS),
     ]);
 }
+
+#[test]
+fn a_clock_that_leaps_ahead_by_days_deletes_nothing() {
+    check_clocks(&[
+        ("2 days ahead", |ns| wrong(ns, 2 * DAY_MS, 5 * HOUR_MS)),
+        ("20 days ahead", |ns| wrong(ns, 20 * DAY_MS, 5 * HOUR_MS)),
+        ("400 days ahead", |ns| wrong(ns, 400 * DAY_MS, 5 * HOUR_MS)),
+        ("300 days ahead, for a day", |ns| wrong(ns, 300 * DAY_MS, DAY_MS)),
+        ("30 days ahead, now and then", |ns| {
+            if ns / 1_000 % 7 == 0 { wrong(ns, 30 * DAY_MS, DAY_MS) } else { ns }
+        }),
+    ]);
+}
