@@ -89,7 +89,14 @@ impl Engine {
     /// # Errors
     /// If the file is damaged, of another version, or cannot be read.
     pub fn open_file(path: &Path, keep_days: u32) -> Result<Self, StoreError> {
-        let store = Store::open(path)?;
+        Self::on(Store::open(path)?, keep_days)
+    }
+
+    /// Goes on with an open store.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn on(store: Store, keep_days: u32) -> Result<Self, StoreError> {
         let snapshot = store.snapshot()?;
         let progress = snapshot.progress()?;
         let registry = Registry::of_rows(snapshot.pairs()?)?;
@@ -168,7 +175,7 @@ impl Engine {
             stored_ns: last.stored_ns,
             subject_hash: subject_hash(last.subject),
         });
-        let newest_day = day_of_ms(next.newest_stored_ns / NS_PER_MS);
+        let newest_day = day_of_ms(next.newest_time_ms);
         let kept_from = newest_day.saturating_sub(self.keep_days);
         next.buckets_from_day = next.buckets_from_day.max(kept_from);
         let keep = (newest_day.saturating_sub(SLICE_DAYS), next.buckets_from_day);
@@ -209,7 +216,6 @@ impl Engine {
         next: &mut Progress,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
-        next.newest_stored_ns = next.newest_stored_ns.max(message.stored_ns);
         match decode(message) {
             Decoded::UnknownType => next.unknown_types += 1,
             Decoded::DeadLetter(rule, reason) => {
@@ -233,8 +239,8 @@ impl Engine {
                         pair
                     }
                 };
-                let first_day =
-                    day_of_ms(next.newest_stored_ns / NS_PER_MS).saturating_sub(SLICE_DAYS);
+                next.newest_time_ms = next.newest_time_ms.max(event.time_ms);
+                let first_day = day_of_ms(next.newest_time_ms).saturating_sub(SLICE_DAYS);
                 batch.events.push(Pending { pair, event, first_day });
             }
         }

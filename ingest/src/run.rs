@@ -21,10 +21,17 @@ use crate::reader::{self, Batch};
 use crate::service::{self, Answers};
 use crate::settings::Settings;
 use crate::shared::Shared;
-use crate::store::{Folder, OpenError, REBUILD_FILE, STORE_FILE, StoreError};
+use crate::store::{
+    DAMAGED_FILE, Folder, OpenError, REBUILD_FILE, STORE_FILE, StoreError, replace,
+};
 
 /// Pause before the store is opened again after it failed.
 const REOPEN_PAUSE: Duration = Duration::from_secs(2);
+/// How often it is said that the store is damaged.
+const DAMAGED_REMINDER: Duration = Duration::from_secs(60);
+/// What an operator can do about damage.
+const DAMAGED_WHAT_TO_DO: &str = "nothing is counted or answered: stop this ingest and run \
+     `botstats-ingest rebuild`, or start it with BOTSTATS_REBUILD_DAMAGED=true";
 
 /// Why an ingest ends by itself.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +72,13 @@ impl From<StoreError> for RunError {
     }
 }
 
+impl RunError {
+    /// Whether the store's file is damaged: opening it again does not mend that.
+    fn is_damage(&self) -> bool {
+        matches!(self, Self::Open(OpenError::Store(StoreError::Damaged(_))))
+    }
+}
+
 /// Runs until told to stop.
 ///
 /// # Errors
@@ -79,8 +93,17 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
         .map_err(|source| RunError::Listen { address, source })?;
     describe_metrics();
     // Opened before NATS is there, so that a bad file shows at once.
-    let mut engine = Some(open(&folder.file(STORE_FILE), settings.keep_days).await?);
-    tracing::info!(folder = %settings.data.display(), "store open");
+    let mut engine = match open(&folder.file(STORE_FILE), settings.keep_days).await {
+        Ok(engine) => {
+            tracing::info!(folder = %settings.data.display(), "store open");
+            Some(engine)
+        }
+        Err(error) if error.is_damage() => {
+            readiness.missing("store", chain(&error));
+            None
+        }
+        Err(error) => return Err(error),
+    };
     let client = match settings.nats.connect_when_there(Role::Ingest, &readiness, &stop).await {
         Ok(client) => client,
         Err(ConnectError::Stopped) => return Ok(()),
@@ -99,19 +122,49 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
             }
             Err(error) => Err(error),
         };
-        if let Err(error) = worked {
-            let text = chain(&error);
+        let Err(error) = worked else { continue };
+        let text = chain(&error);
+        if !error.is_damage() {
             tracing::error!("the store failed, and is opened again: {text}");
             readiness.missing("store", text);
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(REOPEN_PAUSE) => {}
+            pause(REOPEN_PAUSE, &stop).await;
+        } else if settings.rebuild_damaged {
+            set_aside(&folder, &text)?;
+            readiness.missing("store", format!("{text}; set aside, everything is counted anew"));
+        } else {
+            // Until somebody has decided: a file that answers now and then would be no better.
+            readiness.missing("store", format!("{text}; {DAMAGED_WHAT_TO_DO}"));
+            while !stop.is_cancelled() {
+                tracing::error!("{text}; {DAMAGED_WHAT_TO_DO}");
+                pause(DAMAGED_REMINDER, &stop).await;
             }
         }
     }
     // Sends what is left to send, and closes.
     let _drained = tokio::time::timeout(Duration::from_secs(1), client.drain()).await;
     tracing::info!("stopped");
+    Ok(())
+}
+
+async fn pause(time: Duration, stop: &CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(time) => {}
+    }
+}
+
+/// Puts a damaged file where nobody uses it, in place of one that was put there before.
+fn set_aside(folder: &Folder, why: &str) -> Result<(), RunError> {
+    let (file, aside) = (folder.file(STORE_FILE), folder.file(DAMAGED_FILE));
+    replace(&file, &aside).map_err(|source| RunError::File {
+        what: format!("{} could not be set aside", file.display()),
+        source,
+    })?;
+    metrics::counter!("botstats_ingest_damaged_stores_total").increment(1);
+    tracing::error!(
+        "{why}; the file is now {} and may be deleted, everything is counted anew from the stream",
+        aside.display()
+    );
     Ok(())
 }
 
@@ -131,6 +184,8 @@ async fn work(
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
     let shared = Shared::new(engine.progress().clone(), readiness.clone(), settings.max_lag);
+    // Cancelled with `stop`, or when the fold or a read fails.
+    let parts = stop.child_token();
     let answers = Answers {
         reader: engine.reader(),
         store: engine.store().clone(),
@@ -138,16 +193,20 @@ async fn work(
         readiness: readiness.clone(),
         instance: engine.store().snapshot()?.instance()?,
         file: path.to_owned(),
+        broken: parts.clone(),
     };
-    // Cancelled with `stop`, or when the fold fails.
-    let parts = stop.child_token();
+    let store = engine.store().clone();
     let service = spawn(service::run(client.clone(), answers, parts.clone()));
     let worked = read_and_fold(engine, &settings.nats, &shared, &parts).await;
     parts.cancel();
     if service.await.is_err() {
         return Err(RunError::Ended("the read service"));
     }
-    worked.map(|_| ())
+    // Whoever met it, and whatever that said: after the first failure all others only follow.
+    match store.failure() {
+        Some(failure) => Err(failure.into()),
+        None => worked.map(|_| ()),
+    }
 }
 
 /// Reads the stream and folds it, until the token is cancelled; gives the engine back.
@@ -230,11 +289,7 @@ pub async fn rebuild(settings: Settings, stop: CancellationToken) -> Result<(), 
             "stopped before its end; the old state is untouched".to_owned(),
         ));
     }
-    let replace = || -> std::io::Result<()> {
-        std::fs::rename(&new, &old)?;
-        std::fs::File::open(&settings.data)?.sync_all()
-    };
-    replace().map_err(|source| RunError::File {
+    replace(&new, &old).map_err(|source| RunError::File {
         what: format!("{} could not be replaced", old.display()),
         source,
     })?;
@@ -307,6 +362,10 @@ fn describe_metrics() {
         "botstats_ingest_lag_seconds",
         Unit::Seconds,
         "At most so old is the oldest message not applied"
+    );
+    describe_counter!(
+        "botstats_ingest_damaged_stores_total",
+        "Damaged files that were set aside, their state counted anew"
     );
     describe_gauge!("botstats_ingest_stream_refused", "1 while the stream is refused");
     describe_histogram!(

@@ -13,6 +13,7 @@ use botstats_common::ids::Account;
 use botstats_common::names::{DEAD_LETTERS_SUBJECT, READ_QUEUE, READ_SUBJECTS, STATUS_SUBJECT};
 use botstats_common::shell::clock::{monotonic, rfc3339_ms};
 use botstats_common::shell::internal::Readiness;
+use botstats_common::shell::nats::chain;
 use botstats_common::shell::stop::spawn;
 use botstats_common::status::{
     DeadLetter, DeadLettersReply, DeadLettersRequest, IngestStatus, MAX_DEAD_LETTERS_PER_ANSWER,
@@ -54,6 +55,8 @@ pub struct Answers {
     pub instance: String,
     /// The store's file.
     pub file: PathBuf,
+    /// Cancelled when the store cannot be read: then nothing in it can any more.
+    pub broken: CancellationToken,
 }
 
 /// Answers until told to stop.
@@ -239,11 +242,8 @@ async fn answer(
         }
         Ok(Err(ReadError::Request(why))) => refuse(client, reply, why).await,
         Ok(Err(ReadError::Store(error))) => {
-            tracing::error!(
-                request_id,
-                "a read failed: {}",
-                botstats_common::shell::nats::chain(&error)
-            );
+            answers.broken.cancel();
+            tracing::error!(request_id, "a read failed: {}", chain(&error));
             refuse(client, reply, "the store cannot be read").await
         }
         Err(error) => {
@@ -330,7 +330,10 @@ async fn serve_dead_letters(client: Client, answers: Answers, stop: Cancellation
                     let _nobody_waits = client.publish(reply, json.into()).await;
                 }
             }
-            Ok(Err(error)) => tracing::error!("dead letters cannot be read: {error}"),
+            Ok(Err(error)) => {
+                answers.broken.cancel();
+                tracing::error!("dead letters cannot be read: {}", chain(&error));
+            }
             Err(error) => tracing::error!("dead letters cannot be read: {error}"),
         }
     }

@@ -32,6 +32,10 @@ pub struct Settings {
     /// Reads are not answered while the oldest event that is not counted is older; 0s is off
     #[arg(long, env = "BOTSTATS_MAX_LAG", default_value = "60s", value_name = "TIME", value_parser = duration, global = true)]
     pub max_lag: Duration,
+    /// Set a damaged store aside and count everything anew from the stream, without being asked
+    #[arg(long, env = "BOTSTATS_REBUILD_DAMAGED", default_value = "false", value_name = "BOOL", global = true,
+          num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub rebuild_damaged: bool,
     /// Address of the internal listener: /livez, /readyz, /metrics
     #[arg(
         long,

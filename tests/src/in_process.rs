@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::disk::Disk;
 use crate::model::{Directory, Message, Model, Question, Verdict, text_of};
 use anyhow::Context as _;
 use async_nats::HeaderMap;
@@ -11,17 +12,23 @@ use botstats_common::ids::Bot;
 use botstats_common::metric::TypeCode;
 use botstats_common::wire;
 use botstats_ingest::engine::{Engine, Message as Incoming};
+use botstats_ingest::store::Store;
 use botstats_query::answer::render::Format;
 use botstats_query::answer::render_all;
 use botstats_query::question::{self, Days, Question as Parsed};
 use botstats_query::window::Window;
 use tempfile::TempDir;
 
-/// An engine on a folder of its own.
+/// An engine on a folder or a disk of its own.
 pub struct Product {
     engine: Option<Engine>,
     keep_days: u32,
-    folder: TempDir,
+    home: Home,
+}
+
+enum Home {
+    Folder(TempDir),
+    Disk(Disk),
 }
 
 impl Product {
@@ -30,9 +37,21 @@ impl Product {
     /// # Errors
     /// If the folder cannot be used.
     pub fn new(keep_days: u32) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let engine = Some(Engine::open(folder.path(), keep_days)?);
-        Ok(Self { engine, keep_days, folder })
+        Self::open(Home::Folder(tempfile::tempdir()?), keep_days)
+    }
+
+    /// One on what the disk holds.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn on(disk: Disk, keep_days: u32) -> anyhow::Result<Self> {
+        Self::open(Home::Disk(disk), keep_days)
+    }
+
+    fn open(home: Home, keep_days: u32) -> anyhow::Result<Self> {
+        let mut product = Self { engine: None, keep_days, home };
+        product.reopen()?;
+        Ok(product)
     }
 
     /// Closes the engine and opens it again.
@@ -41,7 +60,12 @@ impl Product {
     /// What the engine says.
     pub fn reopen(&mut self) -> anyhow::Result<()> {
         self.engine = None;
-        self.engine = Some(Engine::open(self.folder.path(), self.keep_days)?);
+        self.engine = Some(match &self.home {
+            Home::Folder(folder) => Engine::open(folder.path(), self.keep_days)?,
+            Home::Disk(disk) => {
+                Engine::on(Store::open_on(Box::new(disk.clone()))?, self.keep_days)?
+            }
+        });
         Ok(())
     }
 
@@ -54,10 +78,18 @@ impl Product {
         self.reopen()
     }
 
+    /// The sequence of the last message applied; 0 if there is none.
+    ///
+    /// # Errors
+    /// If it is not open.
+    pub fn sequence(&mut self) -> anyhow::Result<u64> {
+        Ok(self.engine()?.progress().checkpoint.as_ref().map_or(0, |c| c.sequence))
+    }
+
     /// The engine itself.
     ///
     /// # Errors
-    /// If it could not be opened again.
+    /// If it is not open.
     pub fn engine(&mut self) -> anyhow::Result<&mut Engine> {
         self.engine.as_mut().context("open")
     }

@@ -3,17 +3,19 @@
 //! * [`model`]: the judge. A naive statement of what every number means, which shares no code with
 //!   the product;
 //! * [`generate`]: seeded streams of events as nasty as the rules allow;
-//! * [`in_process`]: the product without its sockets;
+//! * [`in_process`]: the product without its sockets; [`disk`]: a disk that fails on command;
 //! * [`harness`]: a real nats-server and the real programs as child processes.
 //!
 //! The tests themselves are in `tests/`. Those with real processes take the programs from where they
 //! themselves were built: `cargo build --workspace` first. `BOTSTATS_TEST_STREAMS` sets how many random
-//! streams are tried (40), `BOTSTATS_TEST_EVENTS` how many events the large run has (1,000,000).
+//! streams are tried (40), `BOTSTATS_TEST_EVENTS` how many events the large run has (1,000,000),
+//! `BOTSTATS_TEST_DISK` how many times as thorough the tests of a failing disk are (1).
 #![expect(
     clippy::expect_used,
     reason = "support of tests: a panic is how a test says that its ground is gone"
 )]
 
+pub mod disk;
 pub mod fixture;
 pub mod generate;
 pub mod harness;

@@ -3,6 +3,7 @@
 //! `BOTSTATS_TEST_LIFE_EVENTS` sets how many events a day has, `BOTSTATS_TEST_LIFE_DAYS` how many days.
 
 use botstats_common::shell::settings;
+use botstats_tests::disk::Disk;
 use botstats_tests::generate::{Dice, Life, ServerClock, ZONES, moment, question};
 use botstats_tests::in_process::Product;
 use botstats_tests::model::{GroupMode, Message, Model, Verdict, text_of};
@@ -35,7 +36,8 @@ struct Asked {
 
 impl Asked {
     fn new(name: &'static str, keep_days: u32, reach_days: i64) -> Self {
-        Self { product: Product::new(keep_days).unwrap(), reach_days, name }
+        let product = Product::on(Disk::default(), keep_days).unwrap();
+        Self { product, reach_days, name }
     }
 
     fn apply(&mut self, dice: &mut Dice, mut messages: &[Message]) -> anyhow::Result<()> {

@@ -80,6 +80,10 @@ pub struct Up {
     /// Not ready while ingest is behind by more than this; 0s is off
     #[arg(long, env = "BOTSTATS_MAX_LAG", default_value = "60s", value_name = "TIME", value_parser = duration)]
     max_lag: Duration,
+    /// Set a damaged store aside and count everything anew from the stream, without being asked
+    #[arg(long, env = "BOTSTATS_REBUILD_DAMAGED", default_value = "false", value_name = "BOOL",
+          num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    rebuild_damaged: bool,
 }
 
 /// Everything decided before anything starts.
@@ -92,6 +96,7 @@ struct Plan {
     window: Duration,
     keep_days: u32,
     max_lag: Duration,
+    rebuild_damaged: bool,
 }
 
 impl Plan {
@@ -105,6 +110,7 @@ impl Plan {
             window: up.throttle_window.unwrap_or(window),
             keep_days: up.keep_days,
             max_lag: up.max_lag,
+            rebuild_damaged: up.rebuild_damaged,
         })
     }
 

@@ -38,6 +38,7 @@ impl Services {
             data: plan.folder.join("ingest"),
             keep_days: plan.keep_days,
             max_lag: plan.max_lag,
+            rebuild_damaged: plan.rebuild_damaged,
             internal_addr: plan.ingest_internal,
             nats: nats.clone(),
         };

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 
-/// The version of the whole layout. A file of another one is refused.
-const FORMAT: u32 = 1;
+/// The version of the whole layout. A file of another one is refused. Format 1 was a plain redb file.
+const FORMAT: u32 = 2;
 const VERSION: u8 = 1;
 const FORMAT_KEY: &str = "format";
 const INSTANCE_KEY: &str = "instance";
@@ -43,8 +43,9 @@ pub struct Checkpoint {
 pub struct Progress {
     /// The last message applied; none in a new store.
     pub checkpoint: Option<Checkpoint>,
-    /// The largest `stored` time so far, in Unix nanoseconds: what is too old is measured from here.
-    pub newest_stored_ns: i64,
+    /// The largest time of a valid event so far, in Unix milliseconds: what may be deleted is measured from
+    /// here. Not from the server's clock: if that leaps ahead and comes back, nothing is lost.
+    pub newest_time_ms: i64,
     /// The first UTC day whose buckets are whole. It never goes back, whatever the settings say later.
     pub buckets_from_day: u32,
     /// Events that count.
@@ -118,13 +119,18 @@ pub(super) fn check_format(
     }
     let found =
         found.try_into().map_or_else(|_| "?".to_owned(), |b| u32::from_le_bytes(b).to_string());
-    Err(StoreError::value(
+    Err(other_format(&found))
+}
+
+/// The refusal of a file of another format.
+pub(super) fn other_format(found: &str) -> StoreError {
+    StoreError::value(
         "meta",
         format!(
             "the file has format {found}, this program writes {FORMAT}: use the program that made \
              it, or botstats-ingest rebuild"
         ),
-    ))
+    )
 }
 
 pub(super) fn instance(
@@ -174,7 +180,7 @@ mod tests {
                 stored_ns: -1,
                 subject_hash: 3,
             }),
-            newest_stored_ns: 4,
+            newest_time_ms: 4,
             buckets_from_day: 10,
             accepted: 5,
             duplicates: 6,

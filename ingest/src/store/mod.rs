@@ -4,25 +4,32 @@
 //! it is true, in one transaction, so a crash at any moment leaves the fold of exactly the messages up
 //! to the checkpoint. A value starts with a version; an unknown one is refused.
 //!
-//! *Format*: the tables below; keys in `store/keys.rs`; values in `bucket.rs`, `timeline.rs`, and here.
+//! *Format*: the tables below; keys in `store/keys.rs`; values in `bucket.rs`, `timeline.rs`, and here; the
+//! file that redb sees as its own is laid out in `store/checked.rs`.
 
+mod checked;
 pub(crate) mod keys;
 mod meta;
 
 use std::fs::{File, TryLockError};
+use std::io::Read as _;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
+use redb::backends::FileBackend;
 use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
     ReadableTableMetadata as _, Table, TableDefinition, TableHandle as _, WriteTransaction,
 };
 
+pub use checked::Damage;
 pub use meta::{Checkpoint, PairRow, Progress, StreamIdentity};
+pub use redb::StorageBackend;
 
 use crate::bucket::{Bucket, BucketError, Delta};
 use crate::event::{Kind, Rule};
 use crate::timeline::{Entry, Place, Slice, SliceError};
+use checked::{CheckedFile, FirstFailure};
 use keys::{BucketKey, IdentityKey, LongKey, UserKey};
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
@@ -45,6 +52,10 @@ const DEAD_LETTER_VERSION: u8 = 1;
 pub const STORE_FILE: &str = "botstats.redb";
 /// The file that a rebuild makes before it takes the other's place.
 pub const REBUILD_FILE: &str = "rebuild.redb";
+/// A damaged file that was set aside.
+pub const DAMAGED_FILE: &str = "damaged.redb";
+/// redb's own first bytes: a file of format 1 has nothing before them.
+const FORMAT_1: &[u8] = b"redb";
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +82,12 @@ pub enum OpenError {
 /// Why the store cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// redb says so: the disk is full, the file is damaged, or similar.
+    /// redb says so: the disk is full, or similar.
     #[error("the store's file")]
-    Redb(#[from] redb::Error),
+    Redb(#[source] redb::Error),
+    /// The file does not have the bytes that were written.
+    #[error(transparent)]
+    Damaged(#[from] Damage),
     /// A value of a version that this program does not know, or no such value at all.
     #[error("table {table}: a value that this program cannot read ({reason})")]
     Value {
@@ -84,14 +98,33 @@ pub enum StoreError {
     },
 }
 
+impl From<redb::Error> for StoreError {
+    fn from(error: redb::Error) -> Self {
+        match &error {
+            redb::Error::Io(io) => match io.get_ref().and_then(|e| e.downcast_ref::<Damage>()) {
+                Some(damage) => Self::Damaged(damage.clone()),
+                None => Self::Redb(error),
+            },
+            redb::Error::Corrupted(what) => Self::Damaged(Damage(what.clone())),
+            _ => Self::Redb(error),
+        }
+    }
+}
+
 macro_rules! from_redb {
     ($($error:ident),*) => {$(
         impl From<redb::$error> for StoreError {
             fn from(error: redb::$error) -> Self {
-                Self::Redb(error.into())
+                redb::Error::from(error).into()
             }
         }
     )*};
+}
+
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self {
+        redb::Error::Io(error).into()
+    }
 }
 
 from_redb!(StorageError, TableError, TransactionError, CommitError, DatabaseError);
@@ -112,6 +145,15 @@ impl From<SliceError> for StoreError {
     fn from(error: SliceError) -> Self {
         Self::value("timelines", error)
     }
+}
+
+/// Puts a file into another's place, for good.
+///
+/// # Errors
+/// If that is not possible.
+pub(crate) fn replace(new: &Path, old: &Path) -> std::io::Result<()> {
+    std::fs::rename(new, old)?;
+    File::open(old.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// A folder that no other ingest uses while this lives.
@@ -157,6 +199,7 @@ impl Folder {
 #[derive(Debug)]
 pub struct Store {
     database: Database,
+    first_failure: FirstFailure,
 }
 
 impl Store {
@@ -165,12 +208,44 @@ impl Store {
     /// # Errors
     /// If it is damaged, of another version, or cannot be read.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+        let mut options = File::options();
+        options.read(true).write(true);
+        match options.open(path) {
+            Ok(mut file) => {
+                let mut start = [0; FORMAT_1.len()];
+                match file.read_exact(&mut start) {
+                    Ok(()) if start == FORMAT_1 => return Err(meta::other_format("1")),
+                    Ok(()) => {}
+                    // Not a new one: those get their name when they are whole.
+                    Err(_) => return Err(Damage("it is empty".to_owned()).into()),
+                }
+                Self::open_on(Box::new(FileBackend::new(file)?))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // Whole or not there, whenever this ends.
+                let new = path.with_extension("new");
+                let file = options.create(true).truncate(true).open(&new)?;
+                let store = Self::open_on(Box::new(FileBackend::new(file)?))?;
+                replace(&new, path)?;
+                Ok(store)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens what is on a disk, or makes it if the disk is empty.
+    ///
+    /// # Errors
+    /// If it is damaged, of another version, or cannot be read.
+    pub fn open_on(disk: Box<dyn StorageBackend>) -> Result<Self, StoreError> {
+        let first_failure = FirstFailure::default();
+        let file = CheckedFile::open(disk, FirstFailure::clone(&first_failure))?;
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file)?;
         let made = database.begin_read()?.list_tables()?.any(|table| table.name() == META.name());
         if made {
             // Nothing is written, so that a full disk does not keep a file from being opened.
             meta::check_format(&database.begin_read()?.open_table(META)?)?;
-            return Ok(Self { database });
+            return Ok(Self { database, first_failure });
         }
         let write = begin(&database)?;
         {
@@ -184,7 +259,14 @@ impl Store {
             meta::make(&mut write.open_table(META)?)?;
         }
         write.commit()?;
-        Ok(Self { database })
+        Ok(Self { database, first_failure })
+    }
+
+    /// The first failure of the file since it was opened. After it nothing more can be read or written:
+    /// open it again.
+    #[must_use]
+    pub fn failure(&self) -> Option<StoreError> {
+        self.first_failure.get().map(|failure| failure.clone().into())
     }
 
     /// A consistent view of everything committed so far.

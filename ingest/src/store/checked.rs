@@ -1,0 +1,559 @@
+//! The file below redb: every page has a checksum, the header is there twice.
+//!
+//! redb finds damage only while it repairs; a bit that flips in a page that nobody repairs would become a
+//! wrong number. So no page reaches redb that does not have the bytes that were written, and damage
+//! anywhere is an error that says so ([`Damage`]).
+//!
+//! *Invariants*: what [`CheckedFile`] gives to redb is what redb wrote. A header is replaced as a whole or
+//! not at all, whatever a crash tears. Pages in use never share a write with others: a page's checksum is
+//! written before the sync that makes the page count, and a crash before that leaves only pages that
+//! nothing refers to.
+//!
+//! *Format* (version 1), in blocks of 4,096 bytes:
+//!
+//! | block | content |
+//! | --- | --- |
+//! | 0 | [`MAGIC`], the rest zero |
+//! | 1, 2 | the header, in turns: its number (u64), the length of the content (u64), the first 4,072 bytes of the content, xxh3 of all that (u64); all least significant byte first. The one with the higher number counts, if it is whole |
+//! | 3 + 1025 g | the checksums of the next 1,024 blocks, u32 each: the low half of xxh3 over the block, seeded with its number; 0 if it was never written |
+//! | 4 + 1025 g + i | block 1024 g + i of the content; block 0 is in the header, its place here stays empty |
+
+use std::io::{Error, ErrorKind, Result};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use redb::StorageBackend;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use super::StoreError;
+
+/// First bytes of a file.
+pub(super) const MAGIC: &[u8; 16] = b"botstats store 1";
+const BLOCK: usize = 4_096;
+const BLOCK_BYTES: u64 = 4_096;
+/// Blocks whose checksums fit into one.
+const GROUP: u64 = BLOCK_BYTES / 4;
+/// Blocks before the first group.
+const FRONT: u64 = 3;
+/// How much of the content's first block is kept; redb's header takes 320 bytes.
+const HEADER_BYTES: usize = BLOCK - 24;
+
+/// The file does not have the bytes that were written.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the file is damaged: {0}")]
+pub struct Damage(pub String);
+
+impl Damage {
+    fn error(what: impl Into<String>) -> Error {
+        Error::new(ErrorKind::InvalidData, Self(what.into()))
+    }
+}
+
+/// What went wrong first; redb answers everything after that without a reason.
+pub(super) type FirstFailure = Arc<OnceLock<Failure>>;
+
+/// A failure of the file, to be told again.
+#[derive(Debug, Clone)]
+pub(super) enum Failure {
+    Damage(Damage),
+    Other(ErrorKind, String),
+}
+
+impl Failure {
+    fn of(error: &Error) -> Self {
+        match error.get_ref().and_then(|e| e.downcast_ref::<Damage>()) {
+            Some(damage) => Self::Damage(damage.clone()),
+            None => Self::Other(error.kind(), error.to_string()),
+        }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Damage(damage) => damage.into(),
+            Failure::Other(kind, text) => Error::new(kind, text).into(),
+        }
+    }
+}
+
+type Sums = Box<[u32]>;
+
+/// A file with checksums, for redb.
+#[derive(Debug)]
+pub(super) struct CheckedFile {
+    disk: Box<dyn StorageBackend>,
+    state: Mutex<State>,
+    first_failure: FirstFailure,
+}
+
+#[derive(Debug)]
+struct State {
+    header: Header,
+    /// Which of the two copies is on the disk for certain.
+    durable: usize,
+    /// The other copy was written since.
+    written: bool,
+    /// By group, as far as they were needed.
+    sums: Vec<Option<Sums>>,
+    /// Groups whose checksums are not written yet, ascending.
+    unwritten: Vec<usize>,
+}
+
+#[derive(Debug, Clone)]
+struct Header {
+    /// 0 in a file that has none yet.
+    number: u64,
+    /// Length of the content.
+    length: u64,
+    content: Box<[u8]>,
+}
+
+impl Header {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(BLOCK);
+        bytes.extend_from_slice(&self.number.to_le_bytes());
+        bytes.extend_from_slice(&self.length.to_le_bytes());
+        bytes.extend_from_slice(&self.content);
+        bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
+        bytes
+    }
+
+    /// None if it is not whole.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (rest, sum) = bytes.split_last_chunk::<8>()?;
+        let (number, rest_of) = rest.split_first_chunk::<8>()?;
+        let (length, content) = rest_of.split_first_chunk::<8>()?;
+        (xxh3_64(rest) == u64::from_le_bytes(*sum)).then(|| Self {
+            number: u64::from_le_bytes(*number),
+            length: u64::from_le_bytes(*length),
+            content: content.into(),
+        })
+    }
+}
+
+impl CheckedFile {
+    /// Opens what is on the disk; an empty one is made ready.
+    pub(super) fn open(disk: Box<dyn StorageBackend>, failure: FirstFailure) -> Result<Self> {
+        let none = Header { number: 0, length: 0, content: vec![0; HEADER_BYTES].into() };
+        let bytes = disk.len()?;
+        let (header, durable) = if bytes == 0 {
+            disk.set_len(FRONT * BLOCK_BYTES)?;
+            let mut first = vec![0; BLOCK];
+            first[..MAGIC.len()].copy_from_slice(MAGIC);
+            disk.write(0, &first)?;
+            (none, 1)
+        } else {
+            // A header that was written but not synced must not be the only one from here on.
+            disk.sync_data()?;
+            newest_header(&*disk, bytes)?
+        };
+        let end = content_length(bytes);
+        if end < header.length {
+            return Err(Damage::error(format!(
+                "it was cut to {end} bytes of content, it had {}",
+                header.length
+            )));
+        }
+        let state =
+            State { header, durable, written: false, sums: Vec::new(), unwritten: Vec::new() };
+        Ok(Self { disk, state: Mutex::new(state), first_failure: failure })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers the first failure.
+    fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result {
+            self.first_failure.get_or_init(|| Failure::of(error));
+        }
+        result
+    }
+
+    fn write_header(&self, state: &mut State) -> Result<()> {
+        state.header.number += 1;
+        let copy = 1 - state.durable;
+        state.written = true;
+        let block = 1 + u64::from(copy == 1);
+        self.disk.write(block * BLOCK_BYTES, &state.header.encode())
+    }
+
+    /// The checksums of a group, read if need be.
+    fn sums<'a>(&self, state: &'a mut State, group: u64) -> Result<(usize, &'a mut Sums)> {
+        let place = usize::try_from(group).map_err(Error::other)?;
+        if state.sums.len() <= place {
+            state.sums.resize(place + 1, None);
+        }
+        let sums = &mut state.sums[place];
+        if sums.is_none() {
+            let mut bytes = vec![0; BLOCK];
+            self.disk.read(group_start(group) * BLOCK_BYTES, &mut bytes).map_err(cut_or)?;
+            let (entries, _) = bytes.as_chunks::<4>();
+            *sums = Some(entries.iter().map(|e| u32::from_le_bytes(*e)).collect());
+        }
+        match sums {
+            Some(sums) => Ok((place, sums)),
+            None => Err(Error::other("no checksums")),
+        }
+    }
+
+    fn write_sums(&self, state: &mut State) -> Result<()> {
+        while let Some(&group) = state.unwritten.last() {
+            let sums = state.sums.get(group).and_then(Option::as_ref);
+            let bytes: Vec<u8> =
+                sums.iter().flat_map(|s| s.iter()).flat_map(|s| s.to_le_bytes()).collect();
+            self.disk.write(group_start(group as u64) * BLOCK_BYTES, &bytes)?;
+            state.unwritten.pop();
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        let mut state = self.state();
+        self.write_sums(&mut state)?;
+        self.disk.sync_data()?;
+        if std::mem::take(&mut state.written) {
+            state.durable = 1 - state.durable;
+        }
+        Ok(())
+    }
+
+    fn resize(&self, length: u64) -> Result<()> {
+        let mut state = self.state();
+        if length < state.header.length {
+            // Known to be shorter before it is, so that nobody takes it for cut.
+            state.header.length = length;
+            self.write_header(&mut state)?;
+            drop(state);
+            self.sync()?;
+            state = self.state();
+            let groups =
+                usize::try_from(length.div_ceil(GROUP * BLOCK_BYTES)).map_err(Error::other)?;
+            state.sums.truncate(groups);
+        }
+        self.disk.set_len(disk_length(length))
+    }
+
+    fn read_pages(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let mut block = offset / BLOCK_BYTES;
+        let (mut blocks, rest) = out.as_chunks_mut::<BLOCK>();
+        if !rest.is_empty() || !offset.is_multiple_of(BLOCK_BYTES) {
+            return Err(unaligned());
+        }
+        while !blocks.is_empty() {
+            let (now, later) = blocks.split_at_mut(in_group(block, blocks.len()));
+            self.disk
+                .read(place_of(block) * BLOCK_BYTES, now.as_flattened_mut())
+                .map_err(cut_or)?;
+            let first = usize::try_from(block % GROUP).map_err(Error::other)?;
+            let wanted = {
+                let mut state = self.state();
+                let (_, sums) = self.sums(&mut state, block / GROUP)?;
+                sums[first..first + now.len()].to_vec()
+            };
+            for ((number, bytes), wanted) in (block..).zip(now.iter()).zip(wanted) {
+                if sum_of(number, bytes) != wanted {
+                    let at = place_of(number) * BLOCK_BYTES;
+                    return Err(Damage::error(format!(
+                        "the page at byte {at} does not have the bytes that were written"
+                    )));
+                }
+            }
+            block += now.len() as u64;
+            blocks = later;
+        }
+        Ok(())
+    }
+
+    fn write_pages(&self, offset: u64, data: &[u8]) -> Result<()> {
+        let mut block = offset / BLOCK_BYTES;
+        let (mut blocks, rest) = data.as_chunks::<BLOCK>();
+        if !rest.is_empty() || !offset.is_multiple_of(BLOCK_BYTES) {
+            return Err(unaligned());
+        }
+        while !blocks.is_empty() {
+            let (now, later) = blocks.split_at(in_group(block, blocks.len()));
+            self.disk.write(place_of(block) * BLOCK_BYTES, now.as_flattened())?;
+            let first = usize::try_from(block % GROUP).map_err(Error::other)?;
+            let mut state = self.state();
+            let (group, sums) = self.sums(&mut state, block / GROUP)?;
+            for ((number, bytes), sum) in (block..).zip(now).zip(&mut sums[first..]) {
+                *sum = sum_of(number, bytes);
+            }
+            if let Err(place) = state.unwritten.binary_search(&group) {
+                state.unwritten.insert(place, group);
+            }
+            block += now.len() as u64;
+            blocks = later;
+        }
+        Ok(())
+    }
+}
+
+impl StorageBackend for CheckedFile {
+    fn len(&self) -> Result<u64> {
+        if self.state().header.number == 0 {
+            return Ok(0);
+        }
+        self.noted(self.disk.len().map(content_length))
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        if offset >= BLOCK_BYTES {
+            return self.noted(self.read_pages(offset, out));
+        }
+        let state = self.state();
+        let from = usize::try_from(offset).map_err(Error::other)?;
+        let content = state.header.content.get(from..).and_then(|c| c.get(..out.len()));
+        out.copy_from_slice(content.ok_or_else(unaligned)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.noted(self.resize(len))
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        self.noted(self.sync())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+        if offset >= BLOCK_BYTES {
+            return self.noted(self.write_pages(offset, data));
+        }
+        let length = self.noted(self.disk.len())?;
+        let mut state = self.state();
+        let from = usize::try_from(offset).map_err(Error::other)?;
+        let content = state.header.content.get_mut(from..).and_then(|c| c.get_mut(..data.len()));
+        content.ok_or_else(unaligned)?.copy_from_slice(data);
+        state.header.length = content_length(length);
+        let written = self.write_header(&mut state);
+        self.noted(written)
+    }
+
+    fn close(&self) -> Result<()> {
+        self.disk.close()
+    }
+}
+
+/// The header that counts, and which copy it is.
+fn newest_header(disk: &dyn StorageBackend, bytes: u64) -> Result<(Header, usize)> {
+    if bytes < FRONT * BLOCK_BYTES {
+        return Err(Damage::error(format!("it has only {bytes} bytes")));
+    }
+    let mut block = vec![0; BLOCK];
+    disk.read(0, &mut block)?;
+    if !block.starts_with(MAGIC) {
+        return Err(Damage::error("it does not begin as a store does"));
+    }
+    let mut newest: Option<(Header, usize)> = None;
+    for (copy, at) in [(0, BLOCK_BYTES), (1, 2 * BLOCK_BYTES)] {
+        disk.read(at, &mut block)?;
+        if let Some(header) = Header::decode(&block)
+            && newest.as_ref().is_none_or(|(other, _)| other.number < header.number)
+        {
+            newest = Some((header, copy));
+        }
+    }
+    newest.ok_or_else(|| Damage::error("neither copy of its header is whole"))
+}
+
+/// The checksum of a block of the content; never 0.
+fn sum_of(number: u64, bytes: &[u8]) -> u32 {
+    let [a, b, c, d, ..] = xxh3_64_with_seed(bytes, number).to_le_bytes();
+    u32::from_le_bytes([a, b, c, d]).max(1)
+}
+
+/// The block of a group's checksums on the disk.
+fn group_start(group: u64) -> u64 {
+    FRONT + group * (GROUP + 1)
+}
+
+/// The place of a block of the content on the disk.
+fn place_of(block: u64) -> u64 {
+    group_start(block / GROUP) + 1 + block % GROUP
+}
+
+/// How many of so many blocks from this one on are in its group.
+fn in_group(block: u64, count: usize) -> usize {
+    usize::try_from(GROUP - block % GROUP).map_or(count, |left| left.min(count))
+}
+
+/// Bytes on the disk for content of that length.
+fn disk_length(content: u64) -> u64 {
+    match content.div_ceil(BLOCK_BYTES).checked_sub(1) {
+        Some(last) => (place_of(last) + 1) * BLOCK_BYTES,
+        None => FRONT * BLOCK_BYTES,
+    }
+}
+
+/// Length of the content of so many bytes on the disk.
+fn content_length(bytes: u64) -> u64 {
+    let blocks = (bytes / BLOCK_BYTES).saturating_sub(FRONT);
+    let whole = blocks / (GROUP + 1) * GROUP;
+    (whole + (blocks % (GROUP + 1)).saturating_sub(1)) * BLOCK_BYTES
+}
+
+fn unaligned() -> Error {
+    Error::new(ErrorKind::Unsupported, "pages are read and written whole")
+}
+
+fn cut_or(error: Error) -> Error {
+    if error.kind() == ErrorKind::UnexpectedEof {
+        Damage::error("it ends before a page that it had")
+    } else {
+        error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    #[test]
+    fn places_and_lengths() {
+        for (content, disk) in
+            [(0, 3), (1, 5), (2, 6), (1_024, 1_028), (1_025, 1_030), (2_048, 2_053)]
+        {
+            assert_eq!(disk_length(content * BLOCK_BYTES), disk * BLOCK_BYTES, "{content}");
+            assert_eq!(content_length(disk * BLOCK_BYTES), content * BLOCK_BYTES, "{content}");
+        }
+        // A length that is none of ours is rounded down.
+        for (disk, content) in
+            [(4 * 4_096, 0), (5 * 4_096 + 1, 1), (6 * 4_096 - 1, 1), (1_029 * 4_096, 1_024)]
+        {
+            assert_eq!(content_length(disk), content * BLOCK_BYTES, "{disk}");
+        }
+        assert_eq!((in_group(1_022, 5), in_group(1_022, 1), in_group(1_024, 2_000)), (2, 1, 1_024));
+    }
+
+    fn open(disk: &'static InMemoryBackend) -> Result<CheckedFile> {
+        CheckedFile::open(Box::new(Shared(disk)), FirstFailure::default())
+    }
+
+    /// A disk that outlives the file.
+    #[derive(Debug)]
+    struct Shared(&'static InMemoryBackend);
+
+    impl StorageBackend for Shared {
+        fn len(&self) -> Result<u64> {
+            self.0.len()
+        }
+        fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+            self.0.read(offset, out)
+        }
+        fn set_len(&self, len: u64) -> Result<()> {
+            self.0.set_len(len)
+        }
+        fn sync_data(&self) -> Result<()> {
+            self.0.sync_data()
+        }
+        fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+            self.0.write(offset, data)
+        }
+    }
+
+    fn disk() -> &'static InMemoryBackend {
+        Box::leak(Box::default())
+    }
+
+    /// A file of 1,030 blocks with some written.
+    fn made() -> &'static InMemoryBackend {
+        let disk = disk();
+        let file = open(disk).unwrap();
+        assert_eq!(file.len().unwrap(), 0);
+        file.set_len(1_030 * BLOCK_BYTES).unwrap();
+        file.write(0, b"header 1").unwrap();
+        file.write(BLOCK_BYTES, &[7; BLOCK]).unwrap();
+        // Across the border of two groups.
+        file.write(1_022 * BLOCK_BYTES, &[9; 4 * BLOCK]).unwrap();
+        file.sync_data().unwrap();
+        file.write(0, b"header 2").unwrap();
+        file.sync_data().unwrap();
+        disk
+    }
+
+    fn header_of(file: &CheckedFile) -> Vec<u8> {
+        let mut out = vec![0; 8];
+        file.read(0, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let file = open(made()).unwrap();
+        assert_eq!(file.len().unwrap(), 1_030 * BLOCK_BYTES);
+        assert_eq!(header_of(&file), b"header 2");
+        let mut out = vec![0; 4 * BLOCK];
+        file.read(1_022 * BLOCK_BYTES, &mut out).unwrap();
+        assert!(out.iter().all(|byte| *byte == 9));
+        // Shorter, and longer again: what was cut off is not there any more.
+        file.set_len(1_024 * BLOCK_BYTES).unwrap();
+        file.set_len(1_030 * BLOCK_BYTES).unwrap();
+        assert_eq!(file.len().unwrap(), 1_030 * BLOCK_BYTES);
+        assert!(file.read(1_024 * BLOCK_BYTES, &mut out[..BLOCK]).is_err());
+        file.read(1_022 * BLOCK_BYTES, &mut out[..2 * BLOCK]).unwrap();
+    }
+
+    #[test]
+    fn pages_are_whole_and_were_written() {
+        let file = open(made()).unwrap();
+        for (offset, length) in [(BLOCK_BYTES + 1, BLOCK), (BLOCK_BYTES, 100), (4_000, 100)] {
+            assert!(file.read(offset, &mut vec![0; length]).is_err(), "{offset} {length}");
+            assert!(file.write(offset, &vec![0; length]).is_err(), "{offset} {length}");
+        }
+        assert!(file.read(2 * BLOCK_BYTES, &mut vec![0; BLOCK]).is_err(), "never written");
+    }
+
+    #[test]
+    fn damage_is_found() {
+        let read_all = |file: &CheckedFile| -> Result<()> {
+            file.read(BLOCK_BYTES, &mut vec![0; BLOCK])?;
+            file.read(1_022 * BLOCK_BYTES, &mut vec![0; 4 * BLOCK])
+        };
+        for (what, at) in [
+            ("magic", 3),
+            ("page", place_of(1) * BLOCK_BYTES + 17),
+            ("page behind the border", place_of(1_025) * BLOCK_BYTES + 4_095),
+            ("checksum", group_start(0) * BLOCK_BYTES + 4),
+            ("checksum of the second group", group_start(1) * BLOCK_BYTES + 1),
+        ] {
+            let disk = made();
+            let mut byte = [0];
+            disk.read(at, &mut byte).unwrap();
+            disk.write(at, &[byte[0] ^ 4]).unwrap();
+            let found = open(disk).and_then(|file| read_all(&file)).unwrap_err();
+            assert!(found.get_ref().is_some_and(|e| e.is::<Damage>()), "{what}: {found}");
+        }
+        let disk = made();
+        disk.set_len(disk.len().unwrap() - 1).unwrap();
+        let found = open(disk).unwrap_err().to_string();
+        assert!(
+            found.contains("it was cut to 4214784 bytes of content, it had 4218880"),
+            "{found}"
+        );
+    }
+
+    #[test]
+    fn a_torn_header_is_the_one_before() {
+        // The second header is in the second copy; a third would go into the first.
+        let disk = made();
+        disk.write(2 * BLOCK_BYTES + 100, b"torn").unwrap();
+        let file = open(disk).unwrap();
+        assert_eq!(header_of(&file), b"header 1");
+        // The next one replaces the torn one, not the whole one, until it is synced.
+        for _ in 0..3 {
+            file.write(0, b"header 3").unwrap();
+        }
+        let mut first = vec![0; BLOCK];
+        disk.read(BLOCK_BYTES, &mut first).unwrap();
+        assert_eq!(Header::decode(&first).unwrap().content[..8], *b"header 1");
+        assert_eq!(header_of(&open(disk).unwrap()), b"header 3");
+        disk.write(BLOCK_BYTES + 8, b"torn").unwrap();
+        disk.write(2 * BLOCK_BYTES + 8, b"torn").unwrap();
+        assert!(open(disk).unwrap_err().to_string().contains("neither copy"));
+    }
+}
