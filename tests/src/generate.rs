@@ -12,12 +12,14 @@ mod bad;
 mod dice;
 mod form;
 mod life;
+mod plain;
 mod script;
 
 use std::collections::BTreeMap;
 
 pub use dice::Dice;
 pub use life::{Life, Lifetime, ServerClock};
+pub use plain::plain;
 
 use crate::model::{Directory, GroupMode, Kind, Message, Question};
 

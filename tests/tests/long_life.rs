@@ -2,11 +2,11 @@
 //!
 //! `BOTSTATS_TEST_LIFE_EVENTS` sets how many events a day has, `BOTSTATS_TEST_LIFE_DAYS` how many days.
 
-use botstats_common::shell::settings;
 use botstats_tests::disk::Disk;
 use botstats_tests::generate::{Dice, Life, ServerClock, ZONES, moment, question};
 use botstats_tests::in_process::Product;
 use botstats_tests::model::{GroupMode, Message, Model, Verdict, text_of};
+use botstats_tests::setting;
 
 const EVENTS: usize = 40;
 const DAYS: usize = 400;
@@ -17,10 +17,6 @@ const NS_PER_MS: i64 = 1_000_000;
 const START_MS: i64 = 20_376 * DAY_MS;
 /// Questions of each day, and of each day of a life with a wrong clock.
 const QUESTIONS: [usize; 2] = [3, 1];
-
-fn setting(name: &str, default: usize) -> usize {
-    settings::variable(name).map_or(default, |number| number.to_string_lossy().parse().unwrap())
-}
 
 fn life(seed: u64, clock: ServerClock) -> Life {
     let events = setting("BOTSTATS_TEST_LIFE_EVENTS", EVENTS);
@@ -35,9 +31,9 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(name: &'static str, keep_days: u32, reach_days: i64) -> Self {
-        let product = Product::on(Disk::default(), keep_days).unwrap();
-        Self { product, reach_days, name }
+    fn new(name: &'static str, keep_days: u32, reach_days: i64) -> anyhow::Result<Self> {
+        let product = Product::on(Disk::default(), keep_days)?;
+        Ok(Self { product, reach_days, name })
     }
 
     fn apply(&mut self, dice: &mut Dice, mut messages: &[Message]) -> anyhow::Result<()> {
@@ -64,7 +60,7 @@ fn check(life: &Life, days: usize, questions: usize) -> anyhow::Result<Model> {
     let mut model = Model::default();
     // A window reaches back 30 days and the offset of a zone.
     let mut asked =
-        [Asked::new("400", 400, 300), Asked::new("40", 40, 7), Asked::new("both", 400, 7)];
+        [Asked::new("400", 400, 300)?, Asked::new("40", 40, 7)?, Asked::new("both", 400, 7)?];
     let mut lifetime = life.begin();
     for day in 1..=days {
         let messages = lifetime.next().unwrap_or_default();
@@ -157,4 +153,49 @@ fn a_clock_that_leaps_ahead_by_days_deletes_nothing() {
             if ns / 1_000 % 7 == 0 { wrong(ns, 30 * DAY_MS, DAY_MS) } else { ns }
         }),
     ]);
+}
+
+/// The most messages of a batch, and one restart in how many batches.
+const CUTS: [(usize, i64); 5] = [(usize::MAX, 2), (3_000, 3), (400, 10), (60, 30), (8, 100)];
+
+#[test]
+fn how_months_are_cut_into_batches_is_invisible() {
+    for seed in 200..203 {
+        let mut life = life(seed, |ns| ns);
+        life.events /= 2;
+        let mut lifetime = life.begin();
+        let messages: Vec<Message> = lifetime.by_ref().take(100).flatten().collect();
+        let mut model = Model::default();
+        model.add(&messages);
+        let mut dice = Dice::new(seed);
+        let now_ms = lifetime.now_ms();
+        let mut questions = Vec::new();
+        for account in lifetime.scene.bots.keys() {
+            for _ in 0..4 {
+                let at_ms = moment(&mut dice, now_ms - 7 * DAY_MS, now_ms + DAY_MS);
+                let mut question = question(&mut dice, &lifetime.scene, account, at_ms);
+                question.fill &= question.mode != GroupMode::Hour;
+                let directory = &lifetime.scene.directories[account];
+                questions.push((text_of(&model.rows(&question, directory)), question, directory));
+            }
+        }
+        for (most, restarts) in CUTS {
+            let mut product = Product::on(Disk::default(), 40).unwrap();
+            let mut rest = &messages[..];
+            while !rest.is_empty() {
+                let size = if most > rest.len() { rest.len() } else { dice.index(most) + 1 };
+                let (batch, later) = rest.split_at(size);
+                product.apply(batch).unwrap();
+                rest = later;
+                if dice.one_in(restarts) {
+                    product.reopen().unwrap();
+                }
+            }
+            let same = |product: &mut Product| {
+                product.check_counts(&model)?;
+                questions.iter().try_for_each(|(wanted, q, d)| product.check_text(wanted, q, d))
+            };
+            same(&mut product).unwrap_or_else(|e| panic!("seed {seed}, at most {most}: {e:#}"));
+        }
+    }
 }
