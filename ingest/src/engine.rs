@@ -130,6 +130,12 @@ impl Engine {
         &self.progress
     }
 
+    /// What is held in memory about conversations: bytes of filters, and how many conversations are long.
+    #[must_use]
+    pub fn held(&self) -> (usize, usize) {
+        (self.days.bytes(), self.long.len())
+    }
+
     /// The store, for views of it.
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {

@@ -11,11 +11,15 @@
 mod bad;
 mod dice;
 mod form;
+mod life;
+mod plain;
 mod script;
 
 use std::collections::BTreeMap;
 
 pub use dice::Dice;
+pub use life::{Life, Lifetime, ServerClock};
+pub use plain::plain;
 
 use crate::model::{Directory, GroupMode, Kind, Message, Question};
 
@@ -131,14 +135,7 @@ impl Plan {
             payload: a.payload,
         });
         let messages = messages.collect();
-        let mut bots: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for [account, bot, _] in &places {
-            let bots = bots.entry(account.clone()).or_default();
-            if !bots.contains(bot) {
-                bots.push(bot.clone());
-            }
-        }
-        Generated { messages, directories: directories(&mut dice, &places), bots }
+        Generated { messages, directories: directories(&mut dice, &places), bots: bots_of(&places) }
     }
 
     fn arrive(&self, dice: &mut Dice, draft: &Draft, arrivals: &mut Vec<Arrival>) {
@@ -200,6 +197,17 @@ fn places(dice: &mut Dice, accounts: u64) -> Vec<[String; 3]> {
         }
     }
     places
+}
+
+fn bots_of(places: &[[String; 3]]) -> BTreeMap<String, Vec<String>> {
+    let mut bots: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for [account, bot, _] in places {
+        let bots = bots.entry(account.clone()).or_default();
+        if !bots.contains(bot) {
+            bots.push(bot.clone());
+        }
+    }
+    bots
 }
 
 fn directories(dice: &mut Dice, places: &[[String; 3]]) -> BTreeMap<String, Directory> {

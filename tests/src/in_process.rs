@@ -93,6 +93,15 @@ impl Product {
         Self::open(Home::Folder(folder), keep_days)
     }
 
+    /// Closes the engine and opens it again with other days to keep.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn reopen_keeping(&mut self, days: u32) -> anyhow::Result<()> {
+        self.keep_days = days;
+        self.reopen()
+    }
+
     /// The sequence of the last message applied; 0 if there is none.
     ///
     /// # Errors
@@ -101,7 +110,11 @@ impl Product {
         Ok(self.engine()?.progress().checkpoint.as_ref().map_or(0, |c| c.sequence))
     }
 
-    fn engine(&mut self) -> anyhow::Result<&mut Engine> {
+    /// The engine itself.
+    ///
+    /// # Errors
+    /// If it is not open.
+    pub fn engine(&mut self) -> anyhow::Result<&mut Engine> {
         self.engine.as_mut().context("open")
     }
 
@@ -178,15 +191,27 @@ impl Product {
         question: &Question,
         directory: &Directory,
     ) -> anyhow::Result<()> {
+        self.check_text(&text_of(&model.rows(question, directory)), question, directory)
+    }
+
+    /// The same, when the model's answer is known.
+    ///
+    /// # Errors
+    /// The first row that differs.
+    pub fn check_text(
+        &mut self,
+        wanted: &str,
+        question: &Question,
+        directory: &Directory,
+    ) -> anyhow::Result<()> {
         let got = self.answer(question, directory)?;
-        let wanted = text_of(&model.rows(question, directory));
         if got == wanted {
             return Ok(());
         }
         let rows = |text: &str| -> Vec<String> {
             text.replace("},{", "}\n{").lines().map(str::to_owned).collect()
         };
-        let (got, wanted) = (rows(&got), rows(&wanted));
+        let (got, wanted) = (rows(&got), rows(wanted));
         let first = got.iter().zip(&wanted).take_while(|(a, b)| a == b).count();
         anyhow::bail!(
             "{question:?} in {}: {} rows, the model has {}; row {first} is\n{:?}\nthe model says\n{:?}",

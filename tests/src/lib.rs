@@ -13,7 +13,8 @@
 //! The tests themselves are in `tests/`. Those with real processes take the programs from where they
 //! themselves were built: `cargo build --workspace --bins` first. `BOTSTATS_TEST_STREAMS` sets how many random
 //! streams are tried (40), `BOTSTATS_TEST_EVENTS` how many events the large run has (1,000,000),
-//! `BOTSTATS_TEST_DISK` how many times as thorough the tests of a failing disk are (1).
+//! `BOTSTATS_TEST_DISK` how many times as thorough the tests of a failing disk are (1). Those that
+//! live for years have theirs: see `tests/long_life*.rs`.
 #![expect(
     clippy::expect_used,
     reason = "support of tests: a panic is how a test says that its ground is gone"
@@ -27,3 +28,13 @@ pub mod generate;
 pub mod harness;
 pub mod in_process;
 pub mod model;
+
+/// The number in an environment variable; without it, the other.
+///
+/// # Panics
+/// If it is no number.
+#[must_use]
+pub fn setting(name: &str, default: usize) -> usize {
+    botstats_common::shell::settings::variable(name)
+        .map_or(default, |number| number.to_string_lossy().parse().expect("a number"))
+}

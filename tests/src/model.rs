@@ -1,8 +1,8 @@
 //! The judge: what every number means, said as plainly as possible.
 //!
-//! It reads all messages, keeps the accepted events, sorts each conversation and counts. It keeps no
-//! state between questions that could go wrong, walks through a window quarter by quarter and asks the
-//! time zone at each of them.
+//! It reads all messages, keeps the accepted events for good, sorts each conversation and counts. It
+//! prunes nothing: more messages make it cut each conversation that they touch anew, from its first
+//! event. It walks through a window quarter by quarter and asks the time zone at each of them.
 //!
 //! *Invariants*: nothing here comes from the product's crates; only the pages `docs/metrics.md` and
 //! `docs/events.md` are its source.
@@ -16,7 +16,7 @@ mod session;
 mod time;
 mod window;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -116,12 +116,31 @@ struct Sample {
 /// What one (bot, channel) has.
 #[derive(Debug, Default)]
 struct Facts {
-    /// Samples of every metric but the users.
+    /// By UTC day, so that a question looks at the days of its window only.
+    days: BTreeMap<i64, DayFacts>,
+    /// The time of the first `message.received` of each user.
+    first_seen: HashMap<String, i64>,
+}
+
+/// What one (bot, channel) has on one UTC day.
+#[derive(Debug, Default)]
+struct DayFacts {
+    /// Samples that events are by themselves.
     samples: Vec<Sample>,
+    /// Samples of sessions, by conversation.
+    sessions: BTreeMap<String, Vec<Sample>>,
     /// Time and user of every `message.received`.
     received: Vec<(i64, String)>,
-    /// The smallest of those times for each user.
-    first_seen: HashMap<String, i64>,
+}
+
+impl Facts {
+    fn day(&mut self, time_ms: i64) -> &mut DayFacts {
+        self.days.entry(day_of(time_ms)).or_default()
+    }
+}
+
+fn day_of(time_ms: i64) -> i64 {
+    time_ms.div_euclid(86_400_000)
 }
 
 /// Everything that a set of messages means.
@@ -131,6 +150,9 @@ pub struct Model {
     pub verdicts: BTreeMap<u64, Verdict>,
     /// The first accepted event of each identity, by stream sequence.
     pub events: Vec<(u64, Event)>,
+    first_of: HashMap<accept::Identity, usize>,
+    /// Places in `events`, by account, bot, channel and conversation id.
+    conversations: BTreeMap<[String; 4], Vec<usize>>,
     facts: HashMap<String, BTreeMap<Pair, Facts>>,
 }
 
@@ -138,58 +160,70 @@ impl Model {
     /// Judges the messages and works out every sample. Their order in the slice does not matter.
     #[must_use]
     pub fn of(messages: &[Message]) -> Self {
+        let mut model = Self::default();
+        model.add(messages);
+        model
+    }
+
+    /// Judges more messages, whose sequences are above those of all before.
+    pub fn add(&mut self, messages: &[Message]) {
         let mut in_order: Vec<&Message> = messages.iter().collect();
         in_order.sort_by_key(|m| m.sequence);
-        let mut model = Self::default();
-        let mut first_of: HashMap<accept::Identity, usize> = HashMap::new();
+        let mut touched = BTreeSet::new();
         for message in in_order {
             let verdict = match accept::judge(message) {
                 Err(refusal) => refusal,
-                Ok((identity, event)) => match first_of.get(&identity) {
-                    Some(&first) if model.events[first].1 == event => Verdict::Duplicate,
+                Ok((identity, event)) => match self.first_of.get(&identity) {
+                    Some(&first) if self.events[first].1 == event => Verdict::Duplicate,
                     Some(_) => Verdict::Conflict,
                     None => {
-                        first_of.insert(identity, model.events.len());
-                        model.events.push((message.sequence, event));
+                        self.first_of.insert(identity, self.events.len());
+                        touched.insert(self.count_event(&event));
+                        self.events.push((message.sequence, event));
                         Verdict::Accepted
                     }
                 },
             };
-            model.verdicts.insert(message.sequence, verdict);
+            let before = self.verdicts.insert(message.sequence, verdict);
+            assert!(before.is_none(), "sequence {} came before", message.sequence);
         }
-        model.collect_facts();
-        model
+        for conversation in touched {
+            self.count_sessions(&conversation);
+        }
     }
 
-    fn collect_facts(&mut self) {
-        let mut conversations: BTreeMap<_, Vec<&Event>> = BTreeMap::new();
-        for (_, event) in &self.events {
-            let e = event;
-            let facts = self
-                .facts
-                .entry(e.account.clone())
-                .or_default()
-                .entry((e.bot.clone(), e.channel.clone()))
-                .or_default();
-            facts.samples.extend(count::of_event(e));
-            if e.kind == Kind::Received {
-                facts.received.push((e.time_ms, e.user.clone()));
-                let first = facts.first_seen.entry(e.user.clone()).or_insert(e.time_ms);
-                *first = e.time_ms.min(*first);
-            }
-            conversations
-                .entry((&e.account, &e.bot, &e.channel, &e.conversation))
-                .or_default()
-                .push(e);
+    /// What the event is by itself; gives its conversation.
+    fn count_event(&mut self, event: &Event) -> [String; 4] {
+        let Event { account, bot, channel, conversation, .. } = event.clone();
+        let pairs = self.facts.entry(account.clone()).or_default();
+        let facts = pairs.entry((bot.clone(), channel.clone())).or_default();
+        let day = facts.day(event.time_ms);
+        day.samples.extend(count::of_event(event));
+        if event.kind == Kind::Received {
+            day.received.push((event.time_ms, event.user.clone()));
+            let first = facts.first_seen.entry(event.user.clone()).or_insert(event.time_ms);
+            *first = event.time_ms.min(*first);
         }
-        for ((account, bot, channel, _), mut events) in conversations {
-            events.sort_by_key(|e| (e.time_ms, e.kind.rank()));
-            let pair = (bot.clone(), channel.clone());
-            let facts = self.facts.get_mut(account).and_then(|pairs| pairs.get_mut(&pair));
-            let facts = facts.expect("every event made its pair");
-            for session in session::cut(&events) {
-                facts.samples.extend(session::samples(session));
-            }
+        let key = [account, bot, channel, conversation];
+        self.conversations.entry(key.clone()).or_default().push(self.events.len());
+        key
+    }
+
+    fn count_sessions(&mut self, key: &[String; 4]) {
+        let [account, bot, channel, conversation] = key;
+        let events = self.conversations[key].iter().map(|&place| &self.events[place].1);
+        let mut events: Vec<&Event> = events.collect();
+        events.sort_by_key(|e| (e.time_ms, e.kind.rank()));
+        let pair = (bot.clone(), channel.clone());
+        let facts = self.facts.get_mut(account).and_then(|pairs| pairs.get_mut(&pair));
+        let facts = facts.expect("every event made its pair");
+        for event in &events {
+            facts.day(event.time_ms).sessions.remove(conversation);
+        }
+        // Sessions count at events, so no other day had a sample of this conversation.
+        for sample in session::cut(&events).into_iter().flat_map(session::samples) {
+            let sessions = &mut facts.day(sample.time_ms).sessions;
+            sessions.entry(conversation.clone()).or_default().push(sample);
         }
     }
 

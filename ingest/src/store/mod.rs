@@ -360,6 +360,22 @@ impl Snapshot {
         table.iter()?.map(|row| Ok(keys::long_conversation(&row?.0.value()))).collect()
     }
 
+    /// How many rows each table has. Costs nothing, however large the file is.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn rows(&self) -> Result<[(&'static str, u64); 6], StoreError> {
+        let t = &self.transaction;
+        Ok([
+            (PAIRS.name(), t.open_table(PAIRS)?.len()?),
+            (USERS.name(), t.open_table(USERS)?.len()?),
+            (TIMELINES.name(), t.open_table(TIMELINES)?.len()?),
+            (IDENTITIES.name(), t.open_table(IDENTITIES)?.len()?),
+            (BUCKETS.name(), t.open_table(BUCKETS)?.len()?),
+            (DEAD_LETTERS.name(), t.open_table(DEAD_LETTERS)?.len()?),
+        ])
+    }
+
     pub(crate) fn buckets(&self) -> Result<ReadOnlyTable<BucketKey, &'static [u8]>, StoreError> {
         Ok(self.transaction.open_table(BUCKETS)?)
     }

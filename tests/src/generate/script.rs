@@ -70,6 +70,11 @@ pub(super) fn conversation(
     drafts
 }
 
+/// Something that happens in a conversation without an end, with an operator or without.
+pub(super) fn endless_kind(dice: &mut Dice, operator: bool) -> Kind {
+    kind(dice, if operator { Style::Vigil } else { Style::Thread })
+}
+
 fn kind(dice: &mut Dice, style: Style) -> Kind {
     let received = Kind::Received;
     let sent = Kind::Sent { fallback: dice.one_in(4) };

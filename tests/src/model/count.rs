@@ -154,7 +154,11 @@ fn tallies(facts: &Facts, groups: &[Group]) -> Vec<Tally> {
         let after = groups.partition_point(|g| g.from_ms <= ms);
         after.checked_sub(1).filter(|&group| ms < groups[group].to_ms)
     };
-    for sample in &facts.samples {
+    let (Some(first), Some(last)) = (groups.first(), groups.last()) else { return tallies };
+    let window = super::day_of(first.from_ms)..=super::day_of(last.to_ms);
+    let days = || facts.days.range(window.clone()).map(|(_, day)| day);
+    let samples = days().flat_map(|day| day.samples.iter().chain(day.sessions.values().flatten()));
+    for sample in samples {
         if let Some(group) = group_of(sample.time_ms) {
             let (count, sum) = &mut tallies[group][usize::from(sample.code)];
             *count += sample.count;
@@ -162,7 +166,7 @@ fn tallies(facts: &Facts, groups: &[Group]) -> Vec<Tally> {
         }
     }
     let mut active: Vec<HashSet<&str>> = vec![HashSet::new(); groups.len()];
-    for (ms, user) in &facts.received {
+    for (ms, user) in days().flat_map(|day| &day.received) {
         if let Some(group) = group_of(*ms) {
             active[group].insert(user);
         }
