@@ -39,7 +39,16 @@ fn file_and_memory_reach_a_plateau() -> anyhow::Result<()> {
     let events = setting("BOTSTATS_TEST_LIFE_EVENTS", EVENTS);
     let start_ms = 20_376 * DAY_MS;
     let (seed, users, newcomers) = (7, 20, false);
-    let life = Life { seed, accounts: 3, start_ms, events, users, newcomers, clock: |ns| ns };
+    let life = Life {
+        seed,
+        accounts: 3,
+        start_ms,
+        events,
+        users,
+        newcomers,
+        clock: |ns| ns,
+        bots_too: false,
+    };
     let disk = Disk::default();
     let mut product = Product::on(disk.clone(), u32::try_from(keep_days)?)?;
     let mut dice = Dice::new(seed);
