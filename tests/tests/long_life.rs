@@ -20,7 +20,16 @@ const QUESTIONS: [usize; 2] = [3, 1];
 
 fn life(seed: u64, clock: ServerClock) -> Life {
     let events = setting("BOTSTATS_TEST_LIFE_EVENTS", EVENTS);
-    Life { seed, accounts: 3, start_ms: START_MS, events, users: 30, newcomers: true, clock }
+    Life {
+        seed,
+        accounts: 3,
+        start_ms: START_MS,
+        events,
+        users: 30,
+        newcomers: true,
+        clock,
+        bots_too: false,
+    }
 }
 
 /// A product, and how far back it can be asked.
@@ -198,4 +207,11 @@ fn how_months_are_cut_into_batches_is_invisible() {
             same(&mut product).unwrap_or_else(|e| panic!("seed {seed}, at most {most}: {e:#}"));
         }
     }
+}
+
+#[test]
+fn a_day_ahead_with_the_bots() {
+    let mut life = life(300, |ns| wrong(ns, DAY_MS, 5 * HOUR_MS));
+    life.bots_too = true;
+    check(&life, FAULT_DAYS, QUESTIONS[1]).unwrap();
 }

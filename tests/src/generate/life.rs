@@ -32,6 +32,8 @@ pub struct Life {
     pub newcomers: bool,
     /// The server's clock.
     pub clock: ServerClock,
+    /// Whether the bots have the same clock.
+    pub bots_too: bool,
 }
 
 /// A life as it goes on: gives the messages of one day after the other, without an end.
@@ -90,8 +92,12 @@ impl Lifetime {
         while drafts.len() < self.life.events {
             self.conversation(&mut drafts);
         }
-        for draft in drafts {
-            self.arrive(&draft);
+        for mut draft in drafts {
+            let true_ms = draft.time_ms;
+            if self.life.bots_too {
+                draft.time_ms = (self.life.clock)(true_ms * NS_PER_MS) / NS_PER_MS;
+            }
+            self.arrive(&draft, draft.time_ms - true_ms);
         }
         self.day += 1;
     }
@@ -147,7 +153,7 @@ impl Lifetime {
         drafts.append(&mut new);
     }
 
-    fn arrive(&mut self, draft: &Draft) {
+    fn arrive(&mut self, draft: &Draft, wrong_ms: i64) {
         let dice = &mut self.dice;
         let latest_ns = (draft.time_ms + 35 * DAY_MS) * NS_PER_MS;
         let moment_ns = |dice: &mut Dice| match dice.below(5) {
@@ -183,7 +189,7 @@ impl Lifetime {
         arrivals.push(first);
         for arrival in arrivals {
             self.arrivals += 1;
-            self.waiting.insert((arrival.stored_ns, self.arrivals), arrival);
+            self.waiting.insert((arrival.stored_ns - wrong_ms * NS_PER_MS, self.arrivals), arrival);
         }
     }
 }
@@ -194,15 +200,15 @@ impl Iterator for Lifetime {
     fn next(&mut self) -> Option<Vec<Message>> {
         self.live();
         let later = self.waiting.split_off(&(self.now_ms() * NS_PER_MS, 0));
-        let today = std::mem::replace(&mut self.waiting, later).into_values();
+        let today = std::mem::replace(&mut self.waiting, later).into_iter();
         let (clock, sequence) = (self.life.clock, &mut self.sequence);
         Some(
             today
-                .map(|a| {
+                .map(|((stored_ns, _), a)| {
                     *sequence += 1;
                     Message {
                         sequence: *sequence,
-                        stored_ns: clock(a.stored_ns),
+                        stored_ns: clock(stored_ns),
                         subject: a.subject,
                         headers: a.headers,
                         payload: a.payload,
