@@ -98,7 +98,9 @@ pub fn zone_release() -> &'static str {
 /// # Errors
 /// [`EntryError::TimeZone`] if there is no such zone.
 pub fn time_zone(name: &str) -> Result<jiff::tz::TimeZone, EntryError> {
-    jiff::tz::db().get(name).map_err(|_| EntryError::TimeZone(shown(name)))
+    let zone = jiff::tz::db().get(name).ok();
+    // `Etc/Unknown` is read as a zone, but is none: it would count in UTC in silence.
+    zone.filter(|zone| !zone.is_unknown()).ok_or_else(|| EntryError::TimeZone(shown(name)))
 }
 
 /// Checks a name that people will see.
@@ -228,6 +230,7 @@ mod tests {
             AccountEntry::parse(br#"{"timezone":"Mars/Base"}"#),
             Err(EntryError::TimeZone(zone)) if zone == "Mars/Base"
         ));
+        assert!(time_zone("Etc/Unknown").is_err());
         let long = format!(r#"{{"timezone":"{}"}}"#, "x".repeat(10_000));
         assert!(AccountEntry::parse(long.as_bytes()).unwrap_err().to_string().len() < 120);
         assert!(matches!(AccountEntry::parse(b"{"), Err(EntryError::Json(_))));

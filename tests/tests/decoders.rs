@@ -7,6 +7,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use anyhow::Context as _;
 use botstats_common::shell::settings::variable;
 use botstats_tests::decoders::{TARGETS, Target, folder};
 use botstats_tests::generate::Dice;
@@ -49,11 +50,11 @@ fn seeds_and_findings() {
 }
 
 #[test]
-fn changed_inputs() {
+fn changed_inputs() -> anyhow::Result<()> {
     let seed = number("BOTSTATS_TEST_SEED").unwrap_or(20_261_120);
     let count = number("BOTSTATS_TEST_MUTATIONS").unwrap_or(30_000);
     println!("BOTSTATS_TEST_SEED={seed}");
-    let words = words();
+    let words = words()?;
     for target in &TARGETS {
         let mut dice = Dice::new(seed);
         let kept = target.kept();
@@ -66,6 +67,7 @@ fn changed_inputs() {
             check(target, &input, &format!("seed {seed}, input {number}"));
         }
     }
+    Ok(())
 }
 
 /// One change: a byte, a piece, a word, or the end of another input.
@@ -95,23 +97,24 @@ fn change(dice: &mut Dice, input: &mut Vec<u8>, kept: &[Vec<u8>], words: &[Vec<u
 }
 
 /// The words of the engine's dictionary.
-fn words() -> Vec<Vec<u8>> {
-    let text = fs::read_to_string(folder().join("words.dict")).expect("the words");
+fn words() -> anyhow::Result<Vec<Vec<u8>>> {
+    let text = fs::read_to_string(folder().join("words.dict"))?;
     let quoted = text.lines().filter_map(|line| line.strip_prefix('"')?.strip_suffix('"'));
-    let words: Vec<Vec<u8>> = quoted.map(word).collect();
+    let words: Vec<Vec<u8>> = quoted.map(word).collect::<anyhow::Result<_>>()?;
     assert!(words.len() > 50, "{} words", words.len());
-    words
+    Ok(words)
 }
 
 /// A word without its escapes, which are all of the form `\x22`.
-fn word(quoted: &str) -> Vec<u8> {
+fn word(quoted: &str) -> anyhow::Result<Vec<u8>> {
     let mut parts = quoted.split("\\x");
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
-        bytes.push(u8::from_str_radix(&part[..2], 16).expect("two digits"));
-        bytes.extend_from_slice(&part.as_bytes()[2..]);
+        let (digits, rest) = part.split_at_checked(2).context("two digits")?;
+        bytes.push(u8::from_str_radix(digits, 16)?);
+        bytes.extend_from_slice(rest.as_bytes());
     }
-    bytes
+    Ok(bytes)
 }
 
 #[test]

@@ -4,9 +4,9 @@ use botstats_common::shell::clock;
 use botstats_tests::model::Rule;
 
 /// Stands in every message as the user's id: no reason and no log may hold it.
-pub const USER: &str = "user-4711-hidden";
+pub(crate) const USER: &str = "user-4711-hidden";
 /// Where the bad messages of an account go.
-pub const SUBJECT: &str = "botstats.events.acct-0.b1.web";
+pub(crate) const SUBJECT: &str = "botstats.events.acct-0.b1.web";
 
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
@@ -14,7 +14,7 @@ const STRUCTURED: &[(&str, &str)] = &[("Content-Type", "application/cloudevents+
 
 /// What must become of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub(crate) enum Wanted {
     /// A dead letter of that rule, whose reason has that word.
     Letter(Rule, &'static str),
     /// Skipped and counted.
@@ -30,15 +30,15 @@ use Wanted::{Counts, Letter, NotStored, Unknown};
 
 /// A message, and what must become of it.
 #[derive(Debug, Clone)]
-pub struct Kind {
-    pub name: String,
-    pub subject: Vec<u8>,
+pub(crate) struct Kind {
+    pub(crate) name: String,
+    pub(crate) subject: Vec<u8>,
     /// The bytes of the headers.
-    pub head: Vec<u8>,
+    pub(crate) head: Vec<u8>,
     /// The headers in them; none if they are none.
-    pub headers: Option<Vec<(String, String)>>,
-    pub payload: Vec<u8>,
-    pub wanted: Wanted,
+    pub(crate) headers: Option<Vec<(String, String)>>,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) wanted: Wanted,
 }
 
 /// A structured event of the conversation `c1` on the usual subject.
@@ -74,7 +74,7 @@ impl Kind {
 }
 
 /// The kinds in groups. Every one has an id of its own.
-pub fn groups() -> Vec<(&'static str, Vec<Kind>)> {
+pub(crate) fn groups() -> Vec<(&'static str, Vec<Kind>)> {
     let mut groups = vec![
         ("JSON", json()),
         ("members", members()),
@@ -109,7 +109,7 @@ fn replaced(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 }
 
 /// An event as text, `more` after its data's two ids.
-pub fn text(name: &str, id: &str, conversation: &str, more: &str) -> String {
+pub(crate) fn text(name: &str, id: &str, conversation: &str, more: &str) -> String {
     let time = clock::rfc3339_ms(clock::now_ms());
     format!(
         r#"{{"specversion":"1.0","id":"{id}","source":"/test","type":"io.botstats.{name}.v1","time":"{time}","data":{{"conversationid":"{conversation}","userid":"{USER}"{more}}}}}"#
@@ -184,14 +184,22 @@ fn json() -> Vec<Kind> {
         kind("unknown escape", with("order", r"\x41"), not_json),
         kind("half an escape", with("order", r"\u12"), not_json),
         kind("surrogates in order", with("order", r"\ud83d\ude00"), Counts),
-        kind("half of a pair in the id", with("bad-0", r"bad-0\ud800"), Letter(Envelope, "id has half")),
-        kind("half of a pair in the goal", with("order", r"\udc00"), Letter(Data, "data.goal has half")),
+        kind(
+            "half of a pair in the id",
+            with("bad-0", r"bad-0\ud800"),
+            Letter(Envelope, "id has half"),
+        ),
+        kind(
+            "half of a pair in the goal",
+            with("order", r"\udc00"),
+            Letter(Data, "data.goal has half"),
+        ),
         kind("half of a pair where nobody looks", before(r#""\ud800":"\udfff""#), Counts),
         kind("escaped NUL in an id", with("bad-0", r"bad-0\u0000\n"), Counts),
         kind("escaped names", with(r#""userid""#, r#""\u0075serid""#), Counts),
         kind("a list", format!("[{good}]"), no_object),
         kind("an empty list", "[]", no_object),
-        kind("an empty object", "{}", Letter(Envelope, "specversion is missing")),
+        kind("an empty object", "{}", Letter(Envelope, "data is missing")),
         kind("null", "null", no_object),
         kind("true", "true", no_object),
         kind("a number", "4711", no_object),
@@ -200,7 +208,7 @@ fn json() -> Vec<Kind> {
         kind("XML", format!("<event user=\"{USER}\"/>"), not_json),
         kind("10,000 lists deep", format!("{open}{close}"), no_object),
         kind("10,000 lists deep, unclosed", open.clone(), no_object),
-        kind("10,000 objects deep", objects.clone(), Letter(Envelope, "specversion is missing")),
+        kind("10,000 objects deep", objects.clone(), Letter(Envelope, "data is missing")),
         kind("10,000 deep where nobody looks", before(&format!(r#""x":{open}{close}"#)), Counts),
         kind("10,000 deep, unclosed", before(&format!(r#""x":{open}"#)), not_json),
         kind(
@@ -223,78 +231,207 @@ fn members() -> Vec<Kind> {
     let data = data.trim_end_matches('}').to_owned() + "}";
     let twice = |name: &str| before(&format!(r#""{name}":"twice""#));
     let mut kinds = vec![
-        kind("null everywhere", r#"{"specversion":null,"id":null,"source":null,"type":null,"time":null,"data":null}"#, Letter(Envelope, "specversion is missing")),
+        kind(
+            "null everywhere",
+            r#"{"specversion":null,"id":null,"source":null,"type":null,"time":null,"data":null}"#,
+            Letter(Envelope, "data is missing"),
+        ),
         kind("null as data", with(&data, "null"), Letter(Envelope, "data is missing")),
-        kind("null in data", with(&data, r#"{"conversationid":null,"userid":null,"goal":null}"#), Letter(Data, "data.conversationid is missing")),
+        kind(
+            "null in data",
+            with(&data, r#"{"conversationid":null,"userid":null,"goal":null}"#),
+            Letter(Data, "data.conversationid is missing"),
+        ),
         kind("null as goal", with(r#""order""#, "null"), Letter(Data, "data.goal is missing")),
         kind("empty data", with(&data, "{}"), Letter(Data, "data.conversationid is missing")),
-        kind("data as base64", with(r#""data""#, r#""data_base64""#), Letter(Envelope, "data is missing")),
-        kind("data as a text of JSON", with(&data, &serde_json::Value::from(data.as_str()).to_string()), Letter(Envelope, "data is not a JSON object")),
-        kind("data as a list", with(&data, &format!("[{data}]")), Letter(Envelope, "data is not a JSON object")),
-        kind("data twice", before(&format!(r#""data":{data}"#)), Letter(Envelope, "data is given twice")),
-        kind("a name twice, once escaped", before(r#""\u0069d":"x""#), Letter(Envelope, "id is given twice")),
-        kind("userid twice", with(r#""userid""#, r#""userid":"x","userid""#), Letter(Data, "data.userid is given twice")),
-        kind("goal twice", with(r#""goal""#, r#""goal":"order","goal""#), Letter(Data, "data.goal is given twice")),
-        kind("null and a goal", with(r#""goal""#, r#""goal":null,"goal""#), Letter(Data, "data.goal is given twice")),
-        kind("twice what another type names", with(r#""goal""#, r#""kind":1,"kind":2,"goal""#), Counts),
+        kind(
+            "data as base64",
+            with(r#""data""#, r#""data_base64""#),
+            Letter(Envelope, "data is missing"),
+        ),
+        kind(
+            "data as a text of JSON",
+            with(&data, &serde_json::Value::from(data.as_str()).to_string()),
+            Letter(Envelope, "data is not a JSON object"),
+        ),
+        kind(
+            "data as a list",
+            with(&data, &format!("[{data}]")),
+            Letter(Envelope, "data is not a JSON object"),
+        ),
+        kind(
+            "data twice",
+            before(&format!(r#""data":{data}"#)),
+            Letter(Envelope, "data is given twice"),
+        ),
+        kind(
+            "a name twice, once escaped",
+            before(r#""\u0069d":"x""#),
+            Letter(Envelope, "id is given twice"),
+        ),
+        kind(
+            "userid twice",
+            with(r#""userid""#, r#""userid":"x","userid""#),
+            Letter(Data, "data.userid is given twice"),
+        ),
+        kind(
+            "goal twice",
+            with(r#""goal""#, r#""goal":"order","goal""#),
+            Letter(Data, "data.goal is given twice"),
+        ),
+        kind(
+            "null and a goal",
+            with(r#""goal""#, r#""goal":null,"goal""#),
+            Letter(Data, "data.goal is given twice"),
+        ),
+        kind(
+            "twice what another type names",
+            with(r#""goal""#, r#""kind":1,"kind":2,"goal""#),
+            Counts,
+        ),
         kind("twice what nobody names", before(r#""x":1,"x":2"#), Counts),
-        kind("names in capitals", with(r#""userid""#, r#""UserId""#), Letter(Data, "data.userid is missing")),
-        kind("specversion 0.3", with(r#""1.0""#, r#""0.3""#), Letter(Envelope, "specversion is not 1.0")),
-        kind("specversion 1", with(r#""1.0""#, r#""1""#), Letter(Envelope, "specversion is not 1.0")),
-        kind("specversion with space", with(r#""1.0""#, r#""1.0 ""#), Letter(Envelope, "specversion is not 1.0")),
-        kind("a long specversion", with(r#""1.0""#, &format!("{:?}", "1".repeat(1_000))), Letter(Envelope, "specversion is not 1.0")),
-        kind("an empty specversion", with(r#""1.0""#, r#""""#), Letter(Envelope, "specversion is not 1.0")),
-        kind("an empty type", with("io.botstats.goal.reached.v1", ""), Letter(Envelope, "type is empty")),
+        kind(
+            "names in capitals",
+            with(r#""userid""#, r#""UserId""#),
+            Letter(Data, "data.userid is missing"),
+        ),
+        kind(
+            "specversion 0.3",
+            with(r#""1.0""#, r#""0.3""#),
+            Letter(Envelope, "specversion is not 1.0"),
+        ),
+        kind(
+            "specversion 1",
+            with(r#""1.0""#, r#""1""#),
+            Letter(Envelope, "specversion is not 1.0"),
+        ),
+        kind(
+            "specversion with space",
+            with(r#""1.0""#, r#""1.0 ""#),
+            Letter(Envelope, "specversion is not 1.0"),
+        ),
+        kind(
+            "a long specversion",
+            with(r#""1.0""#, &format!("{:?}", "1".repeat(1_000))),
+            Letter(Envelope, "specversion is not 1.0"),
+        ),
+        kind(
+            "an empty specversion",
+            with(r#""1.0""#, r#""""#),
+            Letter(Envelope, "specversion is not 1.0"),
+        ),
+        kind(
+            "an empty type",
+            with("io.botstats.goal.reached.v1", ""),
+            Letter(Envelope, "type is empty"),
+        ),
         kind("an empty time", replaced_time(""), Letter(Envelope, "RFC 3339")),
         kind("another version of a type", with("reached.v1", "reached.v2"), Unknown),
         kind("a type in capitals", with("io.botstats", "IO.BOTSTATS"), Unknown),
         kind("a type with space", with("reached.v1", "reached.v1 "), Unknown),
         kind("somebody else's type", with("io.botstats.goal.reached.v1", "com.example"), Unknown),
-        kind("an unknown type without data fields", with(&data, "{}").replace("reached", "missed"), Unknown),
-        kind("an unknown type of 1970", with("goal.reached", "goal.missed").replace(r#""time":"20"#, r#""time":"19"#), Unknown),
-        kind("an unknown type without time", with(r#""time""#, r#""t""#).replace("reached", "missed"), Letter(Envelope, "time is missing")),
+        kind(
+            "an unknown type without data fields",
+            with(&data, "{}").replace("reached", "missed"),
+            Unknown,
+        ),
+        kind(
+            "an unknown type of 1970",
+            with("goal.reached", "goal.missed").replace(r#""time":"20"#, r#""time":"19"#),
+            Unknown,
+        ),
+        kind(
+            "an unknown type without time",
+            with(r#""time""#, r#""t""#).replace("reached", "missed"),
+            Letter(Envelope, "time is missing"),
+        ),
     ];
     for name in ["specversion", "id", "source", "type", "time"] {
         let told = |what: &str| -> &'static str { format!("{name} is {what}").leak() };
-        kinds.push(kind(format!("{name} twice"), twice(name), Letter(Envelope, told("given twice"))));
+        kinds.push(kind(
+            format!("{name} twice"),
+            twice(name),
+            Letter(Envelope, told("given twice")),
+        ));
         let quoted = format!("\"{name}\"");
-        kinds.push(kind(format!("no {name}"), with(&quoted, r#""x""#), Letter(Envelope, told("missing"))));
+        kinds.push(kind(
+            format!("no {name}"),
+            with(&quoted, r#""x""#),
+            Letter(Envelope, told("missing")),
+        ));
     }
     kinds
 }
 
 fn sizes() -> Vec<Kind> {
-    let good = good();
     let padded = |bytes: usize| {
-        let pad = bytes - good.len() - r#""x":"","#.len();
-        before(&format!(r#""x":"{}""#, "x".repeat(pad)))
+        let exact = text("goal.reached", "exact", "c1", r#","goal":"order","x":"""#);
+        exact.replacen(r#""x":"""#, &format!(r#""x":"{}""#, "x".repeat(bytes - exact.len())), 1)
     };
+    let members: Vec<String> = (0..5_000).map(|n| format!(r#""{n}":0"#)).collect();
+    let members = members.join(",");
     // The number that makes ids different is longer in the end.
     let id = |bytes: usize| format!("bad-0{}", "i".repeat(bytes - "bad-000".len()));
     let euro = "€".repeat(43);
     vec![
-        kind("64 KiB, but for the id's digits", padded(65_536 - 2), Counts),
-        kind("64 KiB and some", padded(65_537 + 4), Letter(Envelope, "65536 bytes")),
+        kind("64 KiB", padded(65_536), Counts),
+        kind("64 KiB and a byte", padded(65_537), Letter(Envelope, "65536 bytes")),
         kind("72 KiB and more", padded(74_000), NotStored),
         kind("an empty id", with("bad-0", ""), Letter(Envelope, "1 to 128 bytes")),
         kind("an id of at most 128 bytes", with("bad-0", &id(128)), Counts),
-        kind("an id of 140 bytes", with("bad-0", &id(140)), Letter(Envelope, "id is not 1 to 128 bytes")),
-        kind("an id of 129 bytes in 43 characters", with("bad-0", &euro), Letter(Envelope, "id is not 1 to 128 bytes")),
-        kind("an empty source", with("/test", ""), Letter(Envelope, "source is not 1 to 256 bytes")),
+        kind(
+            "an id of 140 bytes",
+            with("bad-0", &id(140)),
+            Letter(Envelope, "id is not 1 to 128 bytes"),
+        ),
+        kind(
+            "an id of 129 bytes in 43 characters",
+            with("bad-0", &euro),
+            Letter(Envelope, "id is not 1 to 128 bytes"),
+        ),
+        kind(
+            "an empty source",
+            with("/test", ""),
+            Letter(Envelope, "source is not 1 to 256 bytes"),
+        ),
         kind("a source of 256 bytes", with("/test", &"s".repeat(256)), Counts),
-        kind("a source of 257 bytes", with("/test", &"s".repeat(257)), Letter(Envelope, "source is not 1 to 256 bytes")),
+        kind(
+            "a source of 257 bytes",
+            with("/test", &"s".repeat(257)),
+            Letter(Envelope, "source is not 1 to 256 bytes"),
+        ),
         kind("an empty userid", with(USER, ""), Letter(Data, "data.userid is not 1 to 128 bytes")),
         kind("a userid of 128 bytes", with(USER, &"u".repeat(128)), Counts),
-        kind("a userid of 129 bytes", with(USER, &euro), Letter(Data, "data.userid is not 1 to 128 bytes")),
-        kind("an empty conversationid", with(r#""c1""#, r#""""#), Letter(Data, "data.conversationid is not 1 to 128 bytes")),
-        kind("a conversationid of 129 bytes", with(r#""c1""#, &format!("{euro:?}")), Letter(Data, "data.conversationid is not 1 to 128 bytes")),
+        kind(
+            "a userid of 129 bytes",
+            with(USER, &euro),
+            Letter(Data, "data.userid is not 1 to 128 bytes"),
+        ),
+        kind(
+            "an empty conversationid",
+            with(r#""c1""#, r#""""#),
+            Letter(Data, "data.conversationid is not 1 to 128 bytes"),
+        ),
+        kind(
+            "a conversationid of 129 bytes",
+            with(r#""c1""#, &format!("{euro:?}")),
+            Letter(Data, "data.conversationid is not 1 to 128 bytes"),
+        ),
         kind("an empty goal", with("order", ""), Counts),
         kind("a long goal", with("order", &"g".repeat(60_000)), Counts),
         kind("an empty tag", text("tag.set", "bad-0", "c1", r#","tag":"""#), Counts),
-        kind("a long tag", text("tag.set", "bad-0", "c1", &format!(r#","tag":{:?}"#, "t".repeat(60_000))), Counts),
+        kind(
+            "a long tag",
+            text("tag.set", "bad-0", "c1", &format!(r#","tag":{:?}"#, "t".repeat(60_000))),
+            Counts,
+        ),
         kind("a long type", with("goal.reached", &"g".repeat(60_000)), Unknown),
-        kind("a long time", replaced_time(&format!("2026-11-20T10:52:00.{}", "0".repeat(60_000))), Letter(Envelope, "RFC 3339")),
-        kind("10,000 members", before(&(0..10_000).map(|n| format!(r#""{n}":"#)).collect::<Vec<_>>().join("0,").replace(":0", ":0").trim_end_matches(',').to_owned().as_str().replace(r#"""#, r#"""#)).replacen(r#""9999":,"#, r#""9999":0,"#, 1), Letter(Envelope, "65536 bytes")),
+        kind(
+            "a long time",
+            replaced_time(&format!("2026-10-03T10:52:00.{}", "0".repeat(60_000))),
+            Letter(Envelope, "RFC 3339"),
+        ),
+        kind("5,000 members", before(&members), Counts),
     ]
 }
 
@@ -316,24 +453,63 @@ fn times() -> Vec<Kind> {
         kind("the year 0", replaced_time("0000-01-01T00:00:00Z"), Letter(Time, "35 days")),
         kind("the year 9999", replaced_time("9999-12-31T23:59:59Z"), Letter(Time, "5 minutes")),
         kind("1970", replaced_time("1970-01-01T00:00:00Z"), Letter(Time, "35 days")),
-        kind("a leap second long ago", replaced_time("2016-12-31T23:59:60Z"), Letter(Time, "35 days")),
+        kind(
+            "a leap second long ago",
+            replaced_time("2016-12-31T23:59:60Z"),
+            Letter(Time, "35 days"),
+        ),
     ];
     for time in [
-        "10000-01-01T00:00:00Z", "+2026-11-20T10:52:00Z", "-0001-01-01T00:00:00Z", "26-11-20T10:52:00Z",
-        "2026-13-01T00:00:00Z", "2026-02-29T00:00:00Z", "2026-11-31T00:00:00Z", "2026-11-00T00:00:00Z",
-        "2026-11-20T24:00:00Z", "2026-11-20T10:60:00Z", "2026-11-20T10:52:61Z", "2026-11-20T10:52:60Z",
-        "2026-11-20 10:52:00Z", "2026-11-20_10:52:00Z", "2026-11-20T10:52:00", "2026-11-20T10:52Z",
-        "2026-11-20", "10:52:00Z", "20261120T105200Z", "2026-W47-5T10:52:00Z", "2026-324T10:52:00Z",
-        "2026-11-20T10:52:00.Z", "2026-11-20T10:52:00,5Z", "2026-11-20T10:52:00 Z", " 2026-11-20T10:52:00Z",
-        "2026-11-20T10:52:00Z ", "2026-11-20T10:52:00+25:00", "2026-11-20T10:52:00+24:00",
-        "2026-11-20T10:52:00+01:60", "2026-11-20T10:52:00+0100", "2026-11-20T10:52:00+01",
-        "2026-11-20T10:52:00Z[UTC]", "2026-11-20T10:52:00 GMT", "Fri, 20 Nov 2026 10:52:00 GMT",
-        "1795171920", "1795171920000", "now", "٢٠٢٦-11-20T10:52:00Z",
+        "10000-01-01T00:00:00Z",
+        "+2026-10-03T10:52:00Z",
+        "-0001-01-01T00:00:00Z",
+        "26-11-20T10:52:00Z",
+        "2026-13-01T00:00:00Z",
+        "2026-02-29T00:00:00Z",
+        "2026-11-31T00:00:00Z",
+        "2026-11-00T00:00:00Z",
+        "2026-10-03T24:00:00Z",
+        "2026-10-03T10:60:00Z",
+        "2026-10-03T10:52:61Z",
+        "2026-10-03T10:52:60Z",
+        "2026-10-03 10:52:00Z",
+        "2026-10-03_10:52:00Z",
+        "2026-10-03T10:52:00",
+        "2026-10-03T10:52Z",
+        "2026-10-03",
+        "10:52:00Z",
+        "20261003T105200Z",
+        "2026-W47-5T10:52:00Z",
+        "2026-324T10:52:00Z",
+        "2026-10-03T10:52:00.Z",
+        "2026-10-03T10:52:00,5Z",
+        "2026-10-03T10:52:00 Z",
+        " 2026-10-03T10:52:00Z",
+        "2026-10-03T10:52:00Z ",
+        "2026-10-03T10:52:00+25:00",
+        "2026-10-03T10:52:00+24:00",
+        "2026-10-03T10:52:00+01:60",
+        "2026-10-03T10:52:00+0100",
+        "2026-10-03T10:52:00+01",
+        "2026-10-03T10:52:00Z[UTC]",
+        "2026-10-03T10:52:00 GMT",
+        "Fri, 20 Nov 2026 10:52:00 GMT",
+        "1795171920",
+        "1795171920000",
+        "now",
+        "٢٠٢٦-10-03T10:52:00Z",
     ] {
-        kinds.push(kind(format!("the time {time}"), replaced_time(time), Letter(Envelope, "RFC 3339")));
+        kinds.push(kind(
+            format!("the time {time}"),
+            replaced_time(time),
+            Letter(Envelope, "RFC 3339"),
+        ));
     }
     kinds
 }
+
+/// A field's name, a value of its type, and what the reason says of another.
+type Field = (&'static str, (&'static str, &'static str));
 
 /// Every field of every type with every JSON type that is not its own.
 fn wrong_types() -> Vec<Kind> {
@@ -345,7 +521,13 @@ fn wrong_types() -> Vec<Kind> {
         "\"x\"" => "text",
         "true" => "bool",
         "5" | "-0" | "1e400" => "number",
-        other => if other == "[]" { "list" } else { "object" },
+        other => {
+            if other == "[]" {
+                "list"
+            } else {
+                "object"
+            }
+        }
     };
     let mut kinds = Vec::new();
     for name in ["specversion", "id", "source", "type", "time"] {
@@ -357,7 +539,11 @@ fn wrong_types() -> Vec<Kind> {
     }
     for value in values.iter().filter(|value| type_of(value) != "object") {
         let payload = with("\"data\":", &format!("\"data\":{value},\"x\":"));
-        kinds.push(kind(format!("data {value}"), payload, Letter(Envelope, "data is not a JSON object")));
+        kinds.push(kind(
+            format!("data {value}"),
+            payload,
+            Letter(Envelope, "data is not a JSON object"),
+        ));
     }
     for name in ["conversationid", "userid"] {
         for value in values.iter().filter(|value| type_of(value) != "text") {
@@ -366,13 +552,19 @@ fn wrong_types() -> Vec<Kind> {
             kinds.push(kind(format!("{name} {value}"), payload, Letter(Data, told)));
         }
     }
-    let types: [(&str, &[(&str, (&str, &str))]); 11] = [
+    let types: [(&str, &[Field]); 11] = [
         ("message.received", &[("kind", TEXT)]),
         ("message.sent", &[("fallback", BOOL), ("parts", NUMBER)]),
         ("nlp.evaluated", &[("detected", BOOL), ("intent", TEXT), ("confidence", NUMBER)]),
         (
             "integration.called",
-            &[("kind", TEXT), ("ok", BOOL), ("status", NUMBER), ("durationms", NUMBER), ("name", TEXT)],
+            &[
+                ("kind", TEXT),
+                ("ok", BOOL),
+                ("status", NUMBER),
+                ("durationms", NUMBER),
+                ("name", TEXT),
+            ],
         ),
         ("operator.requested", &[("by", TEXT)]),
         ("operator.joined", &[("operatorid", TEXT)]),
@@ -428,15 +620,35 @@ fn headers() -> Vec<Kind> {
         binary("binary mode", none, &data, Counts),
         binary("names in capitals", ("Ce-Type", "x"), &data, is("ce-type is given twice")),
         binary("ce-id twice", ("CE-ID", "bad-0"), &data, is("ce-id is given twice")),
-        binary("Content-Type twice", ("content-type", "text/plain"), &data, is("content-type is given twice")),
+        binary(
+            "Content-Type twice",
+            ("content-type", "text/plain"),
+            &data,
+            is("content-type is given twice"),
+        ),
         binary("no UTF-8 once decoded", ("ce-source", "%ff"), &data, is("ce-source is not UTF-8")),
-        binary("half of a pair, encoded", ("ce-source", "%ed%a0%80"), &data, is("ce-source is not UTF-8")),
+        binary(
+            "half of a pair, encoded",
+            ("ce-source", "%ed%a0%80"),
+            &data,
+            is("ce-source is not UTF-8"),
+        ),
         binary("a percent sign alone", ("ce-source", "%"), &data, Counts),
         binary("an escape of no digits", ("ce-source", "/%zz%4"), &data, Counts),
         binary("an escaped line feed", ("ce-source", "a%0Ab%00"), &data, Counts),
         binary("an empty ce-id", ("ce-id", ""), &data, is("id is not 1 to 128 bytes")),
-        binary("a long ce-source", ("ce-source", &"s".repeat(257)), &data, is("source is not 1 to 256 bytes")),
-        binary("ce-specversion 0.3", ("ce-specversion", "0.3"), &data, is("specversion is not 1.0")),
+        binary(
+            "a long ce-source",
+            ("ce-source", &"s".repeat(257)),
+            &data,
+            is("source is not 1 to 256 bytes"),
+        ),
+        binary(
+            "ce-specversion 0.3",
+            ("ce-specversion", "0.3"),
+            &data,
+            is("specversion is not 1.0"),
+        ),
         binary("a bad ce-time", ("ce-time", "yesterday"), &data, is("RFC 3339")),
         binary("an unknown ce-type", ("ce-type", "com.example"), &data, Unknown),
         binary("an empty ce-type", ("ce-type", ""), &data, is("type is empty")),
@@ -444,22 +656,44 @@ fn headers() -> Vec<Kind> {
         binary("a body that is no JSON", none, USER, is("data is not a JSON object")),
         binary("half a body", none, &data[..20], is("data is not JSON")),
         binary("more than a body", none, &format!("{data}{data}"), is("data is not JSON")),
-        binary("form feed before the body", none, &format!("\u{c}{data}"), is("data is not a JSON object")),
+        binary(
+            "form feed before the body",
+            none,
+            &format!("\u{c}{data}"),
+            is("data is not a JSON object"),
+        ),
         binary("a list as body", none, &format!("[{data}]"), is("data is not a JSON object")),
         binary("null as body", none, "null", is("data is not a JSON object")),
-        binary("a whole event as body", none, whole, Letter(Data, "data.conversationid is missing")),
-        binary("a whole event and ce- headers", ("Content-Type", "application/cloudevents+json"), whole, Counts),
-        binary("data alone, said to be whole", ("Content-Type", "application/cloudevents+json"), &data, is("specversion is missing")),
+        binary(
+            "a whole event as body",
+            none,
+            whole,
+            Letter(Data, "data.conversationid is missing"),
+        ),
+        binary(
+            "a whole event and ce- headers",
+            ("Content-Type", "application/cloudevents+json"),
+            whole,
+            Counts,
+        ),
+        binary(
+            "data alone, said to be whole",
+            ("Content-Type", "application/cloudevents+json"),
+            &data,
+            is("data is missing"),
+        ),
         kind("only one ce- header", whole, is("specversion is missing")).with(&[("ce-x", "y")]),
         kind("a header that is nearly ce-", whole, Counts).with(&[("ce", "y"), ("xce-id", "z")]),
         kind("no headers", whole, Counts).bytes(b"", Some(&[])),
         kind("an empty block of headers", whole, Counts).with(&[]),
         kind("text/plain", whole, Counts).with(&[("Content-Type", "text/plain")]),
         kind("no media type", whole, Counts).with(&[("Content-Type", ";;;")]),
-        kind("parameters", whole, Counts).with(&[("content-TYPE", "application/CloudEvents+json ; charset=x")]),
+        kind("parameters", whole, Counts)
+            .with(&[("content-TYPE", "application/CloudEvents+json ; charset=x")]),
         kind("a batch", format!("[{good}]"), is("not a JSON object"))
             .with(&[("Content-Type", "application/cloudevents-batch+json")]),
-        kind("Avro", vec![0xfe, 0x01, 0xff], is("not UTF-8")).with(&[("Content-Type", "application/cloudevents+avro")]),
+        kind("Avro", vec![0xfe, 0x01, 0xff], is("not UTF-8"))
+            .with(&[("Content-Type", "application/cloudevents+avro")]),
         kind("100 other headers", whole, Counts).with(&[("x", "y"); 100]),
     ];
     for (name, _) in &all[..5] {
@@ -511,11 +745,17 @@ fn subjects() -> Vec<Kind> {
         of(format!("{prefix}.{long}.web").as_bytes(), is("the bot is not 1 to 64")),
         of(format!("{prefix}.b1.{long}").as_bytes(), is("the channel is not 1 to 64")),
         of(format!("botstats.events.{long}.b1.web").as_bytes(), is("the account is not 1 to 64")),
-        of(format!("botstats.events.{USER}@example.b1.web").as_bytes(), is("the account is not 1 to 64")),
+        of(
+            format!("botstats.events.{USER}@example.b1.web").as_bytes(),
+            is("the account is not 1 to 64"),
+        ),
         of(format!("{prefix}.b1.we\u{1}b").as_bytes(), is("the channel is not 1 to 64")),
         of(format!("{prefix}.b1.web/../x").as_bytes(), NotStored),
         of(format!("{prefix}.b1.%77eb").as_bytes(), is("the channel is not 1 to 64")),
-        of([prefix.as_bytes(), b".b1.w\xffb"].concat().as_slice(), is("the channel is not 1 to 64")),
+        of(
+            [prefix.as_bytes(), b".b1.w\xffb"].concat().as_slice(),
+            is("the channel is not 1 to 64"),
+        ),
         of(format!("{prefix}.b1").as_bytes(), NotStored),
         of(format!("{prefix}.b1.web.x").as_bytes(), NotStored),
         of(b"botstats.events", NotStored),

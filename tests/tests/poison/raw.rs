@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, AsyncBufReadExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
 /// An answer that takes longer is none.
 const LIMIT: Duration = Duration::from_secs(20);
 
-pub struct Raw {
+pub(crate) struct Raw {
     socket: BufReader<TcpStream>,
 }
 
 impl Raw {
-    pub async fn connect(port: u16) -> anyhow::Result<Self> {
+    pub(crate) async fn connect(port: u16) -> anyhow::Result<Self> {
         let socket = TcpStream::connect(("127.0.0.1", port)).await?;
         let mut raw = Self { socket: BufReader::new(socket) };
         raw.line().await?;
@@ -39,7 +39,7 @@ impl Raw {
 
     /// Publishes these bytes, whatever they are; gives the sequence under which the stream has them, or
     /// none if it does not take them.
-    pub async fn publish(
+    pub(crate) async fn publish(
         &mut self,
         subject: &[u8],
         headers: &[u8],
@@ -50,7 +50,12 @@ impl Raw {
     }
 
     /// Publishes without waiting; as many calls of [`Raw::acknowledged`] must follow.
-    pub async fn send(&mut self, subject: &[u8], head: &[u8], body: &[u8]) -> anyhow::Result<()> {
+    pub(crate) async fn send(
+        &mut self,
+        subject: &[u8],
+        head: &[u8],
+        body: &[u8],
+    ) -> anyhow::Result<()> {
         let sizes = match head.len() {
             0 => format!(" acks {}\r\n", body.len()),
             size => format!(" acks {size} {}\r\n", size + body.len()),
@@ -59,7 +64,7 @@ impl Raw {
         self.write(&[verb, subject, sizes.as_bytes(), head, body, b"\r\n"].concat()).await
     }
 
-    pub async fn acknowledged(&mut self) -> anyhow::Result<Option<u64>> {
+    pub(crate) async fn acknowledged(&mut self) -> anyhow::Result<Option<u64>> {
         loop {
             let line = String::from_utf8_lossy(&self.line().await?).into_owned();
             let mut words = line.split(' ');
@@ -77,6 +82,8 @@ impl Raw {
                 }
                 Some("PING") => self.write(b"PONG\r\n").await?,
                 Some("+OK" | "PONG" | "INFO") => {}
+                // Said besides the answer that nobody takes it.
+                Some("-ERR") if line.contains("Invalid Publish Subject") => {}
                 _ => anyhow::bail!("the server says {line}"),
             }
         }
