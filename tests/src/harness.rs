@@ -8,6 +8,7 @@ mod configured;
 mod http;
 mod process;
 mod raw;
+mod roles;
 mod site;
 mod stage;
 mod stream;
@@ -18,8 +19,9 @@ use botstats_common::shell::clock;
 
 pub use configured::Configured;
 pub use http::{Answer, get, head_of, read_answer, send};
-pub use raw::{Raw, Said};
 pub use process::{Process, run};
+pub use raw::{Raw, Said};
+pub use roles::{RoleQuery, Roles, not_ready, ready, shipped_configuration};
 pub use site::{Login, Query, Site};
 pub use stage::{ALL, Stage, ask_all, event};
 pub use stream::{Outgoing, outgoing, publish, stored, stored_of};
