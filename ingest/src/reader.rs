@@ -173,7 +173,10 @@ pub async fn run(
                 shared.refuse(&refusal);
                 (format!("the stream is refused: {refusal}; {WHAT_TO_DO}"), REFUSED_PAUSE)
             }
-            Gone::Retry(why) => (format!("reading the stream again: {why}"), RETRY_PAUSE),
+            Gone::Retry(why) => {
+                shared.not_read_yet(&why);
+                (format!("reading the stream again: {why}"), RETRY_PAUSE)
+            }
         };
         // A line at each change, and once a minute while it lasts.
         if logged.0 != text || logged.1.elapsed() >= Duration::from_secs(60) {
@@ -289,7 +292,7 @@ async fn read_once(
     // The consumer belongs to the stream as it was when it was made; that stream is then checked.
     let (messages, pending) = match consume(js, from).await {
         Ok(consumer) => consumer,
-        Err(error) => return Gone::Retry(format!("no consumer: {error}")),
+        Err(error) => return Gone::Retry(format!("no consumer: {}", chain(error.as_ref()))),
     };
     if let Err(gone) = check(client, place, &seen.state).await {
         return gone;

@@ -62,6 +62,13 @@ impl Shared {
         self.lock().checked = None;
     }
 
+    /// The stream could not be read. One that was already checked stays so: its lag will tell.
+    pub fn not_read_yet(&self, why: &str) {
+        if self.lock().checked.is_none() {
+            self.readiness.missing("stream", why.to_owned());
+        }
+    }
+
     /// The stream is the right one, and was looked at.
     pub fn checked(&self, stream: &StreamState, look: Look) {
         self.readiness.present("stream");

@@ -2,9 +2,7 @@
 //! what a role needs works, all else is denied, and who lacks a right says so.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::path::Path;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::pull;
@@ -12,154 +10,14 @@ use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET};
 use botstats_common::shell::clock;
 use botstats_common::shell::nats::jetstream;
 use botstats_tests::harness::{
-    ALL, Answer, Configured, Outgoing, PATIENCE, Process, Raw, event, get, publish, run, until,
+    Answer, Outgoing, PATIENCE, Roles, event, not_ready, publish, ready, run,
+    shipped_configuration, until,
 };
+use futures::future::join_all;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-const USERS: [&str; 5] = ["acme", "ingest", "query", "admin", "operator"];
 /// Enough to go as an atomic batch.
 const BATCH: usize = 300;
-
-fn shipped() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/nats-server.conf")
-}
-
-fn password(user: &str) -> String {
-    format!("password-of-{user}")
-}
-
-/// A nats-server with a configuration file, and those who use it.
-struct Site {
-    nats: Configured,
-    folder: TempDir,
-}
-
-impl Site {
-    async fn start() -> Self {
-        Self::with(&shipped()).await
-    }
-
-    async fn with(config: &Path) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let variables = USERS.map(|user| {
-            let name: &str = match user {
-                "acme" => "ACME_PASSWORD",
-                "ingest" => "INGEST_PASSWORD",
-                "query" => "QUERY_PASSWORD",
-                "admin" => "ADMIN_PASSWORD",
-                _ => "OPERATOR_PASSWORD",
-            };
-            (name, password(user))
-        });
-        let nats = Configured::start(config, &variables, &folder.path().join("nats")).await;
-        Self { nats, folder }
-    }
-
-    fn settings(&self, user: &str) -> Vec<(&'static str, String)> {
-        vec![
-            ("NATS_URL", self.nats.url()),
-            ("NATS_USER", user.to_owned()),
-            ("NATS_PASSWORD", password(user)),
-        ]
-    }
-
-    /// Runs `botstats` as that user.
-    fn botstats(&self, user: &str, arguments: &[&str]) -> Output {
-        run("botstats", arguments, &self.settings(user))
-    }
-
-    /// Runs a command as admin; it must work, and no right be missing.
-    fn json(&self, arguments: &[&str]) -> Value {
-        let output = self.botstats("admin", &[arguments, &["--json"]].concat());
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && !told.contains("may not"), "{arguments:?}: {told}");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    async fn client(&self, user: &str) -> async_nats::Client {
-        async_nats::ConnectOptions::new()
-            .user_and_password(user.to_owned(), password(user))
-            .custom_inbox_prefix(format!("_INBOX_{user}"))
-            .connect(self.nats.url())
-            .await
-            .unwrap()
-    }
-
-    async fn raw(&self, user: &str) -> Raw {
-        Raw::connect(self.nats.port, user, &password(user)).await
-    }
-
-    fn ingest_settings(&self) -> Vec<(&'static str, String)> {
-        let mut settings = self.settings("ingest");
-        settings.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
-        let data = self.folder.path().join("ingest/data");
-        settings.push(("BOTSTATS_DATA", data.display().to_string()));
-        settings
-    }
-
-    async fn ingest(&self) -> (Process, SocketAddr) {
-        let folder = self.folder.path().join("ingest");
-        let process = Process::start("botstats-ingest", &[], &self.ingest_settings(), &folder);
-        let internal = process.address("internal listener ready").await;
-        (process, internal)
-    }
-
-    async fn query(&self) -> Query {
-        let mut settings = self.settings("query");
-        settings.push(("BOTSTATS_HTTP_ADDR", "127.0.0.1:0".to_owned()));
-        settings.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
-        let folder = self.folder.path().join("query");
-        let process = Process::start("botstats-query", &[], &settings, &folder);
-        let internal = process.address("internal listener ready").await;
-        let http = process.address("http listener ready").await;
-        Query { process, http, internal }
-    }
-
-    /// Waits until an ingest has applied so many messages.
-    async fn applied(&self, sequence: u64) {
-        until(&format!("sequence {sequence} applied"), PATIENCE, async || {
-            let said = self.botstats("admin", &["status", "--json"]);
-            let said: Value = serde_json::from_slice(&said.stdout).ok()?;
-            let applied = |one: &Value| one["ingest"]["sequence"].as_u64().unwrap_or_default();
-            said.as_array()?.iter().any(|one| applied(one) >= sequence).then_some(())
-        })
-        .await;
-    }
-}
-
-struct Query {
-    process: Process,
-    http: SocketAddr,
-    internal: SocketAddr,
-}
-
-impl Query {
-    async fn ask(&self, token: &str) -> Answer {
-        get(self.http, ALL, &[("Authorization", &format!("Bearer {token}"))]).await
-    }
-}
-
-async fn ready(internal: SocketAddr) {
-    until("a program that is ready", PATIENCE, async || {
-        (get(internal, "/readyz", &[]).await.status == 200).then_some(())
-    })
-    .await;
-}
-
-/// Waits until the program is not ready for a reason with that text.
-async fn not_ready(internal: SocketAddr, reason: &str) {
-    let mut last = String::new();
-    until(&format!("not ready: {reason}"), PATIENCE, async || {
-        let answer = get(internal, "/readyz", &[]).await;
-        if answer.text() != last {
-            last = answer.text().to_owned();
-            eprintln!("{last}");
-        }
-        (answer.status == 503 && answer.text().contains(reason)).then_some(())
-    })
-    .await;
-}
 
 fn received(account: &str, id: &str) -> Outgoing {
     event([account, "b1", "web"], "message.received", clock::now_ms(), id, &json!({}))
@@ -192,7 +50,7 @@ fn incoming(answer: &Answer) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_role_can_do_its_work() {
-    let site = Site::start().await;
+    let site = Roles::start().await;
     for made in ["stream_made", "directory_made", "throttle_made"] {
         assert_eq!(site.json(&["setup"])[made], made == "stream_made", "{made}");
     }
@@ -407,7 +265,7 @@ const DENIED: [(&str, &[&str]); 4] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_else_is_denied() {
-    let site = Site::start().await;
+    let site = Roles::start().await;
     site.json(&["setup"]);
     for (user, cases) in DENIED {
         let mut raw = site.raw(user).await;
@@ -442,7 +300,7 @@ async fn sizes(js: &async_nats::jetstream::Context) -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_publisher_reaches_beyond_its_account_by_what_it_publishes() {
-    let site = Site::start().await;
+    let site = Roles::start().await;
     site.json(&["setup"]);
     site.json(&["account", "add", "victim"]);
     let operator = jetstream(&site.client("operator").await);
@@ -496,7 +354,7 @@ async fn no_publisher_reaches_beyond_its_account_by_what_it_publishes() {
 /// Batches that are never committed take places that all publishers share.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_publishers_open_batches_stop_nobody() {
-    let site = Site::start().await;
+    let site = Roles::start().await;
     site.json(&["setup"]);
     let mut hostile = site.raw("acme").await;
     for batch in 0..60 {
@@ -517,7 +375,7 @@ async fn another_publishers_open_batches_stop_nobody() {
 /// What ingest and query may do with consumers: not write elsewhere, not touch others'.
 #[tokio::test(flavor = "multi_thread")]
 async fn consumers_write_nowhere_and_change_no_others() {
-    let site = Site::start().await;
+    let site = Roles::start().await;
     site.json(&["setup"]);
     let operator = jetstream(&site.client("operator").await);
     let stream = operator.get_stream(EVENTS_STREAM).await.unwrap();
@@ -541,4 +399,137 @@ async fn consumers_write_nowhere_and_change_no_others() {
     let mut consumer = stream.get_consumer::<pull::Config>("others").await.unwrap();
     assert_eq!(consumer.info().await.unwrap().config.description, None);
     assert_eq!(sizes(&operator).await, before);
+}
+
+/// The shipped file without the first such text, and a nats-server that runs with it. The rest of the
+/// text after a `|` says where, and stays.
+async fn without(text: &str) -> (Roles, tempfile::TempDir) {
+    let whole = std::fs::read_to_string(shipped_configuration()).unwrap();
+    let stays = text.split_once('|').map_or("", |(_, stays)| stays);
+    let text = text.replacen('|', "", 1);
+    assert!(whole.contains(&text), "{text} is not in the file");
+    let less = whole.replacen(&text, stays, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("nats-server.conf");
+    std::fs::write(&file, less).unwrap();
+    (Roles::with(&file).await, folder)
+}
+
+async fn give_all_rights(site: &Roles, folder: &tempfile::TempDir) {
+    let whole = std::fs::read_to_string(shipped_configuration()).unwrap();
+    std::fs::write(folder.path().join("nats-server.conf"), whole).unwrap();
+    site.nats.reload().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingest_without_its_rights_says_so_and_goes_on_when_it_has_them() {
+    // At once: each waits most of the time.
+    join_all([
+        ingest_without("\"$JS.API.STREAM.INFO.BOTSTATS_EVENTS\", ", "STREAM.INFO"),
+        ingest_without("\"$JS.API.CONSUMER.CREATE.BOTSTATS_EVENTS\"", "CONSUMER.CREATE"),
+        ingest_without(
+            "\"$JS.API.CONSUMER.MSG.NEXT.BOTSTATS_EVENTS.*\"",
+            "0 of 1 messages applied",
+        ),
+        ingest_without("\"botstats.read.v1.*\", ", "may not subscribe to botstats.read.v1.*"),
+        ingest_without(
+            "\"botstats.deadletters.v1\", ",
+            "may not subscribe to botstats.deadletters",
+        ),
+        ingest_without("\"_INBOX_ingest.>\"", "may not subscribe to _INBOX_ingest.>"),
+    ])
+    .await;
+}
+
+async fn ingest_without(missing: &str, reason: &str) {
+    let (site, folder) = without(missing).await;
+    site.json(&["setup"]);
+    publish(&jetstream(&site.client("acme").await), [received("acme", "1")]).await;
+    let (ingest, internal) = site.ingest().await;
+    not_ready(internal, reason).await;
+    assert!(ingest.log().contains("may not"), "{missing}: {}", ingest.log());
+    give_all_rights(&site, &folder).await;
+    ready(internal).await;
+    site.applied(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_without_its_rights_says_so_and_goes_on_when_it_has_them() {
+    // Those without a reason are seen when they are needed: in a call.
+    join_all([
+        query_without(", \"$KV.botstats_throttle.*\"", ""),
+        query_without("\"botstats.read.v1.*\", |\"$SRV.PING", ""),
+        query_without("\"$JS.API.STREAM.MSG.GET.KV_botstats_directory\", ", ""),
+        query_without("\"$JS.API.CONSUMER.CREATE.KV_botstats_directory\"", "CONSUMER.CREATE"),
+        query_without(
+            ", \"$JS.API.STREAM.INFO.KV_botstats_throttle\"",
+            "INFO.KV_botstats_throttle",
+        ),
+        query_without(", \"_INBOX_query.>\"", "may not subscribe to _INBOX_query.>"),
+        query_without("\"botstats.status.v1\", |\"_INBOX_query", "subscribe to botstats.status.v1"),
+    ])
+    .await;
+}
+
+async fn query_without(missing: &str, reason: &str) {
+    let (site, folder) = without(missing).await;
+    site.json(&["setup"]);
+    let token = text(&site.json(&["account", "add", "acme"]), "token").to_owned();
+    publish(&jetstream(&site.client("acme").await), [received("acme", "1")]).await;
+    let (_ingest, internal) = site.ingest().await;
+    ready(internal).await;
+    let query = site.query().await;
+    if reason.is_empty() {
+        ready(query.internal).await;
+        let asked = clock::monotonic();
+        let answer = query.ask(&token).await;
+        assert_eq!(answer.status, 503, "{missing}: {answer:?}");
+        assert!(asked.elapsed() < PATIENCE / 4, "{missing}: {:?}", asked.elapsed());
+    } else {
+        not_ready(query.internal, reason).await;
+    }
+    assert!(query.process.log().contains("may not"), "{missing}: {}", query.process.log());
+    give_all_rights(&site, &folder).await;
+    ready(query.internal).await;
+    // The call that failed was not used up.
+    until("a 200 once the right is there", PATIENCE, async || {
+        let answer = query.ask(&token).await;
+        assert!(matches!(answer.status, 200 | 503), "{missing}: {answer:?}");
+        (answer.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[test]
+fn commands_without_their_rights_name_them() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let site = runtime.block_on(Roles::start());
+    site.json(&["setup"]);
+    let foreign = lines(site.folder.path(), "foreign", &[received("other", "1")]);
+    let many: Vec<_> = (0..BATCH).map(|n| received("other", &n.to_string())).collect();
+    let many = lines(site.folder.path(), "many", &many);
+    let own = lines(site.folder.path(), "own", &[received("acme", "1")]);
+    for (user, arguments, reason) in [
+        ("query", &["setup"][..], "may not subscribe to _INBOX_admin.>"),
+        ("acme", &["setup", "--nats-inbox-prefix", "_INBOX_acme"], "$JS.API.STREAM.INFO.BOTSTATS"),
+        ("acme", &["account", "add", "x", "--nats-inbox-prefix", "_INBOX_acme"], "may not publish"),
+        (
+            "query",
+            &["account", "add", "x", "--nats-inbox-prefix", "_INBOX_query"],
+            "may not publish",
+        ),
+        ("acme", &["status", "--nats-inbox-prefix", "_INBOX_acme"], "botstats.status.v1"),
+        ("acme", &["deadletters", "list", "--nats-inbox-prefix", "_INBOX_acme"], "deadletters.v1"),
+        ("acme", &["publish", &foreign], "may not publish to botstats.events.other.b1.web"),
+        ("acme", &["publish", &many], "may not publish to botstats.events.other.b1.web"),
+        ("acme", &["publish", &own, "--nats-inbox-prefix", "_INBOX_x"], "NATS_INBOX_PREFIX"),
+    ] {
+        let started = clock::monotonic();
+        let output = site.botstats(user, arguments);
+        let told = [&output.stdout[..], &output.stderr].concat();
+        let told = String::from_utf8_lossy(&told);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {told}");
+        assert!(told.contains(reason), "{arguments:?}: {told}");
+        assert!(started.elapsed() < PATIENCE / 4, "{arguments:?} took {:?}", started.elapsed());
+    }
 }

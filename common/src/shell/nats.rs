@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, RequestErrorKind, ServerAddr, jetstream};
+use async_nats::{
+    Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr, jetstream,
+};
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -89,7 +91,8 @@ fn servers(text: &str) -> Result<Servers, String> {
     let parsed: Result<Vec<ServerAddr>, _> = text
         .split(',')
         .map(|url| {
-            url.trim().parse::<ServerAddr>().map_err(|_| {
+            let server = url.trim().parse::<ServerAddr>().ok();
+            server.filter(|server| !server.host().is_empty()).ok_or_else(|| {
                 "nats://HOST:PORT or tls://HOST:PORT, several separated by commas".to_owned()
             })
         })
@@ -207,6 +210,8 @@ impl NatsSettings {
             });
         if let Some(path) = &self.creds {
             let text = read(path, "NATS_CREDS")?;
+            // The library does not know a last line without its end.
+            let text = SecretString::from(format!("{}\n", text.expose_secret()));
             options = options.credentials(text.expose_secret()).map_err(|source| {
                 ConnectError::File { variable: "NATS_CREDS", path: path.clone(), source }
             })?;
@@ -240,10 +245,15 @@ impl NatsSettings {
         told: Option<mpsc::Sender<Denied>>,
     ) -> Result<Client, ConnectError> {
         let connecting = self.options(role, told)?.connect(&self.url.0[..]);
-        let client = connecting.await.map_err(|source| ConnectError::Connect {
-            servers: self.url.to_string(),
-            hint: hint(&source),
-            source,
+        let client = connecting.await.map_err(|source| match &self.ca {
+            Some(path) if chain(&source).contains(BAD_CERTIFICATE) => ConnectError::File {
+                variable: "NATS_CA",
+                path: path.clone(),
+                source: std::io::Error::new(std::io::ErrorKind::InvalidData, source),
+            },
+            _ => {
+                ConnectError::Connect { servers: self.url.to_string(), hint: hint(&source), source }
+            }
         })?;
         check_server(&client)?;
         Ok(client)
@@ -314,7 +324,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    if let Some(denied) = denied::just_now().filter(|_| text.contains("timed out")) {
+    let nobody_answered = text.contains("timed out") || text.contains("heartbeat");
+    if let Some(denied) = denied::just_now().filter(|_| nobody_answered) {
         text.push_str(&format!(" ({denied})"));
     }
     text
@@ -331,6 +342,9 @@ fn read(path: &std::path::Path, variable: &'static str) -> Result<SecretString, 
 /// How a certificate begins in a PEM file.
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
+/// What the library says of a certificate that it cannot read.
+const BAD_CERTIFICATE: &str = "could not load cert";
+
 /// The library takes a file without certificates, and then trusts nobody.
 fn check_certificates(path: &std::path::Path) -> Result<(), ConnectError> {
     let text = read(path, "NATS_CA")?;
@@ -342,16 +356,28 @@ fn check_certificates(path: &std::path::Path) -> Result<(), ConnectError> {
     Err(ConnectError::File { variable: "NATS_CA", path: path.to_owned(), source })
 }
 
-/// What to do about a refused connection.
+const NEEDS_TLS: &str = " (NATS_CA and tls:// need a server with TLS)";
+
+/// What to do about a refused connection, by what its error and causes say.
 fn hint(error: &async_nats::ConnectError) -> &'static str {
-    let mut causes = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        causes.push_str(&cause.to_string());
-        source = cause.source();
+    let causes = chain(error).to_lowercase();
+    let says = |what: &str| causes.contains(what);
+    match error.kind() {
+        ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+            " (check NATS_USER with NATS_PASSWORD or NATS_PASSWORD_FILE, or NATS_CREDS)"
+        }
+        // A bad signature: of an authority with the same name, such as one that was made anew.
+        _ if says("unknownissuer") || says("badsignature") => {
+            " (set NATS_CA to the certificate of the authority that signed the server's)"
+        }
+        _ if says("notvalidforname") || says("not valid for name") => {
+            " (NATS_URL must name the server as its certificate does)"
+        }
+        _ if says("invalidcontenttype") => NEEDS_TLS,
+        _ if says("certificate") => " (the server's certificate is not accepted)",
+        ConnectErrorKind::Tls => NEEDS_TLS,
+        _ => "",
     }
-    eprintln!("XXX {causes:?} {:?}", error.kind());
-    ""
 }
 
 fn check_server(client: &Client) -> Result<(), ConnectError> {

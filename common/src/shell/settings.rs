@@ -4,6 +4,7 @@
 //! allowed.
 
 use std::ffi::OsString;
+use std::io::{self, Read as _};
 use std::time::Duration;
 
 use clap::Parser;
@@ -105,13 +106,25 @@ pub fn show_duration(duration: Duration) -> String {
     if ms == 0 { "0s".to_owned() } else { format!("{ms}ms") }
 }
 
+/// The largest file with a secret or certificates, in bytes.
+const MAX_SECRET_FILE_BYTES: u64 = 256 * 1024;
+
 /// Reads a secret from a file, without its last line end.
 ///
 /// # Errors
-/// If the file cannot be read as UTF-8 text.
-pub fn secret_file(path: &std::path::Path) -> std::io::Result<SecretString> {
-    let text = std::fs::read_to_string(path)?;
-    Ok(SecretString::from(text.trim_end_matches(['\r', '\n']).to_owned()))
+/// If the file cannot be read as UTF-8 text, is empty, or is too large to be one.
+pub fn secret_file(path: &std::path::Path) -> io::Result<SecretString> {
+    let bad = |what: String| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(MAX_SECRET_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_SECRET_FILE_BYTES {
+        return bad(format!("larger than {MAX_SECRET_FILE_BYTES} bytes"));
+    }
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => bad("empty".to_owned()),
+        secret => Ok(SecretString::from(secret.to_owned())),
+    }
 }
 
 /// Reads an environment variable that is no setting of botstats, such as `PATH` or `HOME`; empty is

@@ -71,7 +71,7 @@ pub enum OpenError {
         folder: PathBuf,
     },
     /// The folder or a file in it cannot be made or opened.
-    #[error("{}", path.display())]
+    #[error("{} (of BOTSTATS_DATA)", path.display())]
     Io {
         /// What was tried.
         path: PathBuf,

@@ -26,8 +26,9 @@ use crate::telemetry::{CONNECTIONS, REFUSED_CONNECTIONS};
 pub const HEAD_LIMIT: Duration = Duration::from_secs(5);
 /// A reader that takes nothing for that time is closed.
 pub const STALL_LIMIT: Duration = Duration::from_secs(30);
-/// A stop waits so long for calls that are being answered.
-pub const STOP_LIMIT: Duration = Duration::from_secs(9);
+/// A stop waits so long for calls that are being answered: what is stopped after it, and a busy machine,
+/// need some of the 10 s that supervisors give.
+pub const STOP_LIMIT: Duration = Duration::from_secs(8);
 /// The most open connections.
 const MAX_CONNECTIONS: usize = 8_192;
 /// Pause after a failed accept, such as one without a free file descriptor.

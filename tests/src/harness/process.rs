@@ -196,11 +196,7 @@ impl Process {
     /// Waits until the line is logged whose message begins so, and gives the address in it.
     pub async fn address(&self, message: &str) -> SocketAddr {
         until(&format!("the log line {message:?}"), PATIENCE, async || {
-            self.log().lines().find_map(|line| {
-                let line: Value = serde_json::from_str(line).ok()?;
-                line["message"].as_str()?.starts_with(message).then_some(())?;
-                line["address"].as_str()?.parse().ok()
-            })
+            self.log().lines().find_map(|line| address_in(line, message))
         })
         .await
     }
@@ -236,6 +232,17 @@ impl Drop for Process {
 pub fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").args(["-s", name, &pid.to_string()]).status();
     assert!(sent.expect("kill runs").success(), "signal {name} to {pid}");
+}
+
+/// The address in a line of a log, in JSON or text, if it has that message.
+fn address_in(line: &str, message: &str) -> Option<SocketAddr> {
+    let Ok(line) = serde_json::from_str::<Value>(line) else {
+        let (_, rest) = line.split_once(message)?;
+        let (_, address) = rest.split_once("address=")?;
+        return address.split_whitespace().next()?.parse().ok();
+    };
+    line["message"].as_str()?.starts_with(message).then_some(())?;
+    line["address"].as_str()?.parse().ok()
 }
 
 /// Runs a program of this workspace to its end, with only these settings in its environment.
