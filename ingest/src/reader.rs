@@ -298,12 +298,19 @@ async fn read_once(
         return gone;
     }
     shared.doubt(doubts(&seen.config));
-    let end = seen.state.last_sequence;
-    if pending == 0 {
-        shared.drained(place.sequence(), end);
+    let (taken, end) = (place.sequence(), seen.state.last_sequence);
+    let drained = match pending {
+        0 if end > taken => match is_drained(client, taken).await {
+            Ok(drained) => drained,
+            Err(gone) => return gone,
+        },
+        waiting => waiting == 0,
+    };
+    if drained {
+        shared.drained(taken, end);
     }
     shared.checked(&seen.state, seen.look);
-    let drained_to = if pending == 0 { end } else { 0 };
+    let drained_to = if drained { end } else { 0 };
     let consumer = Consumer { messages, drained_to, connects: made };
     deliver(client, consumer, seen.state, place, batches, shared).await
 }
@@ -322,6 +329,13 @@ async fn check(client: &Client, place: &Place, seen: &StreamState) -> Result<(),
         recognise(checkpoint, known.sequence, known.stored_ns, hash).map_err(Gone::Refused)?;
     }
     Ok(())
+}
+
+/// Whether the stream has no message after that sequence. A consumer that has none waiting does not prove
+/// it: in a cluster it may be at a copy that is behind the stream's leader, who is asked here.
+async fn is_drained(client: &Client, taken: u64) -> Result<bool, Gone> {
+    let next = message_from(client, taken + 1).await.map_err(Gone::Retry)?;
+    Ok(next.is_none())
 }
 
 /// A consumer from that sequence on, and how many messages it had waiting when it was made.

@@ -21,8 +21,11 @@ use super::stop::spawn;
 pub const MIN_SERVER: (i64, i64) = (2, 14);
 /// How long one try to connect, and one request to JetStream, may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// A frozen server is noticed after two of these.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// A server that is silent for three of these is left: it is frozen or cut off. Services must be with
+/// another server of a cluster, and count and answer again, within 15 s.
+const SERVICE_PING_INTERVAL: Duration = Duration::from_secs(2);
+/// The same of those that may send much at once over a slow line, in which the server is silent too.
+const SENDER_PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Longest pause between two tries to connect.
 const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -142,6 +145,13 @@ impl Role {
             Role::Admin => "_INBOX_admin",
         }
     }
+
+    fn ping_interval(self) -> Duration {
+        match self {
+            Role::Ingest | Role::Query => SERVICE_PING_INTERVAL,
+            Role::Producer | Role::Admin => SENDER_PING_INTERVAL,
+        }
+    }
 }
 
 /// Why a connection could not be made, at this try or for good.
@@ -197,7 +207,7 @@ impl NatsSettings {
         let mut options = ConnectOptions::new()
             .name(format!("botstats-{role:?}/{}", env!("CARGO_PKG_VERSION")).to_lowercase())
             .custom_inbox_prefix(self.inbox_prefix(role))
-            .ping_interval(PING_INTERVAL)
+            .ping_interval(role.ping_interval())
             .connection_timeout(REQUEST_TIMEOUT)
             .request_timeout(Some(REQUEST_TIMEOUT))
             .reconnect_delay_callback(|attempts| {

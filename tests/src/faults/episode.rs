@@ -303,11 +303,14 @@ impl Running {
 
     /// Compares everything with the model. Nothing is on its way, and everything works.
     async fn judge(&mut self, questions: usize) {
-        until("the judge is connected", PATIENCE, async || {
-            self.site.js.get_stream(EVENTS_STREAM).await.ok().map(|_| ())
+        // A copy of the stream that is read from may be behind its leader for a moment.
+        let messages = until("everything that the stream holds", PATIENCE, async || {
+            let mut stream = self.site.js.get_stream(EVENTS_STREAM).await.ok()?;
+            let holds = stream.info().await.ok()?.state.messages;
+            let messages = stored(&self.site.js).await;
+            (u64::try_from(messages.len()).ok()? == holds).then_some(messages)
         })
         .await;
-        let messages = stored(&self.site.js).await;
         self.check_receipts(&messages);
         let model = Model::of(&messages);
         check_counts(&self.site, &model).await;

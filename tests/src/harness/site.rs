@@ -21,7 +21,7 @@ use crate::model::{Directory, GroupMode, Model, Question, text_of};
 
 /// Milliseconds in a quarter of an hour.
 const QUARTER_MS: i64 = 15 * 60_000;
-/// How often a test's own connection is tried.
+/// How often a test's own connection is tried, and how long a new one may take.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the answers to one status request are collected.
 const STATUS_WAIT: Duration = Duration::from_millis(500);
@@ -370,7 +370,8 @@ pub async fn connection(url: &str) -> async_nats::Client {
     let options = async_nats::ConnectOptions::new()
         .retry_on_initial_connect()
         // So that a frozen server of a cluster is left soon.
-        .ping_interval(PING_INTERVAL);
+        .ping_interval(PING_INTERVAL)
+        .connection_timeout(PING_INTERVAL);
     let servers: Vec<&str> = url.split(',').collect();
     options.connect(servers).await.expect("a connection")
 }
