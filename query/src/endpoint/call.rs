@@ -38,6 +38,9 @@ use crate::window::Window;
 const WAIT_LIMIT: Duration = Duration::from_millis(1_900);
 /// The time that a claim gets when a large answer was still being received at the end of the call's.
 const CLAIM_LIMIT: Duration = Duration::from_millis(500);
+/// A token and a key were looked at so long ago at most when the call is claimed, or they are looked
+/// at again: an answer that took its time is not given to who was shut out meanwhile.
+const LOOK_AGE_LIMIT: Duration = Duration::from_millis(50);
 /// The most calls that ask NATS at the same time; others wait for their turn.
 const MAX_AT_WORK: usize = 256;
 
@@ -171,6 +174,7 @@ impl App {
         let _at_work = timeout_at(deadline.into(), self.at_work.acquire())
             .await
             .map_err(|_| Problem::Unavailable("too many calls at the same time"))?;
+        let looked = clock::monotonic();
         let (entries, standing) = tokio::join!(
             fresh(&backend.connection, &call, deadline),
             look(backend, &call.account, deadline),
@@ -209,8 +213,15 @@ impl App {
         let body = body::pieces(rendered(answer, call.format, held), call.coding);
         let response = respond::statistics(body, call.format, call.coding, &as_of, self.throttle);
 
+        // An answer that was still being received then is worth a moment more; what did not come in
+        // time is not.
+        let now = clock::monotonic();
+        let claim_by = if now < deadline { deadline } else { now + CLAIM_LIMIT };
+        if looked.elapsed() > LOOK_AGE_LIMIT {
+            fresh(&backend.connection, &call, claim_by).await?;
+        }
         // From here on only the client can fail.
-        self.claim(backend, &call.account, revision, deadline).await?;
+        self.claim(backend, &call.account, revision, claim_by).await?;
         tracing::info!(request_id, account = %call.account, "answered with statistics");
         Ok(response)
     }
@@ -226,8 +237,6 @@ impl App {
             decided("off");
             return Ok(());
         };
-        // A large answer may have used up the time; a claim needs a moment all the same.
-        let deadline = deadline.max(clock::monotonic() + CLAIM_LIMIT);
         match claims.claim(account, revision, deadline).await {
             Ok(Outcome::Won) => {
                 decided("granted");
