@@ -17,6 +17,9 @@ use crate::question::{MAX_DAYS, MAX_TYPE_ITEMS};
 pub const STATISTICS_PATH: &str =
     "/analytics/statistics/account/{APIKEY}/{TYPES}/{GROUPMODE}/{DAYS}";
 
+/// The largest type code.
+const MAX_CODE: usize = TypeCode::ALL.len() - 1;
+
 /// The document as it is sent.
 #[must_use]
 pub fn json() -> Bytes {
@@ -47,13 +50,14 @@ pub fn document() -> Value {
                 "responses": {
                     "200": {
                         "description": "This document",
-                        "headers": { "X-Request-Id": header("X-Request-Id") },
+                        "headers": named(&["X-Content-Type-Options", "X-Request-Id"]),
                         "content": { "application/json": { "schema": { "type": "object" } } }
                     },
                     "400": response("BadRequest"),
                     "405": response("MethodNotAllowed"),
                     "431": response("HeadTooLarge"),
-                    "500": response("Internal")
+                    "500": response("Internal"),
+                    "503": response("Unavailable")
                 }
             } }
         },
@@ -68,6 +72,11 @@ pub fn document() -> Value {
             "responses": responses()
         }
     })
+}
+
+/// References to these headers.
+fn named(names: &[&str]) -> Map<String, Value> {
+    names.iter().map(|name| ((*name).to_owned(), header(name))).collect()
 }
 
 fn header(name: &str) -> Value {
@@ -88,10 +97,10 @@ fn statistics() -> Value {
         "RateLimit-Policy",
         "Vary",
         "Content-Encoding",
+        "X-Content-Type-Options",
         "X-Request-Id",
     ];
-    let success_headers: Map<_, _> =
-        success_headers.into_iter().map(|name| (name.to_owned(), header(name))).collect();
+    let success_headers = named(&success_headers);
     json!({
         "operationId": "accountStatistics",
         "summary": "Account Statistics Data",
@@ -110,11 +119,12 @@ fn statistics() -> Value {
                 "description": format!(
                     "Type codes separated by commas, at most {MAX_TYPE_ITEMS}; order and duplicates \
                      do not matter: {}", codes.join(", ")),
+                "style": "simple", "explode": false,
                 "schema": {
-                    "type": "string",
-                    "pattern": "^([0-9]|1[0-8])(,([0-9]|1[0-8])){0,63}$"
+                    "type": "array", "minItems": 1, "maxItems": MAX_TYPE_ITEMS,
+                    "items": { "type": "integer", "minimum": 0, "maximum": MAX_CODE }
                 },
-                "example": "0,2,13"
+                "example": [0, 2, 13]
             },
             {
                 "name": "GROUPMODE", "in": "path", "required": true,
@@ -138,8 +148,10 @@ fn statistics() -> Value {
             },
             {
                 "name": "X-Request-Id", "in": "header", "required": false,
-                "description": "Names the request in answers and logs; made if absent or not like this",
-                "schema": { "type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$" }
+                "description": "Names the request in answers and logs, if it is 1 to 128 of the characters \
+                    A-Z a-z 0-9 . _ -; else one is made",
+                "schema": { "type": "string" },
+                "example": "my-request.1"
             }
         ],
         "responses": {
@@ -204,7 +216,7 @@ fn row() -> Value {
             "BotName": { "type": "string", "description": "The bot's name of now, else its id" },
             "ChannelName": { "type": "string", "description": "The channel's name of now, else its id" },
             "EventLabel": { "type": "string", "enum": labels },
-            "EventType": { "type": "integer", "minimum": 0, "maximum": 18 },
+            "EventType": { "type": "integer", "minimum": 0, "maximum": MAX_CODE },
             "Value": {
                 "type": ["number", "null"],
                 "description": "The number to read; null for a mean or ratio without samples"
@@ -245,7 +257,7 @@ fn problem() -> Value {
         "properties": {
             "type": { "type": "string", "enum": types },
             "title": { "type": "string" },
-            "status": { "type": "integer" },
+            "status": { "type": "integer", "minimum": 400, "maximum": 599 },
             "detail": { "type": "string", "description": "What is wrong, and what is allowed" },
             "request_id": { "type": "string" }
         }
@@ -253,49 +265,58 @@ fn problem() -> Value {
 }
 
 fn headers() -> Value {
-    let text = |description: &str, example: &str| {
+    /// Where an answer that lists the header may be without it.
+    enum Is {
+        Always,
+        Sometimes,
+    }
+    use Is::{Always, Sometimes};
+    let header = |is: Is, description: &str, schema: Value, example: Value| {
         json!({
             "description": description,
-            "schema": { "type": "string" },
+            "required": matches!(is, Always),
+            "schema": schema,
             "example": example
         })
     };
+    let text = || json!({ "type": "string" });
+    let like = |pattern: &str| json!({ "type": "string", "pattern": pattern });
     json!({
-        "Data-As-Of": {
-            "description": "Everything stored up to then is counted",
-            "schema": { "type": "string", "format": "date-time" },
-            "example": "2026-11-20T10:52:00.000Z"
-        },
-        "Cache-Control": text(
+        "Data-As-Of": header(Always, "Everything stored up to then is counted",
+            json!({ "type": "string", "format": "date-time" }), json!("2026-11-20T10:52:00.000Z")),
+        "Cache-Control": header(Always,
             "private for the throttle's window; no-store on errors and without a throttle",
-            "private, max-age=3600"
-        ),
-        "RateLimit": text("What is left of the allowance (draft-ietf-httpapi-ratelimit-headers)",
-            "\"account\";r=0;t=3601"),
-        "RateLimit-Policy": text("The allowance (draft-ietf-httpapi-ratelimit-headers)",
-            "\"account\";q=1;w=3600"),
-        "Retry-After": {
-            "description": "Seconds; a client that waits just that long is served",
-            "schema": { "type": "integer", "minimum": 1 }
-        },
-        "Vary": text("What the answer depends on", "Authorization, Accept, Accept-Encoding"),
-        "Content-Encoding": {
-            "description": "Absent if the body is sent as it is",
-            "schema": { "type": "string", "enum": ["gzip", "zstd"] }
-        },
-        "WWW-Authenticate": text("RFC 6750", "Bearer realm=\"botstats\", error=\"invalid_token\""),
-        "Allow": text("The methods that are allowed", "GET"),
-        "X-Request-Id": text("The request's id, taken or made", "0193f0c2-6b1e-7c55-9a3e-0a5a1c1d2e3f")
+            like("^(no-store|private, max-age=[0-9]+)$"), json!("private, max-age=3600")),
+        "RateLimit": header(Sometimes,
+            "What is left of the allowance (draft-ietf-httpapi-ratelimit-headers); absent where the \
+                throttle is off",
+            like("^\"account\";r=0;t=[0-9]+$"), json!("\"account\";r=0;t=3601")),
+        "RateLimit-Policy": header(Sometimes,
+            "The allowance (draft-ietf-httpapi-ratelimit-headers); absent where the throttle is off",
+            like("^\"account\";q=1;w=[0-9]+$"), json!("\"account\";q=1;w=3600")),
+        "Retry-After": header(Always, "Seconds; a client that waits just that long is served",
+            json!({ "type": "integer", "minimum": 1 }), json!(1800)),
+        "Vary": header(Sometimes, "What the answer depends on; absent on other paths", text(),
+            json!("Authorization, Accept, Accept-Encoding")),
+        "Content-Encoding": header(Sometimes, "Absent if the body is sent as it is",
+            json!({ "type": "string", "enum": ["gzip", "zstd"] }), json!("gzip")),
+        "WWW-Authenticate": header(Always, "RFC 6750", like("^Bearer realm="),
+            json!("Bearer realm=\"botstats\", error=\"invalid_token\"")),
+        "Allow": header(Always, "The methods that are allowed",
+            json!({ "type": "string", "enum": ["GET"] }), json!("GET")),
+        "X-Content-Type-Options": header(Always, "The media type is the one that is said",
+            json!({ "type": "string", "enum": ["nosniff"] }), json!("nosniff")),
+        "X-Request-Id": header(Always, "The request's id, taken or made",
+            like("^[A-Za-z0-9._-]{1,128}$"), json!("0193f0c2-6b1e-7c55-9a3e-0a5a1c1d2e3f"))
     })
 }
 
 fn responses() -> Value {
     let answer = |description: &str, more: &[&str]| {
-        let names = ["Cache-Control", "Vary", "X-Request-Id"].iter().chain(more);
-        let headers: Map<_, _> = names.map(|name| ((*name).to_owned(), header(name))).collect();
+        let every = ["Cache-Control", "Vary", "X-Content-Type-Options", "X-Request-Id"];
         json!({
             "description": description,
-            "headers": headers,
+            "headers": named(&[&every[..], more].concat()),
             "content": { "application/problem+json": {
                 "schema": { "$ref": "#/components/schemas/Problem" }
             } }
@@ -315,7 +336,8 @@ fn responses() -> Value {
         "HeadTooLarge": answer("A head of more than 16 KiB or 64 fields", &[]),
         "Internal": answer("A defect of the service; no call was used", &[]),
         "Unavailable": answer(
-            "The statistics or the throttle cannot be reached; no call was used", &["Retry-After"])
+            "The statistics or the throttle cannot be reached, or too much is going on; no call was \
+                used", &["Retry-After"])
     })
 }
 

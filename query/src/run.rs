@@ -9,7 +9,6 @@ use botstats_common::shell::nats::{ConnectError, Role};
 use botstats_common::shell::settings::EXIT_USAGE;
 use botstats_common::shell::setup::SetupError;
 use botstats_common::shell::stop::spawn;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -73,14 +72,15 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
     telemetry::describe();
 
     let listen_error = listen_error("BOTSTATS_HTTP_ADDR", settings.http_addr);
-    let listener = TcpListener::bind(settings.http_addr).await.map_err(&listen_error)?;
+    let listener = server::listen(settings.http_addr).map_err(&listen_error)?;
     let bound = listener.local_addr().map_err(&listen_error)?;
     let directory = Shared::default();
     let throttle = Throttle::with_window(settings.throttle_window);
     let app = Arc::new(App::new(directory.clone(), throttle));
     // The endpoint is there at once: without NATS it says 503, and 401 where no token is given.
     let stop_listening = tasks.child_token();
-    let mut served = spawn(server::serve(listener, Arc::clone(&app), stop_listening.clone()));
+    let mut served =
+        spawn(server::serve(listener, Arc::clone(&app), server::room(), stop_listening.clone()));
     tracing::info!(address = %bound, "http listener ready");
 
     let failed = tokio::select! {

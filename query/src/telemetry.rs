@@ -16,6 +16,8 @@ pub const BAD_ENTRIES: &str = "botstats_query_directory_bad_entries";
 pub const CONNECTIONS: &str = "botstats_query_connections";
 /// Connections refused because there were too many.
 pub const REFUSED_CONNECTIONS: &str = "botstats_query_refused_connections_total";
+/// Connections closed because others needed their room.
+pub const DISPLACED_CONNECTIONS: &str = "botstats_query_displaced_connections_total";
 /// Always 1, with the `version`.
 const BUILD_INFO: &str = "botstats_build_info";
 
@@ -28,6 +30,10 @@ pub fn describe() {
     describe_gauge!(BAD_ENTRIES, "Directory entries whose newest value cannot be read");
     describe_gauge!(CONNECTIONS, "Open client connections");
     describe_counter!(REFUSED_CONNECTIONS, "Connections refused because there were too many");
+    describe_counter!(
+        DISPLACED_CONNECTIONS,
+        "Idle or stuck connections closed because others needed their room"
+    );
     describe_gauge!(BUILD_INFO, "Version of the program");
     metrics::gauge!(BUILD_INFO, "program" => "query", "version" => env!("CARGO_PKG_VERSION"))
         .set(1);

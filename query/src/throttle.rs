@@ -19,6 +19,9 @@ use tokio::time::timeout_at;
 const MARGIN_S: u64 = 1;
 /// The most accounts whose used call is remembered; beyond them the KV bucket is asked.
 const MAX_REMEMBERED: usize = 100_000;
+/// What is remembered is asked again after so long: a call that was given back (an administrator deleted
+/// its key, or a claim that had no answer was taken back) is seen by then.
+const MEMORY_LIMIT: Duration = Duration::from_secs(60);
 /// The most requests of one account that wait for their turn.
 const MAX_WAITING: usize = 1_024;
 
@@ -80,27 +83,37 @@ impl Throttle {
 
 /// Accounts whose call is known to be used, until when: answers repeats without NATS.
 #[derive(Debug, Default)]
-pub struct Remembered(Mutex<HashMap<Account, Instant>>);
+pub struct Remembered(Mutex<HashMap<Account, Memory>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Memory {
+    /// When the next call is allowed.
+    until: Instant,
+    /// When NATS is asked again.
+    asked_again: Instant,
+}
 
 impl Remembered {
     /// Remembers that an account's next call is allowed `retry_after_s` seconds from `now`.
     pub fn used(&self, account: &Account, retry_after_s: u64, now: Instant) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_REMEMBERED {
-            known.retain(|_, until| *until > now);
+            known.retain(|_, memory| memory.until.min(memory.asked_again) > now);
         }
         let until = now.checked_add(Duration::from_secs(retry_after_s));
         if let Some(until) = until.filter(|_| known.len() < MAX_REMEMBERED) {
-            known.insert(account.clone(), until);
+            known.insert(account.clone(), Memory { until, asked_again: now + MEMORY_LIMIT });
         }
     }
 
-    /// Seconds after which the account's next call is allowed, if it is known to be used.
+    /// Seconds after which the account's next call is allowed, if it is known to be used and need not be
+    /// asked again.
     #[must_use]
     pub fn retry_after_s(&self, account: &Account, now: Instant) -> Option<u64> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = known.get(account)?.saturating_duration_since(now);
-        if left.is_zero() {
+        let Memory { until, asked_again } = *known.get(account)?;
+        let left = until.saturating_duration_since(now);
+        if left.is_zero() || asked_again <= now {
             known.remove(account);
             return None;
         }
@@ -229,6 +242,18 @@ mod tests {
         let last = end.checked_sub(Duration::from_nanos(1)).unwrap();
         assert_eq!(remembered.retry_after_s(&account("a"), last), Some(1));
         assert_eq!(remembered.retry_after_s(&account("a"), end), None);
+    }
+
+    #[test]
+    fn what_is_remembered_is_asked_again() {
+        let remembered = Remembered::default();
+        let start = clock::monotonic();
+        let (a, at) = (account("a"), |ms| start + Duration::from_millis(ms));
+        remembered.used(&a, 3_600, start);
+        assert_eq!(remembered.retry_after_s(&a, at(59_999)), Some(3_541));
+        assert_eq!(remembered.retry_after_s(&a, at(60_000)), None);
+        remembered.used(&a, 3_540, at(60_001));
+        assert_eq!(remembered.retry_after_s(&a, at(60_001)), Some(3_540));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! The order is the contract's: token, parameters, `Accept`, account and key, the used call, then what
 //! needs NATS; the claim comes last.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,15 +11,13 @@ use botstats_common::ids::{Account, Bot};
 use botstats_common::secret::SecretHash;
 use botstats_common::shell::clock;
 use botstats_common::wire;
-use futures::FutureExt as _;
-use http::header::{CONNECTION, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use tokio::time::{timeout, timeout_at};
+use http::request::Parts;
+use http::{HeaderMap, Response, StatusCode};
+use tokio::sync::Semaphore;
+use tokio::time::timeout_at;
 
 use super::body::{self, Body};
+use super::exchange::Handler;
 use super::{auth, respond};
 use crate::accept::{self, Coding};
 use crate::answer::render::{Format, Rendering};
@@ -36,21 +33,16 @@ use crate::telemetry::{self, decided};
 use crate::throttle::{Remembered, Throttle, Turns};
 use crate::window::Window;
 
-/// The most fields in a request's head.
-pub const MAX_HEAD_FIELDS: usize = 64;
-/// The largest head of a request, in bytes.
-pub const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// The most time that a call waits for what cannot be reached. A little less than is promised: the
 /// answer has to be sent too.
 const WAIT_LIMIT: Duration = Duration::from_millis(1_900);
-/// The least time that a claim gets, when a large answer has used up the call's.
+/// The time that a claim gets when a large answer was still being received at the end of the call's.
 const CLAIM_LIMIT: Duration = Duration::from_millis(500);
-/// The most time for all work before the head of the answer, an answer that is large included.
-const CALL_LIMIT: Duration = Duration::from_secs(12);
-/// A body that nobody asked for is taken up to here, so that the answer can be read, and no further.
-const MAX_IGNORED_BODY_BYTES: usize = 64 * 1024;
-/// And no longer than this.
-const IGNORED_BODY_LIMIT: Duration = Duration::from_millis(500);
+/// A token and a key were looked at so long ago at most when the call is claimed, or they are looked
+/// at again: an answer that took its time is not given to who was shut out meanwhile.
+const LOOK_AGE_LIMIT: Duration = Duration::from_millis(50);
+/// The most calls that ask NATS at the same time; others wait for their turn.
+const MAX_AT_WORK: usize = 256;
 
 /// All that calls share.
 #[derive(Debug)]
@@ -63,6 +55,7 @@ pub struct App {
     pub backend: OnceLock<Backend>,
     remembered: Remembered,
     turns: Turns,
+    at_work: Semaphore,
     budget: Budget,
 }
 
@@ -88,69 +81,14 @@ struct Admitted {
     bot: Option<(Bot, BotEntry)>,
 }
 
-impl App {
-    /// Shared state without a connection yet.
-    #[must_use]
-    pub fn new(directory: Shared, throttle: Option<Throttle>) -> Self {
-        Self {
-            directory,
-            throttle,
-            backend: OnceLock::new(),
-            remembered: Remembered::default(),
-            turns: Turns::default(),
-            budget: Budget::default(),
-        }
-    }
-
-    /// Answers a request, whatever happens.
-    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
-        let began = clock::monotonic();
-        let request_id = respond::request_id(request.headers());
-        let (head, unwanted) = request.into_parts();
-        let has_body = !unwanted.is_end_stream();
-        if has_body {
-            ignore(unwanted).await;
-        }
-        let route = Route::of(head.uri.path());
-        let answered = guard(self.route(&head, route, &request_id, began)).await;
-        let mut response = answered.unwrap_or_else(|problem| {
-            if problem == Problem::Internal {
-                tracing::error!(request_id, "a call failed by a defect of this program");
-            }
-            respond::problem(&problem, &request_id)
-        });
-        let headers = response.headers_mut();
-        if matches!(route, Route::Statistics(_)) {
-            respond::vary(headers);
-        }
-        respond::insert(headers, respond::X_REQUEST_ID, &request_id);
-        if has_body {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        let (status, took) = (response.status(), began.elapsed());
-        tracing::debug!(
-            request_id,
-            status = status.as_u16(),
-            took_ms = took.as_millis(),
-            "answered"
-        );
-        metrics::counter!(telemetry::REQUESTS, "status" => status.as_str().to_owned()).increment(1);
-        metrics::histogram!(telemetry::REQUEST_SECONDS).record(took.as_secs_f64());
-        response
-    }
-
-    async fn route(
+impl Handler for App {
+    async fn handle(
         &self,
-        head: &http::request::Parts,
-        route: Route<'_>,
+        head: &Parts,
         request_id: &str,
         began: Instant,
     ) -> Result<Response<Body>, Problem> {
-        check_head(head)?;
-        if route != Route::Unknown && head.method != Method::GET {
-            return Err(Problem::MethodNotAllowed);
-        }
-        match route {
+        match Route::of(head.uri.path()) {
             Route::Unknown => Err(Problem::UnknownPath),
             Route::OpenApi => Ok(respond::with_body(
                 StatusCode::OK,
@@ -161,6 +99,28 @@ impl App {
                 let admitted = self.admit(&head.headers, segments, head.uri.query())?;
                 self.statistics(admitted, request_id, began + WAIT_LIMIT).await
             }
+        }
+    }
+
+    fn dress(&self, head: &Parts, response: &mut Response<Body>) {
+        if matches!(Route::of(head.uri.path()), Route::Statistics(_)) {
+            respond::vary(response.headers_mut());
+        }
+    }
+}
+
+impl App {
+    /// Shared state without a connection yet.
+    #[must_use]
+    pub fn new(directory: Shared, throttle: Option<Throttle>) -> Self {
+        Self {
+            directory,
+            throttle,
+            backend: OnceLock::new(),
+            remembered: Remembered::default(),
+            turns: Turns::default(),
+            at_work: Semaphore::new(MAX_AT_WORK),
+            budget: Budget::default(),
         }
     }
 
@@ -211,13 +171,16 @@ impl App {
 
         let backend = self.backend.get().ok_or(Problem::Unavailable("NATS cannot be reached"))?;
         backend.connection.up_by(deadline).await?;
-        let (account, bot, standing) = tokio::join!(
-            entries::account(&backend.connection.js, &call.account, deadline),
-            fresh_bot(&backend.connection, &call, deadline),
+        let _at_work = timeout_at(deadline.into(), self.at_work.acquire())
+            .await
+            .map_err(|_| Problem::Unavailable("too many calls at the same time"))?;
+        let looked = clock::monotonic();
+        let (entries, standing) = tokio::join!(
+            fresh(&backend.connection, &call, deadline),
             look(backend, &call.account, deadline),
         );
-        let account = check_account(account?.in_force(Some(call.known.clone())), &call)?;
-        let names = match bot? {
+        let (account, bot) = entries?;
+        let names = match bot {
             Some((bot, entry)) => Arc::new(Names::from([(bot, entry)])),
             None => self.directory.known().directory.names(&call.account),
         };
@@ -250,8 +213,15 @@ impl App {
         let body = body::pieces(rendered(answer, call.format, held), call.coding);
         let response = respond::statistics(body, call.format, call.coding, &as_of, self.throttle);
 
+        // An answer that was still being received then is worth a moment more; what did not come in
+        // time is not.
+        let now = clock::monotonic();
+        let claim_by = if now < deadline { deadline } else { now + CLAIM_LIMIT };
+        if looked.elapsed() > LOOK_AGE_LIMIT {
+            fresh(&backend.connection, &call, claim_by).await?;
+        }
         // From here on only the client can fail.
-        self.claim(backend, &call.account, revision, deadline).await?;
+        self.claim(backend, &call.account, revision, claim_by).await?;
         tracing::info!(request_id, account = %call.account, "answered with statistics");
         Ok(response)
     }
@@ -267,8 +237,6 @@ impl App {
             decided("off");
             return Ok(());
         };
-        // A large answer may have used up the time; a claim needs a moment all the same.
-        let deadline = deadline.max(clock::monotonic() + CLAIM_LIMIT);
         match claims.claim(account, revision, deadline).await {
             Ok(Outcome::Won) => {
                 decided("granted");
@@ -321,30 +289,18 @@ impl From<ReadError> for Problem {
     }
 }
 
-/// Ends a call that takes too long, and survives one that panics.
-async fn guard<T>(call: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
-    match timeout(CALL_LIMIT, AssertUnwindSafe(call).catch_unwind()).await {
-        Ok(Ok(answered)) => answered,
-        Ok(Err(_panic)) => Err(Problem::Internal),
-        Err(_late) => Err(Problem::Unavailable("the answer took too long")),
-    }
-}
-
-/// The head's limits, and the one Host field that HTTP/1.1 needs (RFC 9112, 3.2).
-fn check_head(head: &http::request::Parts) -> Result<(), Problem> {
-    let fields = head.headers.iter();
-    let field_bytes: usize =
-        fields.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
-    let line_bytes =
-        head.method.as_str().len() + head.uri.to_string().len() + "  HTTP/1.1\r\n\r\n".len();
-    if head.headers.len() > MAX_HEAD_FIELDS || field_bytes + line_bytes > MAX_HEAD_BYTES {
-        return Err(Problem::HeadTooLarge);
-    }
-    let hosts = head.headers.get_all(HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
-        return Err(Problem::BadRequest("one Host field is needed"));
-    }
-    Ok(())
+/// The entries as they are now in NATS, which alone make an answer possible.
+async fn fresh(
+    connection: &Connection,
+    call: &Admitted,
+    deadline: Instant,
+) -> Result<(AccountEntry, Option<(Bot, BotEntry)>), Problem> {
+    let (account, bot) = tokio::join!(
+        entries::account(&connection.js, &call.account, deadline),
+        fresh_bot(connection, call, deadline),
+    );
+    let account = check_account(account?.in_force(Some(call.known.clone())), call)?;
+    Ok((account, bot?))
 }
 
 /// The account's entry as it is now: the token must still be in it, and the account not removed.
@@ -399,31 +355,4 @@ fn rendered(
         }
         piece
     })
-}
-
-/// Takes a little of a body that nobody asked for.
-async fn ignore(mut body: Incoming) {
-    let deadline = clock::monotonic() + IGNORED_BODY_LIMIT;
-    let mut left = MAX_IGNORED_BODY_BYTES;
-    while let Ok(Some(Ok(frame))) = timeout_at(deadline.into(), body.frame()).await {
-        let taken = frame.data_ref().map_or(0, bytes::Bytes::len);
-        match left.checked_sub(taken) {
-            Some(rest) => left = rest,
-            None => return,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_call_ends_whatever_it_does() {
-        assert_eq!(guard(async { Ok(1) }).await, Ok(1));
-        assert_eq!(guard::<u8>(async { Err(Problem::NotFound) }).await, Err(Problem::NotFound));
-        assert_eq!(guard::<u8>(async { panic!("in a test") }).await, Err(Problem::Internal));
-        let late = guard::<u8>(std::future::pending()).await;
-        assert!(matches!(late, Err(Problem::Unavailable(_))));
-    }
 }

@@ -6,6 +6,10 @@
 pub mod auth;
 pub mod body;
 pub mod call;
+pub mod crowd;
+pub mod exchange;
+pub mod head;
 pub mod respond;
 pub mod server;
+pub mod socket;
 pub mod stall;

@@ -1,26 +1,37 @@
 //! The listener: accepts, bounds and closes connections.
 //!
-//! *Invariants*: connections, heads, waits for a head and for a reader are bounded; a stop lets calls
-//! end, but not for ever.
+//! *Invariants*: connections, heads, waits for a head and for a reader are bounded; whoever opens many
+//! connections can't keep others out ([`super::crowd`]); a stop lets calls end, but not for ever.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use metrics::gauge;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
+use botstats_common::shell::clock;
 use botstats_common::shell::stop::spawn;
 
-use super::call::App;
+use super::crowd::{Crowd, Place, Presence};
+use super::exchange::{self, Handler};
+use super::head::Meter;
+use super::respond::PROBLEM_JSON;
+use super::socket::Socket;
 use super::stall::Stall;
-use crate::telemetry::{CONNECTIONS, REFUSED_CONNECTIONS};
+use crate::problem::Problem;
+use crate::telemetry::{CONNECTIONS, DISPLACED_CONNECTIONS, REFUSED_CONNECTIONS};
 
 /// A head that is not complete in that time ends its connection, an idle one too.
 pub const HEAD_LIMIT: Duration = Duration::from_secs(5);
@@ -31,22 +42,79 @@ pub const STALL_LIMIT: Duration = Duration::from_secs(30);
 pub const STOP_LIMIT: Duration = Duration::from_secs(8);
 /// The most open connections.
 const MAX_CONNECTIONS: usize = 8_192;
+/// File descriptors that are not for connections: NATS, the internal listener, connections that are
+/// about to end.
+const OTHER_DESCRIPTORS: usize = 256;
+/// Connections that wait to be accepted; the system may have a lower limit.
+const BACKLOG: u32 = 4_096;
+/// What the system holds for a slow reader. Without a limit it grows to megabytes, which is much memory
+/// for thousands of them; and as a write goes on only when a third is free, a reader that takes 20 KiB
+/// a second would look like one that takes nothing.
+const SEND_BUFFER_BYTES: u32 = 256 * 1024;
 /// Pause after a failed accept, such as one without a free file descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Failed accepts are logged no more often.
+const ACCEPT_LOG_PAUSE: Duration = Duration::from_secs(10);
+/// The most refusals that are being said at the same time; beyond them a connection is just closed.
+const MAX_REFUSING: usize = 64;
 /// The parser's own limits: a head beyond them gets a bare 431, one below them but beyond the
-/// contract's limits a 431 with a problem.
+/// contract's limits a 431 with a problem. The parser may read twice as much before it refuses; with
+/// 24 KiB it never meets its own limit of a path, which is another status.
 const PARSER_FIELDS: usize = 256;
-const PARSER_BYTES: usize = 64 * 1024;
+const PARSER_BYTES: usize = 24 * 1024;
 
-/// What a connection too many is told.
-const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\n\
-    Content-Length: 0\r\nConnection: close\r\n\r\n";
+/// Listens at an address. Must be called inside a runtime.
+///
+/// # Errors
+/// If the address cannot be listened on.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    // Connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
-/// Serves until the token is cancelled and the calls of that moment are answered.
-pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken) {
+/// How many connections this process can have, after it has asked for as many file descriptors as it
+/// needs and may have.
+#[must_use]
+pub fn room() -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let needed = u64::try_from(MAX_CONNECTIONS + OTHER_DESCRIPTORS).unwrap_or(u64::MAX);
+    let mut allowed = current;
+    if current.is_some_and(|current| current < needed) {
+        let raised = Some(maximum.unwrap_or(needed).min(needed));
+        if setrlimit(Resource::Nofile, Rlimit { current: raised, maximum }).is_ok() {
+            allowed = raised;
+        }
+    }
+    let room = room_within(allowed);
+    if room < MAX_CONNECTIONS {
+        tracing::warn!(room, "few file descriptors are allowed: fewer connections than usual");
+    }
+    room
+}
+
+/// The room for connections with so many file descriptors; at least half of them.
+fn room_within(descriptors: Option<u64>) -> usize {
+    let all = descriptors.and_then(|all| usize::try_from(all).ok()).unwrap_or(usize::MAX);
+    all.saturating_sub(OTHER_DESCRIPTORS).max(all / 2).clamp(1, MAX_CONNECTIONS)
+}
+
+/// Serves until the token is cancelled and the calls of that moment are answered. At most `room`
+/// connections are open.
+pub async fn serve<H: Handler>(
+    listener: TcpListener,
+    handler: Arc<H>,
+    room: usize,
+    stop: CancellationToken,
+) {
     let connections = TaskTracker::new();
-    let free = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let crowd = Crowd::new(room);
+    let refusing = Arc::new(Semaphore::new(MAX_REFUSING));
     let cut = CancellationToken::new();
+    let mut logged = None;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -55,30 +123,40 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!("a connection could not be accepted: {error}");
+                let now = clock::monotonic();
+                if logged.is_none_or(|last| now.duration_since(last) > ACCEPT_LOG_PAUSE) {
+                    tracing::warn!("a connection could not be accepted: {error}");
+                    logged = Some(now);
+                }
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&free).try_acquire_owned() else {
+        let Some((place, displaced)) = crowd.enter() else {
             metrics::counter!(REFUSED_CONNECTIONS).increment(1);
-            // A full buffer of a new connection is not worth waiting for.
-            let _refused = stream.try_write(TOO_MANY);
+            if let Ok(permit) = Arc::clone(&refusing).try_acquire_owned() {
+                spawn(connections.track_future(async move {
+                    refuse(stream).await;
+                    drop(permit);
+                }));
+            }
             continue;
         };
-        let (app, stop, cut) = (Arc::clone(&app), stop.clone(), cut.clone());
-        let connection = async move {
-            metrics::gauge!(CONNECTIONS).increment(1);
+        if displaced {
+            metrics::counter!(DISPLACED_CONNECTIONS).increment(1);
+        }
+        let (handler, stop, cut) = (Arc::clone(&handler), stop.clone(), cut.clone());
+        spawn(connections.track_future(async move {
+            let _counted = Counted::new();
+            let presence = place.presence();
             tokio::select! {
                 () = cut.cancelled() => {}
-                served = connection(stream, app, stop) => if let Err(error) = served {
+                () = presence.has_to_go() => {}
+                served = connection(stream, handler, &place, stop) => if let Err(error) = served {
                     tracing::debug!("a connection ended: {error}");
                 },
             }
-            metrics::gauge!(CONNECTIONS).decrement(1);
-            drop(permit);
-        };
-        spawn(connections.track_future(connection));
+        }));
     }
     drop(listener);
     connections.close();
@@ -89,26 +167,236 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, stop: CancellationToken
     }
 }
 
-async fn connection(
+/// Counts an open connection, until it is dropped.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        gauge!(CONNECTIONS).increment(1);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        gauge!(CONNECTIONS).decrement(1);
+    }
+}
+
+async fn connection<H: Handler>(
     stream: TcpStream,
-    app: Arc<App>,
+    handler: Arc<H>,
+    place: &Place,
     stop: CancellationToken,
 ) -> Result<(), hyper::Error> {
     let _faster_if_it_works: io::Result<()> = stream.set_nodelay(true);
+    let (presence, meter) = (place.presence().clone(), Meter::default());
+    let socket = Socket::new(stream, meter.clone(), presence.clone());
+    let socket = Stall::new(socket, STALL_LIMIT, presence.clone());
     let service = service_fn(move |request| {
-        let app = Arc::clone(&app);
-        async move { Ok::<_, std::convert::Infallible>(app.answer(request).await) }
+        let (handler, presence, size) = (Arc::clone(&handler), presence.clone(), meter.next());
+        async move {
+            let answer = exchange::answer(&*handler, request, size, presence).await;
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
         .max_headers(PARSER_FIELDS)
         .max_buf_size(PARSER_BYTES)
-        .serve_connection(TokioIo::new(Stall::new(stream, STALL_LIMIT)), service);
+        .serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         served = connection.as_mut() => return served,
         () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     connection.await
+}
+
+/// Tells a connection for which there is no room to come back.
+async fn refuse(stream: TcpStream) {
+    let problem = Problem::Unavailable("too many connections");
+    // Plain strings and numbers always serialize.
+    let request_id = Uuid::now_v7().to_string();
+    let body = serde_json::to_string(&problem.body(&request_id)).unwrap_or_default();
+    let head = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: {PROBLEM_JSON}\r\nRetry-After: {}\r\n\
+         X-Request-Id: {request_id}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        problem.retry_after_s().unwrap_or_default(),
+        body.len()
+    );
+    let mut socket = Socket::new(stream, Meter::default(), Presence::alone());
+    // It fits a new connection's buffer; a client that is gone already misses nothing.
+    let _told = socket.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await;
+    let _closed = socket.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use bytes::Bytes;
+    use futures::future::join_all;
+    use futures::stream::{self, StreamExt as _};
+    use http::{Response, StatusCode};
+    use http_body::Frame;
+    use http_body_util::{BodyExt, StreamBody};
+    use tokio::io::AsyncReadExt as _;
+
+    use super::super::body::{self, Body};
+    use super::*;
+    use crate::accept::Coding;
+    use crate::endpoint::respond;
+
+    #[test]
+    fn room_for_connections() {
+        for (descriptors, expected) in [
+            (None, MAX_CONNECTIONS),
+            (Some(u64::MAX), MAX_CONNECTIONS),
+            (Some(8_448), MAX_CONNECTIONS),
+            (Some(1_024), 768),
+            (Some(300), 150),
+            (Some(0), 1),
+        ] {
+            assert_eq!(room_within(descriptors), expected, "{descriptors:?}");
+        }
+    }
+
+    /// Does what its path says.
+    struct Doing;
+
+    impl Handler for Doing {
+        async fn handle(
+            &self,
+            head: &http::request::Parts,
+            _request_id: &str,
+            _began: Instant,
+        ) -> Result<Response<Body>, Problem> {
+            let pieces = |pieces: usize, coding| {
+                let all = (0..).map(move |n| {
+                    assert!(n < pieces, "in a test");
+                    vec![b'x'; 100_000]
+                });
+                respond::with_body(StatusCode::OK, "text/csv", body::pieces(all, coding))
+            };
+            match head.uri.path() {
+                "/panic" => panic!("in a test"),
+                "/for-ever" => {
+                    let first = Ok::<_, io::Error>(Frame::data(Bytes::from("x")));
+                    let pieces = stream::once(async { first }).chain(stream::pending());
+                    let body = BodyExt::boxed_unsync(StreamBody::new(pieces));
+                    Ok(respond::with_body(StatusCode::OK, "text/plain", body))
+                }
+                "/panic-first" => Ok(pieces(0, Coding::Identity)),
+                "/panic-later" => Ok(pieces(3, Coding::Identity)),
+                "/panic-gzip" => Ok(pieces(3, Coding::Gzip)),
+                "/panic-zstd" => Ok(pieces(3, Coding::Zstd)),
+                _ => Ok(respond::with_body(StatusCode::OK, "text/plain", body::whole("fine"))),
+            }
+        }
+
+        fn dress(&self, _: &http::request::Parts, _: &mut Response<Body>) {}
+    }
+
+    async fn start(room: usize) -> (SocketAddr, tokio_util::sync::DropGuard) {
+        let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        spawn(serve(listener, Arc::new(Doing), room, stop.clone()));
+        (address, stop.drop_guard())
+    }
+
+    /// What comes back, and whether the connection ended in order.
+    async fn exchange(address: SocketAddr, bytes: &str) -> (String, bool) {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(bytes.as_bytes()).await.unwrap();
+        rest(socket).await
+    }
+
+    async fn rest(mut socket: TcpStream) -> (String, bool) {
+        let mut got = Vec::new();
+        let ended = socket.read_to_end(&mut got).await.is_ok();
+        (String::from_utf8_lossy(&got).into_owned(), ended)
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_and_the_connection_goes_on() {
+        let (address, _stop) = start(100).await;
+        let bytes = "GET /panic HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        for (text, ended) in join_all((0..20).map(|_| exchange(address, bytes))).await {
+            assert!(text.starts_with("HTTP/1.1 500 ") && ended, "{text}");
+            assert!(text.contains("urn:botstats:problem:internal"), "{text}");
+            assert!(text.ends_with("fine") && text.contains("HTTP/1.1 200"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_a_body_never_leaves_a_whole_looking_answer() {
+        let (address, _stop) = start(10).await;
+        for path in ["/panic-first", "/panic-later", "/panic-gzip", "/panic-zstd"] {
+            for version in ["HTTP/1.0", "HTTP/1.1"] {
+                let bytes = format!("GET {path} {version}\r\nHost: a\r\nConnection: close\r\n\r\n");
+                let (text, ended) = exchange(address, &bytes).await;
+                assert!(!ended, "{path} {version}: an orderly close");
+                assert!(!text.ends_with("0\r\n\r\n"), "{path} {version}");
+            }
+        }
+        let (text, ended) = exchange(address, "GET / HTTP/1.0\r\n\r\n").await;
+        assert!(text.ends_with("fine") && ended, "{text}");
+    }
+
+    #[tokio::test]
+    async fn those_that_wait_make_room_and_those_at_work_do_not() {
+        let (address, _stop) = start(3).await;
+        let connect = async |bytes: &str| {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            socket.write_all(bytes.as_bytes()).await.unwrap();
+            socket
+        };
+        let good = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        // However many hold on to a half head, a good client is served.
+        let mut slow = Vec::new();
+        for _ in 0..20 {
+            slow.push(connect("GET / HT").await);
+            let (text, ended) = exchange(address, good).await;
+            assert!(text.ends_with("fine") && ended, "{text}");
+        }
+        let mut served = 0;
+        for socket in slow.drain(..17) {
+            let (text, ended) = rest(socket).await;
+            assert!(text.is_empty() && ended, "{text}");
+            served += 1;
+        }
+        assert_eq!(served, 17);
+        drop(slow);
+        // All are being answered: the next is told to come back.
+        let mut busy = Vec::new();
+        for _ in 0..3 {
+            busy.push(connect("GET /for-ever HTTP/1.1\r\nHost: a\r\n\r\n").await);
+            busy.last().unwrap().readable().await.unwrap();
+        }
+        for _ in 0..3 {
+            let (text, ended) = exchange(address, good).await;
+            assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
+            assert!(ended && text.contains("\r\nRetry-After: 2\r\n"), "{text}");
+            assert!(text.contains("urn:botstats:problem:unavailable"), "{text}");
+        }
+        busy.pop();
+        let again = clock::monotonic() + Duration::from_secs(10);
+        while !exchange(address, good).await.0.ends_with("fine") {
+            assert!(clock::monotonic() < again, "no room again");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_too_much_still_reads_its_answer() {
+        let (address, _stop) = start(3).await;
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n";
+        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(&[b'x'; 500_000]).await.unwrap();
+        let (text, ended) = rest(socket).await;
+        assert!(text.ends_with("fine") && ended, "{text}");
+    }
 }

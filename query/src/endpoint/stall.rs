@@ -12,19 +12,22 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::crowd::Presence;
+
 /// A stream whose writes fail when none of them gets on for a time.
 #[derive(Debug)]
 pub struct Stall<S> {
     stream: S,
     limit: Duration,
+    presence: Presence,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Stall<S> {
     /// Guards a stream.
-    pub fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, waiting: None }
+    pub fn new(stream: S, limit: Duration, presence: Presence) -> Self {
+        Self { stream, limit, presence, waiting: None }
     }
 
     fn watch<T>(
@@ -32,6 +35,7 @@ impl<S> Stall<S> {
         context: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        self.presence.blocked(written.is_pending());
         if written.is_ready() {
             self.waiting = None;
             return written;
@@ -82,8 +86,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stall<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shut = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.watch(context, shut)
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -100,7 +103,8 @@ mod tests {
     async fn a_reader_that_takes_nothing_is_given_up() {
         let (ours, _theirs) = duplex(1_000);
         let start = Instant::now();
-        let error = Stall::new(ours, LIMIT).write_all(&[0; 5_000]).await.unwrap_err();
+        let error =
+            Stall::new(ours, LIMIT, Presence::alone()).write_all(&[0; 5_000]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(start.elapsed().as_secs(), LIMIT.as_secs());
     }
@@ -108,7 +112,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_reader_is_not() {
         let (ours, mut theirs) = duplex(1_000);
-        let mut ours = Stall::new(ours, LIMIT);
+        let mut ours = Stall::new(ours, LIMIT, Presence::alone());
         let reader = async {
             let mut taken = [0; 100];
             for _ in 0..50 {
