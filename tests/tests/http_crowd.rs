@@ -227,6 +227,8 @@ impl Tap {
         stop::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(server).await.unwrap();
+                client.set_nodelay(true).unwrap();
+                server.set_nodelay(true).unwrap();
                 let (from_client, mut to_client) = client.into_split();
                 let (mut from_server, to_server) = server.into_split();
                 stop::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });

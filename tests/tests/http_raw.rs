@@ -660,6 +660,7 @@ async fn every_parameter_and_header_has_its_answer() {
         (format!("{token}Accept: */*;q=0.0000\r\n"), none),
         (format!("{token}Accept: */*;q=\"1\"\r\n"), none),
         (format!("{token}Accept: \"*/*\r\n"), none),
+        // A field that is no text is as good as none.
         (format!("{token}Accept: \u{e9}/\u{e9}, a/b\r\n"), missing),
         (format!("{token}{}", "Accept: a/b\r\n".repeat(50)), none),
         (format!("{token}{}Accept: */*\r\n", "Accept: a/b\r\n".repeat(50)), missing),
