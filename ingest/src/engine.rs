@@ -165,23 +165,37 @@ impl Engine {
     /// checkpoint are passed over.
     ///
     /// # Errors
-    /// If the store cannot be read or written; then nothing of it was applied, and the engine must be
-    /// opened again.
+    /// If the store cannot be read or written; then what was not committed was not applied, and the engine
+    /// must be opened again.
     pub fn apply(&mut self, messages: &[Message<'_>]) -> Result<(), StoreError> {
         let done = self.progress.checkpoint.as_ref().map_or(0, |c| c.sequence);
+        let mut rest = &messages[messages.partition_point(|m| m.sequence <= done)..];
+        while !rest.is_empty() {
+            let applied = self.apply_some(rest)?;
+            rest = &rest[applied..];
+        }
+        Ok(())
+    }
+
+    /// Applies the first messages in one commit; gives their number.
+    fn apply_some(&mut self, messages: &[Message<'_>]) -> Result<usize, StoreError> {
         let mut next = self.progress.clone();
         let mut batch = Batch::default();
-        for message in messages.iter().filter(|m| m.sequence > done) {
-            self.take(message, &mut next, &mut batch)?;
+        let mut count = 0;
+        for message in messages {
+            if !self.take(message, &mut next, &mut batch, count == 0)? {
+                break;
+            }
+            count += 1;
         }
-        let Some(last) = messages.last().filter(|m| m.sequence > done) else { return Ok(()) };
+        let Some(last) = messages[..count].last() else { return Ok(0) };
         next.checkpoint = Some(Checkpoint {
             stream: self.stream.clone(),
             sequence: last.sequence,
             stored_ns: last.stored_ns,
             subject_hash: subject_hash(last.subject),
         });
-        let newest_day = day_of_ms(next.newest_time_ms);
+        let newest_day = next.watermark.day();
         let kept_from = newest_day.saturating_sub(self.keep_days);
         next.buckets_from_day = next.buckets_from_day.max(kept_from);
         let keep = (newest_day.saturating_sub(SLICE_DAYS), next.buckets_from_day);
@@ -212,16 +226,17 @@ impl Engine {
         self.days.forget_before(keep.0);
         self.deleted_before = keep;
         self.progress = next;
-        Ok(())
+        Ok(count)
     }
 
-    /// Decodes a message into the batch.
+    /// Decodes a message into the batch. False if it may only be the first of a batch: it was not taken.
     fn take(
         &mut self,
         message: &Message<'_>,
         next: &mut Progress,
         batch: &mut Batch,
-    ) -> Result<(), StoreError> {
+        is_first: bool,
+    ) -> Result<bool, StoreError> {
         match decode(message) {
             Decoded::UnknownType => next.unknown_types += 1,
             Decoded::DeadLetter(rule, reason) => {
@@ -233,6 +248,15 @@ impl Engine {
                 });
             }
             Decoded::Event(address, event) => {
+                let stored_ms = message.stored_ns / NS_PER_MS;
+                if next.watermark.was_wrong(stored_ms) {
+                    // What may be deleted changes here, so that what is deleted must not depend on batches.
+                    if !is_first {
+                        return Ok(false);
+                    }
+                    next.buckets_from_day = next.buckets_from_day.min(day_of_ms(stored_ms) + 1);
+                }
+                next.watermark.observe(event.time_ms, stored_ms);
                 let known =
                     self.registry.read().unwrap_or_else(PoisonError::into_inner).number(&address);
                 let pair = match known {
@@ -245,12 +269,11 @@ impl Engine {
                         pair
                     }
                 };
-                next.newest_time_ms = next.newest_time_ms.max(event.time_ms);
-                let first_day = day_of_ms(next.newest_time_ms).saturating_sub(SLICE_DAYS);
+                let first_day = next.watermark.day().saturating_sub(SLICE_DAYS);
                 batch.events.push(Pending { pair, event, first_day });
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Adds the batch's events to their conversations; gives the activities of users.

@@ -23,6 +23,7 @@ pub mod shared;
 pub mod store;
 pub mod timeline;
 pub mod varint;
+pub mod watermark;
 
 pub use run::{RunError, rebuild, run};
 pub use settings::{MAX_KEEP_DAYS, MIN_KEEP_DAYS, Settings, keep_days};

@@ -65,6 +65,12 @@ struct Control {
 }
 
 impl State {
+    /// Whether it is one from before that moment, so that an event of then can follow.
+    #[must_use]
+    pub fn is_before(&self, time_ms: i64) -> bool {
+        self.previous_ms.is_none_or(|previous| previous <= time_ms)
+    }
+
     /// Takes one more event. Events must come in the order of their timeline.
     pub fn step(&mut self, event: Step, emit: &mut impl FnMut(Sample)) {
         let now = event.time_ms;

@@ -259,6 +259,10 @@ fn fold<E>(
     let Some(last) = units.iter().rposition(touched) else { return Ok(()) };
     let mut old = entry_state(units, first);
     let mut new = old.clone();
+    // Wrong clocks may have deleted what an event of theirs comes before: then it begins a conversation.
+    if units[first].incoming.first().is_some_and(|event| !old.is_before(event.time_ms)) {
+        new = State::default();
+    }
     let mut i = first;
     loop {
         if i == units.len() {

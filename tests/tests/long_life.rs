@@ -209,9 +209,57 @@ fn how_months_are_cut_into_batches_is_invisible() {
     }
 }
 
+/// A life in which server and bots are wrong together.
+fn both_wrong(seed: u64, clock: ServerClock) -> Life {
+    Life { bots_too: true, ..life(seed, clock) }
+}
+
 #[test]
-fn a_day_ahead_with_the_bots() {
-    let mut life = life(300, |ns| wrong(ns, DAY_MS, 5 * HOUR_MS));
-    life.bots_too = true;
-    check(&life, FAULT_DAYS, QUESTIONS[1]).unwrap();
+fn days_ahead_with_the_bots() {
+    let clocks: [ServerClock; 4] = [
+        |ns| wrong(ns, DAY_MS, 5 * HOUR_MS),
+        |ns| wrong(ns, 2 * DAY_MS, 5 * HOUR_MS),
+        |ns| wrong(ns, 20 * DAY_MS, 5 * HOUR_MS),
+        |ns| wrong(ns, 400 * DAY_MS, 4 * DAY_MS),
+    ];
+    for (seed, clock) in (300..).zip(clocks) {
+        let checked = check(&both_wrong(seed, clock), FAULT_DAYS, QUESTIONS[1]);
+        checked.unwrap_or_else(|error| panic!("{error:#}"));
+    }
+}
+
+/// All clocks wrong for longer than a leap is doubted: what was deleted for it is gone, but nothing stops,
+/// and what is new is judged as it should be.
+#[test]
+fn weeks_ahead_with_the_bots_stop_nothing() {
+    let clocks: [ServerClock; 3] = [
+        |ns| wrong(ns, 20 * DAY_MS, 9 * DAY_MS),
+        |ns| wrong(ns, 36 * DAY_MS, 15 * DAY_MS),
+        |ns| wrong(ns, 400 * DAY_MS, 9 * DAY_MS),
+    ];
+    for (seed, clock) in (310..).zip(clocks) {
+        let life = both_wrong(seed, clock);
+        let (mut model, mut dice) = (Model::default(), Dice::new(seed));
+        let mut products = [Asked::new("400", 400, 0).unwrap(), Asked::new("40", 40, 0).unwrap()];
+        for messages in life.begin().take(FAULT_DAYS + 60) {
+            model.add(&messages);
+            for asked in &mut products {
+                asked.apply(&mut dice, &messages).unwrap();
+            }
+        }
+        let count = |verdict| u64::try_from(model.count(verdict)).unwrap();
+        let events = [Verdict::Accepted, Verdict::Duplicate, Verdict::Conflict].map(count);
+        let events: u64 = events.iter().sum();
+        let mut accepted = Vec::new();
+        for asked in &mut products {
+            let progress = asked.product.engine().unwrap().progress();
+            let told = progress.accepted + progress.duplicates + progress.conflicts;
+            assert_eq!(told, events, "seed {seed}, keeping {}", asked.name);
+            accepted.push(progress.accepted);
+        }
+        // However they were cut into batches.
+        assert_eq!(accepted[0], accepted[1], "seed {seed}");
+        let beyond = accepted[0] - count(Verdict::Accepted);
+        assert!(beyond < events / 20, "seed {seed}: {beyond} repeats counted, of {events}");
+    }
 }

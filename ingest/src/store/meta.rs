@@ -6,6 +6,7 @@ use redb::{ReadableTable, Table};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
+use crate::watermark::Watermark;
 
 const VERSION: u8 = 1;
 const INSTANCE_KEY: &str = "instance";
@@ -40,10 +41,10 @@ pub struct Checkpoint {
 pub struct Progress {
     /// The last message applied; none in a new store.
     pub checkpoint: Option<Checkpoint>,
-    /// The largest time of a valid event so far, in Unix milliseconds: what may be deleted is measured from
-    /// here. Not from the server's clock: if that leaps ahead and comes back, nothing is lost.
-    pub newest_time_ms: i64,
-    /// The first UTC day whose buckets are whole. It never goes back, whatever the settings say later.
+    /// What may be deleted is measured from here.
+    pub watermark: Watermark,
+    /// The first UTC day whose buckets are whole. It never goes back, whatever the settings say later, but for
+    /// a watermark that does: then to the day after.
     pub buckets_from_day: u32,
     /// Events that count.
     pub accepted: u64,
@@ -155,7 +156,7 @@ mod tests {
                 stored_ns: -1,
                 subject_hash: 3,
             }),
-            newest_time_ms: 4,
+            watermark: Watermark::default(),
             buckets_from_day: 10,
             accepted: 5,
             duplicates: 6,
@@ -166,7 +167,7 @@ mod tests {
         let bytes = encode("meta", &progress).unwrap();
         assert_eq!(
             bytes,
-            [1, 1, 1, b'S', 2, 2, 1, 3, 8, 10, 5, 6, 7, 8, 1, 4, b'd', b'a', b't', b'a', 9]
+            [1, 1, 1, b'S', 2, 2, 1, 3, 0, 0, 10, 5, 6, 7, 8, 1, 4, b'd', b'a', b't', b'a', 9]
         );
         assert_eq!(decode::<Progress>("meta", &bytes).unwrap(), progress);
     }
