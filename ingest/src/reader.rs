@@ -15,6 +15,7 @@ use async_nats::jetstream::{self, Message as NatsMessage};
 use async_nats::{Client, HeaderMap};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::shell::clock::monotonic;
+use botstats_common::shell::logging::Seldom;
 use botstats_common::shell::nats::{NatsSettings, Role, StreamInfoError, chain};
 use botstats_common::shell::setup;
 use bytes::Bytes;
@@ -217,6 +218,8 @@ async fn try_once(
     read_once(&client, &js, place, batches, shared).await
 }
 
+static RESCUED: Seldom = Seldom::new();
+
 /// Takes some messages one by one, past what the client library cannot read; gives their number.
 ///
 /// Only where the stream is known to be the right one: its identity is checked, and the message at the
@@ -237,7 +240,9 @@ async fn rescue(
     }
     let count = batch.messages.len();
     if count > 0 {
-        tracing::info!(count, "took messages one by one: reading them in bulk failed");
+        if RESCUED.is_due() {
+            tracing::info!(count, "took messages one by one: reading them in bulk failed");
+        }
         place.advance(&batch);
         batches.send(batch).await.map_err(|_| Gone::Stopped)?;
     }

@@ -4,6 +4,8 @@
 //! write there what they carry: async-nats the password and whole messages, ureq the request's path.
 
 use std::io::IsTerminal as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use tracing::{Level, Metadata};
@@ -12,6 +14,10 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt, registry};
 
+use super::clock::monotonic;
+
+/// A line that somebody else could repeat at will is logged once in this time.
+const SELDOM: Duration = Duration::from_secs(60);
 /// How the targets of our own modules begin.
 const OWN: &str = "botstats";
 
@@ -64,4 +70,48 @@ pub fn start(settings: &LogSettings) {
 /// Whether what is logged there can be trusted to tell no secret.
 fn may_be_told(line: &Metadata<'_>) -> bool {
     *line.level() <= Level::INFO || line.target().starts_with(OWN)
+}
+
+/// Says when a line is due that is to be logged at most once a minute.
+#[derive(Debug)]
+pub struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    /// Due at once.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// Whether the line is due; then it is not again for a minute.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        let now = monotonic();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| now.duration_since(last) >= SELDOM);
+        if due {
+            *last = Some(now);
+        }
+        due
+    }
+}
+
+impl Default for Seldom {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_due_once() {
+        let line = Seldom::new();
+        assert!(line.is_due() && !line.is_due() && !line.is_due());
+        let long_ago = monotonic().checked_sub(SELDOM).unwrap();
+        *line.0.lock().unwrap() = Some(long_ago);
+        assert!(line.is_due() && !line.is_due());
+    }
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::denied::{self, Denied, Guarded, guard};
 use super::internal::Readiness;
+use super::logging::Seldom;
 use super::settings;
 use super::stop::spawn;
 
@@ -397,6 +398,8 @@ fn check_server(client: &Client) -> Result<(), ConnectError> {
     Ok(())
 }
 
+static DISCONNECTED: Seldom = Seldom::new();
+
 fn heard(event: &Event, told: Option<&mpsc::Sender<Denied>>) {
     let denied = match event {
         Event::ServerError(error) => Denied::read(error),
@@ -409,6 +412,10 @@ fn heard(event: &Event, told: Option<&mpsc::Sender<Denied>>) {
             let _full = told.map(|told| told.try_send(denied));
         }
         (None, Event::Connected | Event::Draining | Event::Closed) => {
+            tracing::debug!("NATS connection: {event}")
+        }
+        // One message that no client library can read ends a connection, time and again.
+        (None, Event::Disconnected) if !DISCONNECTED.is_due() => {
             tracing::debug!("NATS connection: {event}")
         }
         (None, Event::Disconnected | Event::LameDuckMode) => {

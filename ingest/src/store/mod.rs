@@ -8,15 +8,17 @@
 //! file that redb sees as its own is laid out in `store/checked.rs`.
 
 mod checked;
+mod error;
+mod folder;
 pub(crate) mod keys;
 mod meta;
 #[doc(hidden)]
 pub mod probe;
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::Read as _;
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use redb::backends::FileBackend;
 use redb::{
@@ -25,12 +27,15 @@ use redb::{
 };
 
 pub use checked::Damage;
+pub use error::{OpenError, StoreError};
+pub(crate) use folder::replace;
+pub use folder::{DAMAGED_FILE, Folder, REBUILD_FILE, STORE_FILE};
 pub use meta::{Checkpoint, PairRow, Progress, StreamIdentity};
 pub use redb::StorageBackend;
 
-use crate::bucket::{Bucket, BucketError, Delta};
+use crate::bucket::{Bucket, Delta};
 use crate::event::{Kind, Rule};
-use crate::timeline::{Entry, Place, Slice, SliceError};
+use crate::timeline::{Entry, Place, Slice};
 use checked::{CheckedFile, FirstFailure};
 use keys::{BucketKey, IdentityKey, LongKey, UserKey};
 
@@ -50,160 +55,10 @@ const CACHE_BYTES: usize = 64 * 1024 * 1024;
 const USER_VERSION: u8 = 1;
 const IDENTITY_VERSION: u8 = 1;
 const DEAD_LETTER_VERSION: u8 = 1;
-/// The file of the store in its folder.
-pub const STORE_FILE: &str = "botstats.redb";
-/// The file that a rebuild makes before it takes the other's place.
-pub const REBUILD_FILE: &str = "rebuild.redb";
-/// A damaged file that was set aside.
-pub const DAMAGED_FILE: &str = "damaged.redb";
 /// The format of a file: its layout, tables, keys and values. One of another format is refused.
 const FORMAT: u32 = 2;
 /// First bytes of a file of format 1, which was a plain redb file.
 const FORMAT_1: &[u8] = b"redb";
-
-/// Why a folder cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process uses it.
-    #[error("{} is used by another ingest: stop it, or give this one a folder of its own", folder.display())]
-    Locked {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// The folder or a file in it cannot be made or opened.
-    #[error("{} (of BOTSTATS_DATA)", path.display())]
-    Io {
-        /// What was tried.
-        path: PathBuf,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-    /// The file cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Why the store cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// redb says so: the disk is full, or similar.
-    #[error("the store's file")]
-    Redb(#[source] redb::Error),
-    /// The file does not have the bytes that were written.
-    #[error(transparent)]
-    Damaged(#[from] Damage),
-    /// A file that another version of this program made.
-    #[error(
-        "the file has format {0}, this program writes {FORMAT}: use the program that made it, or \
-         botstats-ingest rebuild"
-    )]
-    Format(u32),
-    /// A value of a version that this program does not know, or no such value at all.
-    #[error("table {table}: a value that this program cannot read ({reason})")]
-    Value {
-        /// Where it stands.
-        table: &'static str,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
-
-impl From<redb::Error> for StoreError {
-    fn from(error: redb::Error) -> Self {
-        match &error {
-            redb::Error::Io(io) => match io.get_ref().and_then(|e| e.downcast_ref::<Damage>()) {
-                Some(damage) => Self::Damaged(damage.clone()),
-                None => Self::Redb(error),
-            },
-            redb::Error::Corrupted(what) => Self::Damaged(Damage(what.clone())),
-            _ => Self::Redb(error),
-        }
-    }
-}
-
-macro_rules! from_redb {
-    ($($error:ident),*) => {$(
-        impl From<redb::$error> for StoreError {
-            fn from(error: redb::$error) -> Self {
-                redb::Error::from(error).into()
-            }
-        }
-    )*};
-}
-
-impl From<std::io::Error> for StoreError {
-    fn from(error: std::io::Error) -> Self {
-        redb::Error::Io(error).into()
-    }
-}
-
-from_redb!(StorageError, TableError, TransactionError, CommitError, DatabaseError);
-
-impl StoreError {
-    fn value(table: &'static str, reason: impl ToString) -> Self {
-        Self::Value { table, reason: reason.to_string() }
-    }
-}
-
-impl From<BucketError> for StoreError {
-    fn from(error: BucketError) -> Self {
-        Self::value("buckets", error)
-    }
-}
-
-impl From<SliceError> for StoreError {
-    fn from(error: SliceError) -> Self {
-        Self::value("timelines", error)
-    }
-}
-
-/// Puts a file into another's place, for good.
-///
-/// # Errors
-/// If that is not possible.
-pub(crate) fn replace(new: &Path, old: &Path) -> std::io::Result<()> {
-    std::fs::rename(new, old)?;
-    File::open(old.parent().unwrap_or(Path::new(".")))?.sync_all()
-}
-
-/// A folder that no other ingest uses while this lives.
-#[derive(Debug)]
-pub struct Folder {
-    path: PathBuf,
-    _lock: File,
-}
-
-impl Folder {
-    /// Makes the folder if need be, and takes its lock.
-    ///
-    /// # Errors
-    /// [`OpenError::Locked`] if another process has it.
-    pub fn lock(path: &Path) -> Result<Self, OpenError> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| OpenError::Io { path, source }
-        };
-        std::fs::create_dir_all(path).map_err(io(path))?;
-        let lock_path = path.join("lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .map_err(io(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(OpenError::Locked { folder: path.to_owned() }),
-            Err(TryLockError::Error(source)) => Err(io(&lock_path)(source)),
-        }
-    }
-
-    /// A file in the folder.
-    #[must_use]
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.path.join(name)
-    }
-}
 
 /// The open store.
 #[derive(Debug)]
