@@ -71,7 +71,9 @@ const payloads = [
 ];
 
 const servers = process.env.NATS_URL ?? "nats://127.0.0.1:4222";
-const nc = await connect({ servers, maxReconnectAttempts: -1 });
+// A user with few rights has an inbox of its own.
+const inboxPrefix = process.env.NATS_INBOX_PREFIX ?? "_INBOX";
+const nc = await connect({ servers, inboxPrefix, maxReconnectAttempts: -1 });
 try {
   const js = jetstream(nc);
   for (const payload of payloads) {

@@ -120,7 +120,9 @@ async def main(arguments):
         event("conversation.ended", after(21), {**ids, "reason": "done"}),
     ]
     url = os.environ.get("NATS_URL", "nats://127.0.0.1:4222")
-    nc = await nats.connect(url, error_cb=on_error, max_reconnect_attempts=-1)
+    # A user with few rights has an inbox of its own.
+    inbox = os.environ.get("NATS_INBOX_PREFIX", "_INBOX").encode()
+    nc = await nats.connect(url, error_cb=on_error, max_reconnect_attempts=-1, inbox_prefix=inbox)
     try:
         if batch:
             last = await publish_batch(nc, subject, payloads)

@@ -16,7 +16,9 @@ STREAM = "KV_botstats_throttle"
 
 
 async def main(seconds):
-    nc = await nats.connect(os.environ.get("NATS_URL", "nats://127.0.0.1:4222"))
+    # A user with few rights has an inbox of its own.
+    inbox = os.environ.get("NATS_INBOX_PREFIX", "_INBOX").encode()
+    nc = await nats.connect(os.environ.get("NATS_URL", "nats://127.0.0.1:4222"), inbox_prefix=inbox)
     try:
         js = nc.jetstream()
         config = (await js.stream_info(STREAM)).config

@@ -121,14 +121,19 @@ pub enum BucketError {
 }
 
 impl Bucket {
-    /// Applies a change.
+    /// Applies a change. `is_whole` is false if a part of it may have been deleted: totals then end at 0.
     ///
     /// # Errors
-    /// [`BucketError::Negative`] if a total would fall below zero: then the stored state is wrong.
-    pub fn apply(&mut self, delta: &mut Delta) -> Result<(), BucketError> {
+    /// [`BucketError::Negative`] if a total of a whole one would fall below zero: then the stored state is
+    /// wrong.
+    pub fn apply(&mut self, delta: &mut Delta, is_whole: bool) -> Result<(), BucketError> {
         let changes = delta.quarters.iter().flatten();
         for (total, change) in self.quarters.iter_mut().flatten().zip(changes) {
-            *total = total.checked_add_signed(*change).ok_or(BucketError::Negative)?;
+            *total = match total.checked_add_signed(*change) {
+                Some(sum) => sum,
+                None if is_whole => return Err(BucketError::Negative),
+                None => 0,
+            };
         }
         if !delta.users.is_empty() {
             delta.users.sort_unstable();
@@ -284,7 +289,7 @@ mod tests {
         delta.user(0, 5);
         delta.user(3, 5);
         delta.user(1, 200);
-        bucket.apply(&mut delta).unwrap();
+        bucket.apply(&mut delta, true).unwrap();
         let mut bytes = Vec::new();
         bucket.encode(&mut bytes);
         assert_eq!(
@@ -294,7 +299,10 @@ mod tests {
         assert_eq!(Bucket::decode(&bytes), Ok(bucket.clone()));
         delta = Delta::default();
         delta.add(0, Field::NewUsers, -3);
-        assert_eq!(bucket.apply(&mut delta), Err(BucketError::Negative));
+        let before = bucket.clone();
+        assert_eq!(bucket.clone().apply(&mut delta, true), Err(BucketError::Negative));
+        assert_eq!(bucket.apply(&mut delta, false), Ok(()));
+        assert_ne!(bucket, before);
     }
 
     #[test]

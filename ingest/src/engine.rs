@@ -198,13 +198,14 @@ impl Engine {
         let newest_day = next.watermark.day();
         let kept_from = newest_day.saturating_sub(self.keep_days);
         next.buckets_from_day = next.buckets_from_day.max(kept_from);
+        next.deleted_to_day = next.deleted_to_day.max(next.buckets_from_day);
         let keep = (newest_day.saturating_sub(SLICE_DAYS), next.buckets_from_day);
 
         let commit = self.store.begin()?;
         let mut changes = Changes { first_day: keep.1, deltas: FxHashMap::default() };
         let activities = self.merge_timelines(&commit, &mut batch, &mut next, &mut changes)?;
         self.count_users(&commit, activities, &mut batch, &mut changes)?;
-        commit.apply(changes.sorted())?;
+        commit.apply(changes.sorted(), next.deleted_to_day)?;
         {
             let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
             batch.pairs.sort_unstable();

@@ -128,6 +128,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
             while !on_damage(&error, &folder, &settings, &readiness)? && !stop.is_cancelled() {
                 pause(DAMAGED_REMINDER, &stop).await;
             }
+            pause(REOPEN_PAUSE, &stop).await;
         } else {
             let text = chain(&error);
             tracing::error!("the store failed, and is opened again: {text}");

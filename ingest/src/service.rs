@@ -59,6 +59,16 @@ pub struct Answers {
     pub broken: CancellationToken,
 }
 
+impl Answers {
+    /// After a read that failed: if the file did, nothing can be read any more. A value that cannot be read
+    /// is only that value's.
+    fn note_broken(&self) {
+        if self.store.failure().is_some() {
+            self.broken.cancel();
+        }
+    }
+}
+
 /// Answers until told to stop.
 pub async fn run(client: Client, answers: Answers, stop: CancellationToken) {
     let status = spawn(serve_status(client.clone(), answers.clone(), stop.clone()));
@@ -242,7 +252,7 @@ async fn answer(
         }
         Ok(Err(ReadError::Request(why))) => refuse(client, reply, why).await,
         Ok(Err(ReadError::Store(error))) => {
-            answers.broken.cancel();
+            answers.note_broken();
             tracing::error!(request_id, "a read failed: {}", chain(&error));
             refuse(client, reply, "the store cannot be read").await
         }
@@ -331,7 +341,7 @@ async fn serve_dead_letters(client: Client, answers: Answers, stop: Cancellation
                 }
             }
             Ok(Err(error)) => {
-                answers.broken.cancel();
+                answers.note_broken();
                 tracing::error!("dead letters cannot be read: {}", chain(&error));
             }
             Err(error) => tracing::error!("dead letters cannot be read: {error}"),

@@ -21,6 +21,8 @@ fn help_lists_every_setting_with_its_default() {
     for (variable, default) in [
         ("BOTSTATS_DATA", "botstats-data"),
         ("BOTSTATS_KEEP_DAYS", "400"),
+        ("BOTSTATS_REBUILD_DAMAGED", "false"),
+        ("NATS_INBOX_PREFIX", ""),
         ("BOTSTATS_MAX_LAG", "60s"),
         ("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:9101"),
         ("NATS_URL", "nats://127.0.0.1:4222"),

@@ -163,7 +163,7 @@ async fn http_as_it_must_not_be() {
         (format!("HEAD {PATH} HTTP/1.1\r\nHost: a\r\n{close}"), 405),
         (format!("POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n{close}{{}}"), 405),
         (format!("DELETE /openapi.json HTTP/1.1\r\nHost: a\r\n{close}"), 405),
-        (format!("PUT /nowhere HTTP/1.1\r\nHost: a\r\n{close}"), 404),
+        (format!("PUT /nowhere HTTP/1.1\r\nHost: a\r\n{close}"), 405),
         (format!("GET /openapi.json HTTP/1.1\r\nHost: a\r\n{}{close}", many(62)), 200),
         (format!("GET /openapi.json HTTP/1.1\r\nHost: a\r\n{}{close}", many(63)), 431),
         (format!("GET /openapi.json HTTP/1.1\r\nHost: a\r\n{}{close}", many(500)), 431),

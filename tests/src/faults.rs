@@ -11,7 +11,7 @@
 //! checkpoint never decreases; an account has at most one 200 a window; after each step of faults
 //! everything works again without a person.
 //!
-//! *Not here*: faults of disks, and what happens to the stream itself; the tests `storage_*` and
+//! *Not here*: faults of disks, and what happens to the stream itself; `storage`, `storage_service` and
 //! `stream_identity` have those.
 
 pub mod callers;

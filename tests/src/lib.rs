@@ -5,7 +5,6 @@
 //! * [`generate`]: seeded streams of events as nasty as the rules allow;
 //! * [`in_process`]: the product without its sockets; [`disk`]: a disk that fails on command;
 //! * [`decoders`]: every reader of foreign bytes, and what must hold for any bytes;
-//! * [`in_process`]: the product without its sockets; [`disk`]: a disk that fails on command;
 //! * [`harness`]: a real nats-server and the real programs as child processes;
 //! * [`faults`]: the real thing killed, frozen and cut off at seeded moments, with the model as judge
 //!   (`--bin faults` runs any number of them).
@@ -13,8 +12,8 @@
 //! The tests themselves are in `tests/`. Those with real processes take the programs from where they
 //! themselves were built: `cargo build --workspace --bins` first. `BOTSTATS_TEST_STREAMS` sets how many random
 //! streams are tried (40), `BOTSTATS_TEST_EVENTS` how many events the large run has (1,000,000),
-//! `BOTSTATS_TEST_DISK` how many times as thorough the tests of a failing disk are (1). Those that
-//! live for years have theirs: see `tests/long_life*.rs`.
+//! `BOTSTATS_TEST_DISK` how many times as thorough the tests of a failing disk are (1). Others have
+//! theirs: see the head of each test.
 #![expect(
     clippy::expect_used,
     reason = "support of tests: a panic is how a test says that its ground is gone"

@@ -15,9 +15,6 @@ fn a_folder_that_cannot_be_used_is_named() {
     symlink(path("absent/below"), path("dangling")).unwrap();
     std::fs::create_dir_all(path("occupied/lock")).unwrap();
     std::fs::create_dir_all(path("store/botstats.redb")).unwrap();
-    std::fs::create_dir_all(path("garbage")).unwrap();
-    std::fs::write(path("garbage/botstats.redb"), "not a database, but long enough ".repeat(999))
-        .unwrap();
     let long = path(&"x".repeat(300));
     for data in [
         path("file"),
@@ -27,14 +24,13 @@ fn a_folder_that_cannot_be_used_is_named() {
         path("dangling"),
         path("occupied"),
         path("store"),
-        path("garbage"),
         long,
         "/proc/botstats".to_owned(),
         "/dev/null".to_owned(),
     ] {
         for command in ["run", "rebuild"] {
             // A rebuild makes its state anew: what is in the old file does not matter before its end.
-            if command == "rebuild" && (data.ends_with("store") || data.ends_with("garbage")) {
+            if command == "rebuild" && data.ends_with("store") {
                 continue;
             }
             let settings = [
@@ -46,7 +42,7 @@ fn a_folder_that_cannot_be_used_is_named() {
             let told = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.code(), Some(1), "{command} {data}: {told}");
             assert!(!told.contains("panicked"), "{command} {data}: {told}");
-            if !data.ends_with("store") && !data.ends_with("garbage") {
+            if !data.ends_with("store") {
                 assert!(told.contains("BOTSTATS_DATA"), "{command} {data}: {told}");
             }
         }

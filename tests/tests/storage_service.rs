@@ -88,10 +88,14 @@ async fn a_damaged_file_is_set_aside_if_that_is_allowed() {
     publish(&stage.site.js, events(0, 2_000)).await;
     stage.site.applied(PATIENCE).await;
     let data = data_of(&stage);
+    let file = data.join("botstats.redb");
     stage.ingest.set("BOTSTATS_REBUILD_DAMAGED", "true".to_owned());
-    for times in 1..=2 {
+    let garbage = |file: &Path| std::fs::write(file, "no store at all ".repeat(999)).unwrap();
+    let empty = |file: &Path| std::fs::write(file, "").unwrap();
+    let ways: [&dyn Fn(&Path); 3] = [&damage, &garbage, &empty];
+    for (times, spoil) in (1..).zip(ways) {
         stage.ingest.kill();
-        damage(&data.join("botstats.redb"));
+        spoil(&file);
         stage.ingest.restart();
         stage.equals_the_model(GroupMode::Hour, 2).await;
         assert!(data.join("damaged.redb").is_file());

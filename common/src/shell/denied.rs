@@ -96,10 +96,11 @@ impl Denied {
         if known.len() >= MAX_REMEMBERED {
             known.clear();
         }
-        let logged = known.get(self).map(|times| times.logged);
+        let text = self.to_string();
+        let logged = known.get(&text).map(|(_, times)| times.logged);
         let log = logged.is_none_or(|logged| now.duration_since(logged) >= LOG_AGAIN);
         let logged = logged.filter(|_| !log).unwrap_or(now);
-        known.insert(self.clone(), Times { last: now, logged });
+        known.insert(text, (self.clone(), Times { last: now, logged }));
         drop(known);
         RECENT.changed.send_replace(());
         if log {
@@ -116,7 +117,8 @@ struct Times {
 
 /// What was denied to this process.
 struct Recent {
-    known: Mutex<BTreeMap<Denied, Times>>,
+    /// By the text about it: subjects with random parts are many.
+    known: Mutex<BTreeMap<String, (Denied, Times)>>,
     changed: watch::Sender<()>,
 }
 
@@ -126,7 +128,8 @@ static RECENT: LazyLock<Recent> =
 impl Recent {
     fn newest(&self, since: Instant, wanted: impl Fn(&Denied) -> bool) -> Option<Denied> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let fitting = known.iter().filter(|(denied, times)| times.last >= since && wanted(denied));
+        let fitting =
+            known.values().filter(|(denied, times)| times.last >= since && wanted(denied));
         fitting.max_by_key(|(_, times)| times.last).map(|(denied, _)| denied.clone())
     }
 }
@@ -172,50 +175,64 @@ pub(super) async fn guard(mut guarded: Guarded, readiness: Readiness, stop: Canc
     }
 }
 
+/// Denied subscriptions, by the text about them.
+type Lacking = BTreeMap<String, Denied>;
+
+fn lack(lacking: &mut Lacking, denied: Denied) {
+    if matches!(denied, Denied::Subscribe { .. }) {
+        lacking.insert(denied.to_string(), denied);
+    }
+}
+
 impl Guarded {
     async fn look_after(&mut self, readiness: &Readiness) {
+        let mut lacking = Lacking::new();
         while let Some(denied) = self.denied.recv().await {
-            let mut lacking = BTreeSet::from([denied]);
-            lacking.retain(|denied| matches!(denied, Denied::Subscribe { .. }));
+            lack(&mut lacking, denied);
             while !lacking.is_empty() {
-                let all: BTreeSet<String> = lacking.iter().map(ToString::to_string).collect();
-                let all: Vec<String> = all.into_iter().collect();
+                let all: Vec<&str> = lacking.keys().map(String::as_str).collect();
                 readiness.missing(PART, all.join("; "));
                 sleep(TRY_PAUSE).await;
                 while let Ok(denied) = self.denied.try_recv() {
-                    if matches!(denied, Denied::Subscribe { .. }) {
-                        lacking.insert(denied);
-                    }
+                    lack(&mut lacking, denied);
                 }
-                if self.all_allowed(&lacking).await {
-                    tracing::info!("subscribing over a new connection: the right is there now");
-                    // Fails only if the connection was closed for good.
-                    let _closed = self.client.force_reconnect().await;
-                    readiness.present(PART);
-                    break;
+                let Some(still) = self.still_denied(&lacking).await else { continue };
+                if still.len() == lacking.len() {
+                    continue;
                 }
+                tracing::info!("subscribing over a new connection: the right is there now");
+                lacking.retain(|text, _| still.contains(text));
+                // What was denied meanwhile is asked for again.
+                while self.denied.try_recv().is_ok() {}
+                // Fails only if the connection was closed for good.
+                let _closed = self.client.force_reconnect().await;
             }
+            readiness.present(PART);
         }
     }
 
-    /// Tries the subscriptions over a connection of their own: the others of this one may be at work.
-    async fn all_allowed(&self, wanted: &BTreeSet<Denied>) -> bool {
-        let (sender, mut denied) = mpsc::channel(QUEUE);
-        let Ok(client) = self.settings.connect_telling(self.role, Some(sender)).await else {
-            return false;
-        };
-        let mut held = Vec::new();
-        for one in wanted {
+    /// Tries the subscriptions over a connection of their own, for the others of this one may be at work; none
+    /// if that is not possible now. They are given up at once, so that nothing is delivered to them.
+    async fn still_denied(&self, wanted: &Lacking) -> Option<BTreeSet<String>> {
+        let (sender, mut denied) = mpsc::channel(QUEUE.max(wanted.len()));
+        let client = self.settings.connect_telling(self.role, Some(sender)).await.ok()?;
+        for one in wanted.values() {
             let Denied::Subscribe { subject, queue } = one.clone() else { continue };
             let subscribed = match queue {
                 Some(queue) => client.queue_subscribe(subject, queue).await,
                 None => client.subscribe(subject).await,
             };
-            held.push(subscribed);
+            drop(subscribed.ok()?);
         }
-        held.iter().all(Result::is_ok)
-            && client.flush().await.is_ok()
-            && timeout(TRY_WAIT, denied.recv()).await.is_err()
+        client.flush().await.ok()?;
+        let mut still = BTreeSet::new();
+        let collect = async {
+            while let Some(denied) = denied.recv().await {
+                still.insert(denied.to_string());
+            }
+        };
+        let _until_then = timeout(TRY_WAIT, collect).await;
+        Some(still)
     }
 }
 

@@ -19,9 +19,10 @@
 //! | 4 + 1025 g + i | block 1024 g + i of the content; block 0 is in the header, its place here stays empty |
 
 use std::io::{Error, ErrorKind, Result};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use redb::StorageBackend;
+use redb::{BackendError, StorageBackend};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::StoreError;
@@ -77,6 +78,7 @@ impl From<Failure> for StoreError {
 }
 
 type Sums = Box<[u32]>;
+type LockResult<T> = std::result::Result<T, BackendError>;
 
 /// A file with checksums, for redb.
 #[derive(Debug)]
@@ -240,9 +242,10 @@ impl CheckedFile {
     }
 
     fn sync(&self) -> Result<()> {
-        let mut state = self.state();
-        self.write_sums(&mut state)?;
+        self.write_sums(&mut self.state())?;
+        // Not under the lock, for which reads wait: only the one write transaction writes or syncs.
         self.disk.sync_data()?;
+        let mut state = self.state();
         if std::mem::take(&mut state.written) {
             state.durable = 1 - state.durable;
         }
@@ -258,10 +261,10 @@ impl CheckedFile {
             drop(state);
             self.sync()?;
             state = self.state();
-            let groups =
-                usize::try_from(length.div_ceil(GROUP * BLOCK_BYTES)).map_err(Error::other)?;
-            state.sums.truncate(groups);
         }
+        let groups = usize::try_from(length.div_ceil(GROUP * BLOCK_BYTES)).map_err(Error::other)?;
+        state.sums.truncate(groups);
+        state.unwritten.retain(|group| *group < groups);
         self.disk.set_len(disk_length(length))
     }
 
@@ -364,6 +367,31 @@ impl StorageBackend for CheckedFile {
 
     fn close(&self) -> Result<()> {
         self.disk.close()
+    }
+
+    // Two stores on one file would ruin it: the disk knows whether there is another.
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> LockResult<bool> {
+        self.disk.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> LockResult<bool> {
+        self.disk.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> LockResult<()> {
+        self.disk.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> LockResult<()> {
+        self.disk.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> LockResult<()> {
+        self.disk.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> LockResult<bool> {
+        self.disk.query_lock_range(start, end)
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Progress {
     /// The first UTC day whose buckets are whole. It never goes back, whatever the settings say later, but for
     /// a watermark that does: then to the day after.
     pub buckets_from_day: u32,
+    /// The highest that ever was: of days before it something may have been deleted.
+    pub deleted_to_day: u32,
     /// Events that count.
     pub accepted: u64,
     /// Events that were there already.
@@ -158,6 +160,7 @@ mod tests {
             }),
             watermark: Watermark::default(),
             buckets_from_day: 10,
+            deleted_to_day: 11,
             accepted: 5,
             duplicates: 6,
             conflicts: 7,
@@ -167,7 +170,7 @@ mod tests {
         let bytes = encode("meta", &progress).unwrap();
         assert_eq!(
             bytes,
-            [1, 1, 1, b'S', 2, 2, 1, 3, 0, 0, 10, 5, 6, 7, 8, 1, 4, b'd', b'a', b't', b'a', 9]
+            [1, 1, 1, b'S', 2, 2, 1, 3, 0, 0, 10, 11, 5, 6, 7, 8, 1, 4, b'd', b'a', b't', b'a', 9]
         );
         assert_eq!(decode::<Progress>("meta", &bytes).unwrap(), progress);
     }

@@ -16,7 +16,7 @@ mod meta;
 pub mod probe;
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::ops::Bound;
 use std::path::Path;
 
@@ -82,11 +82,14 @@ impl Store {
                     Ok(()) if start == FORMAT_1 => return Err(StoreError::Format(1)),
                     Ok(()) => {}
                     // Not a new one: those get their name when they are whole.
-                    Err(_) => return Err(Damage("it is empty".to_owned()).into()),
+                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                        return Err(Damage("it is empty".to_owned()).into());
+                    }
+                    Err(error) => return Err(error.into()),
                 }
                 Self::open_on(Box::new(FileBackend::new(file)?))
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 // Whole or not there, whenever this ends.
                 let new = path.with_extension("new");
                 let file = options.create(true).truncate(true).open(&new)?;
@@ -280,8 +283,13 @@ impl Commit {
         Ok(Users(self.transaction.open_table(USERS)?))
     }
 
-    /// Applies changes to buckets, which must come in the order of their keys.
-    pub(crate) fn apply(&self, deltas: Vec<(BucketKey, Delta)>) -> Result<(), StoreError> {
+    /// Applies changes to buckets, which must come in the order of their keys. Of days before that one
+    /// something may have been deleted.
+    pub(crate) fn apply(
+        &self,
+        deltas: Vec<(BucketKey, Delta)>,
+        deleted_to: u32,
+    ) -> Result<(), StoreError> {
         let mut table = self.transaction.open_table(BUCKETS)?;
         let mut bytes = Vec::new();
         for (key, mut delta) in deltas {
@@ -289,7 +297,7 @@ impl Commit {
                 Some(value) => Bucket::decode(value.value())?,
                 None => Bucket::default(),
             };
-            bucket.apply(&mut delta)?;
+            bucket.apply(&mut delta, keys::bucket_place(&key).0 >= deleted_to)?;
             bytes.clear();
             bucket.encode(&mut bytes);
             table.insert(key, bytes.as_slice())?;
