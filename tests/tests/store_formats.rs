@@ -1,6 +1,5 @@
 //! Stores of every format there was: each opens and reads as when it was made, or is refused with what to
 //! do. The files were made by the programs of their time (`golden_store` makes the present one).
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

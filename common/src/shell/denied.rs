@@ -3,7 +3,7 @@
 //! The server says so beside the traffic, to nobody in particular: a denied request looks like one that
 //! nobody answers, and a denied subscription is silent for good, for the server forgets it and the client
 //! asks again only over a new connection. So what was denied is remembered for the texts of errors, logged
-//! once a minute, and [`guard`] makes a new connection as soon as a denied subscription is allowed.
+//! once a minute, and a guard makes a new connection as soon as a denied subscription is allowed.
 //!
 //! *Not here*: which rights are needed; see `docs/examples/nats-server.conf`.
 

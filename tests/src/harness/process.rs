@@ -264,8 +264,9 @@ pub fn run(program: &str, arguments: &[&str], settings: &[(&str, String)]) -> Ou
 fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the program's own path");
     let folder = own.parent().expect("programs are in a folder");
-    // Programs are in target/PROFILE, tests in target/PROFILE/deps.
-    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    // Programs are in target/PROFILE, tests in deps below it, examples in examples.
+    let is_below = folder.ends_with("deps") || folder.ends_with("examples");
+    let folder = if is_below { folder.parent().unwrap_or(folder) } else { folder };
     let path = folder.join(name);
     assert!(
         path.is_file(),
