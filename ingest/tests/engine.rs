@@ -138,6 +138,32 @@ fn what_is_too_old_goes_and_duplicates_stay_duplicates_until_then() {
 }
 
 #[test]
+fn a_clock_of_1970_does_not_reach_what_was_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut engine = open(folder.path());
+    let mut sequence = 0;
+    let mut say = |engine: &mut Engine, now: i64| {
+        sequence += 1;
+        let id = format!("e{sequence}");
+        apply(engine, &[event(sequence, now, now, &id, &id, "u")]);
+    };
+    // First seen on a day whose buckets are deleted by the end.
+    for day in 0..60 {
+        say(&mut engine, START_NS + day * DAY_NS);
+    }
+    // The machine began without a clock: first seen moves to 1970, away from that day.
+    say(&mut engine, DAY_NS);
+    for day in 60..100 {
+        say(&mut engine, START_NS + day * DAY_NS);
+    }
+    let now = START_NS + 99 * DAY_NS;
+    assert_eq!(engine.progress().accepted, 101);
+    assert_eq!(read(&engine, TypeCode::INCOMING_MESSAGE, now), (30, 30));
+    assert_eq!(read(&engine, TypeCode::NEW_USER, now), (0, 0));
+    assert_eq!(read(&engine, TypeCode::RETURNING_USER, now), (1, 1));
+}
+
+#[test]
 fn the_newest_dead_letters_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let mut engine = open(folder.path());
