@@ -10,6 +10,7 @@ use botstats_common::names::{EVENTS_STREAM, EVENTS_SUBJECTS};
 use botstats_common::shell::clock;
 use futures::StreamExt as _;
 
+use super::{PATIENCE, until};
 use crate::model::Message;
 
 /// Messages on their way without an acknowledgement.
@@ -96,10 +97,16 @@ pub async fn stored(js: &jetstream::Context) -> Vec<Message> {
 /// # Panics
 /// If it can't be read.
 pub async fn stored_of(js: &jetstream::Context, subjects: &str) -> Vec<Message> {
-    let stream = js.get_stream(EVENTS_STREAM).await.expect("the stream");
-    let config = OrderedConfig { filter_subject: subjects.to_owned(), ..OrderedConfig::default() };
-    let mut consumer = stream.create_consumer(config).await.expect("a consumer");
-    let mut left = consumer.info().await.expect("the consumer's info").num_pending;
+    // A cluster may be just choosing a leader.
+    let (consumer, mut left) = until("a consumer of the stream", PATIENCE, async || {
+        let stream = js.get_stream(EVENTS_STREAM).await.ok()?;
+        let config =
+            OrderedConfig { filter_subject: subjects.to_owned(), ..OrderedConfig::default() };
+        let mut consumer = stream.create_consumer(config).await.ok()?;
+        let left = consumer.info().await.ok()?.num_pending;
+        Some((consumer, left))
+    })
+    .await;
     let mut messages = Vec::new();
     if left == 0 {
         return messages;
