@@ -15,32 +15,38 @@ const MAX_DATA_ID_BYTES: usize = 128;
 pub(super) type Wrong = Cow<'static, str>;
 
 /// A field as it stands in the JSON text.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Raw<'a> {
     #[default]
     Absent,
-    Once(&'a str),
+    /// A string that stands for itself: what is between its quotes.
+    Text(&'a str),
+    /// The JSON text of any other value.
+    Json(&'a str),
     Twice,
 }
 
 macro_rules! fields {
     ($(#[$doc:meta])* $Fields:ident { $($name:ident = $key:literal)* }) => {
         $(#[$doc])*
-        #[derive(Debug, Default)]
+        #[derive(Debug, Default, Clone, Copy)]
         pub(super) struct $Fields<'a> {
             $(pub(super) $name: Raw<'a>,)*
         }
 
         impl<'a> $Fields<'a> {
-            fn set(&mut self, key: &str, value: &'a str) {
+            pub(super) fn set(&mut self, key: &str, value: Raw<'a>) {
                 let field = match key {
                     $($key => &mut self.$name,)*
                     _ => return,
                 };
-                *field = match field {
-                    Raw::Absent => Raw::Once(value),
-                    Raw::Once(_) | Raw::Twice => Raw::Twice,
-                };
+                *field = if *field == Raw::Absent { value } else { Raw::Twice };
+            }
+
+            /// All fields as text.
+            #[cfg(test)]
+            pub(super) fn shown(&self) -> String {
+                format!("{self:?}")
             }
         }
 
@@ -63,7 +69,7 @@ macro_rules! fields {
                         while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
                             // A key that is no text is no field's name.
                             if let Some(key) = text(key.get()) {
-                                fields.set(&key, value.get());
+                                fields.set(&key, Raw::of(value.get()));
                             }
                         }
                         Ok(fields)
@@ -113,33 +119,49 @@ fields! {
 }
 
 impl<'a> Raw<'a> {
-    /// The JSON text; `null` is absent.
-    pub(super) fn json(self, name: &str) -> Result<Option<&'a str>, Wrong> {
+    /// The field with that JSON text.
+    fn of(json: &'a str) -> Self {
+        match between_quotes(json).filter(|text| !text.contains('\\')) {
+            Some(text) => Raw::Text(text),
+            None => Raw::Json(json),
+        }
+    }
+
+    /// The JSON text of what is no string; `null` is absent. An error says that it must be `wanted`.
+    pub(super) fn json(self, name: &str, wanted: &str) -> Result<Option<&'a str>, Wrong> {
         match self {
-            Raw::Absent | Raw::Once("null") => Ok(None),
-            Raw::Once(json) => Ok(Some(json)),
+            Raw::Absent | Raw::Json("null") => Ok(None),
+            Raw::Json(json) if !json.starts_with('"') => Ok(Some(json)),
+            Raw::Text(_) | Raw::Json(_) => Err(format!("{name} is not {wanted}").into()),
             Raw::Twice => Err(format!("{name} is given twice").into()),
         }
     }
 
     /// The text of a string.
     pub(super) fn text(self, name: &str) -> Result<Option<Cow<'a, str>>, Wrong> {
-        let Some(json) = self.json(name)? else { return Ok(None) };
-        if !json.starts_with('"') {
-            return Err(format!("{name} is not a string").into());
+        match self {
+            Raw::Absent | Raw::Json("null") => Ok(None),
+            Raw::Text(text) => Ok(Some(Cow::Borrowed(text))),
+            Raw::Json(json) if json.starts_with('"') => text(json).map(Some).ok_or_else(|| {
+                format!("{name} has half of a surrogate pair, which is no text").into()
+            }),
+            Raw::Json(_) => Err(format!("{name} is not a string").into()),
+            Raw::Twice => Err(format!("{name} is given twice").into()),
         }
-        let half = || format!("{name} has half of a surrogate pair, which is no text").into();
-        text(json).map(Some).ok_or_else(half)
     }
 }
 
 /// The text of a JSON string; none if it stands for no text (half of a surrogate pair).
 fn text(json: &str) -> Option<Cow<'_, str>> {
-    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+    let inner = between_quotes(json)?;
     if inner.contains('\\') {
         return serde_json::from_str(json).ok().map(Cow::Owned);
     }
     Some(Cow::Borrowed(inner))
+}
+
+fn between_quotes(json: &str) -> Option<&str> {
+    json.strip_prefix('"')?.strip_suffix('"')
 }
 
 /// Asks for the fields that a type names, and keeps a form of them by which content is compared.
@@ -154,8 +176,13 @@ impl Asked {
     }
 
     /// The JSON text of a data field.
-    fn json<'a>(&mut self, name: &str, raw: Raw<'a>) -> Result<Option<&'a str>, Wrong> {
-        let json = raw.json(name)?;
+    fn json<'a>(
+        &mut self,
+        name: &str,
+        raw: Raw<'a>,
+        wanted: &str,
+    ) -> Result<Option<&'a str>, Wrong> {
+        let json = raw.json(name, wanted)?;
         if json.is_none() {
             self.content.push(0);
         }
@@ -202,11 +229,12 @@ impl Asked {
     }
 
     pub(super) fn bool(&mut self, name: &str, raw: Raw<'_>) -> Result<Option<bool>, Wrong> {
-        let Some(json) = self.json(name, raw)? else { return Ok(None) };
+        const WANTED: &str = "true or false";
+        let Some(json) = self.json(name, raw, WANTED)? else { return Ok(None) };
         let value = match json {
             "true" => true,
             "false" => false,
-            _ => return Err(format!("{name} is not true or false").into()),
+            _ => return Err(format!("{name} is not {WANTED}").into()),
         };
         self.note(json);
         Ok(Some(value))
@@ -217,9 +245,10 @@ impl Asked {
     }
 
     pub(super) fn number(&mut self, name: &str, raw: Raw<'_>) -> Result<(), Wrong> {
-        let Some(json) = self.json(name, raw)? else { return Ok(()) };
+        const WANTED: &str = "a number";
+        let Some(json) = self.json(name, raw, WANTED)? else { return Ok(()) };
         if !json.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
-            return Err(format!("{name} is not a number").into());
+            return Err(format!("{name} is not {WANTED}").into());
         }
         // By value, as texts are: 1 and 1.0 are the same content.
         match json.parse::<f64>() {

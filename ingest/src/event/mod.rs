@@ -9,6 +9,7 @@
 
 mod field;
 mod rfc3339;
+mod split;
 
 use std::borrow::Cow;
 
@@ -19,7 +20,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::error::Category;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use field::{Asked, DataFields, EnvelopeFields, Wrong};
+use field::{Asked, DataFields, EnvelopeFields, Raw, Wrong};
 
 /// How much older than its `stored` time an event may be.
 pub const MAX_AGE_MS: i64 = 35 * 24 * 60 * 60 * 1000;
@@ -204,11 +205,11 @@ impl Rule {
     }
 }
 
-/// What a message is.
+/// What a message is; `A` says whose.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decoded<'a> {
+pub enum Decoded<A> {
     /// An event that may count, unless it is a duplicate.
-    Event(Address<'a>, Event),
+    Event(A, Event),
     /// A type that is not known here.
     UnknownType,
     /// It breaks a rule; the text says what is wrong and what is allowed.
@@ -223,21 +224,31 @@ fn broken<T>(rule: Rule, reason: impl Into<Cow<'static, str>>) -> Result<T, Brok
 
 /// Reads one message.
 #[must_use]
-pub fn decode<'a>(message: &Message<'a>) -> Decoded<'a> {
-    match try_decode(message) {
-        Ok(Some((address, event))) => Decoded::Event(address, event),
-        Ok(None) => Decoded::UnknownType,
+pub fn decode<'a>(message: &Message<'a>) -> Decoded<Address<'a>> {
+    decoded(address(message.subject), message)
+}
+
+/// Reads one message whose subject is known to be right.
+#[must_use]
+pub(crate) fn decode_known(message: &Message<'_>) -> Decoded<()> {
+    decoded(Ok(()), message)
+}
+
+fn decoded<A>(address: Result<A, Broken>, message: &Message<'_>) -> Decoded<A> {
+    match address.and_then(|address| Ok((address, try_decode(message)?))) {
+        Ok((address, Some(event))) => Decoded::Event(address, event),
+        Ok((_, None)) => Decoded::UnknownType,
         Err(Broken(rule, reason)) => Decoded::DeadLetter(rule, reason),
     }
 }
 
-fn try_decode<'a>(message: &Message<'a>) -> Result<Option<(Address<'a>, Event)>, Broken> {
-    let address = address(message.subject)?;
-    let envelope = envelope(message)?;
+fn try_decode(message: &Message<'_>) -> Result<Option<Event>, Broken> {
+    let mut data = DataFields::default();
+    let envelope = envelope(message, &mut data)?;
     let Some(kind) = Kind::of_type(&envelope.kind) else { return Ok(None) };
-    let event = event(&envelope, kind).map_err(|reason| Broken(Rule::Data, reason))?;
+    let event = event(&envelope, &data, kind).map_err(|reason| Broken(Rule::Data, reason))?;
     check_time(event.time_ms, message.stored_ns)?;
-    Ok(Some((address, event)))
+    Ok(Some(event))
 }
 
 fn address(subject: &str) -> Result<Address<'_>, Broken> {
@@ -263,18 +274,23 @@ struct Envelope<'a> {
     source: Cow<'a, str>,
     kind: Cow<'a, str>,
     time_ms: i64,
-    data: DataFields<'a>,
 }
 
-fn envelope<'a>(message: &Message<'a>) -> Result<Envelope<'a>, Broken> {
+/// Reads the envelope, and splits the data into their fields.
+fn envelope<'a>(
+    message: &Message<'a>,
+    fields: &mut DataFields<'a>,
+) -> Result<Envelope<'a>, Broken> {
     if message.payload.len() > MAX_PAYLOAD_BYTES {
         return broken(Rule::Envelope, "the payload is larger than 65536 bytes");
     }
     let text = str::from_utf8(message.payload)
         .map_err(|_| Broken(Rule::Envelope, "the payload is not UTF-8".into()))?;
     let (attributes, data) = match mode(message.headers)? {
-        Mode::Structured => structured(text)?,
-        Mode::Binary(headers) => (binary(headers)?, text.trim_matches(JSON_SPACE)),
+        Mode::Structured => structured(text, fields)?,
+        Mode::Binary(headers) => {
+            (binary(headers)?, Data::of(text.trim_matches(JSON_SPACE), fields))
+        }
     };
     let attribute = |name: &'static str, text: Option<Cow<'a, str>>, max: usize| match text {
         Some(text) if (1..=max).contains(&text.len()) => Ok(text),
@@ -303,11 +319,34 @@ fn envelope<'a>(message: &Message<'a>) -> Result<Envelope<'a>, Broken> {
         }
         None => return broken(Rule::Envelope, "time is missing"),
     };
-    if !data.starts_with('{') {
-        return broken(Rule::Envelope, "data is not a JSON object");
+    match data {
+        Data::Split => {}
+        Data::Object(json) => {
+            *fields = serde_json::from_str(json).map_err(|e| not_an_object("data", &e))?;
+        }
+        Data::Other => return broken(Rule::Envelope, "data is not a JSON object"),
     }
-    let data = serde_json::from_str(data).map_err(|e| not_an_object("data", &e))?;
-    Ok(Envelope { id, source, kind, time_ms, data })
+    Ok(Envelope { id, source, kind, time_ms })
+}
+
+/// The data of an event.
+enum Data<'a> {
+    /// They are split into fields already.
+    Split,
+    /// An object as it stands, if it is a whole one.
+    Object(&'a str),
+    /// Something else.
+    Other,
+}
+
+impl<'a> Data<'a> {
+    fn of(json: &'a str, fields: &mut DataFields<'a>) -> Self {
+        match split::data(json, fields) {
+            Some(()) => Data::Split,
+            None if json.starts_with('{') => Data::Object(json),
+            None => Data::Other,
+        }
+    }
 }
 
 /// Says where JSON text breaks off being an object. An error of category `Data` is left out: it
@@ -369,10 +408,16 @@ struct Attributes<'a> {
     time: Option<Cow<'a, str>>,
 }
 
-fn structured(text: &str) -> Result<(Attributes<'_>, &str), Broken> {
-    let fields: EnvelopeFields =
-        serde_json::from_str(text).map_err(|e| not_an_object("the payload", &e))?;
-    let read = || {
+fn structured<'a>(
+    text: &'a str,
+    data: &mut DataFields<'a>,
+) -> Result<(Attributes<'a>, Data<'a>), Broken> {
+    let mut fields = EnvelopeFields::default();
+    let split = split::envelope(text, &mut fields, data).is_some();
+    if !split {
+        fields = serde_json::from_str(text).map_err(|e| not_an_object("the payload", &e))?;
+    }
+    let mut read = || {
         let attributes = Attributes {
             specversion: fields.specversion.text("specversion")?,
             id: fields.id.text("id")?,
@@ -380,7 +425,13 @@ fn structured(text: &str) -> Result<(Attributes<'_>, &str), Broken> {
             kind: fields.kind.text("type")?,
             time: fields.time.text("time")?,
         };
-        let data = fields.data.json("data")?.ok_or("data is missing")?;
+        let data = match fields.data {
+            _ if split => Data::Split,
+            Raw::Absent | Raw::Json("null") => return Err("data is missing".into()),
+            Raw::Twice => return Err("data is given twice".into()),
+            Raw::Text(_) => Data::Other,
+            Raw::Json(json) => Data::of(json, data),
+        };
         Ok((attributes, data))
     };
     read().map_err(|reason: Wrong| Broken(Rule::Envelope, reason))
@@ -403,8 +454,7 @@ fn binary(headers: &HeaderMap) -> Result<Attributes<'_>, Broken> {
 }
 
 /// Reads the data of a known type; the error says what is wrong with it.
-fn event(envelope: &Envelope<'_>, kind: Kind) -> Result<Event, Wrong> {
-    let data = &envelope.data;
+fn event(envelope: &Envelope<'_>, data: &DataFields<'_>, kind: Kind) -> Result<Event, Wrong> {
     let mut asked = Asked::new();
     let conversation = asked.id("data.conversationid", data.conversationid)?;
     let user = asked.id("data.userid", data.userid)?;

@@ -230,6 +230,41 @@ fn text_that_is_no_event() {
     assert!(matches!(decode(&not_utf8), Decoded::DeadLetter(Rule::Envelope, _)));
 }
 
+/// What is written in an unusual way, wherever it stands, is the same event.
+#[test]
+fn one_event_in_many_forms() {
+    let plain = with_data("message.sent", r#"{"conversationid":"c","userid":"u","fallback":true}"#);
+    let event = decode_text(&plain).unwrap();
+    let data_at = plain.find(r#","data""#).unwrap();
+    let (before, data) = plain.split_at(data_at);
+    let before_data = |more: &str| format!("{before},{more}{data}");
+    let after_data = |more: &str| format!("{},{more}}}", plain.strip_suffix('}').unwrap());
+    let in_data = |more: &str| format!("{},{more}}}}}", plain.strip_suffix("}}").unwrap());
+    for more in [
+        r#""x":"\u0061""#,
+        r#""\u0078":1"#,
+        r#""x":{"y":[1,2]}"#,
+        r#""x":[{}]"#,
+        "\"x\":\n1",
+        "\"x\":\t\"\u{7f}\"",
+        r#""x":1e2"#,
+        r#""x":"é""#,
+    ] {
+        for text in [before_data(more), after_data(more), in_data(more)] {
+            assert_eq!(decode_text(&text), Ok(event), "{text}");
+        }
+    }
+    for text in [
+        plain.replace(r#""c""#, r#""\u0063""#),
+        plain.replace(r#""userid""#, r#""user\u0069d""#),
+        plain.replace(r#""data""#, r#""d\u0061ta""#),
+        plain.replace("true", " true\r\n"),
+        format!("\n\t {plain} \r"),
+    ] {
+        assert_eq!(decode_text(&text), Ok(event), "{text}");
+    }
+}
+
 #[test]
 fn the_last_three_tokens_of_the_subject() {
     for (subject, ok) in [
