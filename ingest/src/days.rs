@@ -8,8 +8,11 @@
 
 use std::collections::BTreeMap;
 
-/// Conversations that the first layer of a day holds; each further one holds twice as many.
+/// Conversations that the first layer of a day holds at least, and each further one twice as many as the
+/// one before: a day begins with room for as many as the day before it had, so that few layers are asked.
 const FIRST_LAYER: usize = 1024;
+/// And at most: days differ.
+const MAX_FIRST_LAYER: usize = 1 << 20;
 /// Bits of the filter a conversation: with 4 probes about 1 false answer in 100.
 const BITS_PER_KEY: usize = 10;
 const PROBES: u32 = 4;
@@ -23,18 +26,27 @@ pub struct Days {
 #[derive(Debug)]
 struct Layer {
     words: Vec<u64>,
+    /// For how many it is made,
+    room: usize,
+    /// and how many of those there is room for still.
     left: usize,
 }
 
 impl Days {
     /// Notes that the conversation with that hash has a slice on that day.
     pub fn insert(&mut self, day: u32, hash: u64) {
-        let layers = self.days.entry(day).or_default();
+        if !self.days.contains_key(&day) {
+            let before = self.days.range(..day).next_back();
+            let keys = before.map_or(0, |(_, layers)| layers.iter().map(Layer::keys).sum());
+            let first = keys.next_power_of_two().clamp(FIRST_LAYER, MAX_FIRST_LAYER);
+            self.days.insert(day, vec![Layer::new(first)]);
+        }
+        let Some(layers) = self.days.get_mut(&day) else { return };
         if layers.iter().any(|l| l.contains(hash)) {
             return;
         }
-        if layers.last().is_none_or(|l| l.left == 0) {
-            layers.push(Layer::new(FIRST_LAYER << layers.len()));
+        if let Some(full) = layers.last().filter(|l| l.left == 0) {
+            layers.push(Layer::new(2 * full.room));
         }
         if let Some(layer) = layers.last_mut() {
             layer.insert(hash);
@@ -61,7 +73,11 @@ impl Days {
 impl Layer {
     fn new(keys: usize) -> Self {
         let words = (keys * BITS_PER_KEY).div_ceil(64).next_power_of_two();
-        Self { words: vec![0; words], left: keys }
+        Self { words: vec![0; words], room: keys, left: keys }
+    }
+
+    fn keys(&self) -> usize {
+        self.room - self.left
     }
 
     fn places(&self, hash: u64) -> impl Iterator<Item = (usize, u64)> + use<> {

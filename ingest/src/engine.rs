@@ -4,23 +4,26 @@
 //! the checkpoint. Everything of a batch is in one transaction; how messages are cut into batches is not
 //! visible in the result.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use botstats_common::ids::Account;
-use botstats_common::quarter::{QUARTERS_PER_HOUR, Quarter, day_of_ms};
+use botstats_common::quarter::{Quarter, day_of_ms};
 use botstats_common::wire;
 use rustc_hash::{FxHashMap, FxHashSet};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::bucket::{Delta, Field};
+use crate::bucket::Field;
+use crate::changes::Changes;
 use crate::days::Days;
+use crate::decoder::{Arrival, Decoder, Outcome};
 pub use crate::event::Message;
-use crate::event::{Decoded, Event, Kind, decode};
+use crate::event::{Event, Kind};
 use crate::read::{ReadError, Reader};
-use crate::registry::Registry;
+use crate::registry::{PairNumbers, Registry};
 use crate::session::{Sample, counted};
-use crate::store::keys::{self, BucketKey};
+use crate::store::keys::{self, SliceKey};
 use crate::store::{
     Checkpoint, Commit, Conversation, DeadLetter, Folder, OpenError, Progress, STORE_FILE, Store,
     StoreError, StreamIdentity, Timelines, UserRow,
@@ -30,6 +33,8 @@ use crate::timeline::{Admission, Entry, NewEvent, SLICE_DAYS, Slice, admit, inse
 const NS_PER_MS: i64 = 1_000_000;
 /// A conversation with more slices is long: it is not read whole any more.
 const MAX_SHORT_SLICES: usize = 4;
+/// So many new events are looked for among the old ones one by one.
+const MAX_LOOKED_UP_SINGLY: usize = 8;
 
 /// The open projection.
 ///
@@ -41,35 +46,14 @@ pub struct Engine {
     /// Conversations of which only what is touched is read: (pair, conversation).
     long: FxHashSet<(u32, u128)>,
     progress: Progress,
+    /// How many pairs have rows.
+    pairs: u32,
     stream: StreamIdentity,
     keep_days: u32,
     /// Days before which slices and buckets were deleted.
     deleted_before: (u32, u32),
     /// Held as long as the engine lives, if the engine took it.
     _folder: Option<Folder>,
-}
-
-/// The hash by which a checkpoint recognises a subject.
-#[must_use]
-pub fn subject_hash(subject: &str) -> u64 {
-    xxh3_64(subject.as_bytes())
-}
-
-/// An event of the batch, on its way.
-struct Pending {
-    pair: u32,
-    event: Event,
-    first_day: u32,
-}
-
-/// A user's activity in the batch.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Activity {
-    pair: u32,
-    user: u128,
-    /// Place in the batch.
-    order: usize,
-    quarter: u32,
 }
 
 impl Engine {
@@ -108,11 +92,12 @@ impl Engine {
         drop(snapshot);
         Ok(Self {
             store: Arc::new(store),
-            registry: Arc::new(RwLock::new(registry)),
             days,
             long,
             stream: progress.checkpoint.as_ref().map(|c| c.stream.clone()).unwrap_or_default(),
             progress,
+            pairs: registry.pair_count(),
+            registry: Arc::new(RwLock::new(registry)),
             keep_days,
             deleted_before: (0, 0),
             _folder: None,
@@ -161,15 +146,31 @@ impl Engine {
         self.reader().gather(account, request, as_of)
     }
 
-    /// Applies messages, in the order of their sequences, and commits. Messages at or before the
-    /// checkpoint are passed over.
+    /// What decodes messages for this engine.
+    #[must_use]
+    pub fn decoder(&self) -> Decoder {
+        Decoder::new(Arc::clone(&self.registry))
+    }
+
+    /// Decodes messages and applies them.
+    ///
+    /// # Errors
+    /// As [`Engine::apply_decoded`].
+    pub fn apply(&mut self, messages: &[Message<'_>]) -> Result<(), StoreError> {
+        let mut decoder = self.decoder();
+        let decoded = messages.iter().map(|message| decoder.decode(message));
+        self.apply_decoded(&decoded.collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// Applies messages that one decoder of this engine decoded, in the order of their sequences, and
+    /// commits. Messages at or before the checkpoint are passed over.
     ///
     /// # Errors
     /// If the store cannot be read or written; then what was not committed was not applied, and the engine
     /// must be opened again.
-    pub fn apply(&mut self, messages: &[Message<'_>]) -> Result<(), StoreError> {
+    pub fn apply_decoded(&mut self, arrivals: &[Arrival]) -> Result<(), StoreError> {
         let done = self.progress.checkpoint.as_ref().map_or(0, |c| c.sequence);
-        let mut rest = &messages[messages.partition_point(|m| m.sequence <= done)..];
+        let mut rest = &arrivals[arrivals.partition_point(|a| a.sequence <= done)..];
         while !rest.is_empty() {
             let applied = self.apply_some(rest)?;
             rest = &rest[applied..];
@@ -178,22 +179,22 @@ impl Engine {
     }
 
     /// Applies the first messages in one commit; gives their number.
-    fn apply_some(&mut self, messages: &[Message<'_>]) -> Result<usize, StoreError> {
+    fn apply_some(&mut self, arrivals: &[Arrival]) -> Result<usize, StoreError> {
         let mut next = self.progress.clone();
-        let mut batch = Batch::default();
+        let mut batch = Batch { pairs: self.pairs, ..Batch::default() };
         let mut count = 0;
-        for message in messages {
-            if !self.take(message, &mut next, &mut batch, count == 0)? {
+        for (place, arrival) in arrivals.iter().enumerate() {
+            if !take(arrival, place, &mut next, &mut batch) {
                 break;
             }
             count += 1;
         }
-        let Some(last) = messages[..count].last() else { return Ok(0) };
+        let Some(last) = arrivals[..count].last() else { return Ok(0) };
         next.checkpoint = Some(Checkpoint {
             stream: self.stream.clone(),
             sequence: last.sequence,
             stored_ns: last.stored_ns,
-            subject_hash: subject_hash(last.subject),
+            subject_hash: last.subject_hash,
         });
         let newest_day = next.watermark.day();
         let kept_from = newest_day.saturating_sub(self.keep_days);
@@ -202,15 +203,17 @@ impl Engine {
         let keep = (newest_day.saturating_sub(SLICE_DAYS), next.buckets_from_day);
 
         let commit = self.store.begin()?;
-        let mut changes = Changes { first_day: keep.1, deltas: FxHashMap::default() };
-        let activities = self.merge_timelines(&commit, &mut batch, &mut next, &mut changes)?;
-        self.count_users(&commit, activities, &mut batch, &mut changes)?;
+        let mut changes = Changes::from_day(keep.1);
+        batch.in_conversations();
+        let activities = self.merge_timelines(&commit, &batch.events, &mut next, &mut changes)?;
+        let mut changed_pairs = self.count_users(&commit, activities, &mut changes)?;
         commit.apply(changes.sorted(), next.deleted_to_day)?;
         {
             let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
-            batch.pairs.sort_unstable();
-            batch.pairs.dedup();
-            commit.put_pairs(batch.pairs.iter().filter_map(|n| Some((*n, registry.row(*n)?))))?;
+            changed_pairs.extend(self.pairs..batch.pairs);
+            changed_pairs.sort_unstable();
+            changed_pairs.dedup();
+            commit.put_pairs(changed_pairs.iter().filter_map(|n| Some((*n, registry.row(*n)?))))?;
         }
         commit.put_dead_letters(&batch.dead_letters)?;
         commit.put_progress(&next)?;
@@ -226,102 +229,53 @@ impl Engine {
         }
         self.days.forget_before(keep.0);
         self.deleted_before = keep;
+        self.pairs = batch.pairs;
         self.progress = next;
         Ok(count)
-    }
-
-    /// Decodes a message into the batch. False if it may only be the first of a batch: it was not taken.
-    fn take(
-        &mut self,
-        message: &Message<'_>,
-        next: &mut Progress,
-        batch: &mut Batch,
-        is_first: bool,
-    ) -> Result<bool, StoreError> {
-        match decode(message) {
-            Decoded::UnknownType => next.unknown_types += 1,
-            Decoded::DeadLetter(rule, reason) => {
-                *next.dead_letters.entry(rule.name().to_owned()).or_default() += 1;
-                batch.dead_letters.push(DeadLetter {
-                    sequence: message.sequence,
-                    rule,
-                    reason: reason.into_owned(),
-                });
-            }
-            Decoded::Event(address, event) => {
-                let stored_ms = message.stored_ns / NS_PER_MS;
-                if next.watermark.was_wrong(stored_ms) {
-                    // What may be deleted changes here, so that what is deleted must not depend on batches.
-                    if !is_first {
-                        return Ok(false);
-                    }
-                    next.buckets_from_day = next.buckets_from_day.min(day_of_ms(stored_ms) + 1);
-                }
-                next.watermark.observe(event.time_ms, stored_ms);
-                let known =
-                    self.registry.read().unwrap_or_else(PoisonError::into_inner).number(&address);
-                let pair = match known {
-                    Some(pair) => pair,
-                    None => {
-                        let mut registry =
-                            self.registry.write().unwrap_or_else(PoisonError::into_inner);
-                        let pair = registry.add(&address)?;
-                        batch.pairs.push(pair);
-                        pair
-                    }
-                };
-                let first_day = next.watermark.day().saturating_sub(SLICE_DAYS);
-                batch.events.push(Pending { pair, event, first_day });
-            }
-        }
-        Ok(true)
     }
 
     /// Adds the batch's events to their conversations; gives the activities of users.
     fn merge_timelines(
         &mut self,
         commit: &Commit,
-        batch: &mut Batch,
+        events: &[Pending<'_>],
         next: &mut Progress,
         changes: &mut Changes,
     ) -> Result<Vec<Activity>, StoreError> {
         let mut timelines = commit.timelines()?;
-        let mut order: Vec<usize> = (0..batch.events.len()).collect();
-        order.sort_unstable_by_key(|&i| {
-            let p = &batch.events[i];
-            (p.pair, p.event.conversation, i)
-        });
-        let mut activities = Vec::new();
-        let mut writes: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        let same = |a: &usize, b: &usize| {
-            let (a, b) = (&batch.events[*a], &batch.events[*b]);
-            (a.pair, a.event.conversation) == (b.pair, b.event.conversation)
-        };
-        for run in order.chunk_by(same) {
-            let Some(first) = run.first().map(|i| &batch.events[*i]) else { continue };
-            let (pair, conversation) = (first.pair, first.event.conversation);
-            let target = (self.account_number(pair)?, pair);
-            let new: Vec<NewEvent> = run.iter().map(|i| batch.events[*i].new_event()).collect();
-            let mut accepted = Vec::with_capacity(run.len());
+        let mut activities: Vec<Activity> = Vec::new();
+        // By day: conversations come in the order of keys.
+        let mut writes: BTreeMap<u32, Vec<(SliceKey, Vec<u8>)>> = BTreeMap::new();
+        let mut new: Vec<NewEvent> = Vec::new();
+        let mut accepted: Vec<&Pending<'_>> = Vec::new();
+        for run in events.chunk_by(|a, b| a.conversation() == b.conversation()) {
+            let Some(first) = run.first() else { continue };
+            let (numbers, (pair, conversation)) = (first.numbers, first.conversation());
+            new.clear();
+            new.extend(run.iter().map(Pending::new_event));
+            accepted.clear();
             let decided = |i: usize, admission| match admission {
-                Admission::Accepted => accepted.push(run[i]),
+                Admission::Accepted => accepted.push(&run[i]),
                 Admission::Duplicate => next.duplicates += 1,
                 Admission::Conflict => next.conflicts += 1,
             };
             let changed =
                 self.merge(&mut timelines, (pair, conversation), &new, decided, |sample| {
-                    changes.add(target, sample);
+                    changes.add(numbers, sample);
                 })?;
             next.accepted += accepted.len() as u64;
-            for i in accepted {
-                let event = &batch.events[i].event;
+            for pending in &accepted {
+                let Pending { event, place, .. } = **pending;
+                let quarter = Quarter::of_ms(event.time_ms).0;
                 for field in counted(event.kind, event.flags) {
-                    let at_ms = event.time_ms;
-                    changes.add(target, Sample { at_ms, field: *field, amount: 1 });
+                    changes.add_quarter(numbers, quarter, *field, 1);
                 }
                 if event.kind == Kind::Received {
-                    let quarter = Quarter::of_ms(event.time_ms).0;
-                    activities.push(Activity { pair, user: event.user, order: i, quarter });
+                    let activity = Activity { numbers, user: event.user, place, quarter };
+                    // A user who says the same as just before says nothing new.
+                    if activities.last().is_none_or(|last| !last.is_like(&activity)) {
+                        activities.push(activity);
+                    }
                 }
             }
             for slice in changed {
@@ -329,11 +283,11 @@ impl Engine {
                 let value = slice
                     .encode()
                     .map_err(|e| StoreError::Value { table: "timelines", reason: e.to_string() })?;
-                writes.push((keys::slice_key(&prefix, slice.begins), value));
+                let key = keys::slice_key(&prefix, slice.begins);
+                writes.entry(slice.day).or_default().push((key, value));
             }
         }
-        writes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        for (key, value) in &writes {
+        for (key, value) in writes.values().flatten() {
             timelines.put(key, value)?;
         }
         Ok(activities)
@@ -363,14 +317,20 @@ impl Engine {
                 timelines.put_identity(pair, conversation, entry)?;
             }
             read_around(timelines, &of, &accepted, &mut slices)?;
-            insert(&mut slices, accepted, |place| timelines.after(&of, Some(place)), emit)?
+            insert(&mut slices, accepted, |place| timelines.after(&of, place), emit)?
         } else {
-            while let Some(slice) = timelines.after(&of, slices.last().map(Slice::place))? {
-                slices.push(slice);
-            }
-            let seen: FxHashMap<u64, Entry> =
-                slices.iter().flat_map(|s| &s.events).map(|e| (e.id, *e)).collect();
-            let accepted = admit(new, |id| Ok::<_, StoreError>(seen.get(&id).copied()), decided)?;
+            timelines.all(&of, &mut slices)?;
+            let accepted = {
+                let events = || slices.iter().flat_map(|s| &s.events);
+                // For a few new events a map of all old ones would take longer to make.
+                let seen: Option<FxHashMap<u64, Entry>> = (new.len() > MAX_LOOKED_UP_SINGLY)
+                    .then(|| events().map(|e| (e.id, *e)).collect());
+                let known = |id| match &seen {
+                    Some(seen) => seen.get(&id).copied(),
+                    None => events().rfind(|e| e.id == id).copied(),
+                };
+                admit(new, |id| Ok::<_, StoreError>(known(id)), decided)?
+            };
             let changed = insert(&mut slices, accepted, |_| Ok::<_, StoreError>(None), emit)?;
             if slices.len() > MAX_SHORT_SLICES {
                 timelines.put_long(pair, conversation)?;
@@ -411,117 +371,145 @@ impl Engine {
         Ok(long)
     }
 
-    /// Finds or makes the users, notes when they were first seen, and marks them active.
+    /// Finds or makes the users, notes when they were first seen, and marks them active; gives the pairs
+    /// that have new ones.
     fn count_users(
         &mut self,
         commit: &Commit,
         mut activities: Vec<Activity>,
-        batch: &mut Batch,
         changes: &mut Changes,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Vec<u32>, StoreError> {
         let mut table = commit.users()?;
         activities.sort_unstable();
-        let by_user = |a: &Activity, b: &Activity| (a.pair, a.user) == (b.pair, b.user);
+        let by_user = |a: &Activity, b: &Activity| (a.numbers, a.user) == (b.numbers, b.user);
         let mut found: Vec<Option<UserRow>> = Vec::new();
         // Ordinals go in the order of the stream, whatever the batches.
         let mut newcomers: Vec<(usize, usize, u32)> = Vec::new();
         for (i, user) in activities.chunk_by(by_user).enumerate() {
-            let row = table.get(keys::user_key(user[0].pair, user[0].user))?;
+            let row = table.get(keys::user_key(user[0].numbers.pair, user[0].user))?;
             if row.is_none() {
-                newcomers.push((user[0].order, i, user[0].pair));
+                newcomers.push((user[0].place, i, user[0].numbers.pair));
             }
             found.push(row);
         }
         newcomers.sort_unstable();
         {
             let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
-            for (_, i, pair) in newcomers {
-                let row = registry.row_mut(pair).ok_or_else(|| unknown_pair(pair))?;
-                found[i] = Some(UserRow { ordinal: row.next_user, first_seen: u32::MAX });
-                row.next_user = row.next_user.checked_add(1).ok_or_else(|| unknown_pair(pair))?;
-                batch.pairs.push(pair);
+            for (_, i, pair) in &newcomers {
+                let row = registry.row_mut(*pair).ok_or_else(|| unknown_pair(*pair))?;
+                found[*i] = Some(UserRow { ordinal: row.next_user, first_seen: u32::MAX });
+                row.next_user = row.next_user.checked_add(1).ok_or_else(|| unknown_pair(*pair))?;
             }
         }
         for (user, row) in activities.chunk_by(by_user).zip(found) {
             let Some(mut row) = row else { continue };
-            let target = (self.account_number(user[0].pair)?, user[0].pair);
+            let numbers = user[0].numbers;
             for activity in user {
-                changes.user(target, activity.quarter, row.ordinal);
+                changes.user(numbers, activity.quarter, row.ordinal);
             }
             let earliest = user.iter().map(|a| a.quarter).min().unwrap_or(u32::MAX);
             if earliest < row.first_seen {
                 if row.first_seen != u32::MAX {
-                    changes.add_quarter(target, row.first_seen, Field::NewUsers, -1);
+                    changes.add_quarter(numbers, row.first_seen, Field::NewUsers, -1);
                 }
-                changes.add_quarter(target, earliest, Field::NewUsers, 1);
+                changes.add_quarter(numbers, earliest, Field::NewUsers, 1);
                 row.first_seen = earliest;
-                table.put(keys::user_key(user[0].pair, user[0].user), row)?;
+                table.put(keys::user_key(numbers.pair, user[0].user), row)?;
             }
         }
-        Ok(())
+        Ok(newcomers.into_iter().map(|(_, _, pair)| pair).collect())
     }
+}
 
-    fn account_number(&self, pair: u32) -> Result<u32, StoreError> {
-        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
-        registry.row(pair).map(|row| row.account_number).ok_or_else(|| unknown_pair(pair))
+/// Takes a message into the batch. False if it may only be the first of one: it was not taken.
+fn take<'a>(
+    arrival: &'a Arrival,
+    place: usize,
+    next: &mut Progress,
+    batch: &mut Batch<'a>,
+) -> bool {
+    match &arrival.outcome {
+        Outcome::UnknownType => next.unknown_types += 1,
+        Outcome::DeadLetter(rule, reason) => {
+            *next.dead_letters.entry(rule.name().to_owned()).or_default() += 1;
+            batch.dead_letters.push(DeadLetter {
+                sequence: arrival.sequence,
+                rule: *rule,
+                reason: reason.clone().into_owned(),
+            });
+        }
+        Outcome::Event(numbers, event) => {
+            let stored_ms = arrival.stored_ns / NS_PER_MS;
+            if next.watermark.was_wrong(stored_ms) {
+                // What may be deleted changes here, so that what is deleted must not depend on batches.
+                if place > 0 {
+                    return false;
+                }
+                next.buckets_from_day = next.buckets_from_day.min(day_of_ms(stored_ms) + 1);
+            }
+            next.watermark.observe(event.time_ms, stored_ms);
+            batch.pairs = batch.pairs.max(numbers.pair.saturating_add(1));
+            let first_day = next.watermark.day().saturating_sub(SLICE_DAYS);
+            batch.events.push(Pending { numbers: *numbers, event, place, first_day });
+        }
     }
+    true
 }
 
 /// What a batch of messages holds.
 #[derive(Default)]
-struct Batch {
-    events: Vec<Pending>,
+struct Batch<'a> {
+    events: Vec<Pending<'a>>,
     dead_letters: Vec<DeadLetter>,
-    /// Pairs whose rows change.
-    pairs: Vec<u32>,
+    /// How many pairs there are with it.
+    pairs: u32,
 }
 
-impl Pending {
+impl Batch<'_> {
+    /// Brings the events of each conversation together, in the order of their messages.
+    fn in_conversations(&mut self) {
+        self.events.sort_unstable_by(|a, b| {
+            let by_conversation = a.conversation().cmp(&b.conversation());
+            by_conversation.then_with(|| a.place.cmp(&b.place))
+        });
+    }
+}
+
+/// An event of the batch, on its way.
+#[derive(Clone, Copy)]
+struct Pending<'a> {
+    numbers: PairNumbers,
+    event: &'a Event,
+    /// The message's place in the batch.
+    place: usize,
+    first_day: u32,
+}
+
+impl Pending<'_> {
+    fn conversation(&self) -> (u32, u128) {
+        (self.numbers.pair, self.event.conversation)
+    }
+
     fn new_event(&self) -> NewEvent {
-        let Event { time_ms, kind, flags, id, content, .. } = self.event;
+        let Event { time_ms, kind, flags, id, content, .. } = *self.event;
         NewEvent { entry: Entry { time_ms, kind, flags, id, content }, first_day: self.first_day }
     }
 }
 
-/// Changes of buckets, by key.
-struct Changes {
-    /// What falls before this day is dropped with it.
-    first_day: u32,
-    deltas: FxHashMap<BucketKey, Delta>,
+/// A user's activity in the batch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Activity {
+    numbers: PairNumbers,
+    user: u128,
+    /// The message's place in the batch.
+    place: usize,
+    quarter: u32,
 }
 
-impl Changes {
-    fn add(&mut self, target: (u32, u32), sample: Sample) {
-        let quarter = Quarter::of_ms(sample.at_ms).0;
-        self.add_quarter(target, quarter, sample.field, sample.amount);
-    }
-
-    fn add_quarter(&mut self, target: (u32, u32), quarter: u32, field: Field, amount: i64) {
-        if let Some((delta, place)) = self.delta(target, quarter) {
-            delta.add(place, field, amount);
-        }
-    }
-
-    fn user(&mut self, target: (u32, u32), quarter: u32, ordinal: u32) {
-        if let Some((delta, place)) = self.delta(target, quarter) {
-            delta.user(place, ordinal);
-        }
-    }
-
-    fn delta(&mut self, (account, pair): (u32, u32), quarter: u32) -> Option<(&mut Delta, usize)> {
-        let day = Quarter(quarter).day();
-        if day < self.first_day {
-            return None;
-        }
-        let hour = u8::try_from(quarter / QUARTERS_PER_HOUR % 24).ok()?;
-        let place = usize::try_from(quarter % QUARTERS_PER_HOUR).ok()?;
-        Some((self.deltas.entry(keys::bucket_key(day, account, pair, hour)).or_default(), place))
-    }
-
-    fn sorted(self) -> Vec<(BucketKey, Delta)> {
-        let mut deltas: Vec<_> = self.deltas.into_iter().filter(|(_, d)| !d.is_empty()).collect();
-        deltas.sort_unstable_by_key(|(key, _)| *key);
-        deltas
+impl Activity {
+    /// Whether it says the same of the same user.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.numbers, self.user, self.quarter) == (other.numbers, other.user, other.quarter)
     }
 }
 
@@ -537,10 +525,10 @@ fn read_around(
     let (Some(first), Some(last)) = (places().min(), places().max()) else { return Ok(()) };
     match timelines.at_or_before(of, first)? {
         Some(slice) => slices.push(slice),
-        None => slices.extend(timelines.after(of, Some(first))?),
+        None => slices.extend(timelines.after(of, first)?),
     }
     while let Some(end) = slices.last().map(Slice::place) {
-        match timelines.after(of, Some(end))? {
+        match timelines.after(of, end)? {
             Some(slice) if slice.place() <= last => slices.push(slice),
             _ => break,
         }

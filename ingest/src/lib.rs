@@ -5,12 +5,15 @@
 //! them into one commit of the [`store`]. A read goes through [`service`] to [`read`].
 
 pub mod bucket;
+mod changes;
 pub mod days;
+pub mod decoder;
 pub mod engine;
 pub mod event;
 pub mod freshness;
 pub mod identity;
 mod look;
+pub mod pull;
 pub mod read;
 pub mod reader;
 pub mod registry;

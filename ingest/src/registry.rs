@@ -13,10 +13,19 @@ use crate::store::{PairRow, StoreError};
 /// An account with more pairs than this is worth a warning: bots or channels may be named by mistake.
 pub const MANY_PAIRS: usize = 10_000;
 
+/// The numbers by which rows refer to a pair and its account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PairNumbers {
+    /// The account's.
+    pub account: u32,
+    /// The pair's, among all pairs of all accounts.
+    pub pair: u32,
+}
+
 /// All pairs that ever had an event.
 #[derive(Debug, Default)]
 pub struct Registry {
-    by_path: FxHashMap<String, u32>,
+    by_path: FxHashMap<String, PairNumbers>,
     rows: Vec<PairRow>,
     accounts: FxHashMap<Account, AccountPairs>,
 }
@@ -51,9 +60,9 @@ impl Registry {
         Ok(registry)
     }
 
-    /// The number of a pair, if it has one.
+    /// The numbers of a pair, if it has some.
     #[must_use]
-    pub fn number(&self, address: &Address<'_>) -> Option<u32> {
+    pub fn numbers(&self, address: &Address<'_>) -> Option<PairNumbers> {
         self.by_path.get(address.path).copied()
     }
 
@@ -61,7 +70,7 @@ impl Registry {
     ///
     /// # Errors
     /// If the address has an id that is none, or there are no more numbers.
-    pub fn add(&mut self, address: &Address<'_>) -> Result<u32, StoreError> {
+    pub fn add(&mut self, address: &Address<'_>) -> Result<PairNumbers, StoreError> {
         let known = address.account.parse::<Account>().ok().and_then(|a| self.accounts.get(&a));
         let account_number = match known {
             Some(account) => account.number,
@@ -78,7 +87,7 @@ impl Registry {
         })
     }
 
-    fn push(&mut self, row: PairRow) -> Result<u32, StoreError> {
+    fn push(&mut self, row: PairRow) -> Result<PairNumbers, StoreError> {
         let number = u32::try_from(self.rows.len()).map_err(|_| wrong("no pair numbers left"))?;
         let account: Account = row.account.parse().map_err(|e| wrong(&format!("{e}")))?;
         let bot = row.bot.parse().map_err(|e| wrong(&format!("{e}")))?;
@@ -95,9 +104,16 @@ impl Registry {
                 "an account has more than {MANY_PAIRS} pairs of bot and channel"
             );
         }
-        self.by_path.insert(format!("{}.{}.{}", row.account, row.bot, row.channel), number);
+        let numbers = PairNumbers { account: row.account_number, pair: number };
+        self.by_path.insert(format!("{}.{}.{}", row.account, row.bot, row.channel), numbers);
         self.rows.push(row);
-        Ok(number)
+        Ok(numbers)
+    }
+
+    /// How many pairs there are.
+    #[must_use]
+    pub fn pair_count(&self) -> u32 {
+        u32::try_from(self.rows.len()).unwrap_or(u32::MAX)
     }
 
     /// The row of a pair.

@@ -30,6 +30,8 @@ pub const MAX_SLICE_EVENTS: usize = if cfg!(test) { 8 } else { 1024 };
 /// 1 for clocks.
 pub const SLICE_DAYS: u32 = 37;
 const VERSION: u8 = 1;
+/// In so many events one is looked for by going through them: a map would take longer to make.
+pub(crate) const MAX_LOOKED_THROUGH: usize = 32;
 
 /// An event in a timeline. Ordered by time, then kind; what follows only makes the order total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,12 +129,21 @@ pub fn admit<E>(
     mut known: impl FnMut(u64) -> Result<Option<Entry>, E>,
     mut decided: impl FnMut(usize, Admission),
 ) -> Result<Vec<Entry>, E> {
-    let mut accepted = Vec::with_capacity(new.len());
-    let mut of_batch: FxHashMap<u64, Entry> = FxHashMap::default();
+    let mut accepted: Vec<Entry> = Vec::with_capacity(new.len());
+    // Places in `accepted`, once looking through it would take longer.
+    let mut places: FxHashMap<u64, usize> = FxHashMap::default();
     for (i, event) in new.iter().enumerate() {
         let entry = event.entry;
-        let other = match of_batch.get(&entry.id) {
-            Some(other) => Some(*other),
+        let of_batch = if accepted.len() <= MAX_LOOKED_THROUGH {
+            accepted.iter().rposition(|other| other.id == entry.id)
+        } else {
+            for (place, other) in accepted.iter().enumerate().skip(places.len()) {
+                places.insert(other.id, place);
+            }
+            places.get(&entry.id).copied()
+        };
+        let other = match of_batch {
+            Some(place) => Some(accepted[place]),
             None => known(entry.id)?,
         };
         let admission = match other {
@@ -144,7 +155,6 @@ pub fn admit<E>(
                 }
             }
             _ => {
-                of_batch.insert(entry.id, entry);
                 accepted.push(entry);
                 Admission::Accepted
             }

@@ -21,6 +21,8 @@ const PLACE: usize = 4 + 1 + 1 + 8;
 
 /// A conversation on a day: the start of the keys of its slices.
 pub(crate) type SlicePrefix = [u8; SLICE];
+/// The key of a slice; of one size where most are.
+pub(crate) type SliceKey = Vec<u8>;
 /// The key of a bucket.
 pub(crate) type BucketKey = [u8; 12];
 /// The key of a user.
@@ -58,7 +60,7 @@ pub(crate) fn slice_end(prefix: &SlicePrefix) -> [u8; SLICE + PLACE] {
 }
 
 /// The key of a slice.
-pub(crate) fn slice_key(prefix: &SlicePrefix, begins: Place) -> Vec<u8> {
+pub(crate) fn slice_key(prefix: &SlicePrefix, begins: Place) -> SliceKey {
     let mut key = prefix.to_vec();
     if begins != Place::default() {
         key.extend_from_slice(&begins.ms.to_be_bytes());

@@ -385,18 +385,31 @@ impl Timelines<'_> {
         Ok(None)
     }
 
-    /// The first slice that begins after a place; after none, the first of all.
+    /// Adds all slices to the list, in order.
+    pub(crate) fn all(&self, of: &Conversation, slices: &mut Vec<Slice>) -> Result<(), StoreError> {
+        for &day in &of.days {
+            let prefix = keys::slice_prefix(day, of.pair, of.conversation);
+            let end = keys::slice_end(&prefix);
+            for row in self.slices.range(&prefix[..]..=&end[..])? {
+                let (key, value) = row?;
+                slices.push(decode_slice(day, key.value(), value.value())?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The first slice that begins after a place.
     pub(crate) fn after(
         &self,
         of: &Conversation,
-        place: Option<(u32, Place)>,
+        (first_day, place): (u32, Place),
     ) -> Result<Option<Slice>, StoreError> {
-        let first_day = place.map_or(0, |(day, _)| day);
         for &d in of.days.iter().filter(|d| **d >= first_day) {
             let prefix = keys::slice_prefix(d, of.pair, of.conversation);
-            let begin = match place {
-                Some((day, place)) if day == d => Bound::Excluded(keys::slice_key(&prefix, place)),
-                _ => Bound::Included(prefix.to_vec()),
+            let begin = if d == first_day {
+                Bound::Excluded(keys::slice_key(&prefix, place))
+            } else {
+                Bound::Included(prefix.to_vec())
             };
             let end = keys::slice_end(&prefix);
             let range = (begin.as_ref().map(Vec::as_slice), Bound::Included(&end[..]));
