@@ -10,39 +10,40 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::{self, Message as NatsMessage};
-use async_nats::{Client, HeaderMap};
+use async_nats::jetstream;
+use async_nats::{Client, Message as NatsMessage};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::shell::clock::monotonic;
 use botstats_common::shell::logging::Seldom;
 use botstats_common::shell::nats::{NatsSettings, Role, StreamInfoError, chain};
 use botstats_common::shell::setup;
-use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::subject_hash;
+use crate::decoder::{Arrival, Decoder, subject_hash};
 use crate::event::{Headers, Message};
 use crate::identity::{Refusal, Start, StreamState, WHAT_TO_DO, recognise, start};
 use crate::look::{doubts, look, looks};
-use crate::rescue::{Rescued, message_from};
+use crate::pull::{Pull, PullError};
+use crate::rescue::message_from;
 use crate::shared::Shared;
-use crate::store::{Checkpoint, StreamIdentity};
+use crate::store::{Checkpoint, StoreError, StreamIdentity};
 
-/// A batch goes to the fold when it has so many messages or bytes, whatever else.
-pub const MAX_BATCH_MESSAGES: usize = 20_000;
-/// See [`MAX_BATCH_MESSAGES`]; payloads and subjects.
-pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// A message waits at most so long for others to share its commit.
+/// A batch goes to the fold when it has so many messages, whatever else.
+pub const MAX_BATCH_MESSAGES: usize = 100_000;
+/// A message waits at most so long for others to share its commit,
 const MAX_WAIT: Duration = Duration::from_millis(50);
-/// Messages asked for ahead of what is taken.
-const PREFETCH: usize = 1_000;
-const HEARTBEAT: Duration = Duration::from_secs(1);
+/// and so long while so many more wait in the stream: what is behind is caught up with soonest in large
+/// commits.
+const MAX_WAIT_BEHIND: Duration = Duration::from_millis(200);
+/// See [`MAX_WAIT_BEHIND`].
+const BEHIND_MESSAGES: u64 = 10_000;
 /// How often it is checked that the connection is still the one of the consumer.
 const CONNECTION_CHECK: Duration = Duration::from_millis(100);
+/// Neither message nor heartbeat for so long: a new consumer.
+const SILENCE: Duration = Duration::from_millis(2_500);
 /// The stream has more, yet nothing comes for so long: a new consumer.
 const STALL: Duration = Duration::from_secs(5);
 /// Pause before the next try after an error, and after a refusal.
@@ -52,62 +53,22 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 const FAILURES_BEFORE_RESCUE: u32 = 2;
 /// and for so many messages.
 const RESCUE_RUN: usize = 1_000;
-/// The consumer goes when nobody has asked it for so long.
-const CONSUMER_LIFE: Duration = Duration::from_secs(30);
 
-/// Messages on their way to the fold.
+/// Decoded messages on their way to the fold.
 pub struct Batch {
     /// The stream that they came from.
     pub stream: StreamIdentity,
-    messages: Vec<Taken>,
-    bytes: usize,
-}
-
-struct Taken {
-    sequence: u64,
-    stored_ns: i64,
-    subject: String,
-    /// None if they cannot be read.
-    headers: Option<HeaderMap>,
-    payload: Bytes,
-}
-
-impl From<Rescued> for Taken {
-    fn from(message: Rescued) -> Self {
-        let Rescued { sequence, stored_ns, subject, headers, payload, .. } = message;
-        Self { sequence, stored_ns, subject, headers, payload }
-    }
+    /// In the order of the stream, without a gap.
+    pub arrivals: Vec<Arrival>,
 }
 
 impl Batch {
     fn new(stream: StreamIdentity) -> Self {
-        Self { stream, messages: Vec::new(), bytes: 0 }
-    }
-
-    fn push(&mut self, taken: Taken) {
-        self.bytes += taken.payload.len() + taken.subject.len();
-        self.messages.push(taken);
+        Self { stream, arrivals: Vec::new() }
     }
 
     fn is_full(&self) -> bool {
-        self.messages.len() >= MAX_BATCH_MESSAGES || self.bytes >= MAX_BATCH_BYTES
-    }
-
-    /// The messages, as the fold takes them.
-    #[must_use]
-    pub fn messages(&self) -> Vec<Message<'_>> {
-        self.messages
-            .iter()
-            .map(|taken| Message {
-                sequence: taken.sequence,
-                stored_ns: taken.stored_ns,
-                subject: &taken.subject,
-                headers: taken.headers.as_ref().map_or(Headers::Unreadable, |headers| {
-                    Headers::Read(Some(headers).filter(|headers| !headers.is_empty()))
-                }),
-                payload: &taken.payload,
-            })
-            .collect()
+        self.arrivals.len() >= MAX_BATCH_MESSAGES
     }
 }
 
@@ -135,24 +96,26 @@ impl Place {
 
     /// Goes on to the last message of a batch.
     fn advance(&mut self, batch: &Batch) {
-        if let Some(last) = batch.messages.last() {
+        if let Some(last) = batch.arrivals.last() {
             self.last = Some(Checkpoint {
                 stream: batch.stream.clone(),
                 sequence: last.sequence,
                 stored_ns: last.stored_ns,
-                subject_hash: subject_hash(&last.subject),
+                subject_hash: last.subject_hash,
             });
         }
     }
 }
 
-/// Reads until told to stop; batches go into `batches` as fast as they are taken out.
+/// Reads until told to stop; batches go into `batches` as fast as they are taken out. Runs best on a
+/// runtime of its own with one thread, which then does nothing but take and decode messages.
 ///
 /// Each try has a connection of its own: what the client library cannot read ends a connection, and that
 /// must not touch anybody else's.
 pub async fn run(
     settings: NatsSettings,
     checkpoint: Option<Checkpoint>,
+    mut decoder: Decoder,
     batches: mpsc::Sender<Batch>,
     shared: Shared,
     stop: CancellationToken,
@@ -164,7 +127,7 @@ pub async fn run(
         let before = place.sequence();
         let gone = tokio::select! {
             () = stop.cancelled() => return,
-            gone = try_once(&settings, &mut place, &batches, &shared, failures) => gone,
+            gone = try_once(&settings, &mut place, &mut decoder, &batches, &shared, failures) => gone,
         };
         failures = if place.sequence() > before { 0 } else { failures + 1 };
         let (text, pause) = match gone {
@@ -195,6 +158,7 @@ pub async fn run(
 async fn try_once(
     settings: &NatsSettings,
     place: &mut Place,
+    decoder: &mut Decoder,
     batches: &mpsc::Sender<Batch>,
     shared: &Shared,
     failures: u32,
@@ -209,13 +173,13 @@ async fn try_once(
     };
     let js = botstats_common::shell::nats::jetstream(&client);
     if failures >= FAILURES_BEFORE_RESCUE {
-        match rescue(&client, place, batches).await {
+        match rescue(&client, place, decoder, batches).await {
             Ok(0) => {}
             Ok(_) => return Gone::Again,
             Err(gone) => return gone,
         }
     }
-    read_once(&client, &js, place, batches, shared).await
+    read_once(&client, &js, place, decoder, batches, shared).await
 }
 
 static RESCUED: Seldom = Seldom::new();
@@ -227,18 +191,28 @@ static RESCUED: Seldom = Seldom::new();
 async fn rescue(
     client: &Client,
     place: &mut Place,
+    decoder: &mut Decoder,
     batches: &mpsc::Sender<Batch>,
 ) -> Result<usize, Gone> {
     let seen = look(client).await.map_err(|e| Gone::Retry(chain(&e)))?;
     check(client, place, &seen.state).await?;
     let mut next = place.sequence() + 1;
     let mut batch = Batch::new(seen.state.identity);
-    while batch.messages.len() < RESCUE_RUN && !batch.is_full() {
+    while batch.arrivals.len() < RESCUE_RUN {
         let Some(message) = message_from(client, next).await.map_err(Gone::Retry)? else { break };
         next = message.sequence + 1;
-        batch.push(message.into());
+        let arrival = decoder.decode(&Message {
+            sequence: message.sequence,
+            stored_ns: message.stored_ns,
+            subject: &message.subject,
+            headers: message.headers.as_ref().map_or(Headers::Unreadable, |headers| {
+                Headers::Read(Some(headers).filter(|headers| !headers.is_empty()))
+            }),
+            payload: &message.payload,
+        });
+        batch.arrivals.push(arrival.map_err(|e| Gone::Retry(chain(&e)))?);
     }
-    let count = batch.messages.len();
+    let count = batch.arrivals.len();
     if count > 0 {
         if RESCUED.is_due() {
             tracing::info!(count, "took messages one by one: reading them in bulk failed");
@@ -254,6 +228,7 @@ async fn read_once(
     client: &Client,
     js: &jetstream::Context,
     place: &mut Place,
+    decoder: &mut Decoder,
     batches: &mpsc::Sender<Batch>,
     shared: &Shared,
 ) -> Gone {
@@ -295,12 +270,16 @@ async fn read_once(
         );
     }
     // The consumer belongs to the stream as it was when it was made; that stream is then checked.
-    let (messages, pending) = match consume(js, from).await {
-        Ok(consumer) => consumer,
-        Err(error) => return Gone::Retry(format!("no consumer: {}", chain(error.as_ref()))),
+    let (mut pull, pending) = match Pull::start(client, js, from).await {
+        Ok(started) => started,
+        Err(error) => return Gone::Retry(chain(&error)),
     };
     if let Err(gone) = check(client, place, &seen.state).await {
         return gone;
+    }
+    // Only now: on a slow line those answers would come behind many messages.
+    if let Err(error) = pull.ask_ahead().await {
+        return Gone::Retry(chain(&error));
     }
     shared.doubt(doubts(&seen.config));
     let (taken, end) = (place.sequence(), seen.state.last_sequence);
@@ -316,8 +295,24 @@ async fn read_once(
     }
     shared.checked(&seen.state, seen.look);
     let drained_to = if drained { end } else { 0 };
-    let consumer = Consumer { messages, drained_to, connects: made };
-    deliver(client, consumer, seen.state, place, batches, shared).await
+    let consumer = Consumer { pull, drained_to, connects: made };
+    let looks = looks(client.clone(), shared.clone());
+    let mut delivery = Delivery {
+        client: client.clone(),
+        batch: Batch::new(seen.state.identity.clone()),
+        stream: seen.state,
+        consumer,
+        decoder,
+        send_at: Instant::now(),
+        last_arrival: Instant::now(),
+        last_message: Instant::now(),
+    };
+    let gone = delivery.run(place, batches, looks.subscribe()).await;
+    // What was taken is handed over in any case: the next consumer goes on after it.
+    if !delivery.batch.arrivals.is_empty() && batches.send(delivery.batch).await.is_err() {
+        return Gone::Stopped;
+    }
+    gone
 }
 
 /// Checks that the stream is still the same and has the message of the checkpoint, unless that expired.
@@ -344,77 +339,18 @@ async fn is_drained(client: &Client, taken: u64) -> Result<bool, Gone> {
 }
 
 /// A consumer from that sequence on, and how many messages it had waiting when it was made.
-async fn consume(
-    js: &jetstream::Context,
-    from: u64,
-) -> Result<(pull::Stream, u64), async_nats::Error> {
-    let config = pull::Config {
-        description: Some("botstats-ingest".to_owned()),
-        ack_policy: AckPolicy::None,
-        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
-        memory_storage: true,
-        num_replicas: 1,
-        inactive_threshold: CONSUMER_LIFE,
-        ..pull::Config::default()
-    };
-    let consumer = js.create_consumer_on_stream(config, EVENTS_STREAM).await?;
-    let pending = consumer.cached_info().num_pending;
-    let messages = consumer
-        .stream()
-        .max_messages_per_batch(PREFETCH)
-        .heartbeat(HEARTBEAT)
-        .expires(CONSUMER_LIFE)
-        .messages()
-        .await?;
-    Ok((messages, pending))
-}
-
-fn taken(message: NatsMessage) -> Result<(Taken, u64), String> {
-    let info = message.info().map_err(|e| format!("a message without its place: {e}"))?;
-    let stored_ns = i64::try_from(info.published.unix_timestamp_nanos())
-        .map_err(|_| "a message stored out of time".to_owned())?;
-    let (sequence, consumer_sequence) = (info.stream_sequence, info.consumer_sequence);
-    let message = message.message;
-    let taken = Taken {
-        sequence,
-        stored_ns,
-        subject: message.subject.into_string(),
-        headers: Some(message.headers.unwrap_or_default()),
-        payload: message.payload,
-    };
-    Ok((taken, consumer_sequence))
-}
-
-/// Takes messages and hands over batches, until the consumer or the stream fails. What was taken is handed
-/// over in any case: the next consumer goes on after it.
-async fn deliver(
-    client: &Client,
-    consumer: Consumer,
-    stream: StreamState,
-    place: &mut Place,
-    batches: &mpsc::Sender<Batch>,
-    shared: &Shared,
-) -> Gone {
-    let looks = looks(client.clone(), shared.clone());
-    let mut delivery = Delivery {
-        client: client.clone(),
-        batch: Batch::new(stream.identity.clone()),
-        stream,
-        consumer,
-        consumed: 0,
-        send_at: Instant::now(),
-        last_arrival: monotonic(),
-    };
-    let gone = delivery.run(place, batches, looks.subscribe()).await;
-    if !delivery.batch.messages.is_empty() && batches.send(delivery.batch).await.is_err() {
-        return Gone::Stopped;
-    }
-    gone
+/// Why no more is taken from a consumer.
+#[derive(Debug, thiserror::Error)]
+enum TakeError {
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    #[error("a message could not be decoded")]
+    Decode(#[from] StoreError),
 }
 
 /// A consumer that was just made.
 struct Consumer {
-    messages: pull::Stream,
+    pull: Pull,
     /// Up to there the stream had no more messages when the consumer was made.
     drained_to: u64,
     /// How often the connection had been made before.
@@ -422,19 +358,21 @@ struct Consumer {
 }
 
 /// A consumer at work.
-struct Delivery {
+struct Delivery<'a> {
     client: Client,
     stream: StreamState,
     consumer: Consumer,
-    /// The consumer's sequence of the last message taken.
-    consumed: u64,
+    decoder: &'a mut Decoder,
     batch: Batch,
     /// When the batch goes, full or not.
     send_at: Instant,
-    last_arrival: std::time::Instant,
+    /// When the server was heard last, or could not be because the fold has enough to do.
+    last_arrival: Instant,
+    last_message: Instant,
 }
 
-impl Delivery {
+impl Delivery<'_> {
+    /// Takes messages and hands over batches, until the consumer or the stream fails.
     async fn run(
         &mut self,
         place: &mut Place,
@@ -443,20 +381,27 @@ impl Delivery {
     ) -> Gone {
         let mut tick = tokio::time::interval(CONNECTION_CHECK);
         loop {
-            let waiting = !self.batch.messages.is_empty();
+            let waiting = !self.batch.arrivals.is_empty();
             let due = waiting && (self.batch.is_full() || Instant::now() >= self.send_at);
             tokio::select! {
                 permit = batches.reserve(), if due => match permit {
                     Ok(permit) => {
+                        self.last_arrival = Instant::now();
                         let next = Batch::new(self.stream.identity.clone());
                         permit.send(std::mem::replace(&mut self.batch, next));
                     }
                     Err(_) => return Gone::Stopped,
                 },
                 () = sleep_until(self.send_at), if waiting && !due => {}
-                next = self.consumer.messages.next(), if !self.batch.is_full() => {
-                    if let Err(why) = self.take_arrived(next, place) {
-                        return Gone::Retry(why);
+                next = self.consumer.pull.next(), if !self.batch.is_full() => {
+                    let taken = self.take_arrived(next);
+                    place.advance(&self.batch);
+                    let asked = match taken {
+                        Ok(()) => self.consumer.pull.ask_ahead().await.map_err(TakeError::from),
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = asked {
+                        return Gone::Retry(chain(&error));
                     }
                 }
                 _ = tick.tick() => {
@@ -464,6 +409,9 @@ impl Delivery {
                     // connection, it will again.
                     if connects(&self.client) != self.consumer.connects {
                         return Gone::Retry("the connection was lost".to_owned());
+                    }
+                    if !self.batch.is_full() && self.last_arrival.elapsed() > SILENCE {
+                        return Gone::Retry("the consumer is silent".to_owned());
                     }
                 }
                 changed = looked.changed() => {
@@ -479,38 +427,31 @@ impl Delivery {
     }
 
     /// Takes a message, and what else has arrived already: without going through the select again.
-    fn take_arrived(
-        &mut self,
-        next: Option<Result<NatsMessage, pull::MessagesError>>,
-        place: &mut Place,
-    ) -> Result<(), String> {
-        self.last_arrival = monotonic();
-        let taken = self.take_all(next);
-        place.advance(&self.batch);
-        taken
-    }
-
-    fn take_all(
-        &mut self,
-        next: Option<Result<NatsMessage, pull::MessagesError>>,
-    ) -> Result<(), String> {
+    fn take_arrived(&mut self, next: Option<NatsMessage>) -> Result<(), TakeError> {
+        self.last_arrival = Instant::now();
+        let before = self.batch.arrivals.len();
         let mut next = Some(next);
         while let Some(arrived) = next {
-            let message = arrived.ok_or("the consumer ended")?.map_err(|e| chain(&e))?;
-            let (taken, consumer_sequence) = taken(message)?;
-            if consumer_sequence != self.consumed + 1 {
-                return Err("messages were lost on the way".to_owned());
+            if let Some(pulled) = self.consumer.pull.accept(arrived)? {
+                if self.batch.arrivals.is_empty() {
+                    let behind = pulled.behind >= BEHIND_MESSAGES;
+                    let wait = if behind { MAX_WAIT_BEHIND } else { MAX_WAIT };
+                    self.send_at = self.last_arrival + wait;
+                }
+                let arrival = self.decoder.decode(&Message {
+                    sequence: pulled.sequence,
+                    stored_ns: pulled.stored_ns,
+                    subject: &pulled.message.subject,
+                    headers: Headers::Read(pulled.message.headers.as_ref()),
+                    payload: &pulled.message.payload,
+                })?;
+                self.batch.arrivals.push(arrival);
             }
-            self.consumed = consumer_sequence;
-            if self.batch.messages.is_empty() {
-                self.send_at = Instant::now() + MAX_WAIT;
-            }
-            self.batch.push(taken);
-            next = if self.batch.is_full() {
-                None
-            } else {
-                self.consumer.messages.next().now_or_never()
-            };
+            next =
+                if self.batch.is_full() { None } else { self.consumer.pull.next().now_or_never() };
+        }
+        if self.batch.arrivals.len() > before {
+            self.last_message = self.last_arrival;
         }
         Ok(())
     }
@@ -523,7 +464,7 @@ impl Delivery {
         }
         if seen.last_sequence > taken.max(self.consumer.drained_to)
             && !self.batch.is_full()
-            && self.last_arrival.elapsed() > STALL
+            && self.last_message.elapsed() > STALL
         {
             return Err("the stream has more, but the consumer does not deliver".to_owned());
         }

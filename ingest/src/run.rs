@@ -227,26 +227,39 @@ async fn read_and_fold(
 ) -> Result<Engine, RunError> {
     let (sender, receiver) = mpsc::channel(1);
     let checkpoint = engine.progress().checkpoint.clone();
-    let (done_sender, done) = oneshot::channel();
-    let fold_shared = shared.clone();
-    std::thread::Builder::new()
-        .name("fold".to_owned())
-        .spawn(move || {
-            let folded = fold(engine, receiver, &fold_shared);
-            // Nobody listens only if the whole ingest is gone.
-            let _gone = done_sender.send(folded);
-        })
-        .map_err(|source| RunError::File { what: "no thread for the fold".to_owned(), source })?;
     let reading = stop.child_token();
     // Also when the fold panics.
     let _ends_with_this = reading.clone().drop_guard();
+    let decoder = engine.decoder();
     let reader =
-        spawn(reader::run(nats.clone(), checkpoint, sender, shared.clone(), reading.clone()));
+        reader::run(nats.clone(), checkpoint, decoder, sender, shared.clone(), reading.clone());
+    // A runtime of its own: the connection is served by the thread that takes its messages.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|source| {
+            RunError::File { what: "no runtime for the reader".to_owned(), source }
+        })?;
+    let read = thread("reader", move || runtime.block_on(reader))?;
+    let fold_shared = shared.clone();
+    let done = thread("fold", move || fold(engine, receiver, &fold_shared))?;
     // The fold ends when the reader has ended, or by an error.
     let folded = done.await.map_err(|_| RunError::Ended("the fold"))?;
     reading.cancel();
-    let _ended = reader.await;
+    let _ended = read.await;
     Ok(folded?)
+}
+
+/// Runs in a thread of its own; what it gives comes through the channel, unless it panics.
+fn thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<oneshot::Receiver<T>, RunError> {
+    let (sender, done) = oneshot::channel();
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        // Nobody listens only if the whole ingest is gone.
+        let _gone = sender.send(work());
+    });
+    let what = || format!("no thread for the {name}");
+    started.map(|_| done).map_err(|source| RunError::File { what: what(), source })
 }
 
 fn fold(
@@ -257,7 +270,7 @@ fn fold(
     while let Some(batch) = batches.blocking_recv() {
         let begun = monotonic();
         engine.attach(batch.stream.clone());
-        engine.apply(&batch.messages())?;
+        engine.apply_decoded(&batch.arrivals)?;
         metrics::histogram!("botstats_ingest_commit_seconds").record(begun.elapsed().as_secs_f64());
         shared.applied(engine.progress());
     }

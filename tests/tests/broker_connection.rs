@@ -12,10 +12,10 @@ use serde_json::json;
 
 /// Cuts of the connection in one run.
 const CUTS: u64 = 40;
-/// Messages between two cuts: more than one batch of the consumer.
-const BETWEEN: u64 = 1_200;
-/// So slow is the network that the cuts come while much is on its way.
-const DELAY: Duration = Duration::from_millis(3);
+/// Messages between two cuts.
+const BETWEEN: u64 = 3_000;
+/// So slow is the network that the cuts come while much of what the reader asks for ahead is on its way.
+const DELAY: Duration = Duration::from_millis(8);
 
 fn messages(numbers: Range<u64>) -> impl Iterator<Item = Outgoing> {
     let now_ms = clock::now_ms();

@@ -1,0 +1,254 @@
+//! A consumer of the stream that acknowledges nothing, read through plain pull requests.
+//!
+//! Requests are sent ahead of what has come, so that the server always has one to serve, each for about as
+//! many messages as make a mebibyte: what is in flight must not keep other answers waiting on a slow line.
+//!
+//! *Invariants*: messages come in the order of the consumer's own sequence without a gap, or there is an
+//! error. Anything that ends the consumer is an error.
+//!
+//! *Why* not the client library's stream of messages: it clones a context with every message, which is a
+//! third of what a message costs the client (`docs/performance.md`).
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::{self, Context};
+use async_nats::{Client, Message, StatusCode, Subject, Subscriber};
+use botstats_common::names::EVENTS_STREAM;
+use futures::StreamExt as _;
+
+/// The server says so often that it is there while there are no messages.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A request asks for messages of so many bytes in all, by the size of those before,
+const REQUEST_BYTES: usize = 1024 * 1024;
+/// and for so many,
+const REQUEST_MESSAGES: RangeInclusive<usize> = 16..=10_000;
+/// and ends at so many bytes if they are larger.
+const MAX_REQUEST_BYTES: usize = 2 * REQUEST_BYTES;
+/// What a message is taken to have before there was one, and has beside subject and payload, in bytes.
+const FIRST_MESSAGE_BYTES: usize = 1024;
+const MESSAGE_OVERHEAD_BYTES: usize = 128;
+/// The server forgets a request after so long.
+const REQUEST_LIFE: Duration = Duration::from_secs(30);
+/// The server forgets the consumer when nobody has asked it for so long.
+const CONSUMER_LIFE: Duration = Duration::from_secs(30);
+/// What remains of a request that ends early.
+const PENDING_MESSAGES: &str = "Nats-Pending-Messages";
+
+/// Why nothing comes any more; another consumer can go on.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The consumer was not made.
+    #[error("no consumer")]
+    Consumer(#[source] async_nats::Error),
+    /// A request could not be sent.
+    #[error("messages could not be asked for")]
+    Ask(#[source] async_nats::Error),
+    /// The subscription ended.
+    #[error("the subscription ended")]
+    Ended,
+    /// The server ended the consumer.
+    #[error("the consumer ended: {0}")]
+    Status(String),
+    /// A message with a reply subject that JetStream does not make.
+    #[error("a message without its place in the stream")]
+    NoPlace,
+    /// The consumer sent more than has arrived.
+    #[error("messages were lost on the way")]
+    Gap,
+}
+
+/// A message and where in the stream it stands.
+pub struct Pulled {
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// When it was stored, in Unix nanoseconds.
+    pub stored_ns: i64,
+    /// How many messages the consumer had yet to send.
+    pub behind: u64,
+    /// Itself.
+    pub message: Message,
+}
+
+/// A consumer at work.
+pub struct Pull {
+    consumer: consumer::Consumer<pull::Config>,
+    inbox: Subject,
+    messages: Subscriber,
+    /// Messages asked for that have not come yet.
+    asked: usize,
+    /// How many the last request asked for.
+    last_asked: usize,
+    /// Some of the last messages, and their bytes.
+    come: usize,
+    come_bytes: usize,
+    /// The consumer's sequence of the last message.
+    consumed: u64,
+}
+
+impl Pull {
+    /// Makes a consumer that begins at a sequence; gives how many messages wait for it. None comes before
+    /// [`Pull::ask_ahead`].
+    ///
+    /// # Errors
+    /// [`PullError`].
+    pub async fn start(client: &Client, js: &Context, from: u64) -> Result<(Self, u64), PullError> {
+        let config = pull::Config {
+            description: Some("botstats-ingest".to_owned()),
+            ack_policy: AckPolicy::None,
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
+            memory_storage: true,
+            num_replicas: 1,
+            inactive_threshold: CONSUMER_LIFE,
+            ..pull::Config::default()
+        };
+        let made: Result<jetstream::consumer::Consumer<pull::Config>, _> =
+            js.create_consumer_on_stream(config, EVENTS_STREAM).await;
+        let consumer = made.map_err(|e| PullError::Consumer(e.into()))?;
+        let waiting = consumer.cached_info().num_pending;
+        let inbox = Subject::from(client.new_inbox());
+        let subscribed = client.subscribe(inbox.clone()).await;
+        let messages = subscribed.map_err(|e| PullError::Ask(e.into()))?;
+        let pull = Self {
+            consumer,
+            inbox,
+            messages,
+            asked: 0,
+            last_asked: 0,
+            come: 1,
+            come_bytes: FIRST_MESSAGE_BYTES,
+            consumed: 0,
+        };
+        Ok((pull, waiting))
+    }
+
+    /// Asks for more when less than half of the last request is to come: so at most one and a half are under
+    /// way.
+    ///
+    /// # Errors
+    /// If the request cannot be sent.
+    pub async fn ask_ahead(&mut self) -> Result<(), PullError> {
+        if self.asked <= self.last_asked / 2 {
+            let fitting = REQUEST_BYTES * self.come / self.come_bytes.max(1);
+            let batch = fitting.clamp(*REQUEST_MESSAGES.start(), *REQUEST_MESSAGES.end());
+            let request = pull::BatchConfig {
+                batch,
+                max_bytes: MAX_REQUEST_BYTES,
+                expires: Some(REQUEST_LIFE),
+                idle_heartbeat: HEARTBEAT,
+                ..pull::BatchConfig::default()
+            };
+            let sent = self.consumer.request_batch(request, self.inbox.clone()).await;
+            sent.map_err(|e| PullError::Ask(e.into()))?;
+            self.asked += batch;
+            self.last_asked = batch;
+        }
+        Ok(())
+    }
+
+    /// What the server sends next, for [`Pull::accept`]. Nothing is lost if this is not awaited to its end.
+    pub async fn next(&mut self) -> Option<Message> {
+        self.messages.next().await
+    }
+
+    /// Takes what came: a message, or nothing if the server only said something about the requests.
+    ///
+    /// # Errors
+    /// [`PullError`]: if the consumer ended, or a message is missing before this one.
+    pub fn accept(&mut self, arrived: Option<Message>) -> Result<Option<Pulled>, PullError> {
+        let message = arrived.ok_or(PullError::Ended)?;
+        if let Some(status) = message.status {
+            return self.status(status, &message).map(|()| None);
+        }
+        let place = message.reply.as_deref().and_then(place_of).ok_or(PullError::NoPlace)?;
+        if place.consumer_sequence != self.consumed + 1 {
+            return Err(PullError::Gap);
+        }
+        self.consumed += 1;
+        self.asked = self.asked.saturating_sub(1);
+        if self.come >= *REQUEST_MESSAGES.end() {
+            (self.come, self.come_bytes) = (0, 0);
+        }
+        self.come += 1;
+        self.come_bytes += message.subject.len() + message.payload.len() + MESSAGE_OVERHEAD_BYTES;
+        let Place { sequence, stored_ns, behind, .. } = place;
+        Ok(Some(Pulled { sequence, stored_ns, behind, message }))
+    }
+
+    /// | status | what it says |
+    /// | --- | --- |
+    /// | 100 | the server is there |
+    /// | 408, and 409 with what remains | a request has ended |
+    /// | any other | the consumer or the server has |
+    fn status(&mut self, status: StatusCode, message: &Message) -> Result<(), PullError> {
+        if status == StatusCode::IDLE_HEARTBEAT {
+            return Ok(());
+        }
+        let headers = message.headers.as_ref();
+        let remains = headers.and_then(|h| h.get(PENDING_MESSAGES)?.as_str().parse().ok());
+        let description = message.description.as_deref().unwrap_or_default();
+        // A consumer that goes or moves says what remains of its requests, too.
+        let is_of_request = description.starts_with("Message Size Exceeds MaxBytes")
+            || description.starts_with("Batch Completed");
+        match remains {
+            Some(remains) if status == StatusCode::TIMEOUT || is_of_request => {
+                self.asked = self.asked.saturating_sub(remains);
+                Ok(())
+            }
+            _ => Err(PullError::Status(format!("{status} {description}"))),
+        }
+    }
+}
+
+/// What the reply subject of a message says.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    sequence: u64,
+    consumer_sequence: u64,
+    stored_ns: i64,
+    behind: u64,
+}
+
+/// Reads `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<stored>.<pending>`, or the
+/// same with domain and account hash before the stream and perhaps more tokens at the end (NATS ADR-15).
+fn place_of(reply: &str) -> Option<Place> {
+    let rest = reply.strip_prefix("$JS.ACK.")?;
+    let dots = rest.bytes().filter(|b| *b == b'.').count();
+    // Tokens before the number of deliveries.
+    let before = match dots {
+        6 => 2,
+        8.. => 4,
+        _ => return None,
+    };
+    let mut tokens = rest.split('.').skip(before + 1);
+    let mut number = || tokens.next()?.parse::<u64>().ok();
+    let (sequence, consumer_sequence) = (number()?, number()?);
+    let stored_ns = i64::try_from(number()?).ok()?;
+    Some(Place { sequence, consumer_sequence, stored_ns, behind: number()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_both_forms() {
+        let stored_ns = 1_795_171_920_000_000_001;
+        let place = Some(Place { sequence: 12, consumer_sequence: 3, stored_ns, behind: 7 });
+        let tail = "1.12.3.1795171920000000001.7";
+        for (reply, expected) in [
+            (format!("$JS.ACK.EVENTS.c0.{tail}"), &place),
+            (format!("$JS.ACK._.hash.EVENTS.c0.{tail}"), &place),
+            (format!("$JS.ACK.hub.hash.EVENTS.c0.{tail}.random"), &place),
+            (format!("$JS.ACK.x.EVENTS.c0.{tail}"), &None),
+            (format!("$JS.FC.EVENTS.c0.{tail}"), &None),
+            ("$JS.ACK.EVENTS.c0.1.12.3.-5.7".to_owned(), &None),
+            ("$JS.ACK.EVENTS.c0.1.12.x.5.7".to_owned(), &None),
+            ("$JS.ACK.EVENTS.c0.1.12.3".to_owned(), &None),
+            (String::new(), &None),
+        ] {
+            assert_eq!(&place_of(&reply), expected, "{reply}");
+        }
+    }
+}
