@@ -1,0 +1,68 @@
+//! The engine without a server: batches of simulated messages applied in this process, with the CPU time that
+//! took. Steadier than anything over sockets.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use botstats::simulate::Event;
+use botstats_ingest::engine::{Engine, Message};
+
+use super::load::Headers;
+use super::usage;
+
+/// Nanoseconds in a millisecond.
+const NS_PER_MS: i64 = 1_000_000;
+/// Days that are kept, as by default.
+const KEEP_DAYS: u32 = 400;
+
+/// An engine that is fed, with the sequence it is at.
+pub struct Fed {
+    engine: Engine,
+    headers: HeaderMap,
+    sequence: u64,
+}
+
+impl Fed {
+    /// One on a folder, which is made if absent.
+    ///
+    /// # Errors
+    /// If it can't be opened.
+    pub fn open(folder: &Path) -> anyhow::Result<Self> {
+        let headers = Headers::ContentType.map();
+        Ok(Self { engine: Engine::open(folder, KEEP_DAYS)?, headers, sequence: 0 })
+    }
+
+    /// The engine itself.
+    pub fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// Applies events, each with the moment at which it was stored (Unix milliseconds), in one commit; gives the
+    /// CPU time that took.
+    ///
+    /// # Errors
+    /// If one is not counted.
+    pub fn apply(&mut self, events: &[(i64, Event)]) -> anyhow::Result<Duration> {
+        let before = self.engine.progress().accepted;
+        let messages: Vec<Message<'_>> = events
+            .iter()
+            .zip(self.sequence + 1..)
+            .map(|((stored_ms, event), sequence)| Message {
+                sequence,
+                stored_ns: stored_ms * NS_PER_MS,
+                subject: &event.subject,
+                headers: Some(&self.headers).into(),
+                payload: &event.payload,
+            })
+            .collect();
+        let cpu = usage::own_cpu();
+        self.engine.apply(&messages)?;
+        let cpu = usage::own_cpu() - cpu;
+        let count = u64::try_from(events.len())?;
+        self.sequence += count;
+        let accepted = self.engine.progress().accepted - before;
+        anyhow::ensure!(accepted == count, "{accepted} of {count} events were counted");
+        Ok(cpu)
+    }
+}
