@@ -16,11 +16,20 @@
 //!
 //! *Not here*: any judgement. A target that is missed is shown as such and fails nothing.
 
+mod conversation;
 mod drain;
+mod growth;
 pub mod in_process;
+mod ingest;
+mod late;
 pub mod load;
+mod memory;
 pub mod null;
+mod rebuild;
 pub mod report;
+mod restart;
+mod size;
+mod steady;
 pub mod usage;
 
 use anyhow::Context as _;
@@ -48,11 +57,53 @@ pub struct Measure {
 }
 
 /// All measures, in the order in which they run.
-pub const MEASURES: &[Measure] = &[Measure {
-    name: "drain",
-    about: "a full stream taken by consumers that drop it, and by ingest from an empty folder",
-    run: |scale| Box::pin(drain::run(scale)),
-}];
+pub const MEASURES: &[Measure] = &[
+    Measure {
+        name: "drain",
+        about: "a full stream taken by consumers that drop it, and by ingest from an empty folder",
+        run: |scale| Box::pin(drain::run(scale)),
+    },
+    Measure {
+        name: "rebuild",
+        about: "`botstats-ingest rebuild` of a full stream",
+        run: |scale| Box::pin(rebuild::run(scale)),
+    },
+    Measure {
+        name: "restart",
+        about: "an ingest that was stopped while the stream grew, until it has caught up",
+        run: |scale| Box::pin(restart::run(scale)),
+    },
+    Measure {
+        name: "steady",
+        about: "from a publisher's acknowledgement to the event being counted, at 100/s, 50,000/s and 150,000/s",
+        run: |scale| Box::pin(steady::run(scale)),
+    },
+    Measure {
+        name: "growth",
+        about: "the cost of an event with 1, 4 and 16 times the accounts and users",
+        run: |scale| Box::pin(async move { growth::run(scale) }),
+    },
+    Measure {
+        name: "conversation",
+        about: "the cost of an event in conversations of 1,000, 10,000 and 100,000 events",
+        run: |scale| Box::pin(async move { conversation::run(scale) }),
+    },
+    Measure {
+        name: "late",
+        about: "the cost of an event where one of ten comes days late",
+        run: |scale| Box::pin(async move { late::run(scale) }),
+    },
+    Measure {
+        name: "size",
+        about: "the file after 20M events over 30 days",
+        run: |scale| Box::pin(async move { size::run(scale) }),
+    },
+    Measure {
+        name: "memory",
+        about: "what ingest holds with 5M users known, while it drains",
+        run: |scale| Box::pin(memory::run(scale)),
+    },
+];
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -5,11 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use botstats_common::names::STATUS_SUBJECT;
 use botstats_common::shell::clock;
-use botstats_common::status::Status;
-use botstats_ingest::store::STORE_FILE;
 
+use super::ingest::{applied, data_file};
 use super::load::{Headers, fill, history};
 use super::null::{self, Null};
 use super::{Row, Scale, Target, say, usage};
@@ -19,8 +17,6 @@ const EVENTS: u64 = 2_000_000;
 const DAYS: u32 = 7;
 /// How long one of them may take.
 const LIMIT: Duration = Duration::from_secs(600);
-/// How often ingest is asked how far it is: seldom, as that costs it time too.
-const ASK_EVERY: Duration = Duration::from_millis(10);
 
 /// What one of them used.
 #[derive(Debug, Clone, Copy, Default)]
@@ -118,38 +114,14 @@ async fn counted(site: &Site, folder: &Path, events: u64) -> anyhow::Result<(Tak
     let before = usage::of(server);
     let begun = clock::monotonic();
     let mut ingest = Process::start("botstats-ingest", &[], &site.ingest_settings(folder), folder);
-    applied(&site.client, events, LIMIT, ASK_EVERY).await;
+    applied(&site.client, events).await;
     let seconds = begun.elapsed().as_secs_f64();
     let used = usage::of(ingest.pid());
     let server_us = (usage::of(server) - before).cpu.as_secs_f64() * 1e6;
     let peak_bytes = ingest.peak_rss_bytes();
     ingest.signal("TERM");
     ingest.ended(LIMIT).await;
-    let file_bytes = std::fs::metadata(folder.join("data").join(STORE_FILE))?.len();
+    let file_bytes = std::fs::metadata(data_file(folder))?.len();
     let taken = Taken { seconds, cpu_us: used.cpu.as_secs_f64() * 1e6, server_us };
     Ok((taken, Store { peak_bytes, written: used.disk_written, file_bytes }))
-}
-
-/// Waits until the one ingest that runs has applied that sequence.
-pub(super) async fn applied(
-    client: &async_nats::Client,
-    sequence: u64,
-    limit: Duration,
-    every: Duration,
-) {
-    let begun = clock::monotonic();
-    loop {
-        if applied_sequence(client).await.is_some_and(|applied| applied >= sequence) {
-            return;
-        }
-        assert!(begun.elapsed() < limit, "sequence {sequence} is not applied within {limit:?}");
-        tokio::time::sleep(every).await;
-    }
-}
-
-/// The last sequence that the one ingest that runs has applied; none before it answers.
-pub(super) async fn applied_sequence(client: &async_nats::Client) -> Option<u64> {
-    let answer = client.request(STATUS_SUBJECT, "".into()).await.ok()?;
-    let status: Status = serde_json::from_slice(&answer.payload).ok()?;
-    Some(status.ingest?.sequence)
 }

@@ -13,6 +13,10 @@ use super::usage;
 
 /// Nanoseconds in a millisecond.
 const NS_PER_MS: i64 = 1_000_000;
+/// What an event takes from the bot into the stream.
+pub const ON_THE_WAY_MS: i64 = 200;
+/// Messages of a commit while there is more to take than can be counted at once.
+pub const FULL_BATCH: usize = botstats_ingest::reader::MAX_BATCH_MESSAGES;
 /// Days that are kept, as by default.
 const KEEP_DAYS: u32 = 400;
 
@@ -43,10 +47,13 @@ impl Fed {
     ///
     /// # Errors
     /// If one is not counted.
-    pub fn apply(&mut self, events: &[(i64, Event)]) -> anyhow::Result<Duration> {
+    pub fn apply<'a>(
+        &mut self,
+        events: impl IntoIterator<Item = (i64, &'a Event)>,
+    ) -> anyhow::Result<Duration> {
         let before = self.engine.progress().accepted;
         let messages: Vec<Message<'_>> = events
-            .iter()
+            .into_iter()
             .zip(self.sequence + 1..)
             .map(|((stored_ms, event), sequence)| Message {
                 sequence,
@@ -59,10 +66,37 @@ impl Fed {
         let cpu = usage::own_cpu();
         self.engine.apply(&messages)?;
         let cpu = usage::own_cpu() - cpu;
-        let count = u64::try_from(events.len())?;
+        let count = u64::try_from(messages.len())?;
         self.sequence += count;
         let accepted = self.engine.progress().accepted - before;
         anyhow::ensure!(accepted == count, "{accepted} of {count} events were counted");
         Ok(cpu)
     }
+
+    /// Applies events in the order of their times, each stored at once, in commits of so many; gives the CPU time
+    /// that took.
+    ///
+    /// # Errors
+    /// If one is not counted.
+    pub fn apply_all(
+        &mut self,
+        events: impl IntoIterator<Item = Event>,
+        batch: usize,
+    ) -> anyhow::Result<Duration> {
+        let mut events = events.into_iter();
+        let mut cpu = Duration::ZERO;
+        loop {
+            let piece: Vec<Event> = events.by_ref().take(batch).collect();
+            if piece.is_empty() {
+                return Ok(cpu);
+            }
+            cpu += self.apply(piece.iter().map(|event| (event.time_ms + ON_THE_WAY_MS, event)))?;
+        }
+    }
+}
+
+/// CPU microseconds an event.
+#[must_use]
+pub fn us_each(cpu: Duration, events: usize) -> f64 {
+    cpu.as_secs_f64() * 1e6 / events as f64
 }
