@@ -2,13 +2,15 @@
 //! looked at by people.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use botstats::server::find;
 use botstats_tests::bench::MEASURES;
 use botstats_tests::harness::run;
 use serde_json::Value;
 
 #[test]
 fn every_measure_gives_its_rows() {
-    let output = run("bench", &["--tiny", "--json"], &[]);
+    let server = find(|_| {}).unwrap().display().to_string();
+    let output = run("bench", &["--tiny", "--json"], &[("NATS_SERVER_BIN", server)]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
