@@ -8,7 +8,7 @@
 //! * [`harness`]: a real nats-server and the real programs as child processes;
 //! * [`faults`]: the real thing killed, frozen and cut off at seeded moments, with the model as judge
 //!   (`--bin faults` runs any number of them);
-//! * [`bench`]: how fast it is (`--bin bench`).
+//! * [`mod@bench`]: how fast it is (`--bin bench`).
 //!
 //! The tests themselves are in `tests/`. Those with real processes take the programs from where they
 //! themselves were built: `cargo build --workspace --bins` first. `BOTSTATS_TEST_STREAMS` sets how many random

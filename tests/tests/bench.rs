@@ -1,6 +1,5 @@
 //! The benchmark works: every measure gives its rows, with a tiny number of events. How fast anything is, is
 //! looked at by people.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use botstats::server::find;
 use botstats_tests::bench::MEASURES;
