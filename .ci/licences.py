@@ -30,8 +30,9 @@ class BadExpression(Exception):
 
 
 def allowed(expression, licences=ALLOWED):
-    """Whether an SPDX expression can be met with these; `/` is an old way to write OR."""
-    tokens = [{"/": "OR"}.get(token, token) for token in TOKEN.findall(expression)]
+    """Whether an SPDX expression can be met with these; `/` is an old way to write OR, lower case a new one."""
+    same = {"/": "OR", "or": "OR", "and": "AND", "with": "WITH"}
+    tokens = [same.get(token, token) for token in TOKEN.findall(expression)]
     place = 0
 
     def peek():
