@@ -4,7 +4,7 @@
 //! the checkpoint. Everything of a batch is in one transaction; how messages are cut into batches is not
 //! visible in the result.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -42,7 +42,10 @@ const MAX_LOOKED_UP_SINGLY: usize = 8;
 pub struct Engine {
     store: Arc<Store>,
     registry: Arc<RwLock<Registry>>,
+    /// On which days conversations may have slices,
     days: Days,
+    /// and long ones which identities.
+    identities: Days,
     /// Conversations of which only what is touched is read: (pair, conversation).
     long: FxHashSet<(u32, u128)>,
     progress: Progress,
@@ -84,15 +87,21 @@ impl Engine {
         let snapshot = store.snapshot()?;
         let progress = snapshot.progress()?;
         let registry = Registry::of_rows(snapshot.pairs()?)?;
-        let mut days = Days::default();
-        snapshot.conversations(|day, pair, conversation| {
-            days.insert(day, conversation_hash(pair, conversation));
+        let long: FxHashSet<(u32, u128)> = snapshot.long_conversations()?.into_iter().collect();
+        let (mut days, mut identities) = (Days::default(), Days::default());
+        let is_long = |conversation| long.contains(&conversation);
+        snapshot.slices(is_long, |day, (pair, conversation), slice| {
+            let hash = conversation_hash(pair, conversation);
+            days.insert(day, hash);
+            for entry in slice.iter().flat_map(|s| &s.events) {
+                identities.insert(day, identity_hash(hash, entry.id));
+            }
         })?;
-        let long = snapshot.long_conversations()?.into_iter().collect();
         drop(snapshot);
         Ok(Self {
             store: Arc::new(store),
             days,
+            identities,
             long,
             stream: progress.checkpoint.as_ref().map(|c| c.stream.clone()).unwrap_or_default(),
             progress,
@@ -118,7 +127,7 @@ impl Engine {
     /// What is held in memory about conversations: bytes of filters, and how many conversations are long.
     #[must_use]
     pub fn held(&self) -> (usize, usize) {
-        (self.days.bytes(), self.long.len())
+        (self.days.bytes() + self.identities.bytes(), self.long.len())
     }
 
     /// The store, for views of it.
@@ -220,7 +229,7 @@ impl Engine {
         let mut long = None;
         if keep != self.deleted_before {
             commit.delete_before(keep.0, keep.1)?;
-            long = Some(self.forget_identities(&commit, keep.0)?);
+            long = Some(self.still_long(&commit, keep.0)?);
         }
         commit.commit()?;
 
@@ -228,6 +237,7 @@ impl Engine {
             self.long = long;
         }
         self.days.forget_before(keep.0);
+        self.identities.forget_before(keep.0);
         self.deleted_before = keep;
         self.pairs = batch.pairs;
         self.progress = next;
@@ -298,7 +308,7 @@ impl Engine {
     /// | conversation | duplicates are found in | slices read |
     /// | --- | --- | --- |
     /// | short | its slices | all |
-    /// | long | the table of identities | those that the change reaches |
+    /// | long | slices of days on which the identity may be | those that the change reaches |
     fn merge(
         &mut self,
         timelines: &mut Timelines<'_>,
@@ -311,12 +321,10 @@ impl Engine {
         let of = Conversation { pair, conversation, days: self.days.of(hash).collect() };
         let mut slices = Vec::new();
         let changed = if self.long.contains(&(pair, conversation)) {
-            let known = |id| timelines.identity(pair, conversation, id);
-            let accepted = admit(new, known, decided)?;
-            for entry in &accepted {
-                timelines.put_identity(pair, conversation, entry)?;
-            }
-            read_around(timelines, &of, &accepted, &mut slices)?;
+            read_around(timelines, &of, new, &mut slices)?;
+            let known = self.known_of_long(timelines, &of, new, &slices)?;
+            let accepted = admit(new, |id| Ok::<_, StoreError>(known.get(&id).copied()), decided)?;
+            self.note_identities(hash, &accepted);
             insert(&mut slices, accepted, |place| timelines.after(&of, place), emit)?
         } else {
             timelines.all(&of, &mut slices)?;
@@ -334,8 +342,8 @@ impl Engine {
             let changed = insert(&mut slices, accepted, |_| Ok::<_, StoreError>(None), emit)?;
             if slices.len() > MAX_SHORT_SLICES {
                 timelines.put_long(pair, conversation)?;
-                for entry in slices.iter().flat_map(|s| &s.events) {
-                    timelines.put_identity(pair, conversation, entry)?;
+                for slice in &slices {
+                    self.note_identities(hash, &slice.events);
                 }
                 self.long.insert((pair, conversation));
             }
@@ -355,17 +363,47 @@ impl Engine {
         Ok(slices)
     }
 
-    /// Deletes identities from before a day; gives the conversations that are still long.
-    fn forget_identities(
+    /// The events of a long conversation that have the identity of a new one, by identity: those of the
+    /// slices that are read already, and those of days on which such an identity may be.
+    fn known_of_long(
         &self,
-        commit: &Commit,
-        day: u32,
-    ) -> Result<FxHashSet<(u32, u128)>, StoreError> {
+        timelines: &Timelines<'_>,
+        of: &Conversation,
+        new: &[NewEvent],
+        slices: &[Slice],
+    ) -> Result<FxHashMap<u64, Entry>, StoreError> {
+        let hash = conversation_hash(of.pair, of.conversation);
+        let mut wanted: FxHashSet<u64> = new.iter().map(|event| event.entry.id).collect();
+        let mut known = FxHashMap::default();
+        find(slices, &wanted, &mut known);
+        wanted.retain(|id| !known.contains_key(id));
+        let days: BTreeSet<u32> =
+            wanted.iter().flat_map(|id| self.identities.of(identity_hash(hash, *id))).collect();
+        let days = days.into_iter().collect();
+        let mut others = Vec::new();
+        timelines.all(
+            &Conversation { days, pair: of.pair, conversation: of.conversation },
+            &mut others,
+        )?;
+        find(&others, &wanted, &mut known);
+        Ok(known)
+    }
+
+    /// Notes that accepted events are in a long conversation.
+    fn note_identities(&mut self, conversation: u64, accepted: &[Entry]) {
+        for entry in accepted {
+            self.identities.insert(entry.day(), identity_hash(conversation, entry.id));
+        }
+    }
+
+    /// The long conversations that still have slices of that day or later; others are not long any more.
+    fn still_long(&self, commit: &Commit, day: u32) -> Result<FxHashSet<(u32, u128)>, StoreError> {
         let mut timelines = commit.timelines()?;
         let mut long = self.long.clone();
-        for (pair, conversation) in &self.long {
-            if timelines.forget_before(*pair, *conversation, day)? {
-                long.remove(&(*pair, *conversation));
+        for &(pair, conversation) in &self.long {
+            if !self.days.of(conversation_hash(pair, conversation)).any(|d| d >= day) {
+                timelines.forget_long(pair, conversation)?;
+                long.remove(&(pair, conversation));
             }
         }
         Ok(long)
@@ -518,10 +556,10 @@ impl Activity {
 fn read_around(
     timelines: &Timelines<'_>,
     of: &Conversation,
-    accepted: &[Entry],
+    new: &[NewEvent],
     slices: &mut Vec<Slice>,
 ) -> Result<(), StoreError> {
-    let places = || accepted.iter().map(|e| (e.day(), e.place()));
+    let places = || new.iter().map(|e| (e.entry.day(), e.entry.place()));
     let (Some(first), Some(last)) = (places().min(), places().max()) else { return Ok(()) };
     match timelines.at_or_before(of, first)? {
         Some(slice) => slices.push(slice),
@@ -538,6 +576,16 @@ fn read_around(
 
 fn conversation_hash(pair: u32, conversation: u128) -> u64 {
     xxh3_64_with_seed(&conversation.to_le_bytes(), u64::from(pair))
+}
+
+/// Adds the events of the wanted identities.
+fn find(slices: &[Slice], wanted: &FxHashSet<u64>, known: &mut FxHashMap<u64, Entry>) {
+    let events = slices.iter().flat_map(|s| &s.events);
+    known.extend(events.filter(|e| wanted.contains(&e.id)).map(|e| (e.id, *e)));
+}
+
+fn identity_hash(conversation: u64, id: u64) -> u64 {
+    xxh3_64_with_seed(&id.to_le_bytes(), conversation)
 }
 
 fn unknown_pair(pair: u32) -> StoreError {

@@ -25,7 +25,7 @@ use crate::varint;
 
 /// A slice that grows beyond so many events is split. Few in the tests of this crate, so that small cases
 /// have many slices.
-pub const MAX_SLICE_EVENTS: usize = if cfg!(test) { 8 } else { 1024 };
+pub const MAX_SLICE_EVENTS: usize = if cfg!(test) { 8 } else { 256 };
 /// A slice goes so many days after its day ended: 35 for late events, 1 that a session reaches back,
 /// 1 for clocks.
 pub const SLICE_DAYS: u32 = 37;

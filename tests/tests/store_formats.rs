@@ -18,7 +18,7 @@ fn store(format: u32) -> PathBuf {
 
 #[test]
 fn the_present_format_reads_as_when_it_was_made() {
-    let mut product = Product::of_file(&store(2), KEEP_DAYS).unwrap();
+    let mut product = Product::of_file(&store(3), KEEP_DAYS).unwrap();
     let check = |product: &mut Product| {
         for (number, (question, directory, rows)) in fixture::questions().iter().enumerate() {
             let answer = product.answer(question, directory).unwrap();
@@ -38,8 +38,9 @@ fn the_present_format_reads_as_when_it_was_made() {
 #[test]
 fn other_formats_are_refused() {
     for (format, words) in [
-        (1, ["the file has format 1, this program writes 2", "botstats-ingest rebuild"]),
-        (3, ["the file has format 3, this program writes 2", "use the program that made it"]),
+        (1, ["the file has format 1, this program writes 3", "botstats-ingest rebuild"]),
+        (2, ["the file has format 2, this program writes 3", "botstats-ingest rebuild"]),
+        (4, ["the file has format 4, this program writes 3", "use the program that made it"]),
     ] {
         let refused = Product::of_file(&store(format), KEEP_DAYS).err().unwrap();
         let text = format!("{refused:#}");
@@ -50,7 +51,7 @@ fn other_formats_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ingest_says_so_and_touches_nothing() {
     let site = Site::start("0s").await;
-    for format in [1, 3] {
+    for format in [1, 2, 4] {
         let name = format!("format-{format}");
         let folder = site.folder(&name);
         let data = folder.join("data");

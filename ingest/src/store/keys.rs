@@ -8,7 +8,6 @@
 //! | buckets | day, account, pair, hour | 12 |
 //! | users | pair, user | 20 |
 //! | long | pair, conversation | 20 |
-//! | identities | pair, conversation, event | 28 |
 //!
 //! *Why* the day comes first: a commit touches neighbouring pages, and what is too old is one range.
 
@@ -40,8 +39,6 @@ fn day_of(bytes: &[u8]) -> Option<u32> {
 
 /// The key of a long conversation.
 pub(crate) type LongKey = [u8; 20];
-/// The key of an event's identity in a long conversation.
-pub(crate) type IdentityKey = [u8; 28];
 
 /// All slices of a conversation on a day have keys in `prefix..=slice_end(prefix)`.
 pub(crate) fn slice_prefix(day: u32, pair: u32, conversation: u128) -> SlicePrefix {
@@ -133,14 +130,6 @@ pub(crate) fn long_conversation(key: &LongKey) -> (u32, u128) {
     (u32::from_be_bytes([a, b, c, d]), u128::from_be_bytes(conversation))
 }
 
-/// The key of an event's identity in a long conversation.
-pub(crate) fn identity_key(pair: u32, conversation: u128, id: u64) -> IdentityKey {
-    let mut key = [0; 28];
-    key[..20].copy_from_slice(&long_key(pair, conversation));
-    key[20..].copy_from_slice(&id.to_be_bytes());
-    key
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +161,5 @@ mod tests {
         assert!(bucket_key(20_000, 3, 7, 23) < bucket_key(20_000, 4, 0, 0));
         assert!(user_key(3, u128::MAX) < user_key(4, 0));
         assert_eq!(long_conversation(&long_key(7, 9)), (7, 9));
-        assert!(identity_key(7, 9, u64::MAX) < identity_key(7, 10, 0));
     }
 }

@@ -34,17 +34,16 @@ pub use meta::{Checkpoint, PairRow, Progress, StreamIdentity};
 pub use redb::StorageBackend;
 
 use crate::bucket::{Bucket, Delta};
-use crate::event::{Kind, Rule};
-use crate::timeline::{Entry, Place, Slice};
+use crate::event::Rule;
+use crate::timeline::{Place, Slice};
 use checked::{CheckedFile, FirstFailure};
-use keys::{BucketKey, IdentityKey, LongKey, UserKey};
+use keys::{BucketKey, LongKey, UserKey};
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const PAIRS: TableDefinition<u32, &[u8]> = TableDefinition::new("pairs");
 const USERS: TableDefinition<UserKey, [u8; 9]> = TableDefinition::new("users");
 const TIMELINES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("timelines");
 const LONG: TableDefinition<LongKey, ()> = TableDefinition::new("long");
-const IDENTITIES: TableDefinition<IdentityKey, [u8; 14]> = TableDefinition::new("identities");
 const BUCKETS: TableDefinition<BucketKey, &[u8]> = TableDefinition::new("buckets");
 const DEAD_LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
 
@@ -53,10 +52,9 @@ pub const MAX_DEAD_LETTERS: u64 = 100_000;
 /// redb's page cache.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 const USER_VERSION: u8 = 1;
-const IDENTITY_VERSION: u8 = 1;
 const DEAD_LETTER_VERSION: u8 = 1;
 /// The format of a file: its layout, tables, keys and values. One of another format is refused.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// First bytes of a file of format 1, which was a plain redb file.
 const FORMAT_1: &[u8] = b"redb";
 
@@ -123,7 +121,6 @@ impl Store {
             write.open_table(USERS)?;
             write.open_table(TIMELINES)?;
             write.open_table(LONG)?;
-            write.open_table(IDENTITIES)?;
             write.open_table(BUCKETS)?;
             write.open_table(DEAD_LETTERS)?;
             meta::make(&mut write.open_table(META)?)?;
@@ -197,17 +194,22 @@ impl Snapshot {
         table.iter()?.map(|row| PairRow::decode(row?.1.value())).collect()
     }
 
-    /// Calls `each` with (day, pair, conversation) of every slice.
-    pub(crate) fn conversations(
+    /// Calls `each` with the day and the conversation (pair and hash) of every slice, and with the slice
+    /// itself if `wanted` says so of the conversation.
+    pub(crate) fn slices(
         &self,
-        mut each: impl FnMut(u32, u32, u128),
+        wanted: impl Fn((u32, u128)) -> bool,
+        mut each: impl FnMut(u32, (u32, u128), Option<Slice>),
     ) -> Result<(), StoreError> {
         let table = self.transaction.open_table(TIMELINES)?;
         for row in table.iter()? {
-            let (key, _) = row?;
+            let (key, value) = row?;
             let (day, pair, conversation) = keys::slice_conversation(key.value())
                 .ok_or_else(|| StoreError::value("timelines", "a key that is none"))?;
-            each(day, pair, conversation);
+            let slice = wanted((pair, conversation))
+                .then(|| decode_slice(day, key.value(), value.value()))
+                .transpose()?;
+            each(day, (pair, conversation), slice);
         }
         Ok(())
     }
@@ -222,13 +224,12 @@ impl Snapshot {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn rows(&self) -> Result<[(&'static str, u64); 6], StoreError> {
+    pub fn rows(&self) -> Result<[(&'static str, u64); 5], StoreError> {
         let t = &self.transaction;
         Ok([
             (PAIRS.name(), t.open_table(PAIRS)?.len()?),
             (USERS.name(), t.open_table(USERS)?.len()?),
             (TIMELINES.name(), t.open_table(TIMELINES)?.len()?),
-            (IDENTITIES.name(), t.open_table(IDENTITIES)?.len()?),
             (BUCKETS.name(), t.open_table(BUCKETS)?.len()?),
             (DEAD_LETTERS.name(), t.open_table(DEAD_LETTERS)?.len()?),
         ])
@@ -275,7 +276,6 @@ impl Commit {
         Ok(Timelines {
             slices: self.transaction.open_table(TIMELINES)?,
             long: self.transaction.open_table(LONG)?,
-            identities: self.transaction.open_table(IDENTITIES)?,
         })
     }
 
@@ -349,11 +349,10 @@ impl Commit {
     }
 }
 
-/// The slices of conversations; and of long ones, which are never read whole, the identities.
+/// The slices of conversations, and which conversations are long.
 pub(crate) struct Timelines<'a> {
     slices: Table<'a, &'static [u8], &'static [u8]>,
     long: Table<'a, LongKey, ()>,
-    identities: Table<'a, IdentityKey, [u8; 14]>,
 }
 
 /// A conversation, and the days on which it may have slices, ascending.
@@ -432,46 +431,10 @@ impl Timelines<'_> {
         Ok(())
     }
 
-    /// The event of that identity in a long conversation.
-    pub(crate) fn identity(
-        &self,
-        pair: u32,
-        conversation: u128,
-        id: u64,
-    ) -> Result<Option<Entry>, StoreError> {
-        let value = self.identities.get(keys::identity_key(pair, conversation, id))?;
-        value.map(|value| decode_identity(id, value.value())).transpose()
-    }
-
-    pub(crate) fn put_identity(
-        &mut self,
-        pair: u32,
-        conversation: u128,
-        entry: &Entry,
-    ) -> Result<(), StoreError> {
-        let key = keys::identity_key(pair, conversation, entry.id);
-        self.identities.insert(key, encode_identity(entry))?;
+    /// A conversation is not long any more.
+    pub(crate) fn forget_long(&mut self, pair: u32, conversation: u128) -> Result<(), StoreError> {
+        self.long.remove(keys::long_key(pair, conversation))?;
         Ok(())
-    }
-
-    /// Deletes the identities of a long conversation from before a day. True if none is left; then it is
-    /// not long any more.
-    pub(crate) fn forget_before(
-        &mut self,
-        pair: u32,
-        conversation: u128,
-        day: u32,
-    ) -> Result<bool, StoreError> {
-        let range = keys::identity_key(pair, conversation, 0)
-            ..=keys::identity_key(pair, conversation, u64::MAX);
-        self.identities.retain_in(range.clone(), |_, value| {
-            decode_identity(0, value).is_ok_and(|entry| entry.day() >= day)
-        })?;
-        let none_left = self.identities.range(range)?.next().is_none();
-        if none_left {
-            self.long.remove(keys::long_key(pair, conversation))?;
-        }
-        Ok(none_left)
     }
 }
 
@@ -479,29 +442,6 @@ fn decode_slice(day: u32, key: &[u8], value: &[u8]) -> Result<Slice, StoreError>
     let begins = keys::slice_place(key)
         .ok_or_else(|| StoreError::value("timelines", "a key that is none"))?;
     Ok(Slice::decode(day, begins, value)?)
-}
-
-fn encode_identity(entry: &Entry) -> [u8; 14] {
-    let mut value = [IDENTITY_VERSION; 14];
-    value[1..9].copy_from_slice(&entry.time_ms.to_le_bytes());
-    value[9] = (entry.kind as u8) << 4 | entry.flags;
-    value[10..].copy_from_slice(&entry.content.to_le_bytes());
-    value
-}
-
-fn decode_identity(id: u64, value: [u8; 14]) -> Result<Entry, StoreError> {
-    let wrong = || StoreError::value("identities", "damaged, or of another version");
-    let [IDENTITY_VERSION, t0, t1, t2, t3, t4, t5, t6, t7, kind_flags, c0, c1, c2, c3] = value
-    else {
-        return Err(wrong());
-    };
-    Ok(Entry {
-        time_ms: i64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]),
-        kind: *Kind::ALL.get(usize::from(kind_flags >> 4)).ok_or_else(wrong)?,
-        flags: kind_flags & 15,
-        id,
-        content: u32::from_le_bytes([c0, c1, c2, c3]),
-    })
 }
 
 pub(crate) struct Users<'a>(Table<'a, UserKey, [u8; 9]>);

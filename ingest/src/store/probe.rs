@@ -5,8 +5,8 @@
 use std::fmt::Debug;
 
 use super::{
-    Bucket, PairRow, Progress, StoreError, decode_dead_letter, decode_identity, decode_slice,
-    decode_user, encode_dead_letter, encode_identity, encode_user, keys, meta,
+    Bucket, PairRow, Progress, StoreError, decode_dead_letter, decode_slice, decode_user,
+    encode_dead_letter, encode_user, keys, meta,
 };
 
 /// A table whose values are read.
@@ -18,8 +18,6 @@ pub enum Table {
     Buckets,
     /// Rows of users.
     Users,
-    /// Events of long conversations.
-    Identities,
     /// Rows of (bot, channel) pairs.
     Pairs,
     /// The progress.
@@ -63,11 +61,6 @@ pub fn again(table: Table, key: &[u8], value: &[u8]) -> Result<Again, StoreError
         Table::Users => {
             let row = decode_user(value.try_into().map_err(|_| wrong("users", "its length"))?)?;
             done(row, Vec::new(), encode_user(row).to_vec())
-        }
-        Table::Identities => {
-            let value = value.try_into().map_err(|_| wrong("identities", "its length"))?;
-            let entry = decode_identity(0, value)?;
-            done(entry, Vec::new(), encode_identity(&entry).to_vec())
         }
         Table::Pairs => {
             let row = PairRow::decode(value)?;

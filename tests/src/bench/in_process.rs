@@ -19,7 +19,7 @@ pub const ON_THE_WAY_MS: i64 = 200;
 /// Messages of a commit while there is more to take than can be counted at once.
 pub const FULL_BATCH: usize = botstats_ingest::reader::MAX_BATCH_MESSAGES;
 /// Days that are kept, as by default.
-const KEEP_DAYS: u32 = 400;
+pub(super) const KEEP_DAYS: u32 = 400;
 
 /// An engine that is fed, with the sequence it is at.
 pub struct Fed {

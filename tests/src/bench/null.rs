@@ -12,6 +12,7 @@ use botstats_common::names::EVENTS_STREAM;
 use botstats_common::shell::internal::Readiness;
 use botstats_common::shell::nats::{NatsSettings, jetstream};
 use botstats_common::shell::{clock, stop};
+use botstats_ingest::engine::Engine;
 use botstats_ingest::reader;
 use botstats_ingest::shared::Shared;
 use botstats_ingest::store::Progress;
@@ -36,7 +37,7 @@ const EXPIRES_NS: u64 = 30_000_000_000;
 pub enum Null {
     /// Pull requests and one subscription, on one thread: the least that a consumer can do.
     Raw,
-    /// Our reader, whose batches are dropped.
+    /// Our reader, which decodes; its batches are dropped.
     Reader,
 }
 
@@ -119,14 +120,16 @@ async fn by_reader(url: &str, count: u64) -> anyhow::Result<Drained> {
     let shared = Shared::new(Progress::default(), Readiness::default(), std::time::Duration::ZERO);
     let (sender, mut batches) = mpsc::channel(1);
     let end = CancellationToken::new();
+    let folder = tempfile::tempdir()?;
+    let decoder = Engine::open(folder.path(), super::in_process::KEEP_DAYS)?.decoder();
     let (begun, cpu) = (clock::monotonic(), usage::own_cpu());
-    let reading = stop::spawn(reader::run(settings, None, sender, shared, end.clone()));
+    let reading = stop::spawn(reader::run(settings, None, decoder, sender, shared, end.clone()));
     // In a thread of its own, as the fold.
     let dropping = tokio::task::spawn_blocking(move || {
         let mut taken = 0;
         while taken < count {
             let Some(batch) = batches.blocking_recv() else { break };
-            taken += u64::try_from(batch.messages().len()).unwrap_or_default();
+            taken += u64::try_from(batch.arrivals.len()).unwrap_or_default();
         }
         taken
     });

@@ -16,8 +16,7 @@ pub(super) fn bucket(bytes: &[u8]) {
 
 /// The input: a byte that chooses the table, and a value of it.
 pub(super) fn row(bytes: &[u8]) {
-    const TABLES: [Table; 5] =
-        [Table::Users, Table::Identities, Table::Pairs, Table::Progress, Table::DeadLetters];
+    const TABLES: [Table; 4] = [Table::Users, Table::Pairs, Table::Progress, Table::DeadLetters];
     let Some((&chosen, value)) = bytes.split_first() else { return };
     reads_again(TABLES[usize::from(chosen) % TABLES.len()], &[], value);
 }
