@@ -158,7 +158,7 @@ impl Engine {
         request: &wire::Request,
     ) -> Result<Vec<wire::Chunk>, ReadError> {
         let as_of = self.progress.checkpoint.as_ref().map_or(0, |c| c.stored_ns / NS_PER_MS);
-        self.reader().gather(account, request, as_of)
+        self.reader().chunks(account, request, as_of)
     }
 
     /// Applies messages, in the order of their sequences, and commits. Messages at or before the
