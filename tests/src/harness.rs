@@ -23,7 +23,7 @@ use botstats_common::shell::clock;
 pub use configured::Configured;
 pub use http::{Answer, get, head_of, read_answer, send};
 pub use judge::{check_counts, check_dead_letters};
-pub use process::{Process, run, signal};
+pub use process::{Process, binary, run, signal};
 pub use proxy::Proxy;
 pub use raw::{Raw, Said};
 pub use roles::{RoleQuery, Roles, not_ready, ready, shipped_configuration};

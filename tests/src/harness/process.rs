@@ -261,7 +261,11 @@ pub fn run(program: &str, arguments: &[&str], settings: &[(&str, String)]) -> Ou
 }
 
 /// A program of this workspace, built in the same profile as this one.
-fn binary(name: &str) -> PathBuf {
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the program's own path");
     let folder = own.parent().expect("programs are in a folder");
     // Programs are in target/PROFILE, tests in deps below it, examples in examples.

@@ -1,0 +1,181 @@
+//! Events as the benchmark has them, and streams full of them.
+//!
+//! All traffic is that of `botstats simulate`. How dense it is matters: what costs are the buckets, users and
+//! conversations that a commit touches. So it is the same everywhere: [`EVENTS_PER_ACCOUNT_DAY`].
+//!
+//! A stream is filled over its own server, which does not sync each message: what a crash would lose is not
+//! measured here, and syncing two million takes minutes.
+
+use std::collections::VecDeque;
+
+use anyhow::Context as _;
+use async_nats::{Client, HeaderMap, Subscriber};
+use botstats::simulate::{Cast, Event, Params, Simulation, Spread};
+use botstats_common::shell::clock;
+use futures::{FutureExt as _, StreamExt as _};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::say;
+
+/// Events of an account a day, on average; the largest accounts have a hundred times those of the smallest.
+pub const EVENTS_PER_ACCOUNT_DAY: u64 = 3_000;
+/// Milliseconds in a day.
+pub const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// Messages on their way without an acknowledgement.
+const WINDOW: usize = 1_000;
+/// Events made ahead, in pieces of so many.
+const PIECE: usize = 500;
+/// So many pieces ahead.
+const PIECES_AHEAD: usize = 20;
+/// How often it is said how far it is, in messages.
+const REPORT_EVERY: u64 = 1_000_000;
+
+/// Whether messages have the header that bots give them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Headers {
+    /// `Content-Type: application/cloudevents+json`.
+    ContentType,
+    /// None at all.
+    None,
+}
+
+impl Headers {
+    /// The headers of one message.
+    #[must_use]
+    pub fn map(self) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        if self == Self::ContentType {
+            map.insert("Content-Type", "application/cloudevents+json");
+        }
+        map
+    }
+}
+
+/// As many accounts as that traffic has.
+#[must_use]
+pub fn accounts(events: u64, days: u32) -> u32 {
+    let accounts = events / (u64::from(days) * EVENTS_PER_ACCOUNT_DAY);
+    u32::try_from(accounts.max(1)).unwrap_or(u32::MAX)
+}
+
+/// Traffic of the days up to `now_ms`, with its days and nights, in order of time.
+#[must_use]
+pub fn history(events: u64, days: u32, now_ms: i64) -> Simulation {
+    Simulation::new(Params { accounts: accounts(events, days), days, events, seed: 1, now_ms })
+}
+
+/// Even traffic of so many accounts between two moments, in order of time.
+#[must_use]
+pub fn even(accounts: u32, start_ms: i64, end_ms: i64, events: u64, seed: u64) -> Simulation {
+    Simulation::of(Cast::of_accounts(accounts), start_ms, end_ms, events, seed, Spread::Even)
+}
+
+/// What makes events in a thread of its own, ahead of who takes them.
+#[must_use]
+pub fn ahead(events: impl Iterator<Item = Event> + Send + 'static) -> mpsc::Receiver<Vec<Event>> {
+    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+    std::thread::spawn(move || {
+        let mut events = events;
+        loop {
+            let piece: Vec<Event> = events.by_ref().take(PIECE).collect();
+            if piece.is_empty() || sender.blocking_send(piece).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Publishes messages whose acknowledgements come to one inbox, in order.
+pub struct Publisher {
+    client: Client,
+    headers: HeaderMap,
+    inbox: String,
+}
+
+impl Publisher {
+    /// One with its inbox.
+    ///
+    /// # Errors
+    /// If there can be no inbox.
+    pub async fn new(client: &Client, headers: Headers) -> anyhow::Result<(Self, Subscriber)> {
+        let inbox = client.new_inbox();
+        let acknowledgements = client.subscribe(inbox.clone()).await?;
+        let publisher = Self { client: client.clone(), headers: headers.map(), inbox };
+        Ok((publisher, acknowledgements))
+    }
+
+    /// Sends a message; does not wait for its acknowledgement.
+    ///
+    /// # Errors
+    /// If it can't be sent.
+    pub async fn send(&self, event: Event) -> anyhow::Result<()> {
+        let Event { subject, payload, .. } = event;
+        let (client, inbox) = (&self.client, self.inbox.clone());
+        if self.headers.is_empty() {
+            client.publish_with_reply(subject, inbox, payload).await?;
+        } else {
+            let headers = self.headers.clone();
+            client.publish_with_reply_and_headers(subject, inbox, headers, payload).await?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+struct Acknowledgement {
+    seq: Option<u64>,
+}
+
+/// The sequence that an acknowledgement names.
+///
+/// # Errors
+/// If the message was not stored.
+pub fn acknowledged(message: Option<async_nats::Message>) -> anyhow::Result<u64> {
+    let message = message.context("the acknowledgements ended")?;
+    let read: Option<Acknowledgement> = serde_json::from_slice(&message.payload).ok();
+    read.and_then(|a| a.seq).filter(|sequence| *sequence > 0).with_context(|| {
+        format!("not stored: {:?} {}", message.status, String::from_utf8_lossy(&message.payload))
+    })
+}
+
+/// Puts events into the stream as fast as the server takes them; gives the last sequence.
+///
+/// # Errors
+/// If one is not stored.
+pub async fn fill(
+    client: &Client,
+    headers: Headers,
+    events: impl Iterator<Item = Event> + Send + 'static,
+) -> anyhow::Result<u64> {
+    let begun = clock::monotonic();
+    let (publisher, mut acknowledgements) = Publisher::new(client, headers).await?;
+    let mut pieces = ahead(events);
+    let (mut sent, mut stored, mut last) = (0_u64, 0_u64, 0);
+    while let Some(piece) = pieces.recv().await {
+        let mut piece = VecDeque::from(piece);
+        while let Some(event) = piece.pop_front() {
+            publisher.send(event).await?;
+            sent += 1;
+            while let Some(message) = acknowledgements.next().now_or_never() {
+                last = acknowledged(message)?;
+                stored += 1;
+            }
+            while usize::try_from(sent - stored)? >= WINDOW {
+                last = acknowledged(acknowledgements.next().await)?;
+                stored += 1;
+            }
+            if sent.is_multiple_of(REPORT_EVERY) {
+                say(&format!("  {sent} messages sent"));
+            }
+        }
+    }
+    while stored < sent {
+        last = acknowledged(acknowledgements.next().await)?;
+        stored += 1;
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    say(&format!("  {stored} messages stored in {seconds:.1} s"));
+    Ok(last)
+}

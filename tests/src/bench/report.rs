@@ -1,0 +1,304 @@
+//! What was measured: rows of rounds, their medians beside the targets, as a table and as JSON.
+
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::Duration;
+
+use botstats::server::find;
+use botstats_common::shell::clock;
+use serde::Serialize;
+
+use super::Scale;
+
+/// What a number should be.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Target {
+    /// Whether a larger number is the better one.
+    larger_is_better: bool,
+    /// What it must reach.
+    at_least: f64,
+    /// What it should reach.
+    aim: Option<f64>,
+}
+
+impl Target {
+    /// The more, the better.
+    #[must_use]
+    pub fn more(at_least: f64, aim: impl Into<Option<f64>>) -> Self {
+        Self { larger_is_better: true, at_least, aim: aim.into() }
+    }
+
+    /// The less, the better.
+    #[must_use]
+    pub fn less(at_least: f64, aim: impl Into<Option<f64>>) -> Self {
+        Self { larger_is_better: false, at_least, aim: aim.into() }
+    }
+
+    /// What of it that number has reached.
+    #[must_use]
+    pub fn reached_by(&self, value: f64) -> &'static str {
+        let reached =
+            |limit: f64| if self.larger_is_better { value >= limit } else { value <= limit };
+        match self.aim {
+            Some(aim) if reached(aim) => "aim",
+            Some(_) if reached(self.at_least) => "at least",
+            None if reached(self.at_least) => "yes",
+            _ => "no",
+        }
+    }
+}
+
+/// One number, as often as it was measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// What it says.
+    pub what: String,
+    /// What it counts, such as `us` or `MiB`.
+    pub unit: &'static str,
+    /// One value a round.
+    pub rounds: Vec<f64>,
+    /// What it should be.
+    pub target: Option<Target>,
+}
+
+impl Row {
+    /// A number without a target.
+    #[must_use]
+    pub fn new(what: impl Into<String>, unit: &'static str, rounds: Vec<f64>) -> Self {
+        Self { what: what.into(), unit, rounds, target: None }
+    }
+
+    /// The same with a target.
+    #[must_use]
+    pub fn should_be(self, target: Target) -> Self {
+        Self { target: Some(target), ..self }
+    }
+
+    /// The middle one of the rounds; of an even number of them the mean of the two in the middle.
+    #[must_use]
+    pub fn median(&self) -> f64 {
+        median(&self.rounds)
+    }
+}
+
+/// The middle one; of an even number of them the mean of the two in the middle; of none no number.
+#[must_use]
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match (sorted.get(middle), sorted.len().is_multiple_of(2)) {
+        (Some(upper), true) => f64::midpoint(sorted[middle - 1], *upper),
+        (Some(value), false) => *value,
+        (None, _) => f64::NAN,
+    }
+}
+
+/// The value below which so many percent are; of none no number.
+#[must_use]
+pub fn percentile(values: &[f64], percent: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let place = (sorted.len() * percent).div_ceil(100).max(1) - 1;
+    sorted.get(place).copied().unwrap_or(f64::NAN)
+}
+
+/// A measure's rows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measured {
+    /// The measure.
+    pub name: &'static str,
+    /// What it does.
+    pub about: &'static str,
+    /// How long it took, data and servers included.
+    pub took_s: f64,
+    /// Its numbers.
+    pub rows: Vec<Row>,
+}
+
+/// Where it was measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Machine {
+    cores: usize,
+    cpu: String,
+    memory_bytes: u64,
+    kernel: String,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Versions {
+    botstats: &'static str,
+    commit: String,
+    nats_server: String,
+    profile: &'static str,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// When it began, RFC 3339.
+    pub date: String,
+    /// Where.
+    pub machine: Machine,
+    /// What.
+    pub versions: Versions,
+    /// How much.
+    pub scale: Scale,
+    /// The numbers.
+    pub measures: Vec<Measured>,
+}
+
+impl Report {
+    /// One without numbers yet.
+    ///
+    /// # Errors
+    /// If there is no nats-server.
+    pub fn begin(scale: Scale) -> anyhow::Result<Self> {
+        let nats_server = find(super::say)?;
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Ok(Self {
+            date: clock::rfc3339_ms(clock::now_ms()),
+            machine: Machine {
+                cores: std::thread::available_parallelism()?.get(),
+                cpu: field_of("/proc/cpuinfo", "model name").unwrap_or_default(),
+                memory_bytes: field_of("/proc/meminfo", "MemTotal")
+                    .and_then(|text| text.trim_end_matches(" kB").parse::<u64>().ok())
+                    .map_or(0, |kib| kib * 1024),
+                kernel: kernel.trim().to_owned(),
+            },
+            versions: Versions {
+                botstats: env!("CARGO_PKG_VERSION"),
+                commit: first_line(Command::new("git").args(["describe", "--always", "--dirty"])),
+                nats_server: first_line(Command::new(nats_server).arg("--version")),
+                profile: if cfg!(debug_assertions) { "dev" } else { "release" },
+            },
+            scale,
+            measures: Vec::new(),
+        })
+    }
+
+    /// Adds what a measure gave.
+    pub fn add(&mut self, name: &'static str, about: &'static str, took: Duration, rows: Vec<Row>) {
+        self.measures.push(Measured { name, about, took_s: took.as_secs_f64(), rows });
+    }
+
+    /// Machine and versions in a paragraph, then a table, as Markdown.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let Self { machine, versions, scale, .. } = self;
+        let mut text = format!(
+            "{}: botstats {} ({}, profile {}), {}; {} cores ({}), {} MiB, Linux {}; medians of {} rounds\
+             {}.\n\n",
+            self.date,
+            versions.botstats,
+            versions.commit,
+            versions.profile,
+            versions.nats_server,
+            machine.cores,
+            machine.cpu,
+            machine.memory_bytes >> 20,
+            machine.kernel,
+            scale.rounds,
+            if scale.divisor == 1 {
+                String::new()
+            } else {
+                format!(", {} times fewer events than in earnest", scale.divisor)
+            },
+        );
+        let head = ["measure", "what", "median", "least", "most", "unit", "at least", "aim"];
+        let head = head.into_iter().chain(["reached"]).map(str::to_owned).collect();
+        let mut lines: Vec<Vec<String>> = vec![head];
+        for measured in &self.measures {
+            for row in &measured.rows {
+                let least = row.rounds.iter().copied().fold(f64::INFINITY, f64::min);
+                let most = row.rounds.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let mut line = vec![measured.name.to_owned(), row.what.clone()];
+                line.extend([row.median(), least, most].map(number));
+                line.push(row.unit.to_owned());
+                let target = row.target.as_ref();
+                line.push(target.map_or_else(String::new, |t| number(t.at_least)));
+                line.push(target.and_then(|t| t.aim).map_or_else(String::new, number));
+                line.push(target.map_or("", |t| t.reached_by(row.median())).to_owned());
+                lines.push(line);
+            }
+        }
+        write_table(&mut text, &lines);
+        text
+    }
+}
+
+fn write_table(text: &mut String, lines: &[Vec<String>]) {
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        lines.iter().filter_map(|l| l.get(column)).map(|t| t.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for (place, line) in lines.iter().enumerate() {
+        for (cell, width) in line.iter().zip(&widths) {
+            // Writing to a text cannot fail.
+            let _written = write!(text, "| {cell:width$} ");
+        }
+        text.push_str("|\n");
+        if place == 0 {
+            for width in &widths {
+                let _written = write!(text, "| {:-<width$} ", "");
+            }
+            text.push_str("|\n");
+        }
+    }
+}
+
+/// A number with about three digits that mean something.
+fn number(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 10.0 => format!("{value:.1}"),
+        size if size >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+fn field_of(file: &str, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let (_, value) = text.lines().find(|line| line.starts_with(name))?.split_once(':')?;
+    Some(value.trim().to_owned())
+}
+
+fn first_line(command: &mut Command) -> String {
+    let said = command.output().ok().filter(|output| output.status.success());
+    let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    said.as_deref().and_then(|text| text.lines().next()).unwrap_or("unknown").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn middle_and_ends() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(&[]).is_nan());
+        let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!((percentile(&hundred, 50), percentile(&hundred, 99)), (50.0, 99.0));
+        assert_eq!(percentile(&[7.0], 99), 7.0);
+    }
+
+    #[test]
+    fn targets() {
+        let more = Target::more(0.55, 0.65);
+        assert_eq!([0.5, 0.6, 0.65].map(|v| more.reached_by(v)), ["no", "at least", "aim"]);
+        let less = Target::less(1.5, None);
+        assert_eq!([1.6, 1.5].map(|v| less.reached_by(v)), ["no", "yes"]);
+        assert_eq!(less.reached_by(f64::NAN), "no");
+    }
+
+    #[test]
+    fn a_table_is_aligned() {
+        let mut text = String::new();
+        let lines = [["a", "bb"], ["ccc", "d"]].map(|l| l.map(str::to_owned).to_vec());
+        write_table(&mut text, &lines);
+        assert_eq!(text, "| a   | bb |\n| --- | -- |\n| ccc | d  |\n");
+    }
+}
