@@ -107,7 +107,8 @@ impl Handler for App {
             )),
             Route::Statistics(segments) => {
                 let admitted = self.admit(&head.headers, segments, head.uri.query())?;
-                self.statistics(admitted, request_id, began + WAIT_LIMIT).await
+                // Boxed: what waits for NATS is large, and a refusal would carry its room around.
+                Box::pin(self.statistics(admitted, request_id, began + WAIT_LIMIT)).await
             }
         }
     }
