@@ -7,8 +7,13 @@
 //!
 //! *Not here*: time zones, names and the clock. The boundaries of the groups come with the request.
 
+mod encoded;
+
 use serde::{Deserialize, Serialize};
 
+pub use self::encoded::{
+    ChunksWriter, EncodedCell, EncodedCells, EncodedChunk, EncodedSamples, Reply, put_samples,
+};
 use crate::ids::{Bot, Channel};
 use crate::metric::{TypeCode, TypeSet};
 use crate::quarter::Quarter;
@@ -109,6 +114,9 @@ pub enum DecodeError {
     /// Damaged, or not of the type that was expected.
     #[error("not a read message")]
     Postcard(#[from] postcard::Error),
+    /// A cell whose samples are not in order, or counted 0.
+    #[error("a cell's samples are not in order")]
+    Samples,
 }
 
 /// Encodes a message.

@@ -209,6 +209,40 @@ impl Bucket {
     }
 }
 
+/// The users of a stored bucket, not decoded yet.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredUsers<'a> {
+    count: usize,
+    rest: &'a [u8],
+}
+
+impl StoredUsers<'_> {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.count == 0
+    }
+
+    /// Gives each user's ordinal, ascending.
+    ///
+    /// # Errors
+    /// If the bytes are damaged.
+    pub fn for_each(mut self, mut user: impl FnMut(u32)) -> Result<(), BucketError> {
+        let mut next = |ordinal: Option<u32>| {
+            let entry = varint::read(&mut self.rest)?;
+            let step = u32::try_from(entry >> 4).ok()?;
+            let is_good = entry & 15 != 0 && (ordinal.is_none() || step != 0);
+            ordinal.unwrap_or(0).checked_add(step).filter(|_| is_good)
+        };
+        let mut ordinal = None;
+        for _ in 0..self.count {
+            ordinal = Some(next(ordinal).ok_or(BucketError::Damaged)?);
+            ordinal.into_iter().for_each(&mut user);
+        }
+        if self.rest.is_empty() { Ok(()) } else { Err(BucketError::Damaged) }
+    }
+}
+
 /// Merges two lists that are sorted by ordinal; the second may repeat ordinals.
 fn union(a: &[(u32, u8)], b: &[(u32, u8)]) -> Vec<(u32, u8)> {
     let mut merged: Vec<(u32, u8)> = Vec::with_capacity(a.len() + b.len());
@@ -239,6 +273,37 @@ impl Totals {
         for (total, n) in self.0.iter_mut().zip(quarter) {
             *total += n;
         }
+    }
+
+    /// Adds all four quarters of a stored bucket, without a value for it. Gives its users, and whether any
+    /// field was not zero.
+    ///
+    /// # Errors
+    /// [`BucketError`] if the version is unknown or the bytes are damaged; then anything was added.
+    pub fn add_stored<'a>(
+        &mut self,
+        bytes: &'a [u8],
+    ) -> Result<(bool, StoredUsers<'a>), BucketError> {
+        match bytes.split_first() {
+            Some((&VERSION, rest)) => self.add_body(rest).ok_or(BucketError::Damaged),
+            Some((&version, _)) => Err(BucketError::Version(version)),
+            None => Err(BucketError::Damaged),
+        }
+    }
+
+    fn add_body<'a>(&mut self, mut rest: &'a [u8]) -> Option<(bool, StoredUsers<'a>)> {
+        let mut any = 0;
+        for _ in 0..QUARTERS {
+            let mut mask = varint::read(&mut rest)?;
+            any |= mask;
+            while mask != 0 {
+                let field = self.0.get_mut(mask.trailing_zeros() as usize)?;
+                *field = field.checked_add(varint::read(&mut rest)?)?;
+                mask &= mask - 1;
+            }
+        }
+        let count = usize::try_from(varint::read(&mut rest)?).ok().filter(|n| *n <= rest.len())?;
+        Some((any != 0, StoredUsers { count, rest }))
     }
 
     /// The samples of a metric, given the number of distinct active users of the group.
@@ -332,6 +397,51 @@ mod tests {
             let mut bytes = Vec::new();
             bucket.encode(&mut bytes);
             prop_assert_eq!(Bucket::decode(&bytes), Ok(bucket));
+        }
+
+        #[test]
+        fn added_as_decoded(
+            fields in prop::collection::vec((0..QUARTERS, 0..FIELDS, 0..1_u64 << 60), 0..20),
+            users in prop::collection::btree_map(any::<u32>(), 1..16_u8, 0..50),
+            (at, byte, cut) in (any::<usize>(), any::<u8>(), any::<bool>()),
+        ) {
+            let mut bucket = Bucket { users: users.into_iter().collect(), ..Bucket::default() };
+            for (quarter, field, n) in fields {
+                bucket.quarters[quarter][field] = n;
+            }
+            let mut bytes = Vec::new();
+            bucket.encode(&mut bytes);
+            let length = bytes.len();
+            let mut damaged = bytes.clone();
+            damaged[at % length] = byte;
+            damaged.truncate(if cut { at / 7 % length } else { length });
+            for bytes in [bytes, damaged] {
+                let mut expected = Totals::default();
+                let decoded = Bucket::decode(&bytes);
+                let (mut totals, mut ordinals) = (Totals::default(), Vec::new());
+                let added = totals.add_stored(&bytes).and_then(|(any, users)| {
+                    users.for_each(|ordinal| ordinals.push(ordinal))?;
+                    assert_eq!(users.is_empty(), ordinals.is_empty());
+                    Ok(any)
+                });
+                // Sums that do not fit are refused.
+                let fits = decoded.as_ref().is_ok_and(|b| {
+                    (0..FIELDS).all(|f| {
+                        b.quarters.iter().try_fold(0_u64, |sum, q| sum.checked_add(q[f])).is_some()
+                    })
+                });
+                match decoded {
+                    Ok(bucket) if fits => {
+                        bucket.quarters.iter().for_each(|quarter| expected.add(quarter));
+                        let listed: Vec<u32> = bucket.users.iter().map(|(user, _)| *user).collect();
+                        prop_assert_eq!(totals, expected);
+                        prop_assert_eq!(ordinals, listed);
+                        let any = bucket.quarters.iter().flatten().any(|n| *n != 0);
+                        prop_assert!(added == Ok(any));
+                    }
+                    _ => prop_assert!(added.is_err()),
+                }
+            }
         }
 
         #[test]

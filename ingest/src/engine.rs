@@ -152,7 +152,7 @@ impl Engine {
         request: &wire::Request,
     ) -> Result<Vec<wire::Chunk>, ReadError> {
         let as_of = self.progress.checkpoint.as_ref().map_or(0, |c| c.stored_ns / NS_PER_MS);
-        self.reader().gather(account, request, as_of)
+        self.reader().chunks(account, request, as_of)
     }
 
     /// What decodes messages for this engine.

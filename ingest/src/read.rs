@@ -1,16 +1,23 @@
 //! Answers reads from a snapshot: buckets in, cells by group and pair out.
 //!
+//! *Why* no value is made of a bucket or a cell: a month of 80 pairs are 57,600 buckets, and what takes time
+//! is to make and drop things. A bucket's bytes are added to the cell that is open for its pair; a cell that
+//! ends becomes bytes at once.
+//!
 //! *Not here*: time zones, names, the clock. Groups come as boundaries in quarters, answers go as
 //! counts and sums.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use botstats_common::ids::Account;
+use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::quarter::{QUARTERS_PER_DAY, QUARTERS_PER_HOUR};
-use botstats_common::wire::{Cell, Chunk, MAX_CHUNK_BYTES, MAX_GROUPS, Pair, Request};
+use botstats_common::wire::{
+    self, Chunk, ChunksWriter, Frame, MAX_GROUPS, Pair, Request, put_samples,
+};
 use rustc_hash::FxHashMap;
 
-use crate::bucket::{Bucket, QUARTERS, Totals};
+use crate::bucket::{Bucket, BucketError, QUARTERS, Totals};
 use crate::registry::{NamedPair, Registry};
 use crate::store::keys::{BucketKey, bucket_key, bucket_place};
 use crate::store::{Store, StoreError};
@@ -19,10 +26,6 @@ use crate::store::{Store, StoreError};
 const MAX_WINDOW_QUARTERS: u32 = 33 * QUARTERS_PER_DAY;
 /// With no more pairs than this their rows are looked up one pair at a time.
 const FEW_PAIRS: usize = 16;
-/// Most bytes that a sample, a cell without samples, and a pair take in a chunk.
-const SAMPLE_BYTES: usize = 1 + 10 + 10;
-const CELL_BYTES: usize = 5 + 5 + 2;
-const PAIR_BYTES: usize = 2 * (1 + 64);
 
 /// Why a read has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +56,8 @@ impl Reader {
         Self { store, registry }
     }
 
-    /// Gathers the whole answer from one snapshot. `as_of_ms` must be known before the call: what is
-    /// committed meanwhile may be in the answer, what was committed before is.
+    /// Gathers the whole answer from one snapshot, as messages to send. `as_of_ms` must be known before the
+    /// call: what is committed meanwhile may be in the answer, what was committed before is.
     ///
     /// # Errors
     /// [`ReadError`] if the request makes no sense or the store cannot be read.
@@ -63,32 +66,53 @@ impl Reader {
         account: &Account,
         request: &Request,
         as_of_ms: i64,
-    ) -> Result<Vec<Chunk>, ReadError> {
+    ) -> Result<Vec<Vec<u8>>, ReadError> {
         let groups = Groups::of(request)?;
         let asked = self
             .registry
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .pairs(account, request.bots.as_deref());
-        let mut answer = Answer::new(request, as_of_ms);
-        if let Some((number, pairs)) = asked {
-            self.scan(number, &pairs, &groups, &mut answer)?;
+        let Some((number, pairs)) = asked else {
+            return Ok(ChunksWriter::new(as_of_ms).finish());
+        };
+        let mut answer = Answer::new(&groups, &pairs, request.types, as_of_ms);
+        self.scan(number, &pairs, &mut answer)?;
+        Ok(answer.chunks.finish())
+    }
+
+    /// The same as values.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the request makes no sense or the store cannot be read.
+    pub fn chunks(
+        &self,
+        account: &Account,
+        request: &Request,
+        as_of_ms: i64,
+    ) -> Result<Vec<Chunk>, ReadError> {
+        let mut chunks = Vec::new();
+        for message in self.gather(account, request, as_of_ms)? {
+            match wire::decode(&message) {
+                Ok(Frame::Chunk(chunk)) => chunks.push(chunk),
+                _ => return Err(ReadError::Request("its answer cannot be read back")),
+            }
         }
-        Ok(answer.finish())
+        Ok(chunks)
     }
 
     fn scan(
         &self,
         account: u32,
         pairs: &[Arc<NamedPair>],
-        groups: &Groups,
-        answer: &mut Answer,
+        answer: &mut Answer<'_>,
     ) -> Result<(), ReadError> {
-        let by_number: FxHashMap<u32, &NamedPair> =
-            pairs.iter().map(|p| (p.number, &**p)).collect();
+        let by_number: FxHashMap<u32, usize> =
+            pairs.iter().enumerate().map(|(place, pair)| (pair.number, place)).collect();
         let table = self.store.snapshot()?.buckets()?;
+        let groups = answer.groups;
         for day in groups.first / QUARTERS_PER_DAY..=(groups.end - 1) / QUARTERS_PER_DAY {
-            answer.flush(groups, day * QUARTERS_PER_DAY);
+            answer.flush(day * QUARTERS_PER_DAY);
             let ranges: Vec<(BucketKey, BucketKey)> = if pairs.len() <= FEW_PAIRS {
                 let one = |p: &Arc<NamedPair>| {
                     (
@@ -100,19 +124,22 @@ impl Reader {
             } else {
                 vec![(bucket_key(day, account, 0, 0), bucket_key(day, account, u32::MAX, u8::MAX))]
             };
+            // Rows of a pair follow each other.
+            let mut latest = None;
             for (from, to) in ranges {
                 for row in table.range(from..=to)? {
                     let (key, value) = row?;
                     let (_, number, hour) = bucket_place(&key.value());
-                    if let Some(pair) = by_number.get(&number) {
-                        let bucket = Bucket::decode(value.value()).map_err(StoreError::from)?;
-                        let first = day * QUARTERS_PER_DAY + u32::from(hour) * QUARTERS_PER_HOUR;
-                        answer.add(groups, pair, first, &bucket);
+                    if latest.is_none_or(|(latest, _)| latest != number) {
+                        latest = by_number.get(&number).map(|place| (number, *place));
                     }
+                    let Some((_, place)) = latest else { continue };
+                    let first = day * QUARTERS_PER_DAY + u32::from(hour) * QUARTERS_PER_HOUR;
+                    answer.add(place, first, value.value()).map_err(StoreError::from)?;
                 }
             }
         }
-        answer.flush(groups, u32::MAX);
+        answer.flush(u32::MAX);
         Ok(())
     }
 }
@@ -157,11 +184,17 @@ impl Groups {
     }
 }
 
-/// One cell in the making.
+/// The cell of a pair in which its rows are at the moment.
 #[derive(Default)]
-struct Sums {
+struct Open {
+    /// Its group; none before the pair's first row.
+    group: Option<u32>,
+    /// Whether there is anything in it.
+    any: bool,
     totals: Totals,
     users: Users,
+    /// The pair's place in the answer, once it has one.
+    place: Option<u32>,
 }
 
 /// A set of ordinals that is brought in order now and then.
@@ -176,8 +209,18 @@ impl Users {
     /// Below so many, order is brought in only at the end.
     const SMALL: usize = 4096;
 
-    fn extend(&mut self, ordinals: impl Iterator<Item = u32>) {
-        self.ordinals.extend(ordinals);
+    fn push(&mut self, ordinal: u32) {
+        // The first list stays in order as it is.
+        if self.distinct == self.ordinals.len()
+            && self.ordinals.last().is_none_or(|last| *last < ordinal)
+        {
+            self.distinct += 1;
+        }
+        self.ordinals.push(ordinal);
+    }
+
+    /// To be called after a list of them.
+    fn settle(&mut self) {
         if self.ordinals.len() > 2 * self.distinct.max(Self::SMALL) {
             self.count();
         }
@@ -191,109 +234,134 @@ impl Users {
         }
         self.distinct as u64
     }
+
+    fn clear(&mut self) {
+        self.ordinals.clear();
+        self.distinct = 0;
+    }
 }
 
-/// The answer in the making: cells still open, chunks that are full.
+/// A cell that has ended, with the place of its samples.
+struct Ended {
+    group: u32,
+    pair: u32,
+    samples: std::ops::Range<usize>,
+}
+
+/// The answer in the making: an open cell for each pair, cells that wait for their order, chunks.
 struct Answer<'a> {
-    request: &'a Request,
-    places: FxHashMap<u32, u32>,
-    open: FxHashMap<(u32, u32), Sums>,
-    chunk: Chunk,
-    chunk_bytes: usize,
-    done: Vec<Chunk>,
+    groups: &'a Groups,
+    pairs: &'a [Arc<NamedPair>],
+    types: TypeSet,
+    counts_users: bool,
+    open: Vec<Open>,
+    placed: u32,
+    ended: Vec<Ended>,
+    samples: Vec<u8>,
+    chunks: ChunksWriter,
 }
 
 impl<'a> Answer<'a> {
-    fn new(request: &'a Request, as_of_ms: i64) -> Self {
+    fn new(groups: &'a Groups, pairs: &'a [Arc<NamedPair>], types: TypeSet, as_of_ms: i64) -> Self {
+        let counts_users = [TypeCode::RETURNING_USER, TypeCode::ACTIVE_USER];
         Self {
-            request,
-            places: FxHashMap::default(),
-            open: FxHashMap::default(),
-            chunk: Chunk { as_of_ms, ..Chunk::default() },
-            chunk_bytes: 0,
-            done: Vec::new(),
+            groups,
+            pairs,
+            types,
+            counts_users: counts_users.into_iter().any(|code| types.contains(code)),
+            open: pairs.iter().map(|_| Open::default()).collect(),
+            placed: 0,
+            ended: Vec::new(),
+            samples: Vec::new(),
+            chunks: ChunksWriter::new(as_of_ms),
         }
     }
 
-    /// Adds the bucket whose first quarter is `first`.
-    fn add(&mut self, groups: &Groups, pair: &NamedPair, first: u32, bucket: &Bucket) {
-        let active = bucket.users.iter().fold(0, |all, (_, mask)| all | mask);
-        let mut quarter = 0;
-        while quarter < QUARTERS {
-            let group_of =
-                |q: usize| u32::try_from(q).ok().and_then(|q| groups.of_quarter(first + q));
-            let Some(group) = group_of(quarter) else {
-                quarter += 1;
-                continue;
-            };
-            // The run of quarters that belong to one group.
-            let end = (quarter..QUARTERS).find(|q| group_of(*q) != Some(group)).unwrap_or(QUARTERS);
-            let mask = (quarter..end).fold(0_u8, |m, q| m | 1 << q);
-            let fields = &bucket.quarters[quarter..end];
-            quarter = end;
-            if active & mask == 0 && fields.iter().flatten().all(|n| *n == 0) {
-                continue;
+    /// Adds a pair's stored bucket whose first quarter is `first`.
+    fn add(&mut self, pair: usize, first: u32, bytes: &[u8]) -> Result<(), BucketError> {
+        const LAST: u32 = QUARTERS_PER_HOUR - 1;
+        match (self.groups.of_quarter(first), self.groups.of_quarter(first + LAST)) {
+            (Some(group), Some(last)) if group == last => {
+                let counts_users = self.counts_users;
+                let Some(open) = self.open_in(pair, group) else { return Ok(()) };
+                let (any, users) = open.totals.add_stored(bytes)?;
+                open.any |= any || !users.is_empty();
+                if counts_users {
+                    users.for_each(|ordinal| open.users.push(ordinal))?;
+                    open.users.settle();
+                }
+                Ok(())
             }
-            let place = self.place(pair);
-            let sums = self.open.entry((group, place)).or_default();
-            for quarter in fields {
-                sums.totals.add(quarter);
-            }
-            if active & mask != 0 {
-                let users = bucket.users.iter().filter(|(_, m)| m & mask != 0);
-                sums.users.extend(users.map(|(ordinal, _)| *ordinal));
-            }
+            _ => self.add_parts(pair, first, &Bucket::decode(bytes)?),
         }
     }
 
-    /// The place of a pair in the answer's list; the first time it is written there.
-    fn place(&mut self, pair: &NamedPair) -> u32 {
-        if let Some(place) = self.places.get(&pair.number) {
-            return *place;
+    /// Adds a bucket that is not all of one group.
+    fn add_parts(&mut self, pair: usize, first: u32, bucket: &Bucket) -> Result<(), BucketError> {
+        for (quarter, fields) in (first..).zip(&bucket.quarters) {
+            let Some(group) = self.groups.of_quarter(quarter) else { continue };
+            let Some(open) = self.open_in(pair, group) else { return Ok(()) };
+            open.any |= fields.iter().any(|n| *n != 0);
+            open.totals.add(fields);
+            for (ordinal, _) in bucket.users.iter().filter(|(_, m)| m & 1 << (quarter - first) != 0)
+            {
+                open.any = true;
+                open.users.push(*ordinal);
+            }
+            open.users.settle();
         }
-        let place = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
-        self.places.insert(pair.number, place);
-        self.make_room(PAIR_BYTES);
-        self.chunk.pairs.push(Pair { bot: pair.bot.clone(), channel: pair.channel.clone() });
-        place
+        Ok(())
+    }
+
+    /// The pair's open cell, of that group now.
+    fn open_in(&mut self, pair: usize, group: u32) -> Option<&mut Open> {
+        if self.open.get(pair)?.group != Some(group) {
+            self.end(pair);
+            self.open.get_mut(pair)?.group = Some(group);
+        }
+        self.open.get_mut(pair)
+    }
+
+    /// Ends a pair's open cell.
+    fn end(&mut self, pair: usize) {
+        let (Some(open), Some(named)) = (self.open.get_mut(pair), self.pairs.get(pair)) else {
+            return;
+        };
+        let Some(group) = open.group.take() else { return };
+        if !std::mem::take(&mut open.any) {
+            return;
+        }
+        let pair = *open.place.get_or_insert_with(|| {
+            let (bot, channel) = (named.bot.clone(), named.channel.clone());
+            self.chunks.pair(&Pair { bot, channel });
+            self.placed += 1;
+            self.placed - 1
+        });
+        let active = open.users.count();
+        let samples = self.types.iter().map(|code| open.totals.samples(code, active));
+        let start = self.samples.len();
+        put_samples(samples.filter(|samples| samples.count > 0), &mut self.samples);
+        if self.samples.len() > start {
+            self.ended.push(Ended { group, pair, samples: start..self.samples.len() });
+        }
+        open.totals = Totals::default();
+        open.users.clear();
     }
 
     /// Writes out the cells of all groups that end at or before that quarter.
-    fn flush(&mut self, groups: &Groups, quarter: u32) {
-        let mut ended: Vec<((u32, u32), Sums)> =
-            self.open.extract_if(|(group, _), _| groups.end_of(*group) <= quarter).collect();
-        ended.sort_unstable_by_key(|(key, _)| *key);
-        for ((group, pair), mut sums) in ended {
-            let active = sums.users.count();
-            let codes = self.request.types.iter();
-            let samples: Vec<_> = codes
-                .map(|code| sums.totals.samples(code, active))
-                .filter(|s| s.count > 0)
-                .collect();
-            if !samples.is_empty() {
-                self.make_room(CELL_BYTES + SAMPLE_BYTES * samples.len());
-                self.chunk.cells.push(Cell { group, pair, samples });
+    fn flush(&mut self, quarter: u32) {
+        for pair in 0..self.open.len() {
+            let group = self.open.get(pair).and_then(|open| open.group);
+            if group.is_some_and(|group| self.groups.end_of(group) <= quarter) {
+                self.end(pair);
             }
         }
-    }
-
-    fn make_room(&mut self, bytes: usize) {
-        // Half, so that the frame around the chunk never matters.
-        if self.chunk_bytes + bytes > MAX_CHUNK_BYTES / 2 {
-            let next = Chunk {
-                number: self.chunk.number + 1,
-                as_of_ms: self.chunk.as_of_ms,
-                ..Chunk::default()
-            };
-            self.done.push(std::mem::replace(&mut self.chunk, next));
-            self.chunk_bytes = 0;
+        self.ended.sort_unstable_by_key(|cell| (cell.group, cell.pair));
+        for Ended { group, pair, samples } in self.ended.drain(..) {
+            self.chunks.cell(group, pair, self.samples.get(samples).unwrap_or_default());
         }
-        self.chunk_bytes += bytes;
-    }
-
-    fn finish(mut self) -> Vec<Chunk> {
-        self.chunk.last = true;
-        self.done.push(self.chunk);
-        self.done
+        self.samples.clear();
     }
 }
+
+const _: () = assert!(QUARTERS == QUARTERS_PER_HOUR as usize);

@@ -19,8 +19,7 @@ use botstats_common::status::{
     DeadLetter, DeadLettersReply, DeadLettersRequest, IngestStatus, MAX_DEAD_LETTERS_PER_ANSWER,
     Status,
 };
-use botstats_common::wire::{self, Chunk, Frame};
-use bytes::Bytes;
+use botstats_common::wire::{self, Frame};
 use futures::StreamExt as _;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -235,15 +234,12 @@ async fn answer(
     let as_of_ms = answers.shared.as_of_ms();
     let reader = answers.reader.clone();
     let request_id = asked.request_id.clone();
-    let gathered = tokio::task::spawn_blocking(move || {
-        let chunks = reader.gather(&account, &asked, as_of_ms)?;
-        Ok::<_, ReadError>(encode(chunks))
-    });
+    let gathered = tokio::task::spawn_blocking(move || reader.gather(&account, &asked, as_of_ms));
     match gathered.await {
-        Ok(Ok(frames)) => {
-            tracing::debug!(request_id, chunks = frames.len(), "read answered");
-            for frame in frames {
-                if let Err(error) = client.publish(reply.clone(), frame).await {
+        Ok(Ok(chunks)) => {
+            tracing::debug!(request_id, chunks = chunks.len(), "read answered");
+            for chunk in chunks {
+                if let Err(error) = client.publish(reply.clone(), chunk.into()).await {
                     tracing::warn!(request_id, "an answer could not be sent: {error}");
                     return "failed";
                 }
@@ -261,15 +257,6 @@ async fn answer(
             refuse(client, reply, "the read failed").await
         }
     }
-}
-
-/// Chunks one by one, so that decoded and encoded form are not both held whole.
-fn encode(chunks: Vec<Chunk>) -> Vec<Bytes> {
-    chunks
-        .into_iter()
-        .filter_map(|c| wire::encode(&Frame::Chunk(c)).ok())
-        .map(Bytes::from)
-        .collect()
 }
 
 async fn serve_status(client: Client, answers: Answers, stop: CancellationToken) {

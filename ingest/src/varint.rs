@@ -13,16 +13,30 @@ pub fn write(out: &mut Vec<u8>, mut n: u64) {
 }
 
 /// Takes a number off the front; `None` if the bytes end too early or the number is too large.
+#[inline]
 pub fn read(bytes: &mut &[u8]) -> Option<u64> {
-    let mut n = 0_u64;
-    for (i, byte) in bytes.iter().enumerate().take(MAX_BYTES) {
-        let bits = u64::from(byte & 0x7f);
-        if i == MAX_BYTES - 1 && bits > 1 {
-            return None;
+    match bytes.split_first() {
+        Some((&byte, rest)) if byte < 0x80 => {
+            *bytes = rest;
+            Some(byte.into())
         }
-        n |= bits << (7 * i);
-        if byte & 0x80 == 0 {
-            *bytes = &bytes[i + 1..];
+        _ => read_long(bytes),
+    }
+}
+
+fn read_long(bytes: &mut &[u8]) -> Option<u64> {
+    let mut n = 0_u64;
+    let mut rest = *bytes;
+    for shift in (0..).step_by(7).take(MAX_BYTES) {
+        let byte;
+        (byte, rest) = rest.split_first()?;
+        n |= u64::from(byte & 0x7f) << shift;
+        if *byte < 0x80 {
+            // The last byte of the longest form has one bit.
+            if shift == 63 && *byte > 1 {
+                return None;
+            }
+            *bytes = rest;
             return Some(n);
         }
     }

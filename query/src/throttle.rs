@@ -113,11 +113,26 @@ impl Remembered {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Memory { until, asked_again } = *known.get(account)?;
         let left = until.saturating_duration_since(now);
-        if left.is_zero() || asked_again <= now {
+        if left.is_zero() {
             known.remove(account);
+        }
+        if left.is_zero() || asked_again <= now {
             return None;
         }
         Some(left.as_secs() + u64::from(left.subsec_nanos() > 0))
+    }
+}
+
+impl Remembered {
+    /// Whether nothing is remembered that speaks against an answer: neither a used call, though it be asked
+    /// again, nor that there was no room to remember one.
+    #[must_use]
+    pub fn may_be_free(&self, account: &Account, now: Instant) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get(account) {
+            Some(memory) => memory.until <= now,
+            None => known.len() < MAX_REMEMBERED,
+        }
     }
 }
 
@@ -249,9 +264,13 @@ mod tests {
         let remembered = Remembered::default();
         let start = clock::monotonic();
         let (a, at) = (account("a"), |ms| start + Duration::from_millis(ms));
+        assert!(remembered.may_be_free(&a, start));
         remembered.used(&a, 3_600, start);
         assert_eq!(remembered.retry_after_s(&a, at(59_999)), Some(3_541));
         assert_eq!(remembered.retry_after_s(&a, at(60_000)), None);
+        // Asked again, but not as one of which nothing is known.
+        assert!(!remembered.may_be_free(&a, at(60_000)));
+        assert!(remembered.may_be_free(&a, at(3_600_000)));
         remembered.used(&a, 3_540, at(60_001));
         assert_eq!(remembered.retry_after_s(&a, at(60_001)), Some(3_540));
     }
@@ -265,6 +284,7 @@ mod tests {
         }
         remembered.used(&account("late"), 5, start);
         assert_eq!(remembered.retry_after_s(&account("late"), start), None);
+        assert!(!remembered.may_be_free(&account("late"), start));
         // Once the others are over there is room again.
         let later = start + Duration::from_secs(6);
         remembered.used(&account("late"), 5, later);

@@ -18,6 +18,7 @@
 
 mod conversation;
 mod drain;
+pub mod fixed;
 mod growth;
 pub mod in_process;
 mod ingest;
@@ -25,11 +26,13 @@ mod late;
 pub mod load;
 mod memory;
 pub mod null;
+mod reads;
 mod rebuild;
 pub mod report;
 mod restart;
 mod size;
 mod steady;
+mod throttled;
 pub mod usage;
 
 use anyhow::Context as _;
@@ -102,6 +105,16 @@ pub const MEASURES: &[Measure] = &[
         name: "memory",
         about: "what ingest holds with 5M users known, while it drains",
         run: |scale| Box::pin(memory::run(scale)),
+    },
+    Measure {
+        name: "reads",
+        about: "a small, a medium and a huge read over HTTP, idle and while ingest drains",
+        run: |scale| Box::pin(reads::run(scale)),
+    },
+    Measure {
+        name: "429",
+        about: "a throttled account that floods, beside a handler that always says 429",
+        run: |scale| Box::pin(throttled::run(scale)),
     },
 ];
 

@@ -2,15 +2,23 @@
 //!
 //! *Invariants*: chunks come without a gap, pairs are distinct, every cell's samples are in order and
 //! counted; what breaks the contract of the wire is refused, never guessed.
+//!
+//! *Why* samples stay encoded: a large answer has a million of them, and each is looked at once more, when
+//! its row is written.
 
 use std::collections::HashSet;
 use std::mem::size_of;
 
-use botstats_common::wire::{Chunk, Pair, Samples};
+use botstats_common::wire::{
+    self, Chunk, DecodeError, EncodedCell, EncodedChunk, EncodedSamples, Frame, Pair, Reply,
+};
 
 /// Chunks that are no whole answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
+    /// Bytes that are no chunk.
+    #[error("a chunk of the answer cannot be read")]
+    Bytes,
     /// A chunk is missing, or came twice.
     #[error("a chunk of the answer is missing")]
     Gap,
@@ -37,6 +45,15 @@ pub enum Malformed {
     Samples,
 }
 
+impl From<DecodeError> for Malformed {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Samples => Malformed::Samples,
+            _ => Malformed::Bytes,
+        }
+    }
+}
+
 /// Where a cell's samples are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CellAt {
@@ -44,20 +61,17 @@ pub(crate) struct CellAt {
     pub(crate) pair: u32,
     chunk: u32,
     first: u32,
-    len: u32,
 }
 
-/// The samples of all chunks, one list a chunk: no list is ever copied to grow.
+/// The cells of all chunks as they came.
 #[derive(Debug, Default)]
-pub(crate) struct SampleStore(Vec<Box<[Samples]>>);
+pub(crate) struct SampleStore(Vec<Box<[u8]>>);
 
 impl SampleStore {
-    pub(crate) fn of(&self, cell: &CellAt) -> &[Samples] {
+    pub(crate) fn of(&self, cell: &CellAt) -> EncodedSamples<'_> {
         let index = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-        self.0
-            .get(index(cell.chunk))
-            .and_then(|samples| samples.get(index(cell.first)..index(cell.first + cell.len)))
-            .unwrap_or_default()
+        let bytes = self.0.get(index(cell.chunk)).and_then(|bytes| bytes.get(index(cell.first)..));
+        EncodedSamples::at(bytes.unwrap_or_default())
     }
 }
 
@@ -88,7 +102,7 @@ impl Collecting {
     ///
     /// # Errors
     /// If it is not the next one, or breaks the contract.
-    pub fn add(&mut self, chunk: Chunk) -> Result<(), Malformed> {
+    pub fn add(&mut self, chunk: EncodedChunk<'_>) -> Result<(), Malformed> {
         if self.is_whole() {
             return Err(Malformed::AfterLast);
         }
@@ -104,31 +118,35 @@ impl Collecting {
             self.held_bytes += 2 * (size_of::<Pair>() + texts) + size_of::<u32>();
         }
         self.pairs.extend(chunk.pairs);
-        let total = chunk.cells.iter().map(|cell| cell.samples.len()).sum();
-        let mut samples: Vec<Samples> = Vec::with_capacity(total);
-        for cell in chunk.cells {
-            let codes_ascend = cell.samples.is_sorted_by(|a, b| a.code < b.code);
-            if !codes_ascend || cell.samples.iter().any(|s| s.count == 0) {
-                return Err(Malformed::Samples);
-            }
-            if usize::try_from(cell.pair).is_ok_and(|pair| pair >= self.pairs.len()) {
+        let bytes = chunk.cells.bytes();
+        let mut cells = chunk.cells;
+        while let Some(cell) = cells.next() {
+            let EncodedCell { group, pair, samples } = cell?;
+            if usize::try_from(pair).is_ok_and(|pair| pair >= self.pairs.len()) {
                 return Err(Malformed::Pair);
             }
-            let place = |number: usize| u32::try_from(number).map_err(|_| Malformed::Samples);
-            self.cells.push(CellAt {
-                group: cell.group,
-                pair: cell.pair,
-                chunk: chunk.number,
-                first: place(samples.len())?,
-                len: place(cell.samples.len())?,
-            });
-            samples.extend(cell.samples);
+            let first = bytes.len() - cells.bytes().len() - samples.bytes().len();
+            let first = u32::try_from(first).map_err(|_| Malformed::Bytes)?;
+            self.cells.push(CellAt { group, pair, chunk: chunk.number, first });
         }
-        self.held_bytes += samples.len() * size_of::<Samples>();
-        self.samples.0.push(samples.into_boxed_slice());
+        // A copy: the message may be a part of a larger one that would stay for its sake.
+        self.held_bytes += bytes.len();
+        self.samples.0.push(bytes.into());
         self.next += 1;
         self.last_as_of_ms = chunk.last.then_some(chunk.as_of_ms);
         Ok(())
+    }
+
+    /// Adds the next chunk, given as a value.
+    ///
+    /// # Errors
+    /// If it is not the next one, or breaks the contract.
+    pub fn add_value(&mut self, chunk: Chunk) -> Result<(), Malformed> {
+        let bytes = wire::encode(&Frame::Chunk(chunk)).map_err(|_| Malformed::Bytes)?;
+        match Reply::decode(&bytes)? {
+            Reply::Chunk(chunk) => self.add(chunk),
+            _ => Err(Malformed::Bytes),
+        }
     }
 
     /// Whether the last chunk is there.
@@ -156,7 +174,7 @@ impl Collecting {
 #[cfg(test)]
 mod tests {
     use botstats_common::metric::TypeCode;
-    use botstats_common::wire::Cell;
+    use botstats_common::wire::{Cell, Samples};
 
     use super::*;
 
@@ -174,7 +192,7 @@ mod tests {
 
     fn collect(chunks: Vec<Chunk>) -> Result<Cells, Malformed> {
         let mut collecting = Collecting::default();
-        chunks.into_iter().try_for_each(|chunk| collecting.add(chunk))?;
+        chunks.into_iter().try_for_each(|chunk| collecting.add_value(chunk))?;
         collecting.finish()
     }
 
@@ -224,8 +242,10 @@ mod tests {
             samples: TypeCode::ALL.map(|code| samples(code, 1)).to_vec(),
         };
         let cells = (0..1_000).map(|group| Cell { group, ..many.clone() }).collect();
-        collecting.add(Chunk { pairs: vec![pair("b", "c")], cells, ..chunk(0, false) }).unwrap();
-        let least = 1_000 * (19 * size_of::<Samples>() + size_of::<CellAt>());
+        let sent = Chunk { pairs: vec![pair("b", "c")], cells, ..chunk(0, false) };
+        collecting.add_value(sent).unwrap();
+        // A code, a count and a sum are a byte each here.
+        let least = 1_000 * (19 * 3 + size_of::<CellAt>());
         assert!((least..2 * least).contains(&collecting.held_bytes()));
     }
 }

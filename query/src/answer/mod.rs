@@ -15,10 +15,9 @@ use std::collections::BTreeMap;
 use botstats_common::directory::BotEntry;
 use botstats_common::ids::Bot;
 use botstats_common::metric::{TypeCode, TypeSet};
-use botstats_common::wire::{Chunk, Pair};
+use botstats_common::wire::{Chunk, EncodedSamples, Pair, Samples};
 
 use self::cells::{CellAt, Cells, Collecting, Malformed};
-use self::number::Value;
 pub use self::render::Format;
 use self::render::Rendering;
 use crate::question::Question;
@@ -39,30 +38,44 @@ pub struct Answer<N> {
     fill_zero: bool,
 }
 
-/// One row, as the columns of `docs/metrics.md` name its parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row<'a> {
-    /// The group: `GroupLabel`, `GroupStart`, `Complete`.
-    pub group: &'a Group,
-    /// `BotName`
-    pub bot_name: &'a str,
-    /// `ChannelName`
-    pub channel_name: &'a str,
-    /// `BotId` and `ChannelId`
-    pub pair: &'a Pair,
-    /// `EventType`; gives `EventLabel` and `Unit` too.
-    pub code: TypeCode,
-    /// `Value`, `Count` and `Sum`
-    pub value: Value,
-}
-
-/// The place of the next row.
+/// The place of the next cell.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Place {
     cell: usize,
-    sample: usize,
     group: usize,
     pair: usize,
+}
+
+/// All rows of a group, bot and channel, as the columns of `docs/metrics.md` name their parts.
+#[derive(Debug)]
+pub(crate) struct Rows<'a> {
+    /// The group: `GroupLabel`, `GroupStart`, `Complete`.
+    pub(crate) group: &'a Group,
+    /// `BotName`
+    pub(crate) bot_name: &'a str,
+    /// `ChannelName`
+    pub(crate) channel_name: &'a str,
+    /// `BotId` and `ChannelId`
+    pub(crate) pair: &'a Pair,
+    /// Of all metrics that have any here.
+    samples: EncodedSamples<'a>,
+    types: TypeSet,
+    fill_zero: bool,
+}
+
+impl Rows<'_> {
+    /// The metrics that have a row, in order, each with its count and sum as the wire has them.
+    pub(crate) fn for_each(&self, mut row: impl FnMut(TypeCode, u64, u64)) {
+        let mut samples = self.samples.iter().peekable();
+        for code in self.types.iter() {
+            while samples.next_if(|samples| samples.code < code).is_some() {}
+            match samples.next_if(|samples| samples.code == code) {
+                Some(Samples { count, sum, .. }) => row(code, count, sum),
+                None if self.fill_zero => row(code, 0, 0),
+                None => {}
+            }
+        }
+    }
 }
 
 impl<N: Borrow<Names>> Answer<N> {
@@ -103,68 +116,39 @@ impl<N: Borrow<Names>> Answer<N> {
         }
     }
 
-    /// All rows, in order.
-    pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        let mut place = Place::default();
-        std::iter::from_fn(move || self.next_row(&mut place))
-    }
-
-    pub(crate) fn next_row(&self, place: &mut Place) -> Option<Row<'_>> {
-        if self.fill_zero { self.next_filled(place) } else { self.next_sampled(place) }
-    }
-
-    /// The next row that has a sample.
-    fn next_sampled(&self, place: &mut Place) -> Option<Row<'_>> {
-        loop {
+    /// The next group, bot and channel that may have rows, in their order.
+    pub(crate) fn next_rows(&self, place: &mut Place) -> Option<Rows<'_>> {
+        if !self.fill_zero {
             let cell = self.cells.get(place.cell)?;
-            let Some(samples) = self.samples.of(cell).get(place.sample) else {
-                place.cell += 1;
-                place.sample = 0;
-                continue;
-            };
-            place.sample += 1;
-            if self.types.contains(samples.code) {
-                let value = Value::of(samples.code.kind(), samples.count, samples.sum);
-                let (group, pair) = (as_usize(cell.group), as_usize(cell.pair));
-                return self.row(group, pair, samples.code, value);
-            }
+            place.cell += 1;
+            return self.rows(as_usize(cell.group), as_usize(cell.pair), Some(cell));
         }
+        if place.pair == self.pairs.len() {
+            place.pair = 0;
+            place.group += 1;
+        }
+        let here = |cell: &&CellAt| {
+            (as_usize(cell.group), as_usize(cell.pair)) == (place.group, place.pair)
+        };
+        let cell = self.cells.get(place.cell).filter(here);
+        let rows = self.rows(place.group, place.pair, cell);
+        place.cell += usize::from(cell.is_some());
+        place.pair += 1;
+        rows
     }
 
-    /// The next of all groups x pairs x types; here a place's `sample` is the next code.
-    fn next_filled(&self, place: &mut Place) -> Option<Row<'_>> {
-        loop {
-            if place.group >= self.groups.len() || self.pairs.is_empty() {
-                return None;
-            }
-            let here = |cell: &&CellAt| {
-                (as_usize(cell.group), as_usize(cell.pair)) == (place.group, place.pair)
-            };
-            let cell = self.cells.get(place.cell).filter(here);
-            if let Some(&code) = TypeCode::ALL.get(place.sample) {
-                place.sample += 1;
-                if !self.types.contains(code) {
-                    continue;
-                }
-                let samples = cell.map_or(&[][..], |cell| self.samples.of(cell));
-                let found = samples.iter().find(|samples| samples.code == code);
-                let (count, sum) = found.map_or((0, 0), |found| (found.count, found.sum));
-                return self.row(place.group, place.pair, code, Value::of(code.kind(), count, sum));
-            }
-            place.cell += usize::from(cell.is_some());
-            place.sample = 0;
-            place.pair += 1;
-            if place.pair == self.pairs.len() {
-                place.pair = 0;
-                place.group += 1;
-            }
-        }
-    }
-
-    fn row(&self, group: usize, pair: usize, code: TypeCode, value: Value) -> Option<Row<'_>> {
+    fn rows(&self, group: usize, pair: usize, cell: Option<&CellAt>) -> Option<Rows<'_>> {
         let pair = self.pairs.get(pair)?;
         let (bot_name, channel_name) = names_of(pair, self.names.borrow());
-        Some(Row { group: self.groups.get(group)?, bot_name, channel_name, pair, code, value })
+        Some(Rows {
+            group: self.groups.get(group)?,
+            bot_name,
+            channel_name,
+            pair,
+            samples: cell.map(|cell| self.samples.of(cell)).unwrap_or_default(),
+            types: self.types,
+            fill_zero: self.fill_zero,
+        })
     }
 }
 
@@ -181,7 +165,7 @@ pub fn render_all(
 ) -> Result<Vec<u8>, Malformed> {
     let mut collecting = Collecting::default();
     for chunk in chunks {
-        collecting.add(chunk.clone())?;
+        collecting.add_value(chunk.clone())?;
     }
     let answer = Answer::new(question, window, names, collecting.finish()?)?;
     let mut rendering = Rendering::new(answer, format);
@@ -226,7 +210,7 @@ fn as_usize(number: u32) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use botstats_common::wire::{Cell, Samples};
+    use botstats_common::wire::Cell;
     use proptest::prelude::*;
 
     use super::*;

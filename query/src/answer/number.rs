@@ -2,6 +2,9 @@
 
 use botstats_common::metric::Kind;
 
+/// Digits of the largest number of 64 bits.
+const MAX_DIGITS: usize = 20;
+
 /// A number with a fixed number of decimals, as an integer of its smallest unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decimal {
@@ -19,23 +22,85 @@ impl Decimal {
     /// `numerator / denominator` of some unit, rounded half up to whole ones; 10^`decimals` of them
     /// make 1. Nothing for a denominator of 0.
     fn divided(numerator: u128, denominator: u64, decimals: u32) -> Option<Self> {
-        let denominator = u128::from(denominator);
-        let units = (2 * numerator + denominator).checked_div(2 * denominator)?;
+        let small = |numerator: u128| {
+            let twice = u64::try_from(numerator).ok()?.checked_mul(2)?.checked_add(denominator)?;
+            twice.checked_div(denominator.checked_mul(2)?)
+        };
+        let units = match small(numerator) {
+            Some(units) => units.into(),
+            None => {
+                let denominator = u128::from(denominator);
+                (2 * numerator + denominator).checked_div(2 * denominator)?
+            }
+        };
         Some(Self { units, decimals })
     }
 
     /// Writes it without trailing zeros and without an exponent.
+    #[inline]
     pub fn write(self, to: &mut Vec<u8>) {
-        let unit = 10_u128.pow(self.decimals);
-        to.extend_from_slice((self.units / unit).to_string().as_bytes());
-        let rest = self.units % unit;
-        if rest != 0 {
-            let width = usize::try_from(self.decimals).unwrap_or_default();
-            let digits = format!("{rest:0width$}");
-            to.push(b'.');
-            to.extend_from_slice(digits.trim_end_matches('0').as_bytes());
+        match u64::try_from(self.units) {
+            Ok(whole) if self.decimals == 0 => write_whole(whole, to),
+            Ok(units) => write_parts(units, self.decimals, to),
+            Err(_) => self.write_large(to),
         }
     }
+
+    #[cold]
+    fn write_large(self, to: &mut Vec<u8>) {
+        let unit = 10_u128.pow(self.decimals);
+        to.extend_from_slice((self.units / unit).to_string().as_bytes());
+        let rest = u64::try_from(self.units % unit).unwrap_or_default();
+        write_decimals(rest, self.decimals, to);
+    }
+}
+
+fn write_parts(units: u64, decimals: u32, to: &mut Vec<u8>) {
+    let unit = 10_u64.pow(decimals);
+    write_whole(units / unit, to);
+    write_decimals(units % unit, decimals, to);
+}
+
+/// The `decimals` digits of `rest` after a point, without the zeros at their end.
+fn write_decimals(mut rest: u64, decimals: u32, to: &mut Vec<u8>) {
+    if rest == 0 {
+        return;
+    }
+    let mut digits = decimals;
+    while rest.is_multiple_of(10) {
+        rest /= 10;
+        digits -= 1;
+    }
+    to.push(b'.');
+    for place in (0..digits).rev() {
+        to.push(digit(rest / 10_u64.pow(place)));
+    }
+}
+
+/// Writes a whole number.
+#[inline]
+pub fn write_whole(mut number: u64, to: &mut Vec<u8>) {
+    if number < 10 {
+        to.push(digit(number));
+        return;
+    }
+    let mut digits = [0; MAX_DIGITS];
+    let mut first = digits.len();
+    for place in digits.iter_mut().rev() {
+        *place = digit(number);
+        first -= 1;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    to.extend_from_slice(digits.get(first..).unwrap_or_default());
+}
+
+/// The last digit of a number.
+#[inline]
+fn digit(number: u64) -> u8 {
+    b'0' + (number % 10).to_le_bytes()[0]
 }
 
 /// `Value`, `Count` and `Sum` of a row.
@@ -68,6 +133,8 @@ impl Value {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn text(number: Decimal) -> String {
@@ -81,6 +148,34 @@ mod tests {
         let case = format!("{kind:?} {count} {sum}");
         assert_eq!(got.value.map(text).as_deref(), value, "{case}");
         assert_eq!((got.count, text(got.sum).as_str()), (count, shown_sum), "{case}");
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_as_their_definition_says(units in numbers(), denominator in numbers()) {
+            let plain = |units: u128, decimals: u32| {
+                let unit = 10_u128.pow(decimals);
+                let width = usize::try_from(decimals).unwrap();
+                let digits = format!("{}.{:0width$}", units / unit, units % unit);
+                digits.trim_end_matches('0').trim_end_matches('.').to_owned()
+            };
+            for decimals in 0..4 {
+                let units = u128::from(units);
+                let expected = if decimals == 0 { units.to_string() } else { plain(units, decimals) };
+                prop_assert_eq!(text(Decimal { units, decimals }), expected);
+                for numerator in [units, units * 10_000] {
+                    let (n, d) = (numerator, u128::from(denominator));
+                    let quotient = (2 * n + d).checked_div(2 * d);
+                    let got = Decimal::divided(numerator, denominator, 3);
+                    prop_assert_eq!(got.map(text), quotient.map(|units| plain(units, 3)));
+                }
+            }
+        }
+    }
+
+    fn numbers() -> impl Strategy<Value = u64> {
+        let near = |n: u64| (n.saturating_sub(20)..=n.saturating_add(20)).boxed();
+        prop_oneof![near(0), near(1_000), near(u64::MAX / 10), near(u64::MAX), any::<u64>()]
     }
 
     #[test]

@@ -11,6 +11,7 @@ use botstats_common::ids::{Account, Bot};
 use botstats_common::secret::SecretHash;
 use botstats_common::shell::clock;
 use botstats_common::wire;
+use futures::future::maybe_done;
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use tokio::sync::Semaphore;
@@ -20,6 +21,7 @@ use super::body::{self, Body};
 use super::exchange::Handler;
 use super::{auth, respond};
 use crate::accept::{self, Coding};
+use crate::answer::cells::Cells;
 use crate::answer::render::{Format, Rendering};
 use crate::answer::{Answer, Names};
 use crate::openapi;
@@ -81,6 +83,14 @@ struct Admitted {
     bot: Option<(Bot, BotEntry)>,
 }
 
+/// What stands in NATS about a call that may be answered.
+struct Seen {
+    account: AccountEntry,
+    bot: Option<(Bot, BotEntry)>,
+    /// The newest revision of the throttle's key.
+    revision: u64,
+}
+
 impl Handler for App {
     async fn handle(
         &self,
@@ -97,7 +107,8 @@ impl Handler for App {
             )),
             Route::Statistics(segments) => {
                 let admitted = self.admit(&head.headers, segments, head.uri.query())?;
-                self.statistics(admitted, request_id, began + WAIT_LIMIT).await
+                // Boxed: what waits for NATS is large, and a refusal would carry its room around.
+                Box::pin(self.statistics(admitted, request_id, began + WAIT_LIMIT)).await
             }
         }
     }
@@ -152,6 +163,8 @@ impl App {
                 Some((bot.clone(), entry.clone()))
             }
         };
+        // The most frequent refusal, before anything is copied for the way to NATS.
+        self.refuse_if_remembered(account)?;
         let (account, known) = (account.clone(), entry.clone());
         Ok(Admitted { question, token, format, coding, account, known, bot })
     }
@@ -162,7 +175,6 @@ impl App {
         request_id: &str,
         deadline: Instant,
     ) -> Result<Response<Body>, Problem> {
-        self.refuse_if_remembered(&call.account)?;
         let turn = self.turns.wait(&call.account, deadline).await;
         // The turn before may have used the call.
         self.refuse_if_remembered(&call.account)?;
@@ -175,36 +187,39 @@ impl App {
             .await
             .map_err(|_| Problem::Unavailable("too many calls at the same time"))?;
         let looked = clock::monotonic();
-        let (entries, standing) = tokio::join!(
-            fresh(&backend.connection, &call, deadline),
-            look(backend, &call.account, deadline),
-        );
-        let (account, bot) = entries?;
+        let looking = self.look(backend, &call, deadline);
+        let read = |zone: String| self.read(backend, &call, zone, request_id, deadline);
+        // A call that may be free is read for while it is looked at. One that is known to have been used is
+        // not: the look alone tells that it still is.
+        let may_be_free =
+            self.throttle.is_none() || self.remembered.may_be_free(&call.account, looked);
+        let (seen, gathered) = if may_be_free {
+            let mut ahead = std::pin::pin!(maybe_done(read(call.known.timezone.clone())));
+            let mut looking = std::pin::pin!(looking);
+            let seen = tokio::select! {
+                biased;
+                seen = looking.as_mut() => seen,
+                () = ahead.as_mut() => looking.await,
+            }?;
+            // Groups of another zone are another question.
+            if seen.account.timezone == call.known.timezone {
+                ahead.as_mut().await;
+                (seen, ahead.take_output())
+            } else {
+                (seen, None)
+            }
+        } else {
+            (looking.await?, None)
+        };
+        let Seen { account, bot, revision } = seen;
+        let (window, cells, held) = match gathered {
+            Some(gathered) => gathered?,
+            None => read(account.timezone).await?,
+        };
         let names = match bot {
             Some((bot, entry)) => Arc::new(Names::from([(bot, entry)])),
             None => self.directory.known().directory.names(&call.account),
         };
-        let revision = match standing? {
-            Standing::Free(revision) => revision,
-            Standing::Wait { retry_after_s } => {
-                return Err(self.throttled(&call.account, retry_after_s));
-            }
-        };
-
-        let zone = time_zone(&account.timezone).map_err(|_| Problem::Internal)?;
-        let Question { days, mode, types, .. } = call.question;
-        let window = Window::new(clock::now_ms(), &zone, days, mode);
-        let request = wire::Request {
-            request_id: request_id.to_owned(),
-            bots: call.bot.as_ref().map(|(bot, _)| vec![bot.clone()]),
-            types,
-            boundaries: window.boundaries.clone(),
-            deadline_ms: 0,
-        };
-        let began = clock::monotonic();
-        let (cells, held) =
-            read(&backend.connection, &self.budget, &call.account, request, deadline).await?;
-        metrics::histogram!(telemetry::READ_SECONDS).record(began.elapsed().as_secs_f64());
         let as_of = clock::rfc3339_ms(cells.as_of_ms);
         let answer = Answer::new(&call.question, &window, names, cells).map_err(|malformed| {
             tracing::error!(request_id, "an ingest's answer can't be used: {malformed}");
@@ -224,6 +239,50 @@ impl App {
         self.claim(backend, &call.account, revision, claim_by).await?;
         tracing::info!(request_id, account = %call.account, "answered with statistics");
         Ok(response)
+    }
+
+    /// Looks at the entries and whether the call is used.
+    async fn look(
+        &self,
+        backend: &Backend,
+        call: &Admitted,
+        deadline: Instant,
+    ) -> Result<Seen, Problem> {
+        let (entries, standing) = tokio::join!(
+            fresh(&backend.connection, call, deadline),
+            look(backend, &call.account, deadline),
+        );
+        let (account, bot) = entries?;
+        match standing? {
+            Standing::Free(revision) => Ok(Seen { account, bot, revision }),
+            Standing::Wait { retry_after_s } => Err(self.throttled(&call.account, retry_after_s)),
+        }
+    }
+
+    /// Asks an ingest, with the groups of that time zone.
+    async fn read(
+        &self,
+        backend: &Backend,
+        call: &Admitted,
+        zone: String,
+        request_id: &str,
+        deadline: Instant,
+    ) -> Result<(Window, Cells, Held), Problem> {
+        let zone = time_zone(&zone).map_err(|_| Problem::Internal)?;
+        let Question { days, mode, types, .. } = call.question;
+        let window = Window::new(clock::now_ms(), &zone, days, mode);
+        let request = wire::Request {
+            request_id: request_id.to_owned(),
+            bots: call.bot.as_ref().map(|(bot, _)| vec![bot.clone()]),
+            types,
+            boundaries: window.boundaries.clone(),
+            deadline_ms: 0,
+        };
+        let began = clock::monotonic();
+        let (cells, held) =
+            read(&backend.connection, &self.budget, &call.account, request, deadline).await?;
+        metrics::histogram!(telemetry::READ_SECONDS).record(began.elapsed().as_secs_f64());
+        Ok((window, cells, held))
     }
 
     async fn claim(

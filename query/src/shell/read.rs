@@ -10,7 +10,7 @@ use async_nats::{Message, StatusCode, Subscriber};
 use botstats_common::ids::Account;
 use botstats_common::names::read_subject;
 use botstats_common::shell::clock;
-use botstats_common::wire::{self, Frame};
+use botstats_common::wire::{self, Reply};
 use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout_at};
@@ -149,12 +149,13 @@ impl Try<'_> {
         let mut answers = timeout_at(accept_by.into(), asked)
             .await
             .map_err(|_| TryError::again("the request could not be sent"))??;
-        match next(&mut answers, accept_by).await? {
-            Frame::Accepted { instance } => {
+        let message = next(&mut answers, accept_by).await?;
+        match reply(&message)? {
+            Reply::Accepted { instance } => {
                 tracing::debug!(request_id = request.request_id, instance, "read accepted");
             }
-            Frame::Refused(why) => return Err(TryError::Again(why)),
-            Frame::Chunk(_) => return Err(TryError::again("a chunk before the acceptance")),
+            Reply::Refused(why) => return Err(TryError::again(why)),
+            Reply::Chunk(_) => return Err(TryError::again("a chunk before the acceptance")),
         }
         self.gather(&mut answers).await
     }
@@ -165,10 +166,11 @@ impl Try<'_> {
         let last_moment = self.deadline + OVERTIME_LIMIT;
         let mut next_by = self.deadline;
         while !collecting.is_whole() {
-            match next(answers, next_by).await? {
-                Frame::Chunk(chunk) => collecting.add(chunk).map_err(TryError::again)?,
-                Frame::Refused(why) => return Err(TryError::Again(why)),
-                Frame::Accepted { .. } => return Err(TryError::again("accepted twice")),
+            let message = next(answers, next_by).await?;
+            match reply(&message)? {
+                Reply::Chunk(chunk) => collecting.add(chunk).map_err(TryError::again)?,
+                Reply::Refused(why) => return Err(TryError::again(why)),
+                Reply::Accepted { .. } => return Err(TryError::again("accepted twice")),
             }
             if collecting.held_bytes() > MAX_HELD_BYTES {
                 return Err(ReadError::TooLarge.into());
@@ -180,7 +182,7 @@ impl Try<'_> {
     }
 }
 
-async fn next(answers: &mut Subscriber, by: Instant) -> Result<Frame, TryError> {
+async fn next(answers: &mut Subscriber, by: Instant) -> Result<Message, TryError> {
     let message: Message = match timeout_at(by.into(), answers.next()).await {
         Ok(Some(message)) => message,
         Ok(None) => return Err(TryError::again("the connection was closed")),
@@ -189,5 +191,9 @@ async fn next(answers: &mut Subscriber, by: Instant) -> Result<Frame, TryError> 
     if message.status == Some(StatusCode::NO_RESPONDERS) {
         return Err(TryError::again("no ingest is there"));
     }
-    wire::decode(&message.payload).map_err(TryError::again)
+    Ok(message)
+}
+
+fn reply(message: &Message) -> Result<Reply<'_>, TryError> {
+    Reply::decode(&message.payload).map_err(TryError::again)
 }

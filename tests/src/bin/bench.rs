@@ -4,7 +4,7 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
-use botstats_tests::bench::{self, ROUNDS, Scale, null};
+use botstats_tests::bench::{self, ROUNDS, Scale, fixed, null};
 use clap::Parser;
 
 /// Measures how fast botstats is: prints a table, and with --json the same with every round.
@@ -31,6 +31,9 @@ struct Arguments {
     /// Be a consumer that drops what it gets
     #[arg(long, hide = true, requires_all = ["null_url", "null_count"])]
     null: Option<null::Null>,
+    /// Be a server that says what stands in that folder
+    #[arg(long, hide = true)]
+    serve: Option<std::path::PathBuf>,
     #[arg(long, hide = true)]
     null_url: Option<String>,
     #[arg(long, hide = true)]
@@ -50,6 +53,9 @@ fn measures() -> String {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if let Some(folder) = arguments.serve {
+        return tokio::runtime::Runtime::new()?.block_on(fixed::serve(&folder));
+    }
     let printed = match (arguments.null, arguments.null_url, arguments.null_count) {
         (Some(null), Some(url), Some(count)) => {
             // One thread is the least for the raw consumer; our reader has what ingest gives it.

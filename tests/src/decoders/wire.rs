@@ -7,7 +7,7 @@ use async_nats::HeaderMap;
 use botstats_common::directory::{AccountEntry, BotEntry, Key};
 use botstats_common::ids::Account;
 use botstats_common::status::{DeadLettersReply, DeadLettersRequest, Status};
-use botstats_common::wire::{Chunk, Frame, MAX_CHUNK_BYTES, Request, decode, encode};
+use botstats_common::wire::{Chunk, Frame, MAX_CHUNK_BYTES, Reply, Request, decode, encode};
 use botstats_ingest::engine::{Engine, Message};
 use botstats_ingest::event::{self, Headers};
 use botstats_ingest::read::Reader;
@@ -35,12 +35,14 @@ pub(super) fn read_request(bytes: &[u8]) {
     let answer = reader().gather(&account, &request, 7);
     let Ok(chunks) = answer else { return };
     let mut collecting = Collecting::default();
-    for (number, chunk) in chunks.iter().enumerate() {
+    for (number, message) in chunks.iter().enumerate() {
+        assert!(message.len() <= MAX_CHUNK_BYTES, "a chunk of {} bytes", message.len());
+        let Ok(Reply::Chunk(chunk)) = Reply::decode(message) else { panic!("no chunk") };
         assert_eq!(usize::try_from(chunk.number).ok(), Some(number));
         assert_eq!(chunk.last, number + 1 == chunks.len());
-        let frame = encode(&Frame::Chunk(chunk.clone())).expect("memory");
-        assert!(frame.len() <= MAX_CHUNK_BYTES, "a chunk of {} bytes", frame.len());
-        collecting.add(chunk.clone()).expect("what an ingest sends is an answer");
+        collecting.add(chunk).expect("what an ingest sends is an answer");
+        let frame: Frame = decode(message).expect("a message");
+        assert_eq!(&encode(&frame).expect("memory"), message);
     }
     assert!(collecting.finish().is_ok());
 }
@@ -87,6 +89,10 @@ fn reader() -> &'static Reader {
 /// The input: a message of an answer, which a query then renders.
 pub(super) fn read_reply(bytes: &[u8]) {
     let frame = reads_again(bytes, |b| decode::<Frame>(b), |f| encode(f).expect("memory"));
+    // The query itself reads it without a value: never less strictly.
+    let borrowed = Reply::decode(bytes);
+    assert!(borrowed.is_err() || frame.is_some() || matches!(borrowed, Ok(Reply::Chunk(_))));
+    assert!(borrowed.is_ok() || frame.is_none());
     let Some(Frame::Chunk(chunk)) = frame else { return };
     let question = |fill_zero| Question {
         asked: Asked::AllBots,

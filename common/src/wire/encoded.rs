@@ -1,0 +1,438 @@
+//! Chunks in their encoded form: written and read cell by cell, without a value for each.
+//!
+//! *Invariants*: the bytes are those of [`encode`](super::encode) over a [`Frame`](super::Frame), and what
+//! [`decode`](super::decode) refuses is refused here too.
+//!
+//! *Why*: a large answer has a million samples. As values they take five times the memory, an allocation a
+//! cell, and more time than it takes to count them.
+
+use serde::Deserialize;
+
+use super::{DecodeError, MAX_CHUNK_BYTES, Pair, Samples, VERSION};
+
+/// The most bytes around a chunk's pairs and cells: version, kind, numbers and lengths.
+const AROUND_BYTES: usize = 48;
+/// The most bytes of the numbers before a cell's samples.
+const PLACE_BYTES: usize = 10;
+/// The most bytes of a pair.
+const PAIR_BYTES: usize = 2 * (1 + 64);
+/// The place of [`Frame::Chunk`](super::Frame) among its siblings.
+const CHUNK: u8 = 2;
+
+/// A message of an answer, like [`Frame`](super::Frame), borrowed from its bytes.
+#[derive(Debug)]
+pub enum Reply<'a> {
+    /// The ingest of that instance id works on it.
+    Accepted {
+        /// The random id of the ingest's folder.
+        instance: &'a str,
+    },
+    /// It can't be answered; the text says why.
+    Refused(&'a str),
+    /// A part of the answer.
+    Chunk(EncodedChunk<'a>),
+}
+
+/// A part of an answer, like [`Chunk`](super::Chunk), its cells still encoded.
+#[derive(Debug)]
+pub struct EncodedChunk<'a> {
+    /// `0`, `1`, ... in order of sending.
+    pub number: u32,
+    /// True on the last one.
+    pub last: bool,
+    /// Everything stored in the stream up to this instant (Unix ms, by the server's clock) is counted.
+    pub as_of_ms: i64,
+    /// More pairs.
+    pub pairs: Vec<Pair>,
+    /// The cells.
+    pub cells: EncodedCells<'a>,
+}
+
+/// What comes before a chunk's cells.
+#[derive(Deserialize)]
+struct Head {
+    number: u32,
+    last: bool,
+    as_of_ms: i64,
+    pairs: Vec<Pair>,
+    cells: u32,
+}
+
+#[derive(Deserialize)]
+enum Front<'a> {
+    Accepted { instance: &'a str },
+    Refused(&'a str),
+    Chunk(Head),
+}
+
+impl<'a> Reply<'a> {
+    /// Decodes a message up to its cells, which are checked as they are read.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the version is unknown or the bytes are damaged.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let (front, rest) = match bytes.split_first() {
+            Some((&VERSION, body)) => take(body)?,
+            Some((&version, _)) => return Err(DecodeError::Version(version)),
+            None => return Err(DecodeError::Empty),
+        };
+        Ok(match front {
+            Front::Accepted { instance } => Reply::Accepted { instance },
+            Front::Refused(why) => Reply::Refused(why),
+            Front::Chunk(Head { number, last, as_of_ms, pairs, cells }) => {
+                let cells = EncodedCells { left: cells, rest };
+                Reply::Chunk(EncodedChunk { number, last, as_of_ms, pairs, cells })
+            }
+        })
+    }
+}
+
+/// The cells of a chunk, one by one; ends after the first that is damaged.
+#[derive(Debug, Clone)]
+pub struct EncodedCells<'a> {
+    left: u32,
+    rest: &'a [u8],
+}
+
+/// A cell, its samples still encoded.
+#[derive(Debug, Clone, Copy)]
+pub struct EncodedCell<'a> {
+    /// The group's place in the request.
+    pub group: u32,
+    /// The pair's place in the answer.
+    pub pair: u32,
+    /// Its samples.
+    pub samples: EncodedSamples<'a>,
+}
+
+impl<'a> EncodedCells<'a> {
+    /// All bytes of the cells that were not taken yet.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// How many cells were not taken yet.
+    #[must_use]
+    pub fn left(&self) -> u32 {
+        self.left
+    }
+
+    fn take(&mut self) -> Result<EncodedCell<'a>, DecodeError> {
+        let ((group, pair), rest) = take(self.rest)?;
+        let samples;
+        (samples, self.rest) = EncodedSamples::take(rest)?;
+        Ok(EncodedCell { group, pair, samples })
+    }
+}
+
+impl<'a> Iterator for EncodedCells<'a> {
+    type Item = Result<EncodedCell<'a>, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let cell = self.take();
+        if cell.is_err() {
+            self.left = 0;
+        }
+        Some(cell)
+    }
+}
+
+/// The samples of a cell: how many, then each.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EncodedSamples<'a>(&'a [u8]);
+
+impl<'a> EncodedSamples<'a> {
+    /// Takes a cell's samples off the front.
+    fn take(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), DecodeError> {
+        let (count, mut rest) = take::<u32>(bytes)?;
+        let mut newest = None;
+        for _ in 0..count {
+            let sample: Samples;
+            (sample, rest) = take(rest)?;
+            if newest.is_some_and(|newest| newest >= sample.code) || sample.count == 0 {
+                return Err(DecodeError::Samples);
+            }
+            newest = Some(sample.code);
+        }
+        let length = bytes.len() - rest.len();
+        Ok((Self(bytes.get(..length).unwrap_or_default()), rest))
+    }
+
+    /// The samples at the front of bytes in which they were found before.
+    #[must_use]
+    pub fn at(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// One by one.
+    pub fn iter(self) -> impl Iterator<Item = Samples> + 'a {
+        let (mut left, mut rest) = take::<u32>(self.0).unwrap_or_default();
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let sample;
+            (sample, rest) = take(rest).ok()?;
+            Some(sample)
+        })
+    }
+}
+
+#[inline]
+fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), DecodeError> {
+    Ok(postcard::take_from_bytes(bytes)?)
+}
+
+/// Appends the samples of a cell; nothing at all if there are none. Codes ascend, no count is 0.
+pub fn put_samples(samples: impl Iterator<Item = Samples>, to: &mut Vec<u8>) {
+    let start = to.len();
+    let mut count = 0;
+    // There are fewer metrics than one byte of a number can say.
+    to.push(count);
+    for Samples { code, count: n, sum } in samples {
+        count += 1;
+        to.push(code.number());
+        put(n, to);
+        put(sum, to);
+    }
+    match to.get_mut(start) {
+        Some(length) if count > 0 => *length = count,
+        _ => to.truncate(start),
+    }
+}
+
+/// Appends a number: seven bits a byte, least significant first, the high bit set on all but the last.
+#[inline]
+fn put(mut n: u64, to: &mut Vec<u8>) {
+    while n >= 0x80 {
+        to.push(n.to_le_bytes()[0] | 0x80);
+        n >>= 7;
+    }
+    to.push(n.to_le_bytes()[0]);
+}
+
+/// Writes an answer's chunks, each as large as it may be.
+#[derive(Debug)]
+pub struct ChunksWriter {
+    as_of_ms: i64,
+    pairs: Section,
+    cells: Section,
+    done: Vec<Vec<u8>>,
+}
+
+/// A list in the making.
+#[derive(Debug, Default)]
+struct Section {
+    count: u64,
+    bytes: Vec<u8>,
+}
+
+impl ChunksWriter {
+    /// An answer with everything up to that instant.
+    #[must_use]
+    pub fn new(as_of_ms: i64) -> Self {
+        Self { as_of_ms, pairs: Section::default(), cells: Section::default(), done: Vec::new() }
+    }
+
+    /// Adds a pair; the first is number 0.
+    pub fn pair(&mut self, pair: &Pair) {
+        self.make_room(PAIR_BYTES);
+        for id in [pair.bot.as_str(), pair.channel.as_str()] {
+            put(id.len() as u64, &mut self.pairs.bytes);
+            self.pairs.bytes.extend_from_slice(id.as_bytes());
+        }
+        self.pairs.count += 1;
+    }
+
+    /// Adds a cell of a pair that was added before; [`put_samples`] made the samples.
+    pub fn cell(&mut self, group: u32, pair: u32, samples: &[u8]) {
+        self.make_room(PLACE_BYTES + samples.len());
+        put(group.into(), &mut self.cells.bytes);
+        put(pair.into(), &mut self.cells.bytes);
+        self.cells.bytes.extend_from_slice(samples);
+        self.cells.count += 1;
+    }
+
+    /// The messages, the last one marked.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Vec<u8>> {
+        self.end_chunk(true);
+        self.done
+    }
+
+    fn make_room(&mut self, bytes: usize) {
+        let held = self.pairs.bytes.len() + self.cells.bytes.len();
+        if held + bytes + AROUND_BYTES > MAX_CHUNK_BYTES {
+            self.end_chunk(false);
+        }
+    }
+
+    fn end_chunk(&mut self, last: bool) {
+        let (pairs, cells) = (&mut self.pairs, &mut self.cells);
+        let mut chunk = Vec::with_capacity(AROUND_BYTES + pairs.bytes.len() + cells.bytes.len());
+        chunk.extend_from_slice(&[VERSION, CHUNK]);
+        put(self.done.len() as u64, &mut chunk);
+        chunk.push(last.into());
+        put(((self.as_of_ms << 1) ^ (self.as_of_ms >> 63)).cast_unsigned(), &mut chunk);
+        for section in [pairs, cells] {
+            put(section.count, &mut chunk);
+            chunk.append(&mut section.bytes);
+            section.count = 0;
+        }
+        self.done.push(chunk);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Cell, Chunk, Frame, decode, encode};
+    use super::*;
+    use crate::metric::TypeCode;
+
+    fn chunks() -> impl Strategy<Value = Vec<Chunk>> {
+        let number = || prop_oneof![0..200_u64, any::<u64>()];
+        let samples = prop::collection::btree_map(0..19_u8, (number(), number()), 1..19);
+        let cell = (any::<u32>(), any::<u32>(), samples).prop_map(|(group, pair, samples)| Cell {
+            group,
+            pair,
+            samples: samples
+                .into_iter()
+                .map(|(code, (count, sum))| Samples {
+                    code: TypeCode::try_from(code).unwrap(),
+                    count: count.max(1),
+                    sum,
+                })
+                .collect(),
+        });
+        let pair = "[a-zA-Z0-9_-]{1,64}"
+            .prop_map(|id| Pair { bot: id.parse().unwrap(), channel: id.parse().unwrap() });
+        let chunk = (prop::collection::vec(pair, 0..5), prop::collection::vec(cell, 0..9));
+        (any::<i64>(), prop::collection::vec(chunk, 1..4)).prop_map(|(as_of_ms, chunks)| {
+            let count = chunks.len();
+            (0_u32..)
+                .zip(chunks)
+                .map(|(number, (pairs, cells))| {
+                    let last = number as usize + 1 == count;
+                    Chunk { number, last, as_of_ms, pairs, cells }
+                })
+                .collect()
+        })
+    }
+
+    /// The chunk as it is written here.
+    fn write(chunk: &Chunk) -> Vec<u8> {
+        let mut writer = ChunksWriter::new(chunk.as_of_ms);
+        writer.done = vec![Vec::new(); chunk.number as usize];
+        chunk.pairs.iter().for_each(|pair| writer.pair(pair));
+        for cell in &chunk.cells {
+            let mut samples = Vec::new();
+            put_samples(cell.samples.iter().copied(), &mut samples);
+            writer.cell(cell.group, cell.pair, &samples);
+        }
+        writer.end_chunk(chunk.last);
+        writer.done.pop().unwrap()
+    }
+
+    /// The message as it is read here, cells and all.
+    fn read(bytes: &[u8]) -> Result<Frame, DecodeError> {
+        Ok(match Reply::decode(bytes)? {
+            Reply::Accepted { instance } => Frame::Accepted { instance: instance.to_owned() },
+            Reply::Refused(why) => Frame::Refused(why.to_owned()),
+            Reply::Chunk(EncodedChunk { number, last, as_of_ms, pairs, cells }) => {
+                let cells = cells.map(|cell| {
+                    let EncodedCell { group, pair, samples } = cell?;
+                    let samples = EncodedSamples::at(samples.bytes()).iter().collect();
+                    Ok(Cell { group, pair, samples })
+                });
+                let cells = cells.collect::<Result<_, DecodeError>>()?;
+                Frame::Chunk(Chunk { number, last, as_of_ms, pairs, cells })
+            }
+        })
+    }
+
+    #[test]
+    fn a_large_answer_is_several_chunks() {
+        let mut writer = ChunksWriter::new(7);
+        let code = TypeCode::TAG_HIT;
+        let mut samples = Vec::new();
+        put_samples([Samples { code, count: u64::MAX, sum: u64::MAX }].into_iter(), &mut samples);
+        for group in 0..30_000 {
+            let id = format!("{group:064}");
+            writer.pair(&Pair { bot: id.parse().unwrap(), channel: id.parse().unwrap() });
+            writer.cell(group, group, &samples);
+        }
+        let (mut pairs, mut cells) = (0, 0);
+        let messages = writer.finish();
+        for (place, message) in messages.iter().enumerate() {
+            assert!(message.len() <= MAX_CHUNK_BYTES, "{}", message.len());
+            let Ok(Frame::Chunk(chunk)) = decode(message) else { panic!("no chunk") };
+            assert_eq!((chunk.number as usize, chunk.as_of_ms), (place, 7));
+            assert_eq!(chunk.last, place + 1 == messages.len());
+            // A pair is there before its cells.
+            cells += chunk.cells.len();
+            pairs += chunk.pairs.len();
+            assert!(cells <= pairs);
+        }
+        assert_eq!((pairs, cells), (30_000, 30_000));
+        assert!(messages.len() < 30, "{} chunks", messages.len());
+    }
+
+    #[test]
+    fn no_samples_are_nothing() {
+        let mut bytes = vec![1];
+        put_samples(std::iter::empty(), &mut bytes);
+        assert_eq!(bytes, [1]);
+    }
+
+    #[test]
+    fn samples_keep_the_contract() {
+        let sample = |code, count| Samples { code, count, sum: 1 };
+        let (a, b) = (TypeCode::MESSAGES, TypeCode::TAG_HIT);
+        for (samples, good) in [
+            (vec![], true),
+            (vec![sample(a, 1), sample(b, 1)], true),
+            (vec![sample(b, 1), sample(a, 1)], false),
+            (vec![sample(a, 1), sample(a, 1)], false),
+            (vec![sample(a, 0)], false),
+        ] {
+            let cells = vec![Cell { group: 0, pair: 0, samples: samples.clone() }];
+            let bytes = encode(&Frame::Chunk(Chunk { cells, ..Chunk::default() })).unwrap();
+            let refused = matches!(read(&bytes), Err(DecodeError::Samples));
+            assert_eq!(refused, !good, "{samples:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn written_as_postcard_writes(chunks in chunks()) {
+            for chunk in chunks {
+                let bytes = encode(&Frame::Chunk(chunk.clone())).unwrap();
+                prop_assert_eq!(&write(&chunk), &bytes);
+                prop_assert_eq!(read(&bytes).unwrap(), Frame::Chunk(chunk));
+            }
+        }
+
+        #[test]
+        fn read_as_postcard_reads(chunks in chunks(), at in any::<usize>(), byte in any::<u8>()) {
+            for chunk in chunks {
+                let mut bytes = write(&chunk);
+                let length = bytes.len();
+                bytes[at % length] = byte;
+                bytes.truncate(at / 7 % length + 1);
+                match (read(&bytes), decode::<Frame>(&bytes)) {
+                    (Ok(here), Ok(there)) => prop_assert_eq!(here, there),
+                    (Err(DecodeError::Samples), Ok(_)) | (Err(_), Err(_)) => {}
+                    (here, there) => prop_assert!(false, "{here:?} {there:?}"),
+                }
+            }
+        }
+    }
+}
