@@ -1,7 +1,7 @@
 //! A consumer of the stream that acknowledges nothing, read through plain pull requests.
 //!
-//! Requests are sent ahead of what has come, so that the server always has one to serve, each for about as
-//! many messages as make a mebibyte: what is in flight must not keep other answers waiting on a slow line.
+//! Requests are sent ahead of what has come, so that the server always has one to serve, each for as many
+//! messages as come in a moment: what is in flight must not keep other answers waiting on a slow line.
 //!
 //! *Invariants*: messages come in the order of the consumer's own sequence without a gap, or there is an
 //! error. Anything that ends the consumer is an error.
@@ -10,29 +10,29 @@
 //! third of what a message costs the client (`docs/performance.md`).
 
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, Message, StatusCode, Subject, Subscriber};
 use botstats_common::names::EVENTS_STREAM;
+use botstats_common::shell::clock::monotonic;
 use futures::StreamExt as _;
 
 /// The server says so often that it is there while there are no messages.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// A request asks for messages of so many bytes in all, by the size of those before,
-const REQUEST_BYTES: usize = 1024 * 1024;
-/// and for so many,
-const REQUEST_MESSAGES: RangeInclusive<usize> = 16..=10_000;
-/// and ends at so many bytes if they are larger.
-const MAX_REQUEST_BYTES: usize = 2 * REQUEST_BYTES;
-/// What a message is taken to have before there was one, and has beside subject and payload, in bytes.
-const FIRST_MESSAGE_BYTES: usize = 1024;
-const MESSAGE_OVERHEAD_BYTES: usize = 128;
+/// A request asks for as many messages as come in that time,
+const REQUEST_TIME: Duration = Duration::from_millis(100);
+/// for so many,
+const REQUEST_MESSAGES: RangeInclusive<usize> = 500..=10_000;
+/// and ends early at so many bytes.
+const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
 /// The server forgets a request after so long.
 const REQUEST_LIFE: Duration = Duration::from_secs(30);
 /// The server forgets the consumer when nobody has asked it for so long.
 const CONSUMER_LIFE: Duration = Duration::from_secs(30);
+/// Dots in a reply subject that count.
+const MAX_DOTS: usize = 9;
 /// What remains of a request that ends early.
 const PENDING_MESSAGES: &str = "Nats-Pending-Messages";
 
@@ -80,9 +80,9 @@ pub struct Pull {
     asked: usize,
     /// How many the last request asked for.
     last_asked: usize,
-    /// Some of the last messages, and their bytes.
+    /// When that was, and how many messages have come since.
+    asked_at: Instant,
     come: usize,
-    come_bytes: usize,
     /// The consumer's sequence of the last message.
     consumed: u64,
 }
@@ -116,8 +116,8 @@ impl Pull {
             messages,
             asked: 0,
             last_asked: 0,
-            come: 1,
-            come_bytes: FIRST_MESSAGE_BYTES,
+            asked_at: monotonic(),
+            come: 0,
             consumed: 0,
         };
         Ok((pull, waiting))
@@ -130,8 +130,7 @@ impl Pull {
     /// If the request cannot be sent.
     pub async fn ask_ahead(&mut self) -> Result<(), PullError> {
         if self.asked <= self.last_asked / 2 {
-            let fitting = REQUEST_BYTES * self.come / self.come_bytes.max(1);
-            let batch = fitting.clamp(*REQUEST_MESSAGES.start(), *REQUEST_MESSAGES.end());
+            let batch = request_messages(self.come, self.asked_at.elapsed());
             let request = pull::BatchConfig {
                 batch,
                 max_bytes: MAX_REQUEST_BYTES,
@@ -143,6 +142,7 @@ impl Pull {
             sent.map_err(|e| PullError::Ask(e.into()))?;
             self.asked += batch;
             self.last_asked = batch;
+            (self.asked_at, self.come) = (monotonic(), 0);
         }
         Ok(())
     }
@@ -167,11 +167,7 @@ impl Pull {
         }
         self.consumed += 1;
         self.asked = self.asked.saturating_sub(1);
-        if self.come >= *REQUEST_MESSAGES.end() {
-            (self.come, self.come_bytes) = (0, 0);
-        }
         self.come += 1;
-        self.come_bytes += message.subject.len() + message.payload.len() + MESSAGE_OVERHEAD_BYTES;
         let Place { sequence, stored_ns, behind, .. } = place;
         Ok(Some(Pulled { sequence, stored_ns, behind, message }))
     }
@@ -214,23 +210,62 @@ struct Place {
 /// same with domain and account hash before the stream and perhaps more tokens at the end (NATS ADR-15).
 fn place_of(reply: &str) -> Option<Place> {
     let rest = reply.strip_prefix("$JS.ACK.")?;
-    let dots = rest.bytes().filter(|b| *b == b'.').count();
+    // One pass over the bytes: this is done for every message.
+    let (mut dots, mut count) = ([0; MAX_DOTS], 0);
+    for (at, _) in rest.bytes().enumerate().filter(|(_, byte)| *byte == b'.') {
+        if let Some(dot) = dots.get_mut(count) {
+            *dot = at;
+        }
+        count += 1;
+    }
     // Tokens before the number of deliveries.
-    let before = match dots {
+    let before = match count {
         6 => 2,
         8.. => 4,
         _ => return None,
     };
-    let mut tokens = rest.split('.').skip(before + 1);
-    let mut number = || tokens.next()?.parse::<u64>().ok();
-    let (sequence, consumer_sequence) = (number()?, number()?);
-    let stored_ns = i64::try_from(number()?).ok()?;
-    Some(Place { sequence, consumer_sequence, stored_ns, behind: number()? })
+    let number = |token: usize| {
+        let end = if token < count { *dots.get(token)? } else { rest.len() };
+        rest.get(dots.get(token - 1)? + 1..end)?.parse::<u64>().ok()
+    };
+    Some(Place {
+        sequence: number(before + 1)?,
+        consumer_sequence: number(before + 2)?,
+        stored_ns: i64::try_from(number(before + 3)?).ok()?,
+        behind: number(before + 4)?,
+    })
+}
+
+/// For how many messages to ask when so many came in that time.
+fn request_messages(come: usize, time: Duration) -> usize {
+    let moments = time.as_micros().max(1);
+    let due = come as u128 * REQUEST_TIME.as_micros() / moments;
+    usize::try_from(due)
+        .unwrap_or(usize::MAX)
+        .clamp(*REQUEST_MESSAGES.start(), *REQUEST_MESSAGES.end())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_follow_the_rate() {
+        for (come, ms, expected) in [
+            (0, 0, 500),
+            (0, 1_000, 500),
+            (500, 1, 10_000),
+            (2_000, 100, 2_000),
+            (3_000, 1_000, 500),
+            (usize::MAX, 1, 10_000),
+        ] {
+            assert_eq!(
+                request_messages(come, Duration::from_millis(ms)),
+                expected,
+                "{come} in {ms}"
+            );
+        }
+    }
 
     #[test]
     fn places_of_both_forms() {
@@ -241,6 +276,7 @@ mod tests {
             (format!("$JS.ACK.EVENTS.c0.{tail}"), &place),
             (format!("$JS.ACK._.hash.EVENTS.c0.{tail}"), &place),
             (format!("$JS.ACK.hub.hash.EVENTS.c0.{tail}.random"), &place),
+            (format!("$JS.ACK.hub.hash.EVENTS.c0.{tail}.random.more"), &place),
             (format!("$JS.ACK.x.EVENTS.c0.{tail}"), &None),
             (format!("$JS.FC.EVENTS.c0.{tail}"), &None),
             ("$JS.ACK.EVENTS.c0.1.12.3.-5.7".to_owned(), &None),
