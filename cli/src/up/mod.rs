@@ -167,14 +167,7 @@ async fn start_server(folder: PathBuf, port: u16) -> anyhow::Result<Server> {
 /// Settings for a NATS that asks nobody who they are.
 fn local(url: &str) -> anyhow::Result<NatsSettings> {
     let url = Servers::parse(url).map_err(anyhow::Error::msg)?;
-    Ok(NatsSettings {
-        url,
-        creds: None,
-        user: None,
-        password_file: None,
-        ca: None,
-        inbox_prefix: None,
-    })
+    Ok(NatsSettings::at(url))
 }
 
 /// Everything above NATS: starts it, waits for the stop, stops it.

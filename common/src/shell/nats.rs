@@ -190,6 +190,12 @@ pub enum ConnectError {
 }
 
 impl NatsSettings {
+    /// For servers that ask nobody who they are.
+    #[must_use]
+    pub fn at(url: Servers) -> Self {
+        Self { url, creds: None, user: None, password_file: None, ca: None, inbox_prefix: None }
+    }
+
     /// How the names of this role's inboxes begin. A publisher is one of many users, and each may have
     /// an inbox of its own only.
     fn inbox_prefix(&self, role: Role) -> String {

@@ -69,14 +69,7 @@ impl Nats {
 
     pub(crate) fn settings(&self) -> NatsSettings {
         let url = Servers::parse(&self.server.url()).unwrap();
-        NatsSettings {
-            url,
-            creds: None,
-            user: None,
-            password_file: None,
-            ca: None,
-            inbox_prefix: None,
-        }
+        NatsSettings::at(url)
     }
 
     pub(crate) async fn client(&self) -> async_nats::Client {

@@ -1,11 +1,13 @@
 //! From the acknowledgement that a publisher gets to the moment when the event is counted, at a rate that the
-//! publisher keeps whatever happens (it does not wait for what is not acknowledged).
+//! publisher keeps as long as the server does (it waits only while much is not acknowledged).
 //!
 //! That an event is counted is known by the applied sequence that ingest reports when it is asked, over and over:
 //! the resolution is the time between two of its answers, which is a row of its own. Events have happened within
 //! the half hour before, so that as many conversations run at once as at such a rate would.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use botstats::simulate::Event;
@@ -31,6 +33,8 @@ const MAX_ACCOUNTS: u64 = 1_000;
 const TICK: Duration = Duration::from_millis(1);
 /// Pause between two questions how far ingest is.
 const ASK_EVERY: Duration = Duration::from_millis(2);
+/// The publisher waits while so many are under way: the server refuses what it cannot take.
+const MAX_UNACKNOWLEDGED: u64 = 5_000;
 /// How long after the last acknowledgement everything must be counted.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -102,9 +106,12 @@ async fn one(site: &Site, pid: u32, rate: u64, count: u64, seed: u64) -> anyhow:
     let (publisher, mut acknowledgements) =
         Publisher::new(&site.client, Headers::ContentType).await?;
     let (sender, acknowledged_at) = mpsc::unbounded_channel();
+    let stored = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&stored);
     let collecting = stop::spawn(async move {
         for _ in 0..count {
             let sequence = acknowledged(acknowledgements.next().await)?;
+            counting.fetch_add(1, Ordering::Relaxed);
             // Nobody listens only after an error.
             let _gone = sender.send((sequence, clock::monotonic()));
         }
@@ -112,26 +119,27 @@ async fn one(site: &Site, pid: u32, rate: u64, count: u64, seed: u64) -> anyhow:
     });
     let looking = stop::spawn(look(site.client.clone(), first + count - 1));
     let begun = clock::monotonic();
-    publish(&publisher, events, rate, begun).await?;
+    publish(&publisher, events, rate, begun, &stored).await?;
     collecting.await??;
     let looks = looking.await??;
     let used = (usage::of(pid) - used).cpu;
     Ok(evaluate(acknowledged_at, &looks, begun, used, count))
 }
 
-/// Sends events at that rate.
+/// Sends events at that rate, or as fast as the server stores them.
 async fn publish(
     publisher: &Publisher,
     events: Vec<Event>,
     rate: u64,
     begun: Instant,
+    stored: &AtomicU64,
 ) -> anyhow::Result<()> {
     let mut events = VecDeque::from(events);
     let mut sent = 0_u64;
     while !events.is_empty() {
         let elapsed_us = u64::try_from(begun.elapsed().as_micros())?;
         let due = elapsed_us * rate / 1_000_000 + 1;
-        while sent < due {
+        while sent < due && sent - stored.load(Ordering::Relaxed) < MAX_UNACKNOWLEDGED {
             let Some(event) = events.pop_front() else { break };
             publisher.send(event).await?;
             sent += 1;
