@@ -1,10 +1,11 @@
-//! On which days a conversation may have slices: a Bloom filter a day, in memory.
+//! On which days a conversation may have slices, and a long one an event of some identity: a Bloom filter a
+//! day, in memory.
 //!
 //! *Why*: most conversations are new and have no slice on any of the last 37 days; asking the store 37
 //! times to find none would cost more than everything else about them. A filter may say yes where
 //! there is nothing (then the store is asked in vain), never no where there is something.
 //!
-//! Memory: about 2 bytes a conversation and day.
+//! Memory: about 2 bytes a conversation and day, 4 an event of a long conversation.
 
 use std::collections::BTreeMap;
 
@@ -13,19 +14,42 @@ use std::collections::BTreeMap;
 const FIRST_LAYER: usize = 1024;
 /// And at most: days differ.
 const MAX_FIRST_LAYER: usize = 1 << 20;
-/// Bits of the filter a conversation: with 4 probes about 1 false answer in 100.
-const BITS_PER_KEY: usize = 10;
-const PROBES: u32 = 4;
+/// How often the filters say yes where there is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// About once in 100 times a day: for what then costs one look-up.
+    OneInHundred,
+    /// About once in 10,000: for what then costs all slices of a conversation on a day.
+    OneInTenThousand,
+}
+
+impl Doubt {
+    fn bits_per_key(self) -> usize {
+        match self {
+            Doubt::OneInHundred => 10,
+            Doubt::OneInTenThousand => 20,
+        }
+    }
+
+    fn probes(self) -> u32 {
+        match self {
+            Doubt::OneInHundred => 4,
+            Doubt::OneInTenThousand => 10,
+        }
+    }
+}
 
 /// The filters of all days that have slices.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Days {
+    doubt: Doubt,
     days: BTreeMap<u32, Vec<Layer>>,
 }
 
 #[derive(Debug)]
 struct Layer {
     words: Vec<u64>,
+    probes: u32,
     /// For how many it is made,
     room: usize,
     /// and how many of those there is room for still.
@@ -33,20 +57,26 @@ struct Layer {
 }
 
 impl Days {
+    /// Filters for nothing yet.
+    #[must_use]
+    pub fn new(doubt: Doubt) -> Self {
+        Self { doubt, days: BTreeMap::new() }
+    }
+
     /// Notes that the conversation with that hash has a slice on that day.
     pub fn insert(&mut self, day: u32, hash: u64) {
         if !self.days.contains_key(&day) {
             let before = self.days.range(..day).next_back();
             let keys = before.map_or(0, |(_, layers)| layers.iter().map(Layer::keys).sum());
             let first = keys.next_power_of_two().clamp(FIRST_LAYER, MAX_FIRST_LAYER);
-            self.days.insert(day, vec![Layer::new(first)]);
+            self.days.insert(day, vec![Layer::new(first, self.doubt)]);
         }
         let Some(layers) = self.days.get_mut(&day) else { return };
         if layers.iter().any(|l| l.contains(hash)) {
             return;
         }
         if let Some(full) = layers.last().filter(|l| l.left == 0) {
-            layers.push(Layer::new(2 * full.room));
+            layers.push(Layer::new(2 * full.room, self.doubt));
         }
         if let Some(layer) = layers.last_mut() {
             layer.insert(hash);
@@ -71,9 +101,9 @@ impl Days {
 }
 
 impl Layer {
-    fn new(keys: usize) -> Self {
-        let words = (keys * BITS_PER_KEY).div_ceil(64).next_power_of_two();
-        Self { words: vec![0; words], room: keys, left: keys }
+    fn new(keys: usize, doubt: Doubt) -> Self {
+        let words = (keys * doubt.bits_per_key()).div_ceil(64).next_power_of_two();
+        Self { words: vec![0; words], probes: doubt.probes(), room: keys, left: keys }
     }
 
     fn keys(&self) -> usize {
@@ -83,7 +113,7 @@ impl Layer {
     fn places(&self, hash: u64) -> impl Iterator<Item = (usize, u64)> + use<> {
         let mask = self.words.len() as u64 * 64 - 1;
         let step = hash.rotate_left(32) | 1;
-        (0..PROBES).map(move |i| {
+        (0..self.probes).map(move |i| {
             let bit = hash.wrapping_add(step.wrapping_mul(u64::from(i))) & mask;
             (usize::try_from(bit / 64).unwrap_or(0), 1 << (bit % 64))
         })
@@ -109,7 +139,7 @@ mod tests {
 
     #[test]
     fn never_no_where_there_is_something() {
-        let mut days = Days::default();
+        let mut days = Days::new(Doubt::OneInHundred);
         let hash = |i: u64| xxh3_64(&i.to_le_bytes());
         for i in 0..50_000 {
             days.insert(20_000 + u32::try_from(i % 3).unwrap(), hash(i));
@@ -122,5 +152,17 @@ mod tests {
         assert!(days.bytes() < 300_000, "{}", days.bytes());
         days.forget_before(20_002);
         assert!((0..50_000).all(|i| days.of(hash(i)).all(|d| d >= 20_002)));
+    }
+
+    #[test]
+    fn seldom_yes_where_there_is_nothing() {
+        let hash = |i: u64| xxh3_64(&i.to_le_bytes());
+        for (doubt, most) in [(Doubt::OneInHundred, 3_000), (Doubt::OneInTenThousand, 60)] {
+            let mut days = Days::new(doubt);
+            (0..50_000).for_each(|i| days.insert(1, hash(i)));
+            assert!((0..50_000).all(|i| days.of(hash(i)).count() == 1));
+            let wrong = (50_000..150_000).filter(|i| days.of(hash(*i)).count() > 0).count();
+            assert!(wrong < most, "{doubt:?}: {wrong} of 100,000");
+        }
     }
 }

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::bucket::Field;
 use crate::changes::Changes;
-use crate::days::Days;
+use crate::days::{Days, Doubt};
 use crate::decoder::{Arrival, Decoder, Outcome};
 pub use crate::event::Message;
 use crate::event::{Event, Kind};
@@ -88,7 +88,8 @@ impl Engine {
         let progress = snapshot.progress()?;
         let registry = Registry::of_rows(snapshot.pairs()?)?;
         let long: FxHashSet<(u32, u128)> = snapshot.long_conversations()?.into_iter().collect();
-        let (mut days, mut identities) = (Days::default(), Days::default());
+        let mut days = Days::new(Doubt::OneInHundred);
+        let mut identities = Days::new(Doubt::OneInTenThousand);
         let is_long = |conversation| long.contains(&conversation);
         snapshot.slices(is_long, |day, (pair, conversation), slice| {
             let hash = conversation_hash(pair, conversation);
@@ -379,13 +380,15 @@ impl Engine {
         wanted.retain(|id| !known.contains_key(id));
         let days: BTreeSet<u32> =
             wanted.iter().flat_map(|id| self.identities.of(identity_hash(hash, *id))).collect();
-        let days = days.into_iter().collect();
+        let mut of_day =
+            Conversation { pair: of.pair, conversation: of.conversation, days: Vec::new() };
         let mut others = Vec::new();
-        timelines.all(
-            &Conversation { days, pair: of.pair, conversation: of.conversation },
-            &mut others,
-        )?;
-        find(&others, &wanted, &mut known);
+        for day in days {
+            of_day.days = vec![day];
+            others.clear();
+            timelines.all(&of_day, &mut others)?;
+            find(&others, &wanted, &mut known);
+        }
         Ok(known)
     }
 
