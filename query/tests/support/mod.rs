@@ -308,7 +308,10 @@ fn frames(request: &wire::Request, behaviour: Behaviour, tries: u32) -> Vec<Fram
             vec![accepted, chunk(1, true, pairs, Vec::new())]
         }
         Behaviour::Endless => {
-            let wide = TypeCode::ALL.map(|code| Samples { code, count: 9, sum: 9 }).to_vec();
+            // As bytes, which is how an answer is held, about 80 MB in all.
+            let number = 1 << 48;
+            let wide =
+                TypeCode::ALL.map(|code| Samples { code, count: number, sum: number }).to_vec();
             let big: Vec<Cell> =
                 (0..700).map(|group| Cell { group, pair: 0, samples: wide.clone() }).collect();
             let mut frames = vec![accepted];
