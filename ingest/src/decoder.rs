@@ -2,13 +2,12 @@
 //!
 //! *Invariants*: pairs get their numbers in the order of the stream, by accepted events alone.
 
-use std::borrow::Cow;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::event::{Decoded, Event, Message, Rule, decode, decode_known};
+use crate::event::{Address, Decoded, Message, decode, decode_known};
 use crate::registry::{PairNumbers, Registry};
 use crate::store::StoreError;
 
@@ -21,17 +20,6 @@ pub fn subject_hash(subject: &str) -> u64 {
     xxh3_64(subject.as_bytes())
 }
 
-/// What became of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// An event that may count, unless it is a duplicate.
-    Event(PairNumbers, Event),
-    /// Its type is not known here.
-    UnknownType,
-    /// It breaks a rule, for that reason.
-    DeadLetter(Rule, Cow<'static, str>),
-}
-
 /// A message, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
@@ -41,8 +29,8 @@ pub struct Arrival {
     pub stored_ns: i64,
     /// See [`subject_hash`].
     pub subject_hash: u64,
-    /// What became of it.
-    pub outcome: Outcome,
+    /// What it is.
+    pub decoded: Decoded<PairNumbers>,
 }
 
 /// Decodes messages in the order of the stream.
@@ -65,38 +53,29 @@ impl Decoder {
     /// # Errors
     /// If there are no more numbers for pairs.
     pub fn decode(&mut self, message: &Message<'_>) -> Result<Arrival, StoreError> {
-        let outcome = match self.subjects.get(message.subject) {
-            Some(numbers) => match decode_known(message) {
-                Decoded::Event((), event) => Outcome::Event(*numbers, event),
-                Decoded::UnknownType => Outcome::UnknownType,
-                Decoded::DeadLetter(rule, reason) => Outcome::DeadLetter(rule, reason),
-            },
-            None => match decode(message) {
-                Decoded::Event(address, event) => {
-                    let registry = || self.registry.read().unwrap_or_else(PoisonError::into_inner);
-                    let known = registry().numbers(&address);
-                    let numbers = match known {
-                        Some(numbers) => numbers,
-                        None => {
-                            let registry = self.registry.write();
-                            registry.unwrap_or_else(PoisonError::into_inner).add(&address)?
-                        }
-                    };
-                    if self.subjects.len() >= MAX_SUBJECTS {
-                        self.subjects.clear();
-                    }
-                    self.subjects.insert(message.subject.into(), numbers);
-                    Outcome::Event(numbers, event)
-                }
-                Decoded::UnknownType => Outcome::UnknownType,
-                Decoded::DeadLetter(rule, reason) => Outcome::DeadLetter(rule, reason),
-            },
+        let decoded = match self.subjects.get(message.subject) {
+            Some(numbers) => decode_known(*numbers, message),
+            None => decode(message).try_map(|address| self.learn(message.subject, &address))?,
         };
         Ok(Arrival {
             sequence: message.sequence,
             stored_ns: message.stored_ns,
             subject_hash: subject_hash(message.subject),
-            outcome,
+            decoded,
         })
+    }
+
+    /// The numbers of a subject that is met for the first time.
+    fn learn(&mut self, subject: &str, address: &Address<'_>) -> Result<PairNumbers, StoreError> {
+        let known = self.registry.read().unwrap_or_else(PoisonError::into_inner).numbers(address);
+        let numbers = match known {
+            Some(numbers) => numbers,
+            None => self.registry.write().unwrap_or_else(PoisonError::into_inner).add(address)?,
+        };
+        if self.subjects.len() >= MAX_SUBJECTS {
+            self.subjects.clear();
+        }
+        self.subjects.insert(subject.into(), numbers);
+        Ok(numbers)
     }
 }

@@ -17,13 +17,13 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::bucket::Field;
 use crate::changes::Changes;
 use crate::days::{Days, Doubt};
-use crate::decoder::{Arrival, Decoder, Outcome};
+use crate::decoder::{Arrival, Decoder};
 pub use crate::event::Message;
-use crate::event::{Event, Kind};
+use crate::event::{Decoded, Event, Kind};
 use crate::read::{ReadError, Reader};
 use crate::registry::{PairNumbers, Registry};
 use crate::session::{Sample, counted};
-use crate::store::keys::{self, SliceKey};
+use crate::store::keys;
 use crate::store::{
     Checkpoint, Commit, Conversation, DeadLetter, Folder, OpenError, Progress, STORE_FILE, Store,
     StoreError, StreamIdentity, Timelines, UserRow,
@@ -256,7 +256,7 @@ impl Engine {
         let mut timelines = commit.timelines()?;
         let mut activities: Vec<Activity> = Vec::new();
         // By day: conversations come in the order of keys.
-        let mut writes: BTreeMap<u32, Vec<(SliceKey, Vec<u8>)>> = BTreeMap::new();
+        let mut writes: BTreeMap<u32, Vec<(Vec<u8>, Vec<u8>)>> = BTreeMap::new();
         let mut new: Vec<NewEvent> = Vec::new();
         let mut accepted: Vec<&Pending<'_>> = Vec::new();
         for run in events.chunk_by(|a, b| a.conversation() == b.conversation()) {
@@ -469,9 +469,9 @@ fn take<'a>(
     next: &mut Progress,
     batch: &mut Batch<'a>,
 ) -> bool {
-    match &arrival.outcome {
-        Outcome::UnknownType => next.unknown_types += 1,
-        Outcome::DeadLetter(rule, reason) => {
+    match &arrival.decoded {
+        Decoded::UnknownType => next.unknown_types += 1,
+        Decoded::DeadLetter(rule, reason) => {
             *next.dead_letters.entry(rule.name().to_owned()).or_default() += 1;
             batch.dead_letters.push(DeadLetter {
                 sequence: arrival.sequence,
@@ -479,7 +479,7 @@ fn take<'a>(
                 reason: reason.clone().into_owned(),
             });
         }
-        Outcome::Event(numbers, event) => {
+        Decoded::Event(numbers, event) => {
             let stored_ms = arrival.stored_ns / NS_PER_MS;
             if next.watermark.was_wrong(stored_ms) {
                 // What may be deleted changes here, so that what is deleted must not depend on batches.

@@ -216,6 +216,20 @@ pub enum Decoded<A> {
     DeadLetter(Rule, Cow<'static, str>),
 }
 
+impl<A> Decoded<A> {
+    /// The same of whom the function makes of `A`.
+    ///
+    /// # Errors
+    /// The function's.
+    pub(crate) fn try_map<B, E>(self, of: impl FnOnce(A) -> Result<B, E>) -> Result<Decoded<B>, E> {
+        Ok(match self {
+            Decoded::Event(whose, event) => Decoded::Event(of(whose)?, event),
+            Decoded::UnknownType => Decoded::UnknownType,
+            Decoded::DeadLetter(rule, reason) => Decoded::DeadLetter(rule, reason),
+        })
+    }
+}
+
 struct Broken(Rule, Cow<'static, str>);
 
 fn broken<T>(rule: Rule, reason: impl Into<Cow<'static, str>>) -> Result<T, Broken> {
@@ -228,10 +242,10 @@ pub fn decode<'a>(message: &Message<'a>) -> Decoded<Address<'a>> {
     decoded(address(message.subject), message)
 }
 
-/// Reads one message whose subject is known to be right.
+/// Reads one message whose subject is known to be right, and whose.
 #[must_use]
-pub(crate) fn decode_known(message: &Message<'_>) -> Decoded<()> {
-    decoded(Ok(()), message)
+pub(crate) fn decode_known<A>(whose: A, message: &Message<'_>) -> Decoded<A> {
+    decoded(Ok(whose), message)
 }
 
 fn decoded<A>(address: Result<A, Broken>, message: &Message<'_>) -> Decoded<A> {

@@ -20,8 +20,6 @@ const PLACE: usize = 4 + 1 + 1 + 8;
 
 /// A conversation on a day: the start of the keys of its slices.
 pub(crate) type SlicePrefix = [u8; SLICE];
-/// The key of a slice; of one size where most are.
-pub(crate) type SliceKey = Vec<u8>;
 /// The key of a bucket.
 pub(crate) type BucketKey = [u8; 12];
 /// The key of a user.
@@ -56,8 +54,8 @@ pub(crate) fn slice_end(prefix: &SlicePrefix) -> [u8; SLICE + PLACE] {
     end
 }
 
-/// The key of a slice.
-pub(crate) fn slice_key(prefix: &SlicePrefix, begins: Place) -> SliceKey {
+/// The key of a slice; of one size where most are.
+pub(crate) fn slice_key(prefix: &SlicePrefix, begins: Place) -> Vec<u8> {
     let mut key = prefix.to_vec();
     if begins != Place::default() {
         key.extend_from_slice(&begins.ms.to_be_bytes());
