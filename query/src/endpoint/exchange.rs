@@ -144,6 +144,9 @@ impl http_body::Body for AnswerBody {
             return Poll::Ready(Some(Err(io::Error::other("the answer can't be made"))));
         };
         let frame = ready!(polled);
+        if let Some(Err(error)) = &frame {
+            tracing::error!(self.request_id, "an answer was cut off by a defect: {error}");
+        }
         self.ended |= frame.is_none();
         Poll::Ready(frame)
     }

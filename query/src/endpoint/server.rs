@@ -334,10 +334,14 @@ mod tests {
     #[tokio::test]
     async fn a_panic_in_a_body_never_leaves_a_whole_looking_answer() {
         let (address, _stop) = start(10).await;
-        for path in ["/panic-first", "/panic-later", "/panic-gzip", "/panic-zstd"] {
-            for version in ["HTTP/1.0", "HTTP/1.1"] {
-                let bytes = format!("GET {path} {version}\r\nHost: a\r\nConnection: close\r\n\r\n");
-                let (text, ended) = exchange(address, &bytes).await;
+        for version in ["HTTP/1.0", "HTTP/1.1"] {
+            let asked =
+                |path| format!("GET {path} {version}\r\nHost: a\r\nConnection: close\r\n\r\n");
+            // The first piece is made before anything is sent.
+            let (text, ended) = exchange(address, &asked("/panic-first")).await;
+            assert!(text.contains(" 500 ") && ended, "{text}");
+            for path in ["/panic-later", "/panic-gzip", "/panic-zstd"] {
+                let (text, ended) = exchange(address, &asked(path)).await;
                 assert!(!ended, "{path} {version}: an orderly close");
                 assert!(!text.ends_with("0\r\n\r\n"), "{path} {version}");
             }
