@@ -222,8 +222,15 @@ async fn answer(
     else {
         return refuse(client, reply, "not a read that this version understands").await;
     };
-    send(client, reply, &Frame::Accepted { instance: answers.instance.clone() }).await;
-    let Ok(_permit) = working.acquire().await else { return "stopped" };
+    let accepted = Frame::Accepted { instance: answers.instance.clone() };
+    let (_place, waited) = match working.try_acquire() {
+        Ok(place) => (place, false),
+        Err(_) => {
+            send(client, reply, &accepted).await;
+            let Ok(place) = working.acquire().await else { return "stopped" };
+            (place, true)
+        }
+    };
     if arrived.elapsed() > Duration::from_millis(asked.deadline_ms.into()) {
         return "too_late";
     }
@@ -234,8 +241,11 @@ async fn answer(
     let as_of_ms = answers.shared.as_of_ms();
     let reader = answers.reader.clone();
     let request_id = asked.request_id.clone();
-    let gathered = tokio::task::spawn_blocking(move || reader.gather(&account, &asked, as_of_ms));
-    match gathered.await {
+    let gathering = tokio::task::spawn_blocking(move || reader.gather(&account, &asked, as_of_ms));
+    if !waited {
+        send(client, reply, &accepted).await;
+    }
+    match gathering.await {
         Ok(Ok(chunks)) => {
             tracing::debug!(request_id, chunks = chunks.len(), "read answered");
             for chunk in chunks {

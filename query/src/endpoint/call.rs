@@ -196,10 +196,11 @@ impl App {
         let (seen, gathered) = if may_be_free {
             let mut ahead = std::pin::pin!(maybe_done(read(call.known.timezone.clone())));
             let mut looking = std::pin::pin!(looking);
+            // The read is sent first: ingest can begin while nats-server looks up the entries.
             let seen = tokio::select! {
                 biased;
-                seen = looking.as_mut() => seen,
                 () = ahead.as_mut() => looking.await,
+                seen = looking.as_mut() => seen,
             }?;
             // Groups of another zone are another question.
             if seen.account.timezone == call.known.timezone {
