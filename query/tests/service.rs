@@ -16,8 +16,8 @@ use botstats_query::shell::claims::{Claims, Outcome, Standing};
 use botstats_query::throttle::Throttle;
 use futures::future::join_all;
 use support::{
-    Behaviour, Ingest, Nats, PATH, Query, account, account_json, bot_json, fill_directory, put,
-    until,
+    Behaviour, Ingest, Nats, PATH, Query, account, account_in, account_json, bot_json,
+    fill_directory, put, until,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -87,6 +87,38 @@ async fn one_call_an_account_a_window() {
     assert_eq!(query.ask_with(PATH, &other).await.status, 200);
     query.stopped().await.unwrap();
     second.stopped().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_call_costs_a_replica_one_read_at_most() {
+    let (nats, ingest, first) = all(HOUR, Behaviour::Good).await;
+    let second = Query::ready(&nats, HOUR).await;
+    assert_eq!(first.ask(PATH).await.status, 200);
+    assert_eq!(ingest.reads(), 1);
+    for _ in 0..20 {
+        for query in [&second, &first] {
+            assert_eq!(query.ask(PATH).await.status, 429);
+        }
+    }
+    assert!(ingest.reads() <= 2, "{} reads", ingest.reads());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_those_of_the_zone_that_stands_in_nats() {
+    let (nats, ingest, query) = all(OFF, Behaviour::Good).await;
+    let js = nats.js().await;
+    // What is in memory may be older at each of them: a read was then sent for other groups.
+    for (asked, (zone, midnight)) in
+        (1..).zip([("Asia/Tokyo", "T15:00:00Z"), ("UTC", "T00:00:00Z")].repeat(15))
+    {
+        put(&js, "account.acme", &account_in(zone)).await;
+        let answer = query.ask(PATH).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let start = answer.json()[0]["GroupStart"].as_str().unwrap().to_owned();
+        assert!(start.ends_with(midnight), "{start} in {zone}");
+        assert!(ingest.reads() >= asked);
+    }
+    println!("{} reads for 30 answers", ingest.reads());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
@@ -220,6 +221,14 @@ pub(crate) fn account_json(token: &str, removed: bool) -> String {
     serde_json::json!({"tokens": [{"id": "t", "sha256": hash}], "removed": removed}).to_string()
 }
 
+/// `acme` in a time zone.
+pub(crate) fn account_in(timezone: &str) -> String {
+    let mut entry: serde_json::Value =
+        serde_json::from_str(&account_json("token-of-acme", false)).unwrap();
+    entry["timezone"] = timezone.into();
+    entry.to_string()
+}
+
 pub(crate) fn bot_json(name: &str, key: &str, removed: bool) -> String {
     let hash = String::from(SecretHash::of(key));
     serde_json::json!({"name": name, "key_sha256": hash, "removed": removed}).to_string()
@@ -249,6 +258,7 @@ pub(crate) enum Behaviour {
 /// group, in two chunks; answers the ping of an ingest.
 pub(crate) struct Ingest {
     stop: CancellationToken,
+    reads: Arc<AtomicU32>,
 }
 
 impl Ingest {
@@ -259,8 +269,9 @@ impl Ingest {
         client.flush().await.unwrap();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
+        let reads_counted = Arc::new(AtomicU32::new(0));
+        let counting = Arc::clone(&reads_counted);
         stop::spawn(async move {
-            let mut tries = 0;
             loop {
                 let message = tokio::select! {
                     () = stopped.cancelled() => return,
@@ -271,14 +282,19 @@ impl Ingest {
                     Some(message) = reads.next() => message,
                 };
                 let request: wire::Request = wire::decode(&message.payload).unwrap();
+                let tries = counting.fetch_add(1, Ordering::SeqCst);
                 for frame in frames(&request, behaviour, tries) {
                     let bytes = wire::encode(&frame).unwrap();
                     client.publish(message.reply.clone().unwrap(), bytes.into()).await.unwrap();
                 }
-                tries += 1;
             }
         });
-        Self { stop }
+        Self { stop, reads: reads_counted }
+    }
+
+    /// How many reads came.
+    pub(crate) fn reads(&self) -> u32 {
+        self.reads.load(Ordering::SeqCst)
     }
 }
 
