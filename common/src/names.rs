@@ -37,6 +37,19 @@ pub fn read_subject(account: &Account) -> String {
     format!("botstats.read.v1.{account}")
 }
 
+/// The subject on which an account's statistics are asked of one ingest alone, named by the id of its NATS
+/// service.
+#[must_use]
+pub fn read_subject_of(ingest: &str, account: &Account) -> String {
+    format!("botstats.read.v1.{ingest}.{account}")
+}
+
+/// What an ingest subscribes to for reads that are asked of it alone.
+#[must_use]
+pub fn read_subjects_of(ingest: &str) -> String {
+    format!("botstats.read.v1.{ingest}.*")
+}
+
 /// The KV key of an account's directory entry.
 #[must_use]
 pub fn account_key(account: &Account) -> String {

@@ -1,8 +1,9 @@
 //! Reads over NATS: what a query asks of an ingest, and how the answer comes back.
 //!
-//! *Format*: a version byte, then postcard. One request on `botstats.read.v1.<account>`; to its reply
-//! inbox come [`Frame::Accepted`] at once, then either [`Frame::Refused`] or numbered
-//! [`Frame::Chunk`]s, the last one marked. A chunk stays under [`MAX_CHUNK_BYTES`]: a reply above the
+//! *Format*: a version byte, then postcard. One request on `botstats.read.v1.<account>`, which any
+//! ingest takes, or on `botstats.read.v1.<ingest>.<account>`, which one takes; to its reply inbox come
+//! [`Frame::Accepted`] at once, then either [`Frame::Refused`] or numbered [`Frame::Chunk`]s, the last one
+//! marked. A chunk stays under [`MAX_CHUNK_BYTES`]: a reply above the
 //! server's `max_payload` would silently never arrive.
 //!
 //! *Not here*: time zones, names and the clock. The boundaries of the groups come with the request.
@@ -43,9 +44,9 @@ pub struct Request {
 /// One message of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Frame {
-    /// The ingest of that instance id works on it.
+    /// That ingest works on it.
     Accepted {
-        /// The random id of the ingest's folder.
+        /// The id of its NATS service, by which it can be pinged and asked alone.
         instance: String,
     },
     /// It can't be answered; the text says why.

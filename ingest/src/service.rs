@@ -10,7 +10,9 @@ use async_nats::Client;
 use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{Service, ServiceExt as _};
 use botstats_common::ids::Account;
-use botstats_common::names::{DEAD_LETTERS_SUBJECT, READ_QUEUE, READ_SUBJECTS, STATUS_SUBJECT};
+use botstats_common::names::{
+    DEAD_LETTERS_SUBJECT, READ_QUEUE, READ_SUBJECTS, STATUS_SUBJECT, read_subjects_of,
+};
 use botstats_common::shell::clock::{monotonic, rfc3339_ms};
 use botstats_common::shell::internal::Readiness;
 use botstats_common::shell::nats::chain;
@@ -90,12 +92,12 @@ pub async fn run(client: Client, answers: Answers, stop: CancellationToken) {
             continue;
         }
         match begin(&client, &answers.instance).await {
-            Ok((service, endpoint)) => {
+            Ok(mut serving) => {
                 answers.readiness.present("reads");
-                tracing::info!("answering reads");
-                serve_reads(&client, &answers, endpoint, &slots, &stop).await;
+                tracing::info!(service = serving.id, "answering reads");
+                serving.serve(&client, &answers, &slots, &stop).await;
                 // Unsubscribes; what was accepted is still answered.
-                if let Err(error) = service.stop().await {
+                if let Err(error) = serving.service.stop().await {
                     tracing::debug!("the read service did not stop cleanly: {error}");
                 }
                 answers.readiness.missing("reads", "reads are not answered".to_owned());
@@ -132,42 +134,58 @@ struct Slots {
     working: Arc<Semaphore>,
 }
 
-async fn begin(client: &Client, instance: &str) -> Result<(Service, Endpoint), async_nats::Error> {
+async fn begin(client: &Client, instance: &str) -> Result<Serving, async_nats::Error> {
     let service = client
         .service_builder()
         .description("botstats: answers reads of statistics")
         .metadata([("instance".to_owned(), instance.to_owned())].into())
         .start(SERVICE_NAME, env!("CARGO_PKG_VERSION"))
         .await?;
-    let endpoint =
-        service.endpoint_builder().name("read").queue_group(READ_QUEUE).add(READ_SUBJECTS).await?;
-    Ok((service, endpoint))
+    let id = service.info().await.id;
+    let endpoint = |name| service.endpoint_builder().name(name).queue_group(READ_QUEUE);
+    let any = endpoint("read").add(READ_SUBJECTS).await?;
+    let own = endpoint("read_own").add(read_subjects_of(&id)).await?;
+    Ok(Serving { service, id, any, own })
 }
 
-/// Takes reads while they may be answered.
-async fn serve_reads(
-    client: &Client,
-    answers: &Answers,
-    mut endpoint: Endpoint,
-    slots: &Slots,
-    stop: &CancellationToken,
-) {
-    let mut check = tokio::time::interval(CHECK_INTERVAL);
-    loop {
-        let request = tokio::select! {
-            () = stop.cancelled() => break,
-            _ = check.tick() => {
-                if answers.shared.may_answer() { continue } else { break }
-            }
-            request = endpoint.next() => request,
-        };
-        let Some(request) = request else { return };
-        answer_later(client, answers, slots, request);
-    }
-    let _stopping = endpoint.stop().await;
-    // What was delivered before the server heard of it.
-    while let Some(request) = endpoint.next().await {
-        answer_later(client, answers, slots, request);
+/// The service while reads are answered.
+struct Serving {
+    service: Service,
+    id: String,
+    /// Reads that any ingest may take.
+    any: Endpoint,
+    /// Reads that are asked of this one alone.
+    own: Endpoint,
+}
+
+impl Serving {
+    /// Takes reads while they may be answered.
+    async fn serve(
+        &mut self,
+        client: &Client,
+        answers: &Answers,
+        slots: &Slots,
+        stop: &CancellationToken,
+    ) {
+        let mut check = tokio::time::interval(CHECK_INTERVAL);
+        loop {
+            let request = tokio::select! {
+                () = stop.cancelled() => break,
+                _ = check.tick() => {
+                    if answers.shared.may_answer() { continue } else { break }
+                }
+                request = self.any.next() => request,
+                request = self.own.next() => request,
+            };
+            let Some(request) = request else { return };
+            answer_later(client, answers, slots, &self.id, request);
+        }
+        let _stopping = tokio::join!(self.any.stop(), self.own.stop());
+        // What was delivered before the server heard of it.
+        let mut delivered = futures::stream::select(&mut self.any, &mut self.own);
+        while let Some(request) = delivered.next().await {
+            answer_later(client, answers, slots, &self.id, request);
+        }
     }
 }
 
@@ -175,15 +193,17 @@ fn answer_later(
     client: &Client,
     answers: &Answers,
     slots: &Slots,
+    id: &str,
     request: async_nats::service::Request,
 ) {
     let Some(reply) = request.message.reply.clone() else { return };
     let (client, answers, working) = (client.clone(), answers.clone(), Arc::clone(&slots.working));
     let place = Arc::clone(&slots.waiting).try_acquire_owned();
+    let accepted = Frame::Accepted { instance: id.to_owned() };
     spawn(async move {
         let asked = monotonic();
         let outcome = match place {
-            Ok(_place) => answer(&client, &answers, &working, &request, &reply).await,
+            Ok(_place) => answer(&client, &answers, &working, &request, &reply, &accepted).await,
             Err(_) => refuse(&client, &reply, "too many reads at once").await,
         };
         metrics::counter!("botstats_ingest_reads_total", "outcome" => outcome).increment(1);
@@ -213,6 +233,7 @@ async fn answer(
     working: &Arc<Semaphore>,
     request: &async_nats::service::Request,
     reply: &async_nats::Subject,
+    accepted: &Frame,
 ) -> &'static str {
     let arrived = monotonic();
     let subject = request.message.subject.as_str();
@@ -222,11 +243,10 @@ async fn answer(
     else {
         return refuse(client, reply, "not a read that this version understands").await;
     };
-    let accepted = Frame::Accepted { instance: answers.instance.clone() };
     let (_place, waited) = match working.try_acquire() {
         Ok(place) => (place, false),
         Err(_) => {
-            send(client, reply, &accepted).await;
+            send(client, reply, accepted).await;
             let Ok(place) = working.acquire().await else { return "stopped" };
             (place, true)
         }
@@ -243,7 +263,7 @@ async fn answer(
     let request_id = asked.request_id.clone();
     let gathering = tokio::task::spawn_blocking(move || reader.gather(&account, &asked, as_of_ms));
     if !waited {
-        send(client, reply, &accepted).await;
+        send(client, reply, accepted).await;
     }
     match gathering.await {
         Ok(Ok(chunks)) => {

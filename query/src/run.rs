@@ -16,6 +16,7 @@ use crate::endpoint::call::{App, Backend};
 use crate::endpoint::server;
 use crate::settings::Settings;
 use crate::shell::claims::Claims;
+use crate::shell::ingests::Ingests;
 use crate::shell::watch::{self, Shared};
 use crate::shell::{Connection, probe, status};
 use crate::telemetry;
@@ -110,7 +111,11 @@ async fn work(
     };
     let connection = Connection::new(client.clone());
     let claims = throttle.map(|throttle| Claims::new(connection.clone(), throttle));
-    let backend = Backend { connection: connection.clone(), claims: claims.clone() };
+    let backend = Backend {
+        connection: connection.clone(),
+        ingests: Ingests::default(),
+        claims: claims.clone(),
+    };
     // Set once: this is the only place, and it runs once.
     let _already = app.backend.set(backend);
     let instance = Uuid::now_v7().to_string();

@@ -11,9 +11,12 @@ mod judge;
 mod process;
 mod proxy;
 mod raw;
+mod readers;
+mod restored;
 mod roles;
 mod site;
 mod stage;
+mod status;
 mod stream;
 
 use std::time::Duration;
@@ -26,9 +29,12 @@ pub use judge::{check_counts, check_dead_letters};
 pub use process::{Process, binary, run, signal};
 pub use proxy::Proxy;
 pub use raw::{Raw, Said};
+pub use readers::{Readers, Seen};
+pub use restored::copy;
 pub use roles::{RoleQuery, Roles, not_ready, ready, shipped_configuration};
-pub use site::{Login, Query, Site, connection, statuses};
+pub use site::{Login, Query, Site, connection};
 pub use stage::{ALL, Stage, ask_all, event};
+pub use status::statuses;
 pub use stream::{Outgoing, outgoing, publish, publish_stubbornly, stored, stored_of};
 
 /// How often a condition is looked at.

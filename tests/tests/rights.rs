@@ -134,6 +134,7 @@ const DENIED: [(&str, &[&str]); 4] = [
             "botstats.events.acme.b1",
             "botstats.events.acme.b1.web.more",
             "botstats.read.v1.acme",
+            "botstats.read.v1.ingest.acme",
             "botstats.deadletters.v1",
             "botstats.status.v1",
             "$KV.botstats_directory.account.acme",
@@ -159,6 +160,7 @@ const DENIED: [(&str, &[&str]); 4] = [
             "!botstats.events.other.*.*",
             "!botstats.status.v1",
             "!botstats.read.v1.*",
+            "!botstats.read.v1.*.*",
             "!$KV.>",
             "!_INBOX.>",
             "!_INBOX_query.>",
@@ -171,6 +173,7 @@ const DENIED: [(&str, &[&str]); 4] = [
         &[
             "botstats.events.acme.b1.web",
             "botstats.read.v1.acme",
+            "botstats.read.v1.ingest.acme",
             "$KV.botstats_directory.account.acme",
             "$KV.botstats_throttle.acme",
             "$JS.API.STREAM.CREATE.BOTSTATS_EVENTS",
@@ -432,6 +435,7 @@ async fn an_ingest_without_its_rights_says_so_and_goes_on_when_it_has_them() {
             "0 of 1 messages applied",
         ),
         ingest_without("\"botstats.read.v1.*\", ", "may not subscribe to botstats.read.v1.*"),
+        ingest_without("\"botstats.read.v1.*.*\", ", "may not subscribe to botstats.read.v1.*.*"),
         ingest_without(
             "\"botstats.deadletters.v1\", ",
             "may not subscribe to botstats.deadletters",
@@ -457,8 +461,8 @@ async fn ingest_without(missing: &str, reason: &str) {
 async fn a_query_without_its_rights_says_so_and_goes_on_when_it_has_them() {
     // Those without a reason are seen when they are needed: in a call.
     join_all([
-        query_without(", \"$KV.botstats_throttle.*\"", ""),
-        query_without("\"botstats.read.v1.*\", |\"$SRV.PING", ""),
+        query_without("\"$KV.botstats_throttle.*\"", ""),
+        query_without("\"botstats.read.v1.*.*\", \"botstats.read.v1.*\", |\"$SRV.PING", ""),
         query_without("\"$JS.API.STREAM.MSG.GET.KV_botstats_directory\", ", ""),
         query_without("\"$JS.API.CONSUMER.CREATE.KV_botstats_directory\"", "CONSUMER.CREATE"),
         query_without(

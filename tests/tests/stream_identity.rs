@@ -1,15 +1,12 @@
 //! A stream that is not the one that was counted is refused, with an explanation, and never skipped.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::shell::clock;
 use botstats_common::status::IngestStatus;
 use botstats_tests::harness::{
-    Login, Outgoing, PATIENCE, Process, Stage, event, get, publish, until,
+    Login, Outgoing, PATIENCE, Process, Stage, copy, event, get, publish, until,
 };
 use botstats_tests::model::GroupMode;
 use serde_json::json;
@@ -158,11 +155,6 @@ async fn a_purged_stream() {
     stage.ingest.restart();
     refuses(&stage, &login, "deleted or expired").await;
     rebuilt(&mut stage).await;
-}
-
-fn copy(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
-    assert!(status.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -60,10 +60,17 @@ impl fmt::Display for Denied {
     }
 }
 
+/// How the subjects of reads begin.
+const READS: &str = "botstats.read.v1.";
+
 /// A subject with `*` or `>` for what is different each time.
 fn without_random_parts(subject: &str) -> String {
     if let Some((prefix, _)) = subject.split_once('.').filter(|_| subject.starts_with("_INBOX")) {
         return format!("{prefix}.>");
+    }
+    // Of one ingest: its id is another at each start.
+    if subject.strip_prefix(READS).is_some_and(|rest| rest.contains('.')) {
+        return format!("{READS}*.*");
     }
     match subject.rsplit_once('.') {
         Some((of_stream, _)) if subject.starts_with("$JS.API.CONSUMER.MSG.NEXT.") => {
@@ -275,6 +282,8 @@ mod tests {
         for (subject, end) in [
             ("botstats.events.a.b.c", "publish to botstats.events.a.b.c"),
             ("_INBOX_query.abcdef.1", "publish to _INBOX_query.>"),
+            ("botstats.read.v1.acme", "publish to botstats.read.v1.acme"),
+            ("botstats.read.v1.abcdef.acme", "publish to botstats.read.v1.*.*"),
             (
                 "$JS.API.CONSUMER.MSG.NEXT.BOTSTATS_EVENTS.xyz",
                 "publish to $JS.API.CONSUMER.MSG.NEXT.BOTSTATS_EVENTS.*",

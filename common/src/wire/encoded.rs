@@ -22,9 +22,9 @@ const CHUNK: u8 = 2;
 /// A message of an answer, like [`Frame`](super::Frame), borrowed from its bytes.
 #[derive(Debug)]
 pub enum Reply<'a> {
-    /// The ingest of that instance id works on it.
+    /// That ingest works on it.
     Accepted {
-        /// The random id of the ingest's folder.
+        /// The id of its NATS service.
         instance: &'a str,
     },
     /// It can't be answered; the text says why.

@@ -28,6 +28,7 @@ use crate::openapi;
 use crate::problem::Problem;
 use crate::question::{Asked, Question, Route};
 use crate::shell::claims::{Claims, Outcome, Standing};
+use crate::shell::ingests::Ingests;
 use crate::shell::read::{Budget, Held, ReadError, read};
 use crate::shell::watch::Shared;
 use crate::shell::{Connection, Unreachable, entries};
@@ -66,6 +67,8 @@ pub struct App {
 pub struct Backend {
     /// The connection.
     pub connection: Connection,
+    /// Which ingests answer.
+    pub ingests: Ingests,
     /// The throttle's KV bucket; `None` if the throttle is off.
     pub claims: Option<Claims>,
 }
@@ -279,9 +282,10 @@ impl App {
             boundaries: window.boundaries.clone(),
             deadline_ms: 0,
         };
+        let Backend { connection, ingests, .. } = backend;
         let began = clock::monotonic();
         let (cells, held) =
-            read(&backend.connection, &self.budget, &call.account, request, deadline).await?;
+            read(connection, ingests, &self.budget, &call.account, request, deadline).await?;
         metrics::histogram!(telemetry::READ_SECONDS).record(began.elapsed().as_secs_f64());
         Ok((window, cells, held))
     }

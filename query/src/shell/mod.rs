@@ -5,6 +5,7 @@
 
 pub mod claims;
 pub mod entries;
+pub mod ingests;
 pub mod kv;
 pub mod probe;
 pub mod read;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Connection;
 use super::claims::{Claims, THROTTLE_STREAM};
+use super::ingests::PING_SUBJECT;
 
 /// The parts of the readiness beside [`super::watch::PART`].
 pub const NATS: &str = "nats";
@@ -26,8 +27,6 @@ pub const INGEST: &str = "ingest";
 const PAUSE: Duration = Duration::from_secs(1);
 /// An ingest that does not answer a ping in that time is not there.
 const PING_LIMIT: Duration = Duration::from_secs(1);
-/// Answered by every ingest that answers reads.
-const PING_SUBJECT: &str = "$SRV.PING.botstats-ingest";
 
 /// Looks until the token is cancelled.
 ///

@@ -1,5 +1,12 @@
 //! Reads: a question to any ingest over NATS, its chunks gathered.
 //!
+//! | an ingest that | is seen by | then |
+//! | --- | --- | --- |
+//! | is not there | the server, at once | any is asked again after a pause |
+//! | refuses | its answer | the same |
+//! | is silent, before it accepts or between its chunks | 0.4 s without a word, and a ping that others answer and it does not | one that answered the ping is asked, alone for a while ([`ingests`]) |
+//! | works slowly | its answer to the ping | it is waited for |
+//!
 //! *Invariants*: one inbox a try, so that a late chunk of an earlier try is never taken for one of
 //! this; what a read holds is counted and bounded.
 
@@ -8,18 +15,21 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Message, StatusCode, Subscriber};
 use botstats_common::ids::Account;
-use botstats_common::names::read_subject;
+use botstats_common::names::{read_subject, read_subject_of};
 use botstats_common::shell::clock;
 use botstats_common::wire::{self, Reply};
 use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout_at};
 
+use super::ingests::{self, Found, IngestId, Ingests, look_for};
 use super::{Connection, Unreachable};
 use crate::answer::cells::{Cells, Collecting};
 
+/// After so long without a word from an ingest it is asked whether it lives.
+const SILENCE: Duration = Duration::from_millis(400);
 /// An ingest that does not accept in that time is not waited for.
-const ACCEPT_LIMIT: Duration = Duration::from_millis(400);
+const ACCEPT_LIMIT: Duration = SILENCE.saturating_add(ingests::PING_LIMIT);
 /// Pause before another try, when an ingest refused or none was there.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// An answer that is being sent may take longer than the deadline, but no chunk longer than that.
@@ -86,6 +96,7 @@ impl Budget {
 /// [`ReadError`].
 pub async fn read(
     connection: &Connection,
+    ingests: &Ingests,
     budget: &Budget,
     account: &Account,
     mut request: wire::Request,
@@ -95,12 +106,29 @@ pub async fn read(
     while clock::monotonic() < deadline {
         let left = deadline.saturating_duration_since(clock::monotonic());
         request.deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
-        match (Try { connection, budget, deadline }).run(account, &request).await {
+        let asked = ingests.chosen(clock::monotonic());
+        let attempt = Try { connection, budget, asked: asked.as_ref(), deadline };
+        let outcome = attempt.run(account, &request).await;
+        if let Some(asked) = &asked
+            && matches!(outcome, Err(TryError::Again(_) | TryError::Silent(_)))
+        {
+            ingests.forget(asked);
+        }
+        match outcome {
             Ok(answer) => return Ok(answer),
             Err(TryError::Final(error)) => return Err(error),
-            Err(TryError::Again(reason)) => why = reason,
+            Err(TryError::Silent(another)) => {
+                if ingests.choose(&another, clock::monotonic()) {
+                    let request_id = &request.request_id;
+                    tracing::warn!(request_id, "an ingest is silent; {another} is asked instead");
+                }
+                "an ingest is silent".clone_into(&mut why);
+            }
+            Err(TryError::Again(reason)) => {
+                why = reason;
+                sleep(RETRY_PAUSE).await;
+            }
         }
-        sleep(RETRY_PAUSE).await;
     }
     tracing::warn!(request_id = request.request_id, "no ingest answered a read: {why}");
     Err(Unreachable("the statistics cannot be reached").into())
@@ -109,6 +137,8 @@ pub async fn read(
 enum TryError {
     /// Another try may work.
     Again(String),
+    /// Another try works better with this ingest.
+    Silent(IngestId),
     Final(ReadError),
 }
 
@@ -127,6 +157,8 @@ impl From<ReadError> for TryError {
 struct Try<'a> {
     connection: &'a Connection,
     budget: &'a Budget,
+    /// The ingest to ask; `None` is any.
+    asked: Option<&'a IngestId>,
     deadline: Instant,
 }
 
@@ -140,33 +172,42 @@ impl Try<'_> {
         let inbox = client.new_inbox();
         let payload = wire::encode(request).map_err(TryError::again)?;
         let accept_by = self.deadline.min(clock::monotonic() + ACCEPT_LIMIT);
+        let subject = match self.asked {
+            Some(ingest) => read_subject_of(ingest.as_str(), account),
+            None => read_subject(account),
+        };
         let asked = async {
             let answers = client.subscribe(inbox.clone()).await.map_err(TryError::again)?;
-            let sent = client.publish_with_reply(read_subject(account), inbox, payload.into());
+            let sent = client.publish_with_reply(subject, inbox, payload.into());
             sent.await.map_err(TryError::again)?;
             Ok::<_, TryError>(answers)
         };
         let mut answers = timeout_at(accept_by.into(), asked)
             .await
             .map_err(|_| TryError::again("the request could not be sent"))??;
-        let message = next(&mut answers, accept_by).await?;
-        match reply(&message)? {
+        let message = self.next(&mut answers, self.asked, accept_by).await?;
+        let ingest = match reply(&message)? {
             Reply::Accepted { instance } => {
                 tracing::debug!(request_id = request.request_id, instance, "read accepted");
+                IngestId::new(instance)
             }
             Reply::Refused(why) => return Err(TryError::again(why)),
             Reply::Chunk(_) => return Err(TryError::again("a chunk before the acceptance")),
-        }
-        self.gather(&mut answers).await
+        };
+        self.gather(&mut answers, ingest.as_ref()).await
     }
 
-    async fn gather(&self, answers: &mut Subscriber) -> Result<(Cells, Held), TryError> {
+    async fn gather(
+        &self,
+        answers: &mut Subscriber,
+        ingest: Option<&IngestId>,
+    ) -> Result<(Cells, Held), TryError> {
         let mut collecting = Collecting::default();
         let mut held = self.budget.hold().map_err(ReadError::from)?;
         let last_moment = self.deadline + OVERTIME_LIMIT;
         let mut next_by = self.deadline;
         while !collecting.is_whole() {
-            let message = next(answers, next_by).await?;
+            let message = self.next(answers, ingest, next_by).await?;
             match reply(&message)? {
                 Reply::Chunk(chunk) => collecting.add(chunk).map_err(TryError::again)?,
                 Reply::Refused(why) => return Err(TryError::again(why)),
@@ -179,6 +220,28 @@ impl Try<'_> {
             next_by = self.deadline.max(clock::monotonic() + CHUNK_LIMIT).min(last_moment);
         }
         Ok((collecting.finish().map_err(TryError::again)?, held))
+    }
+
+    /// The next message of an ingest; gives up on it when it is silent and another is not.
+    async fn next(
+        &self,
+        answers: &mut Subscriber,
+        ingest: Option<&IngestId>,
+        by: Instant,
+    ) -> Result<Message, TryError> {
+        loop {
+            let silent = async {
+                sleep(SILENCE).await;
+                look_for(&self.connection.client, ingest).await
+            };
+            tokio::select! {
+                biased;
+                message = next(answers, by) => return message,
+                found = silent => if let Found::Another(ingest) = found {
+                    return Err(TryError::Silent(ingest));
+                }
+            }
+        }
     }
 }
 

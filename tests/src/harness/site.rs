@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use botstats::server::{Options, Server, find};
-use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM, STATUS_SUBJECT};
+use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM};
 use botstats_common::secret::SecretHash;
 use botstats_common::shell::{clock, nats, settings, setup};
 use botstats_common::status::{IngestStatus, Status};
-use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::cluster::start_servers;
+use super::status::statuses;
 use super::{Answer, PATIENCE, Process, get, run, until};
 use crate::model::{Directory, GroupMode, Model, Question, text_of};
 
@@ -23,8 +23,6 @@ use crate::model::{Directory, GroupMode, Model, Question, text_of};
 const QUARTER_MS: i64 = 15 * 60_000;
 /// How often a test's own connection is tried, and how long a new one may take.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the answers to one status request are collected.
-const STATUS_WAIT: Duration = Duration::from_millis(500);
 
 /// A nats-server with stream and buckets, and a client connected to it.
 pub struct Site {
@@ -80,14 +78,7 @@ impl Site {
     /// If any of that fails.
     pub async fn start_with(window: &str, sync_always: bool) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let program = find(|_| {}).unwrap_or_else(|e| panic!("{e}"));
-        let mut options = Options::new(program, folder.path().join("nats"));
-        options.sync_always = sync_always;
-        let nats = Server::start(options).unwrap_or_else(|e| panic!("{e}"));
-        let client = connection(&nats.url()).await;
-        let js = nats::jetstream(&client);
-        let (window_text, others) = (window.to_owned(), Vec::new());
-        let site = Self { nats, others, client, js, window: window_text, route: None, folder };
+        let site = Self::in_folder(folder, window, sync_always).await;
         site.make_stream().await;
         setup::directory_bucket(&site.js, 1).await.expect("the directory");
         let window = settings::duration(window).expect("a window");
@@ -95,6 +86,17 @@ impl Site {
             setup::throttle_bucket(&site.js, window, 1).await.expect("the throttle");
         }
         site
+    }
+
+    pub(super) async fn in_folder(folder: TempDir, window: &str, sync_always: bool) -> Self {
+        let program = find(|_| {}).unwrap_or_else(|e| panic!("{e}"));
+        let mut options = Options::new(program, folder.path().join("nats"));
+        options.sync_always = sync_always;
+        let nats = Server::start(options).unwrap_or_else(|e| panic!("{e}"));
+        let client = connection(&nats.url()).await;
+        let js = nats::jetstream(&client);
+        let (window, others) = (window.to_owned(), Vec::new());
+        Self { nats, others, client, js, window, route: None, folder }
     }
 
     /// Starts three servers, and lets the command `setup` make stream and buckets with a copy on each.
@@ -374,25 +376,6 @@ pub async fn connection(url: &str) -> async_nats::Client {
         .connection_timeout(PING_INTERVAL);
     let servers: Vec<&str> = url.split(',').collect();
     options.connect(servers).await.expect("a connection")
-}
-
-/// What every program says of itself.
-///
-/// # Panics
-/// If the request can't be sent.
-pub async fn statuses(client: &async_nats::Client) -> Vec<Status> {
-    let inbox = client.new_inbox();
-    let mut answers = client.subscribe(inbox.clone()).await.expect("an inbox");
-    let sent = client.publish_with_reply(STATUS_SUBJECT, inbox, "".into());
-    sent.await.expect("a request");
-    let mut statuses = Vec::new();
-    while let Ok(Some(answer)) = tokio::time::timeout(STATUS_WAIT, answers.next()).await {
-        if answer.status.is_some() {
-            break;
-        }
-        statuses.push(serde_json::from_slice(&answer.payload).expect("a status"));
-    }
-    statuses
 }
 
 fn hash(secret: &str) -> String {
