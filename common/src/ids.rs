@@ -26,6 +26,17 @@ pub fn is_id(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
+/// The longest id of a request, in bytes.
+pub const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// True if `text` can be the id of a request: 1 to 128 of the characters `A-Z a-z 0-9 . _ -`, so that it can
+/// stand in a log as it is.
+#[must_use]
+pub fn is_request_id(text: &str) -> bool {
+    (1..=MAX_REQUEST_ID_BYTES).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*

@@ -28,6 +28,7 @@ use crate::store::{
     Checkpoint, Commit, Conversation, DeadLetter, Folder, OpenError, Progress, STORE_FILE, Store,
     StoreError, StreamIdentity, Timelines, UserRow,
 };
+use crate::telemetry::Held;
 use crate::timeline::{Admission, Entry, NewEvent, SLICE_DAYS, Slice, admit, insert};
 
 const NS_PER_MS: i64 = 1_000_000;
@@ -125,10 +126,16 @@ impl Engine {
         &self.progress
     }
 
-    /// What is held in memory about conversations: bytes of filters, and how many conversations are long.
+    /// What is held in memory beside the page cache.
     #[must_use]
-    pub fn held(&self) -> (usize, usize) {
-        (self.days.bytes() + self.identities.bytes(), self.long.len())
+    pub fn held(&self) -> Held {
+        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+        Held {
+            filter_bytes: self.days.bytes() + self.identities.bytes(),
+            pair_bytes: registry.bytes(),
+            pairs: registry.pair_count(),
+            long_conversations: self.long.len(),
+        }
     }
 
     /// The store, for views of it.

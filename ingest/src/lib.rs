@@ -24,6 +24,7 @@ pub mod session;
 mod settings;
 pub mod shared;
 pub mod store;
+pub mod telemetry;
 pub mod timeline;
 pub mod varint;
 pub mod watermark;

@@ -9,9 +9,16 @@ use rustc_hash::FxHashMap;
 
 use crate::event::Address;
 use crate::store::{PairRow, StoreError};
+use crate::telemetry::METRICS;
 
 /// An account with more pairs than this is worth a warning: bots or channels may be named by mistake.
 pub const MANY_PAIRS: usize = 10_000;
+
+/// What a pair takes beside the text of its ids: its row, its entry by path, its name with a count of users.
+const PAIR_BYTES: usize = size_of::<PairRow>()
+    + size_of::<(String, PairNumbers)>()
+    + size_of::<NamedPair>()
+    + 3 * size_of::<usize>();
 
 /// The numbers by which rows refer to a pair and its account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +34,8 @@ pub struct PairNumbers {
 pub struct Registry {
     by_path: FxHashMap<String, PairNumbers>,
     rows: Vec<PairRow>,
+    /// About what they take.
+    bytes: usize,
     accounts: FxHashMap<Account, AccountPairs>,
 }
 
@@ -98,12 +107,15 @@ impl Registry {
             .or_insert_with(|| AccountPairs { number: row.account_number, pairs: Vec::new() });
         entry.pairs.push(Arc::new(NamedPair { number, bot, channel }));
         if entry.pairs.len() == MANY_PAIRS + 1 {
-            metrics::counter!("botstats_ingest_accounts_with_many_pairs_total").increment(1);
+            METRICS.accounts_with_many_pairs.increment(1);
             tracing::warn!(
                 account = row.account,
                 "an account has more than {MANY_PAIRS} pairs of bot and channel"
             );
         }
+        // The ids stand in the row, in the path, and bot and channel once more.
+        let ids = row.account.len() + row.bot.len() + row.channel.len();
+        self.bytes += PAIR_BYTES + 3 * ids;
         let numbers = PairNumbers { account: row.account_number, pair: number };
         self.by_path.insert(format!("{}.{}.{}", row.account, row.bot, row.channel), numbers);
         self.rows.push(row);
@@ -114,6 +126,12 @@ impl Registry {
     #[must_use]
     pub fn pair_count(&self) -> u32 {
         u32::try_from(self.rows.len()).unwrap_or(u32::MAX)
+    }
+
+    /// About the memory held, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The row of a pair.

@@ -24,6 +24,7 @@ use crate::shared::Shared;
 use crate::store::{
     DAMAGED_FILE, Folder, OpenError, REBUILD_FILE, STORE_FILE, StoreError, replace,
 };
+use crate::telemetry::{self, METRICS, Watched};
 
 /// Pause before the store is opened again after it failed.
 const REOPEN_PAUSE: Duration = Duration::from_secs(2);
@@ -88,10 +89,12 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
     remove_if_there(&folder.file(REBUILD_FILE))?;
     let readiness = Readiness::waiting_for(&["store", "nats", "stream", "reads"]);
     let address = settings.internal_addr;
-    internal::serve(address, readiness.clone(), stop.clone())
+    telemetry::begin();
+    let watched = Watched::new(folder.file(STORE_FILE));
+    let looked_at = watched.clone();
+    internal::serve(address, readiness.clone(), move || looked_at.look(), stop.clone())
         .await
         .map_err(|source| RunError::Listen { address, source })?;
-    describe_metrics();
     // Opened before NATS is there, so that a bad file shows at once.
     let mut engine = match open(&folder.file(STORE_FILE), settings.keep_days).await {
         Ok(engine) => {
@@ -109,6 +112,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
         Err(ConnectError::Stopped) => return Ok(()),
         Err(error) => return Err(RunError::Connect(error)),
     };
+    watched.connection(client.clone());
     while !stop.is_cancelled() {
         let path = folder.file(STORE_FILE);
         let opened = match engine.take() {
@@ -118,7 +122,9 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
         let worked = match opened {
             Ok(opened) => {
                 readiness.present("store");
-                work(opened, &settings, &client, &readiness, &path, &stop).await
+                METRICS.store_damaged.set(0);
+                let site = Site { settings: &settings, client: &client, watched: &watched };
+                work(opened, &site, &readiness, &path, &stop).await
             }
             Err(error) => Err(error),
         };
@@ -133,6 +139,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
             let text = chain(&error);
             tracing::error!("the store failed, and is opened again: {text}");
             readiness.missing("store", text);
+            METRICS.store_failures.increment(1);
             pause(REOPEN_PAUSE, &stop).await;
         }
     }
@@ -160,6 +167,7 @@ fn on_damage(
     let (file, aside) = (folder.file(STORE_FILE), folder.file(DAMAGED_FILE));
     let what = format!("{}: {}", file.display(), chain(error));
     if !settings.rebuild_damaged {
+        METRICS.store_damaged.set(1);
         tracing::error!("{what}; {DAMAGED_WHAT_TO_DO}");
         readiness.missing("store", format!("{what}; {DAMAGED_WHAT_TO_DO}"));
         return Ok(false);
@@ -168,7 +176,7 @@ fn on_damage(
         what: format!("{} could not be set aside", file.display()),
         source,
     })?;
-    metrics::counter!("botstats_ingest_damaged_stores_total").increment(1);
+    METRICS.damaged_stores.increment(1);
     tracing::error!(
         "{what}; it is now {} and may be deleted, everything is counted anew from the stream",
         aside.display()
@@ -183,16 +191,25 @@ async fn open(path: &Path, keep_days: u32) -> Result<Engine, RunError> {
     opened.map_err(|_| RunError::Ended("the opening of the store"))?.map_err(RunError::from)
 }
 
+/// What stays the same whichever store is open.
+struct Site<'a> {
+    settings: &'a Settings,
+    client: &'a Client,
+    watched: &'a Watched,
+}
+
 /// Reads, folds and answers with one open engine, until told to stop or the store fails.
 async fn work(
     engine: Engine,
-    settings: &Settings,
-    client: &Client,
+    site: &Site<'_>,
     readiness: &Readiness,
     path: &Path,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
-    let shared = Shared::new(engine.progress().clone(), readiness.clone(), settings.max_lag);
+    let (progress, max_lag) = (engine.progress().clone(), site.settings.max_lag);
+    let shared = Shared::new(progress, engine.held(), readiness.clone(), max_lag);
+    let instance = engine.store().snapshot()?.instance()?;
+    site.watched.opened(shared.clone(), &instance);
     // Cancelled with `stop`, or when the fold or a read fails.
     let parts = stop.child_token();
     let answers = Answers {
@@ -200,13 +217,13 @@ async fn work(
         store: engine.store().clone(),
         shared: shared.clone(),
         readiness: readiness.clone(),
-        instance: engine.store().snapshot()?.instance()?,
+        instance,
         file: path.to_owned(),
         broken: parts.clone(),
     };
     let store = engine.store().clone();
-    let service = spawn(service::run(client.clone(), answers, parts.clone()));
-    let worked = read_and_fold(engine, &settings.nats, &shared, &parts).await;
+    let service = spawn(service::run(site.client.clone(), answers, parts.clone()));
+    let worked = read_and_fold(engine, &site.settings.nats, &shared, &parts).await;
     parts.cancel();
     if service.await.is_err() {
         return Err(RunError::Ended("the read service"));
@@ -271,8 +288,8 @@ fn fold(
         let begun = monotonic();
         engine.attach(batch.stream.clone());
         engine.apply_decoded(&batch.arrivals)?;
-        metrics::histogram!("botstats_ingest_commit_seconds").record(begun.elapsed().as_secs_f64());
-        shared.applied(engine.progress());
+        METRICS.commit_seconds.record(begun.elapsed().as_secs_f64());
+        shared.applied(engine.progress(), engine.held());
     }
     Ok(engine)
 }
@@ -298,7 +315,7 @@ pub async fn rebuild(settings: Settings, stop: CancellationToken) -> Result<(), 
         Err(why) => return Err(RunError::Rebuild(why)),
     }
     let engine = open(&new, settings.keep_days).await?;
-    let shared = Shared::new(engine.progress().clone(), readiness, Duration::ZERO);
+    let shared = Shared::new(engine.progress().clone(), engine.held(), readiness, Duration::ZERO);
     let done = stop.child_token();
     let watcher = spawn(report(shared.clone(), done.clone()));
     let rebuilt = read_and_fold(engine, &settings.nats, &shared, &done).await;
@@ -358,52 +375,4 @@ fn remove_if_there(path: &Path) -> Result<(), RunError> {
         }),
         _ => Ok(()),
     }
-}
-
-fn describe_metrics() {
-    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-    describe_counter!(
-        "botstats_ingest_events_total",
-        "Messages of the stream, by what became of them"
-    );
-    describe_counter!(
-        "botstats_ingest_dead_letters_total",
-        "Refused messages, by the rule that they broke"
-    );
-    describe_counter!("botstats_ingest_reads_total", "Reads asked for, by outcome");
-    describe_counter!(
-        "botstats_ingest_accounts_with_many_pairs_total",
-        "Accounts seen to pass 10,000 pairs of bot and channel"
-    );
-    describe_gauge!("botstats_ingest_sequence", "Last stream sequence applied");
-    describe_gauge!(
-        "botstats_ingest_lag_messages",
-        "Messages of the stream that are not applied yet"
-    );
-    describe_gauge!(
-        "botstats_ingest_lag_seconds",
-        Unit::Seconds,
-        "At most so old is the oldest message not applied"
-    );
-    describe_counter!(
-        "botstats_ingest_damaged_stores_total",
-        "Damaged files that were set aside, their state counted anew"
-    );
-    describe_gauge!("botstats_ingest_stream_refused", "1 while the stream is refused");
-    describe_gauge!(
-        "botstats_ingest_stream_doubts",
-        "Settings of the stream by which it may not have every event; the log says which"
-    );
-    describe_histogram!(
-        "botstats_ingest_commit_seconds",
-        Unit::Seconds,
-        "Time to fold and commit one batch"
-    );
-    describe_histogram!(
-        "botstats_ingest_read_seconds",
-        Unit::Seconds,
-        "Time from a read's arrival to its answer"
-    );
-    describe_gauge!("botstats_build_info", "1, with the version as a label");
-    metrics::gauge!("botstats_build_info", "program" => "ingest", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }

@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{Service, ServiceExt as _};
-use botstats_common::ids::Account;
+use botstats_common::ids::{Account, is_request_id};
 use botstats_common::names::{
     DEAD_LETTERS_SUBJECT, READ_QUEUE, READ_SUBJECTS, STATUS_SUBJECT, read_subjects_of,
 };
-use botstats_common::shell::clock::{monotonic, rfc3339_ms};
+use botstats_common::shell::clock::{monotonic, rfc3339_ms, whole_ms};
 use botstats_common::shell::internal::Readiness;
 use botstats_common::shell::nats::chain;
 use botstats_common::shell::stop::spawn;
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::read::{ReadError, Reader};
 use crate::shared::Shared;
 use crate::store::{Store, StoreError};
+use crate::telemetry::METRICS;
 
 /// Reads worked on at a time; more wait.
 const MAX_READS: usize = 4;
@@ -203,11 +204,13 @@ fn answer_later(
     spawn(async move {
         let asked = monotonic();
         let outcome = match place {
-            Ok(_place) => answer(&client, &answers, &working, &request, &reply, &accepted).await,
+            Ok(_place) => {
+                answer(&client, &answers, &working, &request, &reply, &accepted, asked).await
+            }
             Err(_) => refuse(&client, &reply, "too many reads at once").await,
         };
-        metrics::counter!("botstats_ingest_reads_total", "outcome" => outcome).increment(1);
-        metrics::histogram!("botstats_ingest_read_seconds").record(asked.elapsed().as_secs_f64());
+        METRICS.reads.count(outcome);
+        METRICS.read_seconds.record(asked.elapsed().as_secs_f64());
     });
 }
 
@@ -234,8 +237,8 @@ async fn answer(
     request: &async_nats::service::Request,
     reply: &async_nats::Subject,
     accepted: &Frame,
+    arrived: Instant,
 ) -> &'static str {
-    let arrived = monotonic();
     let subject = request.message.subject.as_str();
     let account = subject.rsplit('.').next().unwrap_or_default().parse::<Account>();
     let (Ok(account), Ok(asked)) =
@@ -243,6 +246,7 @@ async fn answer(
     else {
         return refuse(client, reply, "not a read that this version understands").await;
     };
+    let request_id = logged_id(&asked.request_id).to_owned();
     let (_place, waited) = match working.try_acquire() {
         Ok(place) => (place, false),
         Err(_) => {
@@ -252,6 +256,7 @@ async fn answer(
         }
     };
     if arrived.elapsed() > Duration::from_millis(asked.deadline_ms.into()) {
+        tracing::info!(request_id, %account, "a read waited too long for its turn");
         return "too_late";
     }
     // It may have waited: what held when it was taken need not hold now.
@@ -260,20 +265,22 @@ async fn answer(
     }
     let as_of_ms = answers.shared.as_of_ms();
     let reader = answers.reader.clone();
-    let request_id = asked.request_id.clone();
-    let gathering = tokio::task::spawn_blocking(move || reader.gather(&account, &asked, as_of_ms));
+    let read_for = account.clone();
+    let gathering = tokio::task::spawn_blocking(move || reader.gather(&read_for, &asked, as_of_ms));
     if !waited {
         send(client, reply, accepted).await;
     }
     match gathering.await {
         Ok(Ok(chunks)) => {
-            tracing::debug!(request_id, chunks = chunks.len(), "read answered");
+            let count = chunks.len();
             for chunk in chunks {
                 if let Err(error) = client.publish(reply.clone(), chunk.into()).await {
                     tracing::warn!(request_id, "an answer could not be sent: {error}");
                     return "failed";
                 }
             }
+            let took_ms = whole_ms(arrived.elapsed());
+            tracing::info!(request_id, %account, chunks = count, took_ms, "read answered");
             "answered"
         }
         Ok(Err(ReadError::Request(why))) => refuse(client, reply, why).await,
@@ -287,6 +294,12 @@ async fn answer(
             refuse(client, reply, "the read failed").await
         }
     }
+}
+
+/// The id of a request as it may stand in the log: whoever may ask here is trusted with answers, not with lines
+/// of the log.
+fn logged_id(given: &str) -> &str {
+    if is_request_id(given) { given } else { "(not an id)" }
 }
 
 async fn serve_status(client: Client, answers: Answers, stop: CancellationToken) {
@@ -307,16 +320,8 @@ async fn serve_status(client: Client, answers: Answers, stop: CancellationToken)
 #[must_use]
 pub fn status(answers: &Answers) -> Status {
     let (freshness, progress, refused) = answers.shared.state();
-    let events: BTreeMap<String, u64> = [
-        ("accepted", progress.accepted),
-        ("duplicate", progress.duplicates),
-        ("conflict", progress.conflicts),
-        ("unknown_type", progress.unknown_types),
-        ("dead_letter", progress.dead_letters.values().sum()),
-    ]
-    .into_iter()
-    .map(|(name, n)| (name.to_owned(), n))
-    .collect();
+    let events: BTreeMap<String, u64> =
+        progress.by_outcome().map(|(name, n)| (name.to_owned(), n)).into();
     Status {
         program: "ingest".to_owned(),
         instance: answers.instance.clone(),

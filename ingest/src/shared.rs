@@ -12,6 +12,7 @@ use botstats_common::shell::internal::Readiness;
 use crate::freshness::{Freshness, Look};
 use crate::identity::{Refusal, StreamState, WHAT_TO_DO};
 use crate::store::{Progress, StreamIdentity};
+use crate::telemetry::{Held, METRICS};
 
 /// Shared by reader, fold and service. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
@@ -25,6 +26,7 @@ pub struct Shared {
 struct Inner {
     freshness: Freshness,
     progress: Progress,
+    held: Held,
     refused: Option<String>,
     /// What about the stream's settings can keep events from being counted.
     doubts: Vec<String>,
@@ -35,11 +37,12 @@ struct Inner {
 impl Shared {
     /// For a store with that progress. A `max_lag` of zero switches the limit off.
     #[must_use]
-    pub fn new(progress: Progress, readiness: Readiness, max_lag: Duration) -> Self {
+    pub fn new(progress: Progress, held: Held, readiness: Readiness, max_lag: Duration) -> Self {
         let freshness = progress.checkpoint.as_ref().map_or_else(Freshness::default, |c| {
             Freshness::of(c.sequence, c.stored_ns / 1_000_000)
         });
-        let inner = Inner { freshness, progress, refused: None, doubts: Vec::new(), checked: None };
+        let (refused, doubts, checked) = (None, Vec::new(), None);
+        let inner = Inner { freshness, progress, held, refused, doubts, checked };
         Self { inner: Arc::new(Mutex::new(inner)), readiness, max_lag }
     }
 
@@ -50,7 +53,7 @@ impl Shared {
     /// The stream is not read, and reads are not answered.
     pub fn refuse(&self, refusal: &Refusal) {
         self.readiness.missing("stream", format!("refused: {refusal}; {WHAT_TO_DO}"));
-        metrics::gauge!("botstats_ingest_stream_refused").set(1.0);
+        METRICS.stream_refused.set(1);
         let mut inner = self.lock();
         inner.refused = Some(refusal.to_string());
         inner.checked = None;
@@ -73,7 +76,7 @@ impl Shared {
     pub fn checked(&self, stream: &StreamState, look: Look) {
         self.readiness.present("stream");
         self.readiness.present("nats");
-        metrics::gauge!("botstats_ingest_stream_refused").set(0.0);
+        METRICS.stream_refused.set(0);
         let mut inner = self.lock();
         inner.refused = None;
         // What was caught up with once is not waited for again after a mere reconnect.
@@ -87,7 +90,7 @@ impl Shared {
     /// counted and answered: nothing is known to be missing.
     pub fn doubt(&self, doubts: Vec<String>) {
         let count = u32::try_from(doubts.len()).unwrap_or(u32::MAX);
-        metrics::gauge!("botstats_ingest_stream_doubts").set(count);
+        METRICS.stream_doubts.set(count);
         let mut inner = self.lock();
         // At each connect they are the same; a line at each change.
         if inner.doubts != doubts {
@@ -115,19 +118,22 @@ impl Shared {
         if inner.checked.as_ref().is_some_and(|(identity, _)| *identity == stream.identity) {
             inner.freshness.looked(look, monotonic());
         }
-        drop(inner);
-        self.publish_metrics();
     }
 
     /// A batch was committed.
-    pub fn applied(&self, progress: &Progress) {
+    pub fn applied(&self, progress: &Progress, held: Held) {
         let mut inner = self.lock();
         if let Some(checkpoint) = &progress.checkpoint {
             inner.freshness.applied(checkpoint.sequence, checkpoint.stored_ns / 1_000_000);
         }
         inner.progress = progress.clone();
-        drop(inner);
-        self.publish_metrics();
+        inner.held = held;
+    }
+
+    /// What the engine held in memory after the last commit.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        self.lock().held
     }
 
     /// Everything stored up to then (Unix milliseconds, the server's clock) is counted.
@@ -162,29 +168,5 @@ impl Shared {
         }
         self.readiness.present("catch-up");
         true
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
-    fn publish_metrics(&self) {
-        let (freshness, progress, _) = self.state();
-        let outcomes = [
-            ("accepted", progress.accepted),
-            ("duplicate", progress.duplicates),
-            ("conflict", progress.conflicts),
-            ("unknown_type", progress.unknown_types),
-            ("dead_letter", progress.dead_letters.values().sum()),
-        ];
-        for (outcome, n) in outcomes {
-            metrics::counter!("botstats_ingest_events_total", "outcome" => outcome).absolute(n);
-        }
-        for (rule, n) in progress.dead_letters {
-            metrics::counter!("botstats_ingest_dead_letters_total", "rule" => rule).absolute(n);
-        }
-        let lag = freshness.last_sequence() - freshness.sequence();
-        metrics::gauge!("botstats_ingest_sequence").set(freshness.sequence() as f64);
-        metrics::gauge!("botstats_ingest_lag_messages").set(lag as f64);
-        if let Some(ms) = freshness.lag_ms(monotonic()) {
-            metrics::gauge!("botstats_ingest_lag_seconds").set(ms as f64 / 1000.0);
-        }
     }
 }

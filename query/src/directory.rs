@@ -97,6 +97,12 @@ impl Directory {
         &self.bad
     }
 
+    /// How many accounts and bots there are, removed ones included.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.accounts.len(), self.bots.values().map(|bots| bots.entries.len()).sum())
+    }
+
     /// The account that a token is of. Of several that hold the same one: the one that is not
     /// removed; `None` if that does not decide.
     #[must_use]

@@ -67,17 +67,19 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
     let _ends_with_this = tasks.clone().drop_guard();
     let readiness =
         Readiness::waiting_for(&[probe::NATS, watch::PART, probe::THROTTLE, probe::INGEST]);
-    internal::serve(settings.internal_addr, readiness.clone(), tasks.clone())
+    let directory = Shared::default();
+    let throttle = Throttle::with_window(settings.throttle_window);
+    let app = Arc::new(App::new(directory.clone(), throttle));
+    telemetry::begin();
+    let looked_at = Arc::clone(&app);
+    let look = move || telemetry::look(&looked_at);
+    internal::serve(settings.internal_addr, readiness.clone(), look, tasks.clone())
         .await
         .map_err(listen_error("BOTSTATS_INTERNAL_ADDR", settings.internal_addr))?;
-    telemetry::describe();
 
     let listen_error = listen_error("BOTSTATS_HTTP_ADDR", settings.http_addr);
     let listener = server::listen(settings.http_addr).map_err(&listen_error)?;
     let bound = listener.local_addr().map_err(&listen_error)?;
-    let directory = Shared::default();
-    let throttle = Throttle::with_window(settings.throttle_window);
-    let app = Arc::new(App::new(directory.clone(), throttle));
     // The endpoint is there at once: without NATS it says 503, and 401 where no token is given.
     let stop_listening = tasks.child_token();
     let mut served =

@@ -110,7 +110,7 @@ fn open(folder: &Path) -> anyhow::Result<Taken> {
     assert!(chunks.iter().any(|chunk| !chunk.cells.is_empty()), "the account has no cells");
     let read_ms = u64::try_from(started.elapsed().as_millis())?;
     let memory_kib = memory_kib()?.saturating_sub(before_kib);
-    Ok(Taken { open_ms, read_ms, memory_kib, filter_bytes: engine.held().0 })
+    Ok(Taken { open_ms, read_ms, memory_kib, filter_bytes: engine.held().filter_bytes })
 }
 
 /// The best of some, each in a new process.

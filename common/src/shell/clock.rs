@@ -3,7 +3,7 @@
 //! *Invariants*: nothing that is counted depends on it: events are accepted by the stream's
 //! timestamp. It decides only the moment of asking, waits, and what is shown.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Unix milliseconds now.
 #[expect(clippy::disallowed_methods, reason = "the one place that asks the wall clock")]
@@ -18,6 +18,12 @@ pub fn now_ms() -> i64 {
 #[must_use]
 pub fn monotonic() -> Instant {
     Instant::now()
+}
+
+/// A duration in milliseconds, in a type that is a number in a log of JSON objects.
+#[must_use]
+pub fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An instant as RFC 3339 in UTC with milliseconds, such as `2026-11-20T10:52:00.000Z`.

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::clock::monotonic;
 use super::internal::Readiness;
 use super::nats::{NatsSettings, REQUEST_TIMEOUT, Role};
+use super::telemetry;
 
 /// The part of the readiness.
 pub const PART: &str = "rights";
@@ -110,6 +111,10 @@ impl Denied {
         known.insert(text, (self.clone(), Times { last: now, logged }));
         drop(known);
         RECENT.changed.send_replace(());
+        telemetry::denied(match self {
+            Denied::Publish(_) => "publish",
+            Denied::Subscribe { .. } => "subscribe",
+        });
         if log {
             tracing::warn!("{self}: its permissions in nats-server lack that right");
         }

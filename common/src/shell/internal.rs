@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,10 +10,11 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
+
+use super::{process, telemetry};
 
 /// What a program still lacks before it can answer. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
@@ -54,47 +55,26 @@ impl Readiness {
     }
 }
 
-/// Upper bounds of the histograms' buckets, in seconds.
-const SECONDS: &[f64] =
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
-/// The metrics of this process; the first call starts collecting them.
-///
-/// # Panics
-/// Never: the bounds are a constant that is not empty.
-#[expect(clippy::expect_used, reason = "a constant that is not empty")]
-pub fn metrics_handle() -> PrometheusHandle {
-    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
-    HANDLE
-        .get_or_init(|| {
-            let recorder = PrometheusBuilder::new()
-                .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)
-                .expect("bounds are not empty")
-                .build_recorder();
-            let handle = recorder.handle();
-            // Fails only if a test installed a recorder of its own.
-            let _other_recorder = metrics::set_global_recorder(recorder);
-            handle
-        })
-        .clone()
-}
-
-/// Serves the internal listener until the token is cancelled.
+/// Serves the internal listener until the token is cancelled. `look` is called before the metrics are read,
+/// to set those that are looked at only then.
 ///
 /// # Errors
 /// If the address cannot be listened on.
 pub async fn serve(
     address: SocketAddr,
     readiness: Readiness,
+    look: impl Fn() + Send + Sync + 'static,
     stop: CancellationToken,
 ) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind(address).await?;
     let bound = listener.local_addr()?;
-    let handle = metrics_handle();
+    process::begin();
+    super::stop::spawn(telemetry::keep(stop.clone()));
+    let look = Arc::new(look);
     let router = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(move || prometheus(handle.clone())))
+        .route("/metrics", get(move |readiness| metrics(readiness, Arc::clone(&look))))
         .with_state(readiness);
     super::stop::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
@@ -115,9 +95,24 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
     (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{lines}"))
 }
 
-async fn prometheus(handle: PrometheusHandle) -> impl IntoResponse {
-    handle.run_upkeep();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], handle.render())
+async fn metrics(
+    State(readiness): State<Readiness>,
+    look: Arc<impl Fn() + Send + Sync + 'static>,
+) -> impl IntoResponse {
+    // Files are looked at, which may take a while.
+    let text = tokio::task::spawn_blocking(move || {
+        look();
+        telemetry::text(&readiness)
+    });
+    match text.await {
+        Ok(text) => {
+            Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
+        }
+        Err(error) => {
+            tracing::error!("the metrics cannot be told: {error}");
+            Err(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    }
 }
 
 /// Asks `/readyz` of a program on this machine, as its health check does.
@@ -152,8 +147,9 @@ mod tests {
     async fn readyz_says_what_is_missing() {
         let readiness = Readiness::waiting_for(&["nats", "stream"]);
         let stop = CancellationToken::new();
-        let address =
-            serve(([127, 0, 0, 1], 0).into(), readiness.clone(), stop.clone()).await.unwrap();
+        let address = serve(([127, 0, 0, 1], 0).into(), readiness.clone(), || {}, stop.clone())
+            .await
+            .unwrap();
         readiness.present("nats");
         readiness.missing("stream", "no stream BOTSTATS_EVENTS".to_owned());
         let error = healthcheck(address).await.unwrap_err();

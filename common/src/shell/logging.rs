@@ -1,20 +1,26 @@
 //! Logs go to standard error: readable lines, or JSON when `BOTSTATS_LOG_FORMAT=json`.
 //!
+//! A panic is a line of the log too, so that with JSON every line is an object. (What is wrong with the command
+//! line or a setting is said in plain text: before they are read there is no log.)
+//!
 //! *Invariants*: below `info` only modules of botstats are heard, whatever the filter says. Libraries
 //! write there what they carry: async-nats the password and whole messages, ureq the request's path.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal as _;
+use std::panic::PanicHookInfo;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use tracing::{Level, Metadata};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt, registry};
 
 use super::clock::monotonic;
+use super::telemetry;
 
 /// A line that somebody else could repeat at will is logged once in this time.
 const SELDOM: Duration = Duration::from_secs(60);
@@ -62,9 +68,36 @@ pub fn start(settings: &LogSettings) {
         LogFormat::Text => lines.with_target(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    let lines = lines.with_filter(filter_fn(may_be_told));
+    let lines = lines.and_then(Counted).with_filter(filter_fn(may_be_told));
     // An error only says that logging was started before, which is fine.
-    let _already_started = registry().with(filter).with(lines).try_init();
+    if registry().with(filter).with(lines).try_init().is_ok() {
+        std::panic::set_hook(Box::new(|panic| tell(panic)));
+    }
+}
+
+/// Logs a panic, with a backtrace if `RUST_BACKTRACE` asks for one.
+fn tell(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("(no text)");
+    let trace = Backtrace::capture();
+    let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
+    tracing::error!(place, trace, "a defect of this program, it panicked: {text}");
+}
+
+/// Counts warnings and errors.
+struct Counted;
+
+impl<S: Subscriber> Layer<S> for Counted {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        match *event.metadata().level() {
+            Level::ERROR => telemetry::logged("error"),
+            Level::WARN => telemetry::logged("warn"),
+            _ => {}
+        }
+    }
 }
 
 /// Whether what is logged there can be trusted to tell no secret.

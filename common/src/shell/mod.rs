@@ -7,6 +7,8 @@ pub mod denied;
 pub mod internal;
 pub mod logging;
 pub mod nats;
+mod process;
 pub mod settings;
 pub mod setup;
 pub mod stop;
+pub mod telemetry;

@@ -60,6 +60,20 @@ pub struct Progress {
     pub dead_letters: BTreeMap<String, u64>,
 }
 
+impl Progress {
+    /// The messages by what became of them.
+    #[must_use]
+    pub fn by_outcome(&self) -> [(&'static str, u64); 5] {
+        [
+            ("accepted", self.accepted),
+            ("duplicate", self.duplicates),
+            ("conflict", self.conflicts),
+            ("unknown_type", self.unknown_types),
+            ("dead_letter", self.dead_letters.values().sum()),
+        ]
+    }
+}
+
 /// A bot on a channel: its row number is its id in all other tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairRow {

@@ -14,6 +14,7 @@ pub(crate) mod keys;
 mod meta;
 #[doc(hidden)]
 pub mod probe;
+mod room;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -32,6 +33,7 @@ pub(crate) use folder::replace;
 pub use folder::{DAMAGED_FILE, Folder, REBUILD_FILE, STORE_FILE};
 pub use meta::{Checkpoint, PairRow, Progress, StreamIdentity};
 pub use redb::StorageBackend;
+pub use room::{Room, disk_room};
 
 use crate::bucket::{Bucket, Delta};
 use crate::event::Rule;

@@ -32,7 +32,7 @@ use crate::shell::ingests::Ingests;
 use crate::shell::read::{Budget, Held, ReadError, read};
 use crate::shell::watch::Shared;
 use crate::shell::{Connection, Unreachable, entries};
-use crate::telemetry::{self, decided};
+use crate::telemetry::{METRICS, decided};
 use crate::throttle::{Remembered, Throttle, Turns};
 use crate::window::Window;
 
@@ -111,7 +111,13 @@ impl Handler for App {
             Route::Statistics(segments) => {
                 let admitted = self.admit(&head.headers, segments, head.uri.query())?;
                 // Boxed: what waits for NATS is large, and a refusal would carry its room around.
-                Box::pin(self.statistics(admitted, request_id, began + WAIT_LIMIT)).await
+                let account = admitted.account.clone();
+                let answered = Box::pin(self.statistics(admitted, request_id, began + WAIT_LIMIT));
+                answered.await.inspect_err(|problem| {
+                    if let Problem::Unavailable(why) = problem {
+                        tracing::warn!(request_id, %account, "a call got 503: {why}");
+                    }
+                })
             }
         }
     }
@@ -136,6 +142,18 @@ impl App {
             at_work: Semaphore::new(MAX_AT_WORK),
             budget: Budget::default(),
         }
+    }
+
+    /// How many calls are asking NATS.
+    #[must_use]
+    pub fn calls_at_work(&self) -> usize {
+        MAX_AT_WORK - self.at_work.available_permits()
+    }
+
+    /// The memory that answers hold, and the most that they may, in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> (usize, usize) {
+        self.budget.held_bytes()
     }
 
     /// The checks that need no NATS.
@@ -284,9 +302,13 @@ impl App {
         };
         let Backend { connection, ingests, .. } = backend;
         let began = clock::monotonic();
-        let (cells, held) =
-            read(connection, ingests, &self.budget, &call.account, request, deadline).await?;
-        metrics::histogram!(telemetry::READ_SECONDS).record(began.elapsed().as_secs_f64());
+        let answered = read(connection, ingests, &self.budget, &call.account, request, deadline);
+        let (cells, held) = answered.await.inspect_err(|error| {
+            if matches!(error, ReadError::Unreachable(_)) {
+                METRICS.failed_reads.increment(1);
+            }
+        })?;
+        METRICS.read_seconds.record(began.elapsed().as_secs_f64());
         Ok((window, cells, held))
     }
 

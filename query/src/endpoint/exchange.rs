@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use botstats_common::shell::clock;
+use botstats_common::shell::clock::{self, whole_ms};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use http::header::{CONNECTION, EXPECT};
@@ -25,7 +25,7 @@ use super::crowd::Presence;
 use super::head::{self, HeadSize};
 use super::respond;
 use crate::problem::Problem;
-use crate::telemetry;
+use crate::telemetry::METRICS;
 
 /// The most time for all work before the head of the answer, an answer that is large included.
 const CALL_LIMIT: Duration = Duration::from_secs(12);
@@ -84,9 +84,9 @@ pub async fn answer(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let (status, took) = (response.status(), began.elapsed());
-    tracing::debug!(request_id, status = status.as_u16(), took_ms = took.as_millis(), "answered");
-    metrics::counter!(telemetry::REQUESTS, "status" => status.as_str().to_owned()).increment(1);
-    metrics::histogram!(telemetry::REQUEST_SECONDS).record(took.as_secs_f64());
+    tracing::debug!(request_id, status = status.as_u16(), took_ms = whole_ms(took), "answered");
+    METRICS.requests.count(status.as_str());
+    METRICS.request_seconds.record(took.as_secs_f64());
     // The body of an answer to HEAD is never sent.
     let ended = head.method == Method::HEAD;
     let last_moment = began + ANSWER_LIMIT;

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use botstats_common::ids::is_request_id;
 use botstats_common::shell::clock;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER, VARY,
@@ -30,20 +31,13 @@ const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
 pub const VARY_FIELDS: &str = "Authorization, Accept, Accept-Encoding";
 /// The media type of errors.
 pub const PROBLEM_JSON: &str = "application/problem+json";
-/// The longest request id that is taken.
-const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// The request's own id if it has a proper one, else a new one.
 #[must_use]
 pub fn request_id(headers: &HeaderMap) -> String {
     let mut given = headers.get_all(X_REQUEST_ID).iter();
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     match (given.next().and_then(|value| value.to_str().ok()), given.next()) {
-        (Some(id), None)
-            if (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.bytes().all(allowed) =>
-        {
-            id.to_owned()
-        }
+        (Some(id), None) if is_request_id(id) => id.to_owned(),
         _ => new_id(),
     }
 }

@@ -11,7 +11,6 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use metrics::gauge;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -31,7 +30,7 @@ use super::respond::PROBLEM_JSON;
 use super::socket::Socket;
 use super::stall::Stall;
 use crate::problem::Problem;
-use crate::telemetry::{CONNECTIONS, DISPLACED_CONNECTIONS, REFUSED_CONNECTIONS};
+use crate::telemetry::METRICS;
 
 /// A head that is not complete in that time ends its connection, an idle one too.
 pub const HEAD_LIMIT: Duration = Duration::from_secs(5);
@@ -112,6 +111,7 @@ pub async fn serve<H: Handler>(
 ) {
     let connections = TaskTracker::new();
     let crowd = Crowd::new(room);
+    METRICS.most_connections.set(u32::try_from(room).unwrap_or(u32::MAX));
     let refusing = Arc::new(Semaphore::new(MAX_REFUSING));
     let cut = CancellationToken::new();
     let mut logged = None;
@@ -133,7 +133,7 @@ pub async fn serve<H: Handler>(
             }
         };
         let Some((place, displaced)) = crowd.enter() else {
-            metrics::counter!(REFUSED_CONNECTIONS).increment(1);
+            METRICS.refused_connections.increment(1);
             if let Ok(permit) = Arc::clone(&refusing).try_acquire_owned() {
                 spawn(connections.track_future(async move {
                     refuse(stream).await;
@@ -143,7 +143,7 @@ pub async fn serve<H: Handler>(
             continue;
         };
         if displaced {
-            metrics::counter!(DISPLACED_CONNECTIONS).increment(1);
+            METRICS.displaced_connections.increment(1);
         }
         let (handler, stop, cut) = (Arc::clone(&handler), stop.clone(), cut.clone());
         spawn(connections.track_future(async move {
@@ -172,14 +172,14 @@ struct Counted;
 
 impl Counted {
     fn new() -> Self {
-        gauge!(CONNECTIONS).increment(1);
+        METRICS.connections.increment(1);
         Self
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        gauge!(CONNECTIONS).decrement(1);
+        METRICS.connections.decrement(1);
     }
 }
 

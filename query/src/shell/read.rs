@@ -79,6 +79,13 @@ impl Budget {
         Ok(Held { permit: permit.map_err(|_| Self::SHORT)? })
     }
 
+    /// What is given out, and the most that can be, in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> (usize, usize) {
+        let held = MAX_HELD_UNITS - self.0.available_permits();
+        (held * UNIT_BYTES, MAX_HELD_UNITS * UNIT_BYTES)
+    }
+
     const SHORT: Unreachable = Unreachable("too many large answers at the same time");
 
     fn grow(&self, held: &mut Held, bytes: usize) -> Result<(), Unreachable> {

@@ -180,7 +180,6 @@ impl Watch {
                 if let Err(error) = known.directory.apply(key, change) {
                     tracing::error!(key, "a bad directory entry is left out: {error}");
                 }
-                set_gauges(&known.directory);
             });
         }
     }
@@ -192,13 +191,7 @@ impl Watch {
         self.shared.change(|known| {
             fresh.keep_last_good(&known.directory);
             *known = Known { loaded: true, directory: fresh };
-            set_gauges(&known.directory);
         });
         self.readiness.present(PART);
     }
-}
-
-fn set_gauges(directory: &Directory) {
-    let bad = u32::try_from(directory.bad().len()).unwrap_or(u32::MAX);
-    metrics::gauge!(crate::telemetry::BAD_ENTRIES).set(bad);
 }

@@ -16,6 +16,7 @@ use botstats_ingest::engine::Engine;
 use botstats_ingest::reader;
 use botstats_ingest::shared::Shared;
 use botstats_ingest::store::Progress;
+use botstats_ingest::telemetry::Held;
 use clap::{Parser, ValueEnum};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -117,7 +118,12 @@ struct Connection {
 
 async fn by_reader(url: &str, count: u64) -> anyhow::Result<Drained> {
     let settings = Connection::try_parse_from(["null", "--nats-url", url])?.nats;
-    let shared = Shared::new(Progress::default(), Readiness::default(), std::time::Duration::ZERO);
+    let shared = Shared::new(
+        Progress::default(),
+        Held::default(),
+        Readiness::default(),
+        std::time::Duration::ZERO,
+    );
     let (sender, mut batches) = mpsc::channel(1);
     let end = CancellationToken::new();
     let folder = tempfile::tempdir()?;
