@@ -71,7 +71,7 @@ pub fn start(settings: &LogSettings) {
     let lines = lines.and_then(Counted).with_filter(filter_fn(may_be_told));
     // An error only says that logging was started before, which is fine.
     if registry().with(filter).with(lines).try_init().is_ok() {
-        std::panic::set_hook(Box::new(|panic| tell(panic)));
+        std::panic::set_hook(Box::new(tell));
     }
 }
 

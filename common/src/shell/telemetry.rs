@@ -81,7 +81,6 @@ pub struct Counters {
 
 impl Counters {
     /// Counters for these values.
-    #[must_use]
     pub fn new(
         name: &'static str,
         help: &'static str,
@@ -95,7 +94,6 @@ impl Counters {
     }
 
     /// The counter of a value: at once for one that was named, else it is looked up or made.
-    #[must_use]
     pub fn of(&self, value: &str) -> Counter {
         match self.known.iter().find(|(known, _)| *known == value) {
             Some((_, counter)) => counter.clone(),
@@ -110,7 +108,6 @@ impl Counters {
 }
 
 /// A gauge for each value of a label.
-#[must_use]
 pub fn gauges<const N: usize>(
     name: &'static str,
     help: &'static str,
