@@ -7,6 +7,7 @@ pub mod denied;
 pub mod internal;
 pub mod logging;
 pub mod nats;
+pub mod producer;
 pub mod settings;
 pub mod setup;
 pub mod stop;
