@@ -9,6 +9,7 @@
 //! *Not here*: anything that only one service needs.
 
 pub mod directory;
+pub mod event;
 pub mod ids;
 pub mod metric;
 pub mod names;

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use botstats_common::shell::nats::{NatsSettings, Role};
+use botstats_common::shell::producer::{
+    BATCHES_IN_FLIGHT, Counts, MAX_BATCH, Message, Progress, PublishError, Publisher,
+};
 use clap::Args;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::lines::Lines;
-use super::{BATCHES_IN_FLIGHT, Counts, MAX_BATCH, Message, Progress, PublishError, Publisher};
 use crate::output::{Answer, counted, printable};
 
 /// The most refused messages that are named.

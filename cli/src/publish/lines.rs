@@ -7,11 +7,10 @@ use std::borrow::Cow;
 use std::io::{self, BufRead, Read as _};
 
 use botstats_common::names::EVENTS_SUBJECTS;
+use botstats_common::shell::producer::Message;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-
-use super::Message;
 
 /// The longest line, in bytes; far above the largest event.
 const MAX_LINE_BYTES: usize = 1024 * 1024;

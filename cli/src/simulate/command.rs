@@ -8,6 +8,7 @@ use std::thread;
 use anyhow::Context as _;
 use botstats_common::shell::clock;
 use botstats_common::shell::nats::{NatsSettings, Role};
+use botstats_common::shell::producer::{Message, Publisher};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
@@ -16,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::{MAX_DAYS, Params, Simulation};
 use crate::output::{Answer, counted};
-use crate::publish::{Message, Publisher, with_progress};
+use crate::publish::with_progress;
 
 /// Events made ahead of those under way.
 const MADE_AHEAD: usize = 4_000;

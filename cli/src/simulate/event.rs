@@ -1,9 +1,7 @@
 //! A conversation in its place, and its events as CloudEvents.
 
+use botstats_common::event::{self as published, What};
 use botstats_common::names;
-use botstats_common::shell::clock::rfc3339_ms;
-use bytes::Bytes;
-use serde::Serialize;
 
 use super::Event;
 use super::cast::Place;
@@ -73,105 +71,54 @@ fn hash(text: &str) -> u64 {
     })
 }
 
-#[derive(Serialize)]
-struct CloudEvent<'a> {
-    specversion: &'static str,
-    id: String,
-    source: &'static str,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    time: String,
-    data: Data<'a>,
-}
-
-#[derive(Serialize)]
-struct Data<'a> {
-    conversationid: &'a str,
-    userid: &'a str,
-    #[serde(flatten)]
-    more: More,
-}
-
-#[derive(Default)]
-struct More(Vec<(&'static str, serde_json::Value)>);
-
-impl Serialize for More {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
-    }
-}
-
-fn words(say: Say) -> (&'static str, More) {
-    let more = |fields: Vec<(&'static str, serde_json::Value)>| More(fields);
+fn what(say: Say) -> What<'static> {
+    let operator_id = |number: i64| Some(format!("op-{number}").into());
     match say {
-        Say::Received { kind } => {
-            ("io.botstats.message.received.v1", more(vec![("kind", kind.into())]))
+        Say::Received { kind } => What::MessageReceived { kind: Some(kind.into()) },
+        Say::Sent { fallback, parts } => {
+            What::MessageSent { fallback: Some(fallback), parts: u32::try_from(parts).ok() }
         }
-        Say::Sent { fallback, parts } => (
-            "io.botstats.message.sent.v1",
-            more(vec![("fallback", fallback.into()), ("parts", parts.into())]),
-        ),
         Say::Nlp { detected, intent, confidence } => {
-            let confidence = serde_json::Value::from(
-                f64::from(i32::try_from(confidence).unwrap_or_default()) / 100.0,
-            );
-            let mut fields = vec![("detected", detected.into()), ("confidence", confidence)];
-            if detected {
-                fields.push(("intent", intent.into()));
-            }
-            ("io.botstats.nlp.evaluated.v1", more(fields))
+            let percent = f64::from(i32::try_from(confidence).unwrap_or_default());
+            let intent = detected.then(|| intent.into());
+            What::NlpEvaluated { detected, confidence: Some(percent / 100.0), intent }
         }
-        Say::Integration { kind, ok, status, duration_ms } => (
-            "io.botstats.integration.called.v1",
-            more(vec![
-                ("kind", kind.into()),
-                ("ok", ok.into()),
-                ("status", status.into()),
-                ("durationms", duration_ms.into()),
-            ]),
-        ),
-        Say::Requested { by } => {
-            ("io.botstats.operator.requested.v1", more(vec![("by", by.into())]))
+        Say::Integration { kind, ok, status, duration_ms } => What::IntegrationCalled {
+            kind: kind.into(),
+            ok,
+            status: Some(status),
+            duration_ms: u64::try_from(duration_ms).ok(),
+            name: None,
+        },
+        Say::Requested { by } => What::OperatorRequested { by: Some(by.into()) },
+        Say::Joined { operator } => What::OperatorJoined { operator: operator_id(operator) },
+        Say::Operator { operator, automatic } => {
+            What::OperatorMessage { operator: operator_id(operator), automatic: Some(automatic) }
         }
-        Say::Joined { operator } => (
-            "io.botstats.operator.joined.v1",
-            more(vec![("operatorid", format!("op-{operator}").into())]),
-        ),
-        Say::Operator { operator, automatic } => (
-            "io.botstats.operator.message.v1",
-            more(vec![
-                ("operatorid", format!("op-{operator}").into()),
-                ("automatic", automatic.into()),
-            ]),
-        ),
-        Say::Released { reason } => {
-            ("io.botstats.operator.released.v1", more(vec![("reason", reason.into())]))
-        }
-        Say::Goal { goal } => ("io.botstats.goal.reached.v1", more(vec![("goal", goal.into())])),
-        Say::Tag { tag } => ("io.botstats.tag.set.v1", more(vec![("tag", tag.into())])),
-        Say::Ended { reason } => {
-            ("io.botstats.conversation.ended.v1", more(vec![("reason", reason.into())]))
-        }
+        Say::Released { reason } => What::OperatorReleased { reason: Some(reason.into()) },
+        Say::Goal { goal } => What::GoalReached { goal: goal.into() },
+        Say::Tag { tag } => What::TagSet { tag: tag.into() },
+        Say::Ended { reason } => What::ConversationEnded { reason: Some(reason.into()) },
     }
 }
 
 /// An event of a conversation as it is published.
 pub(super) fn render(talk: &Talk, step: usize) -> Option<Event> {
     let time_ms = talk.time(step)?;
-    let (kind, more) = words(talk.script.steps.get(step)?.say);
     let mut dice = Dice::of(&[talk.seed, talk.number, 3, u64::try_from(step).ok()?]);
     let mut random = [0_u8; 10];
     let bytes = dice.next().to_le_bytes().into_iter().chain(dice.next().to_le_bytes());
     random.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
     let unix_ms = u64::try_from(time_ms).unwrap_or_default();
-    let event = CloudEvent {
-        specversion: "1.0",
-        id: uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid().to_string(),
-        source: talk.source,
-        kind,
-        time: rfc3339_ms(time_ms),
-        data: Data { conversationid: &talk.conversation, userid: &talk.user, more },
+    let id = uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid().to_string();
+    let event = published::Event {
+        id: id.into(),
+        source: talk.source.into(),
+        time_ms,
+        conversation: talk.conversation.as_str().into(),
+        user: talk.user.as_str().into(),
+        what: what(talk.script.steps.get(step)?.say),
     };
-    let payload = Bytes::from(serde_json::to_vec(&event).ok()?);
+    let payload = event.render().ok()?;
     Some(Event { subject: talk.subject.clone(), payload, time_ms })
 }

@@ -9,6 +9,7 @@ use botstats_common::names::EVENTS_STREAM;
 use botstats_common::secret::{self, SecretHash, SecretKind};
 use botstats_common::shell::clock;
 use botstats_common::shell::nats::{self, NatsSettings, Role};
+use botstats_common::shell::producer::{Message, Progress, PublishError, Publisher};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,6 @@ use tokio_util::task::TaskTracker;
 use crate::directory::rules::{self, AccountChange, BotChange};
 use crate::directory::{Directory, accounts};
 use crate::output::counted;
-use crate::publish::{Message, Progress, PublishError, Publisher};
 use crate::simulate::{Cast, CastBot, Event, Simulation, Spread};
 use crate::{stats, status};
 

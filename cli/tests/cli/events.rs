@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use crate::tools::World;
-use botstats::publish::{Message, Publisher};
+use botstats_common::shell::producer::{Message, Publisher};
 use botstats_common::shell::stop;
 use serde_json::json;
 use tokio::sync::mpsc;

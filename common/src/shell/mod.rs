@@ -8,6 +8,7 @@ pub mod internal;
 pub mod logging;
 pub mod nats;
 mod process;
+pub mod producer;
 pub mod settings;
 pub mod setup;
 pub mod stop;

@@ -1,0 +1,407 @@
+//! For those who publish: events to the stream, every one acknowledged.
+//!
+//! An [`Event`] becomes a [`Message`], a [`Publisher`] gets it stored; `common/examples/publish.rs` shows it.
+//!
+//! What waits is taken together: many at once go as an atomic batch (one acknowledgement, one sync of
+//! the server's disk), a few go one by one. A message is sent again with the same bytes until the
+//! server has stored or refused it; ingest removes the duplicates that come of it. A batch that is
+//! refused goes again one by one, so one bad message does not refuse its neighbours.
+//!
+//! *Invariants*: a message is counted once, as stored or as refused. At most [`BATCHES_IN_FLIGHT`]
+//! times [`MAX_BATCH`] messages are under way.
+//!
+//! *Format*: `Nats-Batch-Id`, `Nats-Batch-Sequence` from 1, `Nats-Batch-Commit: 1` with a reply subject
+//! on the last one (NATS ADR-50). No `Nats-Msg-Id`: one repeated id would refuse the whole batch.
+
+mod answer;
+
+use std::time::Duration;
+
+use async_nats::header::{
+    NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE,
+};
+use async_nats::{Client, HeaderMap, Request, connection};
+use bytes::Bytes;
+use futures::stream::{self, FuturesUnordered, StreamExt as _};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::denied::{self, Denied};
+use super::{clock, stop};
+use crate::event::{Event, InvalidEvent};
+use crate::ids::{Account, Bot, Channel};
+use crate::names;
+use answer::{Judgement, judge};
+
+/// The most messages of a batch; the server allows no more.
+pub const MAX_BATCH: usize = 1_000;
+/// The most bytes of a batch: a slow line must carry it in less than the server's 10 s.
+const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Fewer messages than this go one by one.
+const MIN_BATCH: usize = 8;
+/// Batches under way at once; the server allows 50 a stream, for all publishers.
+pub const BATCHES_IN_FLIGHT: usize = 4;
+/// Single messages of one batch under way at once.
+const SINGLES_IN_FLIGHT: usize = 256;
+/// How long one acknowledgement is waited for.
+const ACK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a message is tried before the publisher gives up.
+pub const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+/// How long a stream that does not listen is waited for: it may change its leader.
+const NO_STREAM_LIMIT: Duration = Duration::from_secs(8);
+/// Pause between two tries.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// What the server's `max_payload` must hold beside the payload, in bytes.
+const HEADER_BYTES: usize = 1024;
+
+/// A message to publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// What the publisher calls it in [`Refused`], such as its line.
+    pub tag: u64,
+    /// Where it goes.
+    pub subject: String,
+    /// What is sent, as it is.
+    pub payload: Bytes,
+}
+
+impl Message {
+    /// An event of that bot on that channel.
+    ///
+    /// # Errors
+    /// [`InvalidEvent`], if ingest would refuse it.
+    pub fn of(
+        tag: u64,
+        (account, bot, channel): (&Account, &Bot, &Channel),
+        event: &Event<'_>,
+    ) -> Result<Self, InvalidEvent> {
+        let subject = names::event_subject(account, bot, channel);
+        Ok(Self { tag, subject, payload: event.render()? })
+    }
+}
+
+/// An id for an event that happens now: a UUID of version 7, which no other event has.
+#[must_use]
+pub fn new_id() -> String {
+    Uuid::now_v7().to_string()
+}
+
+/// A message that the server will not store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Which message.
+    pub tag: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// What became of some messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// How many were stored.
+    pub stored: u64,
+    /// Which were refused.
+    pub refused: Vec<Refused>,
+}
+
+impl Progress {
+    fn add(&mut self, other: Self) {
+        self.stored += other.stored;
+        self.refused.extend(other.refused);
+    }
+}
+
+/// How many messages were stored and refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Acknowledged by the stream.
+    pub stored: u64,
+    /// Refused for good.
+    pub refused: u64,
+}
+
+/// Why a publisher stopped before its end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// Nobody listens on the subject.
+    #[error("no stream takes these subjects: make it with `botstats setup`")]
+    NoStream,
+    /// The server did not acknowledge.
+    #[error(
+        "not acknowledged after {} s of tries ({reason}); publishing the same again is safe",
+        GIVE_UP_AFTER.as_secs()
+    )]
+    GaveUp {
+        /// What happened last.
+        reason: String,
+    },
+    /// Acknowledgements can't be received.
+    #[error(
+        "no acknowledgement can come: {0}; set NATS_INBOX_PREFIX to an inbox that this user may have"
+    )]
+    NoInbox(String),
+    /// A task of the publisher ended early.
+    #[error("a part of the publisher ended early: {0}")]
+    Task(String),
+}
+
+/// Publishes what comes from a channel.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    client: Client,
+}
+
+impl Publisher {
+    /// A publisher on that connection.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Publishes all messages until the channel closes; `report` is told of each batch's outcome.
+    ///
+    /// # Errors
+    /// [`PublishError`]; what was reported until then is stored.
+    pub async fn publish(
+        &self,
+        mut messages: mpsc::Receiver<Message>,
+        mut report: impl FnMut(&Progress),
+    ) -> Result<Counts, PublishError> {
+        let mut counts = Counts::default();
+        let mut under_way = FuturesUnordered::new();
+        let mut left_over = None;
+        let mut open = true;
+        while open || !under_way.is_empty() {
+            tokio::select! {
+                batch = next_batch(&mut messages, &mut left_over),
+                    if open && under_way.len() < BATCHES_IN_FLIGHT =>
+                {
+                    open = !batch.is_empty();
+                    if open {
+                        let publisher = self.clone();
+                        // A task of its own goes on while this one waits for messages.
+                        under_way.push(stop::spawn(async move { publisher.deliver(batch).await }));
+                    }
+                }
+                Some(delivered) = under_way.next() => {
+                    let progress = delivered.map_err(|e| PublishError::Task(e.to_string()))??;
+                    counts.stored += progress.stored;
+                    counts.refused += u64::try_from(progress.refused.len()).unwrap_or(u64::MAX);
+                    report(&progress);
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Publishes all messages of a list.
+    ///
+    /// # Errors
+    /// [`PublishError`]; what was reported until then is stored.
+    pub async fn publish_all(
+        &self,
+        messages: impl IntoIterator<Item = Message>,
+        report: impl FnMut(&Progress),
+    ) -> Result<Counts, PublishError> {
+        let (sender, receiver) = mpsc::channel(BATCHES_IN_FLIGHT * MAX_BATCH);
+        let feeding = async move {
+            for message in messages {
+                // The publisher has given up, and says why.
+                if sender.send(message).await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::join!(self.publish(receiver, report), feeding).0
+    }
+
+    /// Sends messages until each is stored or refused.
+    async fn deliver(&self, mut messages: Vec<Message>) -> Result<Progress, PublishError> {
+        let mut progress = Progress::default();
+        let most = self.client.max_payload();
+        messages.retain(|message| {
+            let fits = message.payload.len() + HEADER_BYTES <= most;
+            if !fits {
+                let reason = format!("larger than the server takes ({most} bytes)");
+                progress.refused.push(Refused { tag: message.tag, reason });
+            }
+            fits
+        });
+        if messages.len() >= MIN_BATCH {
+            let tries = Tries::start();
+            loop {
+                match self.send_batch(&messages, &tries).await {
+                    Judgement::Stored => {
+                        progress.stored += u64::try_from(messages.len()).unwrap_or(u64::MAX);
+                        return Ok(progress);
+                    }
+                    Judgement::Refused(reason) => {
+                        tracing::debug!("a batch was refused, its messages go singly: {reason}");
+                        break;
+                    }
+                    again => self.wait_to_retry(&tries, again).await?,
+                }
+            }
+        }
+        let singles = stream::iter(messages)
+            .map(|message| self.deliver_one(message))
+            .buffer_unordered(SINGLES_IN_FLIGHT);
+        let mut singles = std::pin::pin!(singles);
+        while let Some(delivered) = singles.next().await {
+            progress.add(delivered?);
+        }
+        Ok(progress)
+    }
+
+    async fn deliver_one(&self, message: Message) -> Result<Progress, PublishError> {
+        let tries = Tries::start();
+        loop {
+            let request = Request::new()
+                .payload(message.payload.clone())
+                .headers(content_type())
+                .timeout(Some(ACK_LIMIT));
+            match self.ask(message.subject.clone(), request, &tries).await {
+                Judgement::Stored => return Ok(Progress { stored: 1, refused: Vec::new() }),
+                Judgement::Refused(reason) => {
+                    let refused = vec![Refused { tag: message.tag, reason }];
+                    return Ok(Progress { stored: 0, refused });
+                }
+                again => self.wait_to_retry(&tries, again).await?,
+            }
+        }
+    }
+
+    /// Sends a batch once. A batch that could not be sent whole is forgotten by the server.
+    async fn send_batch(&self, messages: &[Message], tries: &Tries) -> Judgement {
+        let Some((last, others)) = messages.split_last() else { return Judgement::Stored };
+        let id = new_id();
+        for (i, message) in others.iter().enumerate() {
+            let (subject, payload) = (message.subject.clone(), message.payload.clone());
+            let headers = batch_headers(&id, i + 1);
+            if let Err(error) = self.client.publish_with_headers(subject, headers, payload).await {
+                return Judgement::Again(error.to_string());
+            }
+        }
+        let mut headers = batch_headers(&id, messages.len());
+        headers.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
+        let request =
+            Request::new().payload(last.payload.clone()).headers(headers).timeout(Some(ACK_LIMIT));
+        self.ask(last.subject.clone(), request, tries).await
+    }
+
+    /// Sends one message and waits for its acknowledgement. What is not allowed gets none: the server
+    /// says so elsewhere.
+    async fn ask(&self, subject: String, request: Request, tries: &Tries) -> Judgement {
+        tokio::select! {
+            answer = self.client.send_request(subject.clone(), request) => judge(answer),
+            denied = denied::publish_since(&subject, tries.0) => match denied {
+                Denied::Publish(_) => Judgement::Refused(denied.to_string()),
+                Denied::Subscribe { .. } => Judgement::NoInbox(denied.to_string()),
+            },
+        }
+    }
+
+    /// Waits before a try; an error if there was enough of them.
+    async fn wait_to_retry(&self, tries: &Tries, outcome: Judgement) -> Result<(), PublishError> {
+        let reason = match outcome {
+            Judgement::NoStream if tries.over(NO_STREAM_LIMIT) => {
+                return Err(PublishError::NoStream);
+            }
+            Judgement::NoStream => "no stream".to_owned(),
+            Judgement::NoInbox(why) => return Err(PublishError::NoInbox(why)),
+            Judgement::Again(reason) | Judgement::Refused(reason) => reason,
+            Judgement::Stored => return Ok(()),
+        };
+        tokio::time::sleep(RETRY_PAUSE).await;
+        // While the server is away a try would only fill the connection's queue.
+        while self.client.connection_state() != connection::State::Connected {
+            if tries.over(GIVE_UP_AFTER) {
+                return Err(PublishError::GaveUp { reason: "no connection to NATS".to_owned() });
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+        if tries.over(GIVE_UP_AFTER) { Err(PublishError::GaveUp { reason }) } else { Ok(()) }
+    }
+}
+
+/// Since when a message or batch is tried.
+struct Tries(std::time::Instant);
+
+impl Tries {
+    fn start() -> Self {
+        Self(clock::monotonic())
+    }
+
+    fn over(&self, limit: Duration) -> bool {
+        self.0.elapsed() >= limit
+    }
+}
+
+fn content_type() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Content-Type", "application/cloudevents+json");
+    headers
+}
+
+fn batch_headers(id: &str, sequence: usize) -> HeaderMap {
+    let mut headers = content_type();
+    headers.insert(NATS_BATCH_ID, id);
+    headers.insert(NATS_BATCH_SEQUENCE, sequence.to_string());
+    headers
+}
+
+/// Takes what waits, at least one message, within the limits of a batch; empty if the channel closed.
+/// Safe to be dropped at any await: nothing is taken out before the last one.
+async fn next_batch(
+    messages: &mut mpsc::Receiver<Message>,
+    left_over: &mut Option<Message>,
+) -> Vec<Message> {
+    let first = match left_over.take() {
+        Some(message) => message,
+        None => match messages.recv().await {
+            Some(message) => message,
+            None => return Vec::new(),
+        },
+    };
+    let mut bytes = first.payload.len();
+    let mut batch = vec![first];
+    while batch.len() < MAX_BATCH {
+        let Ok(message) = messages.try_recv() else { break };
+        bytes += message.payload.len();
+        if bytes > MAX_BATCH_BYTES {
+            *left_over = Some(message);
+            break;
+        }
+        batch.push(message);
+    }
+    batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn batches_keep_their_limits() {
+        let (sender, mut receiver) = mpsc::channel(4_000);
+        let send = |tag, size| {
+            let payload = Bytes::from(vec![b'x'; size]);
+            sender.try_send(Message { tag, subject: "s".to_owned(), payload }).unwrap();
+        };
+        (0..2_500).for_each(|tag| send(tag, 1));
+        let big = MAX_BATCH_BYTES / 2;
+        (2_500..2_503).for_each(|tag| send(tag, big));
+        drop(sender);
+        let (mut left_over, mut sizes, mut tags) = (None, Vec::new(), Vec::new());
+        loop {
+            let batch = next_batch(&mut receiver, &mut left_over).await;
+            if batch.is_empty() {
+                break;
+            }
+            sizes.push(batch.len());
+            tags.extend(batch.iter().map(|message| message.tag));
+        }
+        assert_eq!(sizes, [1_000, 1_000, 501, 2]);
+        assert_eq!(tags, (0..2_503).collect::<Vec<_>>());
+    }
+}
