@@ -37,6 +37,9 @@ const MAX_SHORT_SLICES: usize = 4;
 /// So many new events are looked for among the old ones one by one.
 const MAX_LOOKED_UP_SINGLY: usize = 8;
 
+/// Key and value.
+type Row = (Vec<u8>, Vec<u8>);
+
 /// The open projection.
 ///
 /// After an error of [`Engine::apply`] what it holds in memory may be ahead of the file: open it again.
@@ -263,7 +266,7 @@ impl Engine {
         let mut timelines = commit.timelines()?;
         let mut activities: Vec<Activity> = Vec::new();
         // By day: conversations come in the order of keys.
-        let mut writes: BTreeMap<u32, Vec<(Vec<u8>, Vec<u8>)>> = BTreeMap::new();
+        let mut writes: BTreeMap<u32, Vec<Row>> = BTreeMap::new();
         let mut new: Vec<NewEvent> = Vec::new();
         let mut accepted: Vec<&Pending<'_>> = Vec::new();
         for run in events.chunk_by(|a, b| a.conversation() == b.conversation()) {
