@@ -177,7 +177,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Answer> {
         Verb::Bot(command) => bots::bot(command, nats).await,
         Verb::Key(command) => bots::key(command, nats).await,
         Verb::Publish(command) => publish::run(command, nats).await,
-        Verb::Simulate(command) => simulate::run(command, nats).await,
+        Verb::Simulate(command) => simulate::run(command, nats, cli.shared.args.json).await,
         Verb::Stats(command) => stats::run(command).await,
         Verb::Setup(command) => setup::run(command, nats).await,
         Verb::Status(command) => status::run(command, nats).await,

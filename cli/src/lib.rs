@@ -10,6 +10,7 @@
 
 pub mod commands;
 pub mod deadletters;
+mod demo;
 pub mod directory;
 pub mod output;
 pub mod publish;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET};
-use botstats_common::shell::nats::{self, NatsSettings, Role};
+use botstats_common::shell::clock;
+use botstats_common::shell::nats::{self, ConnectError, NatsSettings, Role};
 use botstats_common::shell::settings::{duration, show_duration};
 use botstats_common::shell::setup::{self as making, Outcome, SetupError};
 use clap::Args;
@@ -11,6 +12,8 @@ use serde_json::json;
 
 use crate::output::Answer;
 
+/// Pause between two tries.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Copies that one server can keep.
 const MAX_REPLICAS: i64 = 5;
 
@@ -19,7 +22,8 @@ const MAX_REPLICAS: i64 = 5;
 #[command(after_long_help = "EXAMPLES\n  \
     botstats setup\n  \
     botstats setup --replicas 3                 in a cluster of three or more nats-servers\n  \
-    botstats setup --throttle-window 15m        four calls an account an hour")]
+    botstats setup --throttle-window 15m        four calls an account an hour\n  \
+    botstats setup --wait 60s                   beside servers that are just being started")]
 pub struct Setup {
     /// One call an account in this time; 0s switches the throttle off
     #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", default_value = "1h", value_name = "W", value_parser = duration)]
@@ -27,6 +31,9 @@ pub struct Setup {
     /// Copies of stream and KV buckets in the cluster: 1, 3 or 5
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = replicas)]
     replicas: usize,
+    /// Try again for so long while NATS is not there or can't make something yet
+    #[arg(long, default_value = "0s", value_name = "TIME", value_parser = duration)]
+    wait: Duration,
 }
 
 fn replicas(text: &str) -> Result<usize, String> {
@@ -59,13 +66,35 @@ pub async fn make(
     ])
 }
 
+/// Tries until it works, until the time is over, or until it is clear that no waiting helps.
+async fn make_within(setup: &Setup, nats: &NatsSettings) -> anyhow::Result<[(String, Outcome); 3]> {
+    let started = clock::monotonic();
+    loop {
+        let error = match nats.connect(Role::Admin).await {
+            Ok(client) => match make(&client, setup.throttle_window, setup.replicas).await {
+                Ok(made) => return Ok(made),
+                Err(error @ SetupError::Differs { .. }) => return Err(error.into()),
+                Err(error) => anyhow::Error::new(error),
+            },
+            Err(error @ (ConnectError::File { .. } | ConnectError::TooOld { .. })) => {
+                return Err(error.into());
+            }
+            Err(error) => error.into(),
+        };
+        if started.elapsed() >= setup.wait {
+            return Err(error);
+        }
+        tracing::warn!("trying again: {}", nats::chain(error.as_ref()));
+        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
 /// Runs `botstats setup`.
 ///
 /// # Errors
 /// What a person can do about it.
 pub async fn run(setup: Setup, nats: &NatsSettings) -> anyhow::Result<Answer> {
-    let client = nats.connect(Role::Admin).await?;
-    let made = make(&client, setup.throttle_window, setup.replicas).await?;
+    let made = make_within(&setup, nats).await?;
     let word = |outcome: &Outcome| match outcome {
         Outcome::Made => "made",
         Outcome::Checked => "there already, as it must be",

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::{MAX_DAYS, Params, Simulation};
 use crate::output::{Answer, counted};
 use crate::publish::{Message, Publisher, with_progress};
+use crate::{demo, stats};
 
 /// Events made ahead of those under way.
 const MADE_AHEAD: usize = 4_000;
@@ -29,7 +30,8 @@ const MADE_AHEAD: usize = 4_000;
     EXAMPLES\n  \
     botstats simulate --accounts 10 --days 30 --events 100000\n  \
     botstats simulate --events 1000000 --seed 7 --out events.ndjson   then: botstats publish events.ndjson\n  \
-    botstats simulate --now 2026-11-20T12:00:00Z --out -              the same bytes each time"
+    botstats simulate --now 2026-11-20T12:00:00Z --out -              the same bytes each time\n  \
+    botstats simulate --live                                          account demo, until Ctrl-C"
 )]
 pub struct Simulate {
     /// How many accounts
@@ -50,6 +52,13 @@ pub struct Simulate {
     /// Write lines for `botstats publish` to a file instead of to NATS; - is standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Make the account demo with two bots and a week of history, and keep its traffic coming; prints a
+    /// curl line
+    #[arg(long, conflicts_with_all = ["accounts", "days", "events", "seed", "now", "out"])]
+    live: bool,
+    /// With --live: where statistics are asked, for the curl line
+    #[arg(long = "url", env = "BOTSTATS_URL", default_value = stats::DEFAULT_URL, value_name = "URL", value_parser = stats::base_url)]
+    endpoint: String,
 }
 
 #[derive(Serialize)]
@@ -62,7 +71,10 @@ struct Line<'a> {
 ///
 /// # Errors
 /// What a person can do about it.
-pub async fn run(simulate: Simulate, nats: &NatsSettings) -> anyhow::Result<Answer> {
+pub async fn run(simulate: Simulate, nats: &NatsSettings, as_json: bool) -> anyhow::Result<Answer> {
+    if simulate.live {
+        return demo::live(nats, &simulate.endpoint, as_json).await;
+    }
     let params = Params {
         accounts: simulate.accounts,
         days: simulate.days,

@@ -22,6 +22,9 @@ const MAX_DAYS: i64 = 30;
 /// Bytes that an API key may have.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 8..=128;
 
+/// Where statistics are asked if nothing else is said: query's default on this machine.
+pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
 /// `botstats stats ...`
 #[derive(Debug, Args)]
 #[command(
@@ -37,7 +40,7 @@ pub struct Stats {
     #[arg(long, env = "BOTSTATS_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Where the endpoint is
-    #[arg(long = "url", env = "BOTSTATS_URL", default_value = "http://127.0.0.1:8080", value_name = "URL", value_parser = base_url)]
+    #[arg(long = "url", env = "BOTSTATS_URL", default_value = DEFAULT_URL, value_name = "URL", value_parser = base_url)]
     endpoint: String,
     /// API key of one bot [default: all bots of the account]
     #[arg(long, env = "BOTSTATS_BOT_KEY", hide_env_values = true, value_name = "KEY", value_parser = secret)]
@@ -63,7 +66,7 @@ pub enum Group {
     Year,
 }
 
-fn base_url(text: &str) -> Result<String, String> {
+pub(crate) fn base_url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     match rest {
         Some(rest) if !rest.is_empty() && !rest.contains(['?', '#', ' ']) => {

@@ -5,7 +5,6 @@
 //!
 //! *Invariants*: nothing runs on after it: what ends early takes the rest with it, in order.
 
-mod demo;
 mod place;
 mod services;
 
@@ -24,11 +23,11 @@ use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::demo::{self, Demo, Traffic};
 use crate::output::{self, Answer};
 use crate::server::{self, Server};
 use crate::setup;
 
-use demo::{Demo, Traffic};
 use services::Services;
 
 /// One call an account in this time.
@@ -203,7 +202,7 @@ async fn with_nats(
         };
         wait_until_ready(plan).await;
         if let Some(demo) = &demo {
-            demo.wait_until_counted(&client, &plan.url()).await?;
+            demo.wait_until_counted(&client, Some(&plan.url())).await?;
         }
         tell(plan, nats, own_server, demo.as_ref(), as_json);
         std::future::pending::<anyhow::Result<()>>().await

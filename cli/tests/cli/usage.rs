@@ -1,6 +1,8 @@
 //! Exit codes, error texts and help of the real binary.
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 
 use crate::tools::{World, botstats, run};
 
@@ -16,7 +18,9 @@ fn bad_usage_is_64_and_says_what_is_allowed() {
         (&["bot", "add", "a", "b", "--channel", "web"], "web=Web"),
         (&["setup", "--replicas", "2"], "1, 3 or 5"),
         (&["setup", "--throttle-window", "5"], "BOTSTATS_THROTTLE_WINDOW"),
+        (&["setup", "--wait", "60"], "such as 250ms, 10s"),
         (&["simulate", "--days", "35"], "1..=34"),
+        (&["simulate", "--live", "--events", "5"], "--events"),
         (&["stats", "--types", "0,19"], "codes 0 to 18"),
         (&["stats", "--days", "31"], "1..=30"),
         (&["stats", "--url", "nowhere"], "BOTSTATS_URL"),
@@ -132,6 +136,29 @@ fn setup_makes_then_checks_then_refuses_another_window() {
     let said = world.run(["setup", "--throttle-window", "15m"]);
     said.failed(1, "1h");
     said.failed(1, "15m");
+    // What no waiting mends is told at once: this test would take an hour.
+    world.run(["setup", "--throttle-window", "15m", "--wait", "1h"]).failed(1, "15m");
+}
+
+#[test]
+fn setup_waits_for_a_server_that_is_started_later() {
+    let mut world = World::bare();
+    world.server.kill();
+    let mut setup = world.command();
+    let mut setup = setup
+        .args(["setup", "--wait", "40s", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(setup.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert!(line.contains("trying again"), "{line}");
+    world.server.restart().unwrap();
+    let output = setup.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\"stream_made\":true"), "{output:?}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The demo: an account with two bots, a week of history, and traffic that goes on.
+//! The demo: an account with two bots, a week of history, and traffic that goes on. `botstats up --demo`
+//! has it in its own installation, `botstats simulate --live` in one that runs elsewhere.
 
 use std::time::Duration;
 
@@ -7,22 +8,24 @@ use async_nats::Client;
 use botstats_common::ids::{Account, Bot, Channel};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::secret::{self, SecretHash, SecretKind};
-use botstats_common::shell::clock;
-use botstats_common::shell::nats::{self, NatsSettings, Role};
+use botstats_common::shell::internal::Readiness;
+use botstats_common::shell::nats::{self, ConnectError, NatsSettings, Role};
+use botstats_common::shell::{clock, stop};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::directory::rules::{self, AccountChange, BotChange};
 use crate::directory::{Directory, accounts};
-use crate::output::counted;
+use crate::output::{self, Answer, counted};
 use crate::publish::{Message, Progress, PublishError, Publisher};
 use crate::simulate::{Cast, CastBot, Event, Simulation, Spread};
 use crate::{stats, status};
 
 /// The demo's account.
-pub(super) const ACCOUNT: &str = "demo";
+pub(crate) const ACCOUNT: &str = "demo";
 /// Its bots: id, name, share of the traffic.
 const BOTS: [(&str, &str, u64); 2] = [("pizza", "Pizza Palace", 3), ("taxi", "City Taxi", 2)];
 /// Their channels: id, name, share.
@@ -55,7 +58,7 @@ const POLL: Duration = Duration::from_millis(100);
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
 /// A running demo.
-pub(super) struct Demo {
+pub(crate) struct Demo {
     token: SecretString,
     /// The stream's last sequence when the history was published.
     last_sequence: u64,
@@ -63,7 +66,7 @@ pub(super) struct Demo {
 
 /// The live traffic, to be stopped before what it goes to.
 #[derive(Debug, Default)]
-pub(super) struct Traffic {
+pub(crate) struct Traffic {
     token: CancellationToken,
     tasks: TaskTracker,
 }
@@ -79,7 +82,7 @@ impl Traffic {
         });
     }
 
-    pub(super) async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.token.cancel();
         self.tasks.close();
         if tokio::time::timeout(STOP_LIMIT, self.tasks.wait()).await.is_err() {
@@ -91,7 +94,7 @@ impl Traffic {
 impl Demo {
     /// Makes account and bots if they are absent and a new token, publishes the history, and starts the
     /// live traffic.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         client: &Client,
         nats: &NatsSettings,
         traffic: &Traffic,
@@ -104,15 +107,16 @@ impl Demo {
         Ok(Self { token, last_sequence })
     }
 
-    pub(super) fn token(&self) -> &str {
+    pub(crate) fn token(&self) -> &str {
         self.token.expose_secret()
     }
 
-    /// Waits until the history is counted and query knows the token: the curl line must work.
-    pub(super) async fn wait_until_counted(
+    /// Waits until the history is counted and the query there knows the token: the curl line must work.
+    /// Without a place to ask, only until it is counted.
+    pub(crate) async fn wait_until_counted(
         &self,
         client: &Client,
-        url: &str,
+        url: Option<&str>,
     ) -> anyhow::Result<()> {
         let started = clock::monotonic();
         loop {
@@ -120,7 +124,11 @@ impl Demo {
                 status.ready
                     && status.ingest.as_ref().is_some_and(|i| i.sequence >= self.last_sequence)
             });
-            if counted && self.is_known(url).await {
+            let known = match url {
+                Some(url) if counted => self.is_known(url).await,
+                _ => true,
+            };
+            if counted && known {
                 return Ok(());
             }
             if started.elapsed() >= COUNTED_LIMIT {
@@ -138,11 +146,46 @@ impl Demo {
 }
 
 /// The line that asks for the demo's statistics.
-pub(super) fn curl(url: &str, token: &str) -> String {
+pub(crate) fn curl(url: &str, token: &str) -> String {
     format!(
         "curl -H 'Authorization: Bearer {token}' \
          '{url}/analytics/statistics/account/*/0,2,3,8,10,13/day/7'"
     )
+}
+
+/// Runs the demo against an installation that is there, until it is told to stop. `url` is where the one
+/// who reads the answer asks for statistics; it need not be reachable from here.
+///
+/// # Errors
+/// What a person can do about it.
+pub(crate) async fn live(nats: &NatsSettings, url: &str, as_json: bool) -> anyhow::Result<Answer> {
+    let stop = CancellationToken::new();
+    stop::on_signal(&stop)?;
+    let nothing = Answer::new("", "").silent();
+    let client = match nats.connect_when_there(Role::Admin, &Readiness::default(), &stop).await {
+        Ok(client) => client,
+        Err(ConnectError::Stopped) => return Ok(nothing),
+        Err(error) => return Err(error.into()),
+    };
+    let traffic = Traffic::default();
+    let working = async {
+        let demo = Demo::start(&client, nats, &traffic).await?;
+        demo.wait_until_counted(&client, None).await?;
+        let curl = curl(url, demo.token());
+        let told = if as_json {
+            json!({"account": ACCOUNT, "token": demo.token(), "url": url, "curl": curl}).to_string()
+        } else {
+            format!("Made-up traffic of account {ACCOUNT} runs until SIGTERM. Ask:\n\n  {curl}\n")
+        };
+        output::print(&told);
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        failed = working => failed,
+    };
+    traffic.stop().await;
+    ended.map(|()| nothing)
 }
 
 fn cast() -> anyhow::Result<(Account, Cast)> {
