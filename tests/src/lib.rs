@@ -8,6 +8,7 @@
 //! * [`harness`]: a real nats-server and the real programs as child processes;
 //! * [`faults`]: the real thing killed, frozen and cut off at seeded moments, with the model as judge
 //!   (`--bin faults` runs any number of them);
+//! * [`compose`]: the containers of `docker-compose.yml`, from outside (`tests/compose/run`);
 //! * [`mod@bench`]: how fast it is (`--bin bench`).
 //!
 //! The tests themselves are in `tests/`. Those with real processes take the programs from where they
@@ -21,6 +22,7 @@
 )]
 
 pub mod bench;
+pub mod compose;
 pub mod decoders;
 pub mod disk;
 pub mod faults;

@@ -18,7 +18,7 @@ fn bad_usage_is_64_and_says_what_is_allowed() {
         (&["bot", "add", "a", "b", "--channel", "web"], "web=Web"),
         (&["setup", "--replicas", "2"], "1, 3 or 5"),
         (&["setup", "--throttle-window", "5"], "BOTSTATS_THROTTLE_WINDOW"),
-        (&["setup", "--wait", "60"], "60s"),
+        (&["setup", "--wait", "60"], "such as 250ms, 10s"),
         (&["simulate", "--days", "35"], "1..=34"),
         (&["simulate", "--live", "--events", "5"], "--events"),
         (&["stats", "--types", "0,19"], "codes 0 to 18"),

@@ -1,0 +1,65 @@
+# The images of botstats: targets `ingest`, `query`, `cli` and `nats`. docker-compose.yml builds all of them.
+#
+#   docker build --target query -t botstats-query .
+#
+# Each of the first three holds one static program and nothing else: no shell, no package, no other user
+# than 65532. BINARIES says where the programs come from: `source` compiles them here, `prebuilt` takes
+# those that lie in the folder PREBUILT. Needs BuildKit, which every Docker since 23 has switched on.
+ARG BINARIES=source
+ARG RUST_IMAGE=rust:1.95-slim-trixie
+ARG NATS_IMAGE=nats:2.15.1-alpine
+
+FROM ${RUST_IMAGE} AS build
+WORKDIR /src
+COPY . .
+# The caches keep what is compiled of the dependencies, so a change of the sources compiles only those.
+# The target is named so that macros, which are no static programs, are not compiled with its flags.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    host="$(rustc -vV | sed -n 's/^host: //p')" \
+ && RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target "$host" \
+      -p botstats -p botstats-ingest -p botstats-query --bins \
+ && mkdir /out \
+ && for program in botstats botstats-ingest botstats-query; do \
+      strip -o "/out/$program" "target/$host/release/$program"; done
+
+FROM scratch AS binaries-source
+COPY --from=build /out/ /
+
+FROM scratch AS binaries-prebuilt
+ARG PREBUILT=target/image
+COPY ${PREBUILT}/ /
+
+FROM binaries-${BINARIES} AS binaries
+
+FROM scratch AS ingest
+COPY --from=binaries /botstats-ingest /
+USER 65532:65532
+# Makes the folder as that user: a new volume there takes its owner from it.
+WORKDIR /data
+ENV BOTSTATS_DATA=/data
+VOLUME /data
+ENTRYPOINT ["/botstats-ingest"]
+HEALTHCHECK --interval=2s --timeout=3s --start-period=60s CMD ["/botstats-ingest", "healthcheck"]
+
+FROM scratch AS query
+COPY --from=binaries /botstats-query /
+USER 65532:65532
+ENV BOTSTATS_HTTP_ADDR=0.0.0.0:8080
+EXPOSE 8080
+ENTRYPOINT ["/botstats-query"]
+HEALTHCHECK --interval=2s --timeout=3s --start-period=60s CMD ["/botstats-query", "healthcheck"]
+
+FROM scratch AS cli
+COPY --from=binaries /botstats /
+USER 65532:65532
+ENTRYPOINT ["/botstats"]
+
+# nats-server with the rights of each role, and the script that makes their passwords.
+FROM ${NATS_IMAGE} AS nats
+COPY docs/compose/nats/ /etc/botstats/
+RUN for role in ingest query admin publisher operator routes; do mkdir -p "/secrets/$role"; done \
+ && mkdir -p /data && chown -R 65532:65532 /data /secrets
+USER 65532:65532
+ENTRYPOINT ["nats-server"]
+CMD ["-c", "/etc/botstats/server.conf"]

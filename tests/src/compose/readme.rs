@@ -1,0 +1,22 @@
+//! The command lines of README.md, as somebody would paste them.
+
+use std::fs;
+use std::path::Path;
+
+/// The heading of the section that is run.
+const HEADING: &str = "## Run it in containers";
+
+/// The shell lines of README's section about containers.
+///
+/// # Panics
+/// If there are none.
+#[must_use]
+pub(super) fn commands(root: &Path) -> String {
+    let readme = fs::read_to_string(root.join("README.md")).expect("a README");
+    let (_, rest) = readme.split_once(HEADING).expect("the section about containers");
+    let section = rest.split("\n## ").next().unwrap_or_default();
+    let mut blocks = section.split("```sh\n").skip(1);
+    // The first block is what must work at the first try; those after it are further ways.
+    let block = blocks.next().and_then(|block| block.split("```").next());
+    block.expect("a block of commands").to_owned()
+}
