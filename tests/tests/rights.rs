@@ -10,7 +10,7 @@ use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET};
 use botstats_common::shell::clock;
 use botstats_common::shell::nats::jetstream;
 use botstats_tests::harness::{
-    Answer, Outgoing, PATIENCE, Roles, event, not_ready, publish, ready, run,
+    Answer, Outgoing, PATIENCE, Roles, event, get, not_ready, publish, ready, run,
     shipped_configuration, until,
 };
 use futures::future::join_all;
@@ -452,6 +452,13 @@ async fn ingest_without(missing: &str, reason: &str) {
     let (ingest, internal) = site.ingest().await;
     not_ready(internal, reason).await;
     assert!(ingest.log().contains("may not"), "{missing}: {}", ingest.log());
+    let metrics = get(internal, "/metrics", &[]).await;
+    let denied = ["publish", "subscribe"].iter().any(|what| {
+        let series = format!("\nbotstats_nats_denied_total{{what=\"{what}\"}} ");
+        let count = metrics.text().split_once(&series).unwrap().1.lines().next();
+        count.is_some_and(|count| count != "0")
+    });
+    assert!(denied, "{missing}: {}", metrics.text());
     give_all_rights(&site, &folder).await;
     ready(internal).await;
     site.applied(1).await;

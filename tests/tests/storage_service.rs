@@ -70,6 +70,10 @@ async fn a_damaged_file_is_not_used() {
     }
     let address = stage.ingest.address("internal listener ready").await;
     assert_eq!(get(address, "/livez", &[]).await.status, 200);
+    let metrics = get(address, "/metrics", &[]).await;
+    for line in ["\nbotstats_ingest_store_damaged 1\n", "\nbotstats_ready 0\n"] {
+        assert!(metrics.text().contains(line), "{}", metrics.text());
+    }
     assert_eq!(stage.ask(&stage.logins[0]).await.status, 503);
     assert!(file.is_file() && !data.join("damaged.redb").exists());
 
@@ -152,6 +156,16 @@ async fn a_full_disk_is_waited_for() {
     let log = stage.ingest.log();
     until("another try", PATIENCE, async || (stage.ingest.log().len() > log.len()).then_some(()))
         .await;
+    let address = stage.ingest.address("internal listener ready").await;
+    let metrics = get(address, "/metrics", &[]).await;
+    for (line, there) in [
+        ("\nbotstats_ingest_store_failures_total 0\n", false),
+        ("\nbotstats_ingest_store_damaged 0\n", true),
+        ("\nbotstats_ingest_disk_free_bytes 0\n", true),
+        ("\nbotstats_ingest_disk_size_bytes 8388608\n", true),
+    ] {
+        assert_eq!(metrics.text().contains(line), there, "{line}{}", metrics.text());
+    }
 
     std::fs::remove_file(&ballast).unwrap();
     let status = stage.site.applied(PATIENCE).await;

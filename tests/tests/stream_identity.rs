@@ -37,6 +37,9 @@ async fn refuses(stage: &Stage, login: &Login, because: &str) -> IngestStatus {
     assert!(readyz.text().contains("botstats-ingest rebuild"), "{}", readyz.text());
     assert!(stage.ingest.log().contains("botstats-ingest rebuild"), "it says what to do");
     assert_eq!(get(address, "/livez", &[]).await.status, 200);
+    let metrics = get(address, "/metrics", &[]).await;
+    let refused = "\nbotstats_ingest_stream_refused 1\n";
+    assert!(metrics.text().contains(refused), "{}", metrics.text());
     let answer = stage.ask(login).await;
     assert_eq!(answer.status, 503, "{answer:?}");
     status
