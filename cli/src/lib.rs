@@ -2,8 +2,7 @@
 //!
 //! A command is a module with its arguments and a function that gives an [`output::Answer`]; the
 //! modules below them are of use to tests too: [`server`] (a nats-server of one's own), [`directory`]
-//! (accounts, bots, tokens, keys), [`publish`](mod@publish) (events to the stream, acknowledged),
-//! [`simulate`] (realistic traffic from a seed).
+//! (accounts, bots, tokens, keys), [`simulate`] (realistic traffic from a seed).
 //!
 //! *Invariants*: standard output has the answer and nothing else; progress and logs go to standard
 //! error. Every wait has a limit. No secret is ever an argument or in a log.
