@@ -512,6 +512,31 @@ async fn query_without(missing: &str, reason: &str) {
 }
 
 #[test]
+fn user_and_password_may_stand_in_the_url() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let site = runtime.block_on(Roles::start());
+    site.json(&["setup"]);
+    let own = lines(site.folder.path(), "own", &[received("acme", "1")]);
+    let stored = |more: &[(&str, String)]| {
+        let with = |password: &str| format!("acme:{password}@127.0.0.1");
+        let url = |password| site.nats.url().replacen("127.0.0.1", &with(password), 1);
+        let (right, wrong) = (url("password%2Dof-acme"), url("wrong"));
+        [right, wrong].map(|url| {
+            let settings = [&[("NATS_URL", url)], more].concat();
+            let output = run("botstats", &["publish", &own], &settings);
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!told.contains("acme:"), "{told}");
+            output.status.success()
+        })
+    };
+    // The inbox is the user's too.
+    assert_eq!(stored(&[]), [true, false]);
+    // A setting wins over the URL.
+    assert_eq!(stored(&[("NATS_PASSWORD", Roles::password("acme"))]), [true, true]);
+    assert_eq!(stored(&[("NATS_PASSWORD", "wrong".to_owned())]), [false, false]);
+}
+
+#[test]
 fn commands_without_their_rights_name_them() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let site = runtime.block_on(Roles::start());

@@ -7,6 +7,7 @@ use async_nats::{
     Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr, jetstream,
 };
 use clap::Args;
+use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -104,6 +105,11 @@ fn servers(text: &str) -> Result<Servers, String> {
     parsed.map(Servers)
 }
 
+/// A part of a URL as it was meant; `None` if that is no text.
+fn decoded(part: &str) -> Option<String> {
+    percent_decode_str(part).decode_utf8().ok().map(Into::into)
+}
+
 /// The longest prefix of an inbox, in bytes.
 const MAX_INBOX_PREFIX_BYTES: usize = 128;
 
@@ -199,11 +205,27 @@ impl NatsSettings {
     /// How the names of this role's inboxes begin. A publisher is one of many users, and each may have
     /// an inbox of its own only.
     fn inbox_prefix(&self, role: Role) -> String {
-        match (&self.inbox_prefix, role, &self.user) {
+        match (&self.inbox_prefix, role, self.user()) {
             (Some(prefix), ..) => prefix.clone(),
-            (None, Role::Producer, Some(user)) if is_plain_token(user) => format!("_INBOX_{user}"),
+            (None, Role::Producer, Some(user)) if is_plain_token(&user) => format!("_INBOX_{user}"),
             (None, ..) => role.inbox_prefix().to_owned(),
         }
+    }
+
+    /// The user's name: that of its setting, else the one in the URL of a server.
+    fn user(&self) -> Option<String> {
+        let in_url = || self.url.0.iter().find_map(|server| decoded(server.username()?));
+        self.user.clone().or_else(in_url)
+    }
+
+    fn password(&self) -> Result<SecretString, ConnectError> {
+        let in_url = || self.url.0.iter().find_map(|server| decoded(server.password()?));
+        Ok(match &self.password_file {
+            Some(path) => read(path, "NATS_PASSWORD_FILE")?,
+            None => settings::secret_variable("NATS_PASSWORD")
+                .or_else(|| in_url().map(SecretString::from))
+                .unwrap_or_default(),
+        })
     }
 
     fn options(
@@ -233,12 +255,9 @@ impl NatsSettings {
                 ConnectError::File { variable: "NATS_CREDS", path: path.clone(), source }
             })?;
         }
-        if let Some(user) = &self.user {
-            let password = match &self.password_file {
-                Some(path) => read(path, "NATS_PASSWORD_FILE")?,
-                None => settings::secret_variable("NATS_PASSWORD").unwrap_or_default(),
-            };
-            options = options.user_and_password(user.clone(), password.expose_secret().to_owned());
+        if let Some(user) = self.user() {
+            let password = self.password()?;
+            options = options.user_and_password(user, password.expose_secret().to_owned());
         }
         if let Some(path) = &self.ca {
             check_certificates(path)?;
