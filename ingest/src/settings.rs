@@ -25,7 +25,7 @@ pub struct Settings {
         global = true
     )]
     pub data: PathBuf,
-    /// Days of statistics to keep, at least 40
+    /// Days of statistics to keep, 40 to 36,600
     #[arg(long, env = "BOTSTATS_KEEP_DAYS", default_value = "400", value_name = "DAYS", global = true,
           value_parser = keep_days)]
     pub keep_days: u32,

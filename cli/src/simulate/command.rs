@@ -30,7 +30,8 @@ const MADE_AHEAD: usize = 4_000;
     statistics they need an entry: botstats account add sim-1.\n\n\
     EXAMPLES\n  \
     botstats simulate --accounts 10 --days 30 --events 100000\n  \
-    botstats simulate --events 1000000 --seed 7 --out events.ndjson   then: botstats publish events.ndjson\n  \
+    botstats simulate --events 1000000 --seed 7 --out events.ndjson\n  \
+    botstats publish events.ndjson                                    what the line before made\n  \
     botstats simulate --now 2026-11-20T12:00:00Z --out -              the same bytes each time\n  \
     botstats simulate --live                                          account demo, until Ctrl-C"
 )]
