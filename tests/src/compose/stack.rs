@@ -15,8 +15,8 @@ use crate::harness::until;
 
 /// How long one command may take; the longest brings up a cluster.
 const COMMAND_LIMIT: Duration = Duration::from_secs(240);
-/// How often a free place for two ports is looked for.
-const PORT_TRIES: usize = 100;
+/// Ports that the system gives to nobody's connections: some are used long after they were chosen.
+const PORTS: std::ops::Range<u16> = 14_000..32_000;
 /// All profiles: what `down` must take along.
 const PROFILES: [&str; 5] = ["tools", "demo", "observe", "cluster", "cluster-tools"];
 
@@ -39,8 +39,7 @@ impl Stack {
     /// If there are no free ports.
     #[must_use]
     pub(super) fn new(root: &Path, project: &str, window: Duration) -> Self {
-        let (http_port, cluster_http_port) = (two_free_ports(), two_free_ports());
-        let (nats_port, cluster_nats_port) = (free_port(), free_port());
+        let [http_port, _, cluster_http_port, _, nats_port, cluster_nats_port] = free_ports();
         let range = |first: u16| format!("{first}-{}", first + 1);
         let settings = vec![
             ("COMPOSE_PROJECT_NAME", project.to_owned()),
@@ -216,17 +215,13 @@ fn address(container: &Value) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-fn listener(port: u16) -> Option<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()
-}
-
-fn free_port() -> u16 {
-    listener(0).expect("a free port").local_addr().expect("an address").port()
-}
-
-fn two_free_ports() -> u16 {
-    (0..PORT_TRIES)
-        .map(|_| free_port())
-        .find(|port| listener(*port).is_some() && listener(port.saturating_add(1)).is_some())
-        .expect("two free ports side by side")
+/// Free ports side by side; which are tried first differs by process.
+fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    let all: Vec<u16> = PORTS.collect();
+    let runs = all.len() - COUNT;
+    let begin = std::process::id() as usize * COUNT % runs;
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let mut tried = (0..runs).map(|n| (begin + n) % runs).map(|at| &all[at..at + COUNT]);
+    let found = tried.find(|ports| ports.iter().all(is_free)).expect("free ports side by side");
+    found.try_into().expect("so many")
 }
