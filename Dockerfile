@@ -40,7 +40,8 @@ WORKDIR /data
 ENV BOTSTATS_DATA=/data
 VOLUME /data
 ENTRYPOINT ["/botstats-ingest"]
-HEALTHCHECK --interval=2s --timeout=3s --start-period=60s CMD ["/botstats-ingest", "healthcheck"]
+# One that counts a whole stream anew is at its start, however long that takes: what depends on it waits.
+HEALTHCHECK --interval=2s --timeout=3s --start-period=24h CMD ["/botstats-ingest", "healthcheck"]
 
 FROM scratch AS query
 COPY --from=binaries /botstats-query /

@@ -211,7 +211,7 @@ mod tests {
         assert!(grown < 40_000, "{grown} KiB");
         stop.cancel();
         kept.await.unwrap();
-        let text = text(&Readiness::default());
+        let text = recorder().render();
         assert!(text.contains("\ntest_times_seconds_bucket{le=\"0.0005\"} 0\n"), "{text}");
         assert!(text.contains("\ntest_times_seconds_bucket{le=\"0.001\"} 6000000\n"), "{text}");
         assert!(text.contains("\ntest_times_seconds_count 6000000\n"), "{text}");
@@ -222,7 +222,7 @@ mod tests {
         let counters = Counters::new("test_things_total", "Things of a test", "kind", &["a", "b"]);
         counters.count("b");
         counters.count("c");
-        let text = text(&Readiness::default());
+        let text = recorder().render();
         for line in ["{kind=\"a\"} 0", "{kind=\"b\"} 1", "{kind=\"c\"} 1"] {
             assert!(text.contains(&format!("\ntest_things_total{line}\n")), "{text}");
         }

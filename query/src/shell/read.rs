@@ -28,8 +28,8 @@ use crate::answer::cells::{Cells, Collecting};
 
 /// After so long without a word from an ingest it is asked whether it lives.
 const SILENCE: Duration = Duration::from_millis(400);
-/// An ingest that does not accept in that time is not waited for.
-const ACCEPT_LIMIT: Duration = SILENCE.saturating_add(ingests::PING_LIMIT);
+/// An ingest that does not accept in that time is not waited for. Long enough for a ping to be heard to its end.
+const ACCEPT_LIMIT: Duration = SILENCE.saturating_add(ingests::PING_LIMIT.saturating_mul(2));
 /// Pause before another try, when an ingest refused or none was there.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// An answer that is being sent may take longer than the deadline, but no chunk longer than that.
