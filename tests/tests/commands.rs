@@ -82,10 +82,12 @@ async fn the_story_of_an_account() -> anyhow::Result<()> {
     assert!(!String::from_utf8_lossy(&table.stderr).contains(&token));
 
     let letters = commands.json(&["deadletters", "list"])?;
-    assert_eq!(letters["letters"][0]["sequence"], 4, "{letters}");
-    assert_eq!(letters["letters"][0]["rule"], "data", "{letters}");
-    let letter = commands.json(&["deadletters", "show", "4"])?.to_string();
+    assert_eq!((&letters["kept"], &letters["letters"][0]["rule"]), (&json!(1), &json!("data")));
+    // Lines that are published together may reach the stream in another order than the file's.
+    let sequence = letters["letters"][0]["sequence"].to_string();
+    let letter = commands.json(&["deadletters", "show", &sequence])?.to_string();
     assert!(letter.contains("goal.reached") && letter.contains("botstats.events.acme.b1.web"));
+    assert!(letter.contains(r#"\"id\":\"3\""#) || letter.contains(r#""id":"3""#), "{letter}");
     let found = commands.json(&["status"])?.to_string();
     assert!(found.contains("\"ingest\"") && found.contains("\"query\""), "{found}");
 
