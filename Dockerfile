@@ -4,7 +4,7 @@
 #
 # Each of the first three holds one static program and nothing else: no shell, no package, no other user
 # than 65532. BINARIES says where the programs come from: `source` compiles them here, `prebuilt` takes
-# those that lie in the folder PREBUILT. Needs BuildKit, which every Docker since 23 has switched on.
+# those that lie in target/image. Needs BuildKit, which every Docker since 23 has switched on.
 ARG BINARIES=source
 ARG RUST_IMAGE=rust:1.95-slim-trixie
 ARG NATS_IMAGE=nats:2.15.1-alpine
@@ -27,8 +27,7 @@ FROM scratch AS binaries-source
 COPY --from=build /out/ /
 
 FROM scratch AS binaries-prebuilt
-ARG PREBUILT=target/image
-COPY ${PREBUILT}/ /
+COPY target/image/ /
 
 FROM binaries-${BINARIES} AS binaries
 

@@ -16,7 +16,8 @@ struct Arguments {
     /// The repository's folder
     #[arg(long, default_value = ".")]
     root: PathBuf,
-    /// The compose project, which must be nobody else's: it is removed with its volumes
+    /// The compose project, which must be nobody else's: it is removed with its volumes. The names of its images
+    /// begin with it too
     #[arg(long, default_value = "botstats-checked")]
     project: String,
     /// Only say where the nats-server is that tests use

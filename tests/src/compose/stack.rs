@@ -43,6 +43,7 @@ impl Stack {
         let range = |first: u16| format!("{first}-{}", first + 1);
         let settings = vec![
             ("COMPOSE_PROJECT_NAME", project.to_owned()),
+            ("BOTSTATS_IMAGES", project.to_owned()),
             ("BOTSTATS_HTTP_PORTS", range(http_port)),
             ("BOTSTATS_NATS_PORT", nats_port.to_string()),
             ("BOTSTATS_CLUSTER_HTTP_PORTS", range(cluster_http_port)),
@@ -51,6 +52,12 @@ impl Stack {
             ("BOTSTATS_THROTTLE_WINDOW", format!("{}s", window.as_secs())),
         ];
         Self { root: root.to_owned(), settings, http_port, nats_port, cluster_nats_port }
+    }
+
+    /// The name of the project, with which the names of its images begin.
+    #[must_use]
+    pub(super) fn project(&self) -> &str {
+        &self.settings[0].1
     }
 
     /// The repository's folder.
@@ -126,7 +133,7 @@ impl Stack {
     }
 
     async fn inspect(&self, list: &[&str]) -> Vec<Value> {
-        let project = format!("label=com.docker.compose.project={}", self.settings[0].1);
+        let project = format!("label=com.docker.compose.project={}", self.project());
         let ids = self.docker(&[list, &["--filter", &project]].concat()).await;
         let ids: Vec<&str> = ids.lines().collect();
         if ids.is_empty() {

@@ -61,13 +61,14 @@ pub(super) struct Story<'a> {
 /// If one is too large or has the user root.
 pub(super) async fn images(stack: &Stack) -> BTreeMap<String, u64> {
     let mut sizes = BTreeMap::new();
-    for name in ["botstats-ingest", "botstats-query", "botstats-cli"] {
-        let said = stack.docker(&["image", "inspect", name]).await;
+    for program in ["ingest", "query", "cli"] {
+        let name = format!("{}-{program}", stack.project());
+        let said = stack.docker(&["image", "inspect", &name]).await;
         let image: Value = serde_json::from_str(&said).expect("what docker inspect says");
         let bytes = image[0]["Size"].as_u64().expect("a size");
         assert!(bytes < MAX_IMAGE_BYTES, "{name} has {bytes} bytes");
         assert_eq!(image[0]["Config"]["User"], "65532:65532", "{name}");
-        sizes.insert(name.to_owned(), bytes);
+        sizes.insert(program.to_owned(), bytes);
     }
     sizes
 }
