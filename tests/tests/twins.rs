@@ -146,6 +146,26 @@ async fn programs_are_replaced_while_clients_ask() {
     readers.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_asked_alone_may_freeze_too() {
+    let site = Site::start("0s").await;
+    let ingests = [site.ingest("first"), site.ingest("second")];
+    let query = site.query("query").await;
+    for ingest in &ingests {
+        healthy(ingest).await;
+    }
+    let readers = Readers::start(&site, &query).await;
+    // Whoever is asked alone when the last one freezes was chosen because the other was frozen before.
+    for frozen in [0, 1, 0] {
+        ingests[frozen].signal("STOP");
+        readers.more(ANSWERS).await;
+        ingests[frozen].signal("CONT");
+    }
+    readers.finish().await;
+    let chosen = query.process.log().matches("is asked alone").count();
+    assert!(chosen >= 3, "{chosen} times");
+}
+
 /// How an ingest falls silent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Silent {

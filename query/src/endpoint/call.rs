@@ -44,6 +44,8 @@ const CLAIM_LIMIT: Duration = Duration::from_millis(500);
 /// A token and a key were looked at so long ago at most when the call is claimed, or they are looked
 /// at again: an answer that took its time is not given to who was shut out meanwhile.
 const LOOK_AGE_LIMIT: Duration = Duration::from_millis(50);
+/// Why a call of an account is refused that has too many under way.
+const TOO_MANY_OF_ONE: &str = "too many calls of the account at the same time";
 /// The most calls that ask NATS at the same time; others wait for their turn.
 const MAX_AT_WORK: usize = 256;
 
@@ -113,10 +115,15 @@ impl Handler for App {
                 // Boxed: what waits for NATS is large, and a refusal would carry its room around.
                 let account = admitted.account.clone();
                 let answered = Box::pin(self.statistics(admitted, request_id, began + WAIT_LIMIT));
-                answered.await.inspect_err(|problem| {
-                    if let Problem::Unavailable(why) = problem {
+                answered.await.inspect_err(|problem| match problem {
+                    // A flood is for the metrics: it must not become one of the log.
+                    Problem::Unavailable(TOO_MANY_OF_ONE) => {
+                        tracing::debug!(request_id, %account, "a call got 503: {TOO_MANY_OF_ONE}");
+                    }
+                    Problem::Unavailable(why) => {
                         tracing::warn!(request_id, %account, "a call got 503: {why}");
                     }
+                    _ => {}
                 })
             }
         }
@@ -199,8 +206,7 @@ impl App {
         let turn = self.turns.wait(&call.account, deadline).await;
         // The turn before may have used the call.
         self.refuse_if_remembered(&call.account)?;
-        let _turn = turn
-            .map_err(|_| Problem::Unavailable("too many calls of the account at the same time"))?;
+        let _turn = turn.map_err(|_| Problem::Unavailable(TOO_MANY_OF_ONE))?;
 
         let backend = self.backend.get().ok_or(Problem::Unavailable("NATS cannot be reached"))?;
         backend.connection.up_by(deadline).await?;

@@ -127,7 +127,10 @@ pub async fn read(
             Err(TryError::Silent(another)) => {
                 if ingests.choose(&another, clock::monotonic()) {
                     let request_id = &request.request_id;
-                    tracing::warn!(request_id, "an ingest is silent; {another} is asked instead");
+                    tracing::warn!(
+                        request_id,
+                        "an ingest is silent; {another}, which answers a ping, is asked alone for a while"
+                    );
                 }
                 "an ingest is silent".clone_into(&mut why);
             }
