@@ -20,10 +20,6 @@ use crate::store::disk_room;
 
 /// The program's metrics.
 pub struct Metrics {
-    /// Messages by `outcome`; as the state has them.
-    events: Counters,
-    /// Dead letters by `rule`; as the state has them.
-    dead_letters: Counters,
     /// Time to fold and commit one batch.
     pub commit_seconds: Histogram,
     /// Reads by `outcome`.
@@ -59,18 +55,6 @@ pub struct Metrics {
 
 /// The metrics; made when they are first needed.
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
-    events: Counters::new(
-        "botstats_ingest_events_total",
-        "Messages of the stream by what became of them, since the folder was made",
-        "outcome",
-        &["accepted", "duplicate", "conflict", "unknown_type", "dead_letter"],
-    ),
-    dead_letters: Counters::new(
-        "botstats_ingest_dead_letters_total",
-        "Refused messages by the rule that they broke, since the folder was made",
-        "rule",
-        &Rule::ALL.map(Rule::name),
-    ),
     commit_seconds: seconds(
         "botstats_ingest_commit_seconds",
         "Time to fold and commit one batch, in seconds",
@@ -152,7 +136,32 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     ),
 });
 
-/// Has all metrics from the start.
+/// What the state has counted, over all starts.
+struct Counted {
+    /// Messages by `outcome`.
+    events: Counters,
+    /// Dead letters by `rule`.
+    dead_letters: Counters,
+}
+
+/// Made when there is a state: a 0 from before it was read would be taken for a count that began anew, and all that the
+/// state has for new.
+static COUNTED: LazyLock<Counted> = LazyLock::new(|| Counted {
+    events: Counters::new(
+        "botstats_ingest_events_total",
+        "Messages of the stream by what became of them, since the folder was made",
+        "outcome",
+        &["accepted", "duplicate", "conflict", "unknown_type", "dead_letter"],
+    ),
+    dead_letters: Counters::new(
+        "botstats_ingest_dead_letters_total",
+        "Refused messages by the rule that they broke, since the folder was made",
+        "rule",
+        &Rule::ALL.map(Rule::name),
+    ),
+});
+
+/// Has all metrics from the start, but for those that only a state has.
 pub fn begin() {
     recorder();
     LazyLock::force(&METRICS);
@@ -235,7 +244,7 @@ impl Watched {
 
     #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
     fn look_at_disk(&self) {
-        // Between two files, or on a disk that does not answer, the last values stand.
+        // Between two files the last values stand. A disk that does not answer keeps the asker waiting.
         if let Ok(room) = disk_room(&self.file) {
             METRICS.file_bytes.set(room.file_bytes as f64);
             METRICS.file_disk_bytes.set(room.file_disk_bytes as f64);
@@ -249,10 +258,10 @@ impl Watched {
 fn look_at(shared: &Shared) {
     let (freshness, progress, _) = shared.state();
     for (outcome, n) in progress.by_outcome() {
-        METRICS.events.of(outcome).absolute(n);
+        COUNTED.events.of(outcome).absolute(n);
     }
     for (rule, n) in progress.dead_letters {
-        METRICS.dead_letters.of(&rule).absolute(n);
+        COUNTED.dead_letters.of(&rule).absolute(n);
     }
     let lag = freshness.last_sequence() - freshness.sequence();
     METRICS.sequence.set(freshness.sequence() as f64);

@@ -1,8 +1,8 @@
 //! The metrics of a program: where they are collected, and the text that Prometheus reads.
 //!
 //! *Invariants*: no label is made of what comes from outside (an account, a bot, a path, an id): labels are
-//! words of these programs. A counter is there from the start, with 0: `increase` does not see the first
-//! event of one that appears with it. Times that nobody asks for take no memory: they are put into their buckets every second.
+//! words of these programs. A counter is there from the start, with 0 (`increase` does not see the first
+//! event of one that appears with it), unless it goes on from a state: then from where that is known. Times that nobody asks for take no memory: they are put into their buckets every second.
 //!
 //! *Not here*: the names of each program's metrics; they are in its own `telemetry`. The table of all is in
 //! `docs/operations.md`.

@@ -527,6 +527,41 @@ async fn what_is_lost_is_seen() {
     assert!(warnings.is_some_and(|n| n >= 1.0 && n <= in_log as f64), "{warnings:?} {in_log}");
 }
 
+/// A 0 between the start and the state would be a leap for `increase`, and an alert.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_state_has_counted_goes_on_without_a_leap() {
+    let mut stage = Stage::start("0s", 1).await;
+    let counted = |page: &Exposition| {
+        let names = ["events_total", "dead_letters_total"];
+        let families = names.map(|name| page.get(&format!("botstats_ingest_{name}")));
+        families.map(|family| {
+            let samples = family?.samples.iter().map(|sample| format!("{sample:?}"));
+            Some(samples.collect::<BTreeSet<_>>())
+        })
+    };
+    let address = stage.ingest.address("internal listener ready").await;
+    let before = counted(&metrics(address).await.1);
+    assert!(before.iter().all(Option::is_some));
+
+    stage.site.nats.kill();
+    stage.ingest.restart();
+    let address = stage.ingest.address("internal listener ready").await;
+    until("a store that waits for NATS", PATIENCE, async || {
+        stage.ingest.log().contains("store open").then_some(())
+    })
+    .await;
+    let (text, page) = metrics(address).await;
+    assert!(counted(&page).iter().all(Option::is_none), "{text}");
+
+    stage.site.nats.restart().unwrap();
+    let after = until("the state's counts", PATIENCE, async || {
+        let after = counted(&metrics(address).await.1);
+        after.iter().all(Option::is_some).then_some(after)
+    })
+    .await;
+    assert_eq!(after, before);
+}
+
 #[test]
 fn a_panic_is_a_line_of_the_log() {
     if setting(PANIC, 0) == 1 {
