@@ -8,6 +8,7 @@ use async_nats::{Client, Request, RequestErrorKind};
 use botstats_common::names::{DEAD_LETTERS_SUBJECT, EVENTS_STREAM};
 use botstats_common::shell::clock;
 use botstats_common::shell::nats::{NatsSettings, Role};
+use botstats_common::shell::settings::whole;
 use botstats_common::status::{
     DeadLetter, DeadLettersReply, DeadLettersRequest, MAX_DEAD_LETTERS_PER_ANSWER,
 };
@@ -33,14 +34,14 @@ pub enum DeadLettersCommand {
         botstats deadletters list --limit 1000 --json | jq -r '.letters[].reason' | sort | uniq -c")]
     List {
         /// At most so many; 100,000 are kept
-        #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_KEPT)))]
+        #[arg(long, default_value_t = 50, value_name = "N", value_parser = whole::<u32>(1..=MAX_KEPT))]
         limit: u32,
     },
     /// Show one with its subject, headers and payload
     #[command(after_long_help = "EXAMPLES\n  botstats deadletters show 1234")]
     Show {
         /// Its stream sequence, as `list` shows it
-        #[arg(value_name = "SEQ")]
+        #[arg(value_name = "SEQ", value_parser = whole::<u64>(1..=u64::MAX))]
         sequence: u64,
     },
 }

@@ -30,5 +30,5 @@ pub mod varint;
 pub mod watermark;
 
 pub use run::{RunError, rebuild, run};
-pub use settings::{MAX_KEEP_DAYS, MIN_KEEP_DAYS, Settings, keep_days};
+pub use settings::{Settings, keep_days};
 pub use store::OpenError;

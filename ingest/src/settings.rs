@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use botstats_common::shell::nats::NatsSettings;
-use botstats_common::shell::settings::{address, duration};
+use botstats_common::shell::settings::{address, duration, whole};
 use clap::Args;
 
 /// The fewest days of buckets that may be kept: what a question can ask for, and what late events reach.
-pub const MIN_KEEP_DAYS: u32 = 40;
+const MIN_KEEP_DAYS: u32 = 40;
 /// The most: a century.
-pub const MAX_KEEP_DAYS: u32 = 36_600;
+const MAX_KEEP_DAYS: u32 = 36_600;
 
 /// Settings of an ingest; each is an environment variable and a flag.
 #[derive(Debug, Clone, Args)]
@@ -54,9 +54,5 @@ pub struct Settings {
 /// # Errors
 /// Says what is allowed.
 pub fn keep_days(text: &str) -> Result<u32, String> {
-    let allowed = MIN_KEEP_DAYS..=MAX_KEEP_DAYS;
-    text.parse()
-        .ok()
-        .filter(|days| allowed.contains(days))
-        .ok_or_else(|| format!("a whole number of days from {MIN_KEEP_DAYS} to {MAX_KEEP_DAYS}"))
+    whole(MIN_KEEP_DAYS..=MAX_KEEP_DAYS)(text)
 }

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use botstats_common::shell::clock;
 use botstats_common::shell::nats::{NatsSettings, Role};
 use botstats_common::shell::producer::{Message, Publisher};
+use botstats_common::shell::settings::whole;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
@@ -37,16 +38,16 @@ const MADE_AHEAD: usize = 4_000;
 )]
 pub struct Simulate {
     /// How many accounts
-    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = whole::<u32>(1..=100_000))]
     accounts: u32,
     /// How many days back; older events would be refused
-    #[arg(long, default_value_t = 7, value_name = "D", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DAYS)))]
+    #[arg(long, default_value_t = 7, value_name = "D", value_parser = whole::<u32>(1..=MAX_DAYS))]
     days: u32,
     /// How many events in all
-    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = whole::<u64>(0..=u64::MAX))]
     events: u64,
     /// What makes this traffic differ from another
-    #[arg(long, default_value_t = 1, value_name = "S")]
+    #[arg(long, default_value_t = 1, value_name = "S", value_parser = whole::<u64>(0..=u64::MAX))]
     seed: u64,
     /// The end of the traffic, RFC 3339 [default: now]; with it the same seed gives the same bytes
     #[arg(long, value_name = "TIME")]

@@ -52,7 +52,7 @@ pub struct Stats {
     #[arg(long, default_value = "day", value_name = "GROUP", ignore_case = true)]
     group: Group,
     /// Days of history, 1 to 30
-    #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = clap::value_parser!(i64).range(1..=MAX_DAYS))]
+    #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = settings::whole::<i64>(1..=MAX_DAYS))]
     days: i64,
 }
 

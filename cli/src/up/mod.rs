@@ -74,7 +74,7 @@ pub struct Up {
     #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", value_name = "W", value_parser = duration)]
     throttle_window: Option<Duration>,
     /// Days that ingest keeps
-    #[arg(long, env = "BOTSTATS_KEEP_DAYS", default_value_t = 400, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(services::KEEP_DAYS))]
+    #[arg(long, env = "BOTSTATS_KEEP_DAYS", default_value_t = 400, value_name = "DAYS", value_parser = botstats_ingest::keep_days)]
     keep_days: u32,
     /// Not ready while ingest is behind by more than this; 0s is off
     #[arg(long, env = "BOTSTATS_MAX_LAG", default_value = "60s", value_name = "TIME", value_parser = duration)]

@@ -1,11 +1,9 @@
 //! Ingest and query as tasks of this process.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use botstats_common::shell::nats::NatsSettings;
 use botstats_common::shell::stop;
-use botstats_ingest::{MAX_KEEP_DAYS, MIN_KEEP_DAYS};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -13,9 +11,6 @@ use super::Plan;
 
 /// How long one of them may take to stop; both have shorter limits of their own.
 const STOP_LIMIT: Duration = Duration::from_secs(45);
-
-/// What ingest allows as days to keep.
-pub(super) const KEEP_DAYS: RangeInclusive<i64> = MIN_KEEP_DAYS as i64..=MAX_KEEP_DAYS as i64;
 
 type Ended = Result<(), anyhow::Error>;
 

@@ -4,7 +4,10 @@
 //! allowed.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, Read as _};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
@@ -83,6 +86,19 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     };
     // A century is more than any setting means, and keeps sums of durations in range.
     ms.filter(|ms| *ms <= 100 * 366 * 86_400_000).map(Duration::from_millis).ok_or_else(allowed)
+}
+
+/// Reads whole numbers of that range, in decimal digits. `T` must be named: the command line compares types only while
+/// it runs.
+pub fn whole<T>(allowed: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + Display + Clone,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| allowed.contains(number));
+        number
+            .ok_or_else(|| format!("a whole number from {} to {}", allowed.start(), allowed.end()))
+    }
 }
 
 /// Reads an address to listen on.
