@@ -165,7 +165,14 @@ pub async fn bot(command: BotCommand, nats: &NatsSettings) -> anyhow::Result<Ans
             }
             Ok(Answer::new(text, bot_json(&account, &bot, &entry)))
         }
-        BotCommand::List { account } => Ok(list(&directory.list().await?, account.as_ref())),
+        BotCommand::List { account } => {
+            if let Some(account) = &account
+                && directory.account(account).await?.is_none()
+            {
+                bail!("there is no account {account}; `botstats account list` shows all")
+            }
+            Ok(list(&directory.list().await?, account.as_ref()))
+        }
         BotCommand::Remove { account, bot } => {
             directory.change_bot(&account, &bot, rules::remove_bot).await?;
             let text = format!(

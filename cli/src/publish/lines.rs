@@ -15,6 +15,9 @@ use serde_json::value::RawValue;
 /// The longest line, in bytes; far above the largest event.
 const MAX_LINE_BYTES: usize = 1024 * 1024;
 
+/// How a gzip file begins (RFC 1952, section 2.3.1).
+const GZIP: &[u8] = &[0x1f, 0x8b];
+
 #[derive(Deserialize)]
 struct Line<'a> {
     #[serde(borrow)]
@@ -62,6 +65,9 @@ impl<R: BufRead> Lines<R> {
 }
 
 fn parse(number: u64, line: &[u8]) -> Result<Message, String> {
+    if line.starts_with(GZIP) {
+        return Err("compressed; `zcat FILE | botstats publish -` publishes it".to_owned());
+    }
     let line: Line<'_> = serde_json::from_slice(line)
         .map_err(|error| format!("not a line {{\"subject\": .., \"payload\": {{..}}}}: {error}"))?;
     if !is_event_subject(&line.subject) {
@@ -104,6 +110,13 @@ mod tests {
         ] {
             assert_eq!(is_event_subject(subject), ok, "{subject:?}");
         }
+    }
+
+    #[test]
+    fn a_compressed_file_is_named() {
+        let bytes = [GZIP, &[8, 0]].concat();
+        let mut lines = Lines::new(bytes.as_slice());
+        assert!(lines.next().unwrap().unwrap().is_err_and(|why| why.contains("zcat")));
     }
 
     #[test]

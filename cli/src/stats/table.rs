@@ -45,8 +45,10 @@ pub(super) fn show(rows: &[Row], as_of: Option<&str>) -> String {
     let as_of = as_of.map_or_else(String::new, |as_of| format!("; as of {}", printable(as_of)));
     let open = rows.iter().any(|row| !row.complete);
     let open = if open { "; * is not complete" } else { "" };
+    let of =
+        if rows.iter().all(is_count) { "" } else { "; OF is how many the value was taken over" };
     let count = counted(u64::try_from(rows.len()).unwrap_or(u64::MAX), "row");
-    format!("{text}{count}{as_of}{open}")
+    format!("{text}{count}{as_of}{open}{of}")
 }
 
 fn block(rows: &[&Row]) -> String {
@@ -60,7 +62,7 @@ fn block(rows: &[&Row]) -> String {
         ("OF", Align::Right),
         ("", Align::Left),
     ];
-    let is_count = matches!(first.unit.as_str(), "users" | "count");
+    let is_count = is_count(first);
     let mut before = "";
     let mut cells = Vec::with_capacity(rows.len());
     for row in rows {
@@ -78,6 +80,11 @@ fn block(rows: &[&Row]) -> String {
     }
     let code = first.event_type;
     format!("{} ({code})\n{}", printable(&first.event_label), table(&columns, &cells))
+}
+
+/// Whether the value is a number of something, taken over nothing else.
+fn is_count(row: &Row) -> bool {
+    matches!(row.unit.as_str(), "users" | "count")
 }
 
 fn unit_heading(unit: &str) -> &'static str {
@@ -165,7 +172,7 @@ mod tests {
         2026-11-20   Pizza  Web       61.500   7  ████████████████████
         2026-11-21*  Pizza  Web            -   0
 
-        4 rows; as of 2026-11-21T09:00:00.000Z; * is not complete
+        4 rows; as of 2026-11-21T09:00:00.000Z; * is not complete; OF is how many the value was taken over
         ");
         assert!(show(&[], None).starts_with("no rows"));
     }
