@@ -2,9 +2,9 @@
 //!
 //! *Format*: a version byte, then postcard. One request on `botstats.read.v1.<account>`, which any
 //! ingest takes, or on `botstats.read.v1.<ingest>.<account>`, which one takes; to its reply inbox come
-//! [`Frame::Accepted`] at once, then either [`Frame::Refused`] or numbered [`Frame::Chunk`]s, the last one
-//! marked. A chunk stays under [`MAX_CHUNK_BYTES`]: a reply above the
-//! server's `max_payload` would silently never arrive.
+//! [`Frame::Accepted`] at once, then numbered [`Frame::Chunk`]s, the last one marked; or, at any point
+//! before the first chunk, [`Frame::Refused`], which ends it. A chunk stays under [`MAX_CHUNK_BYTES`]: a
+//! reply above the server's `max_payload` would silently never arrive.
 //!
 //! *Not here*: time zones, names and the clock. The boundaries of the groups come with the request.
 
