@@ -63,7 +63,7 @@ async fn the_folder_of_a_stopped_ingest() {
     stopped(&mut stage.ingest).await;
     stage.ingest = stage.site.ingest("restored");
     stage.equals_the_model(GroupMode::Hour, 2).await;
-    let status = &stage.site.ingest_statuses().await[0];
+    let status = stage.site.applied(PATIENCE).await;
     assert!(status.sequence > sequence, "{status:?}");
     assert_eq!(status.events["duplicate"], 50, "what came twice is known: {status:?}");
 }

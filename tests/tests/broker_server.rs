@@ -95,7 +95,7 @@ async fn too_old_a_server() {
     for process in [&ingest, &query.process] {
         let log = process.log();
         // Said once, however often it is tried.
-        let said = log.lines().filter(|line| line.contains("waiting for NATS"));
+        let said = log.lines().filter(|l| l.contains("waiting for NATS") && l.contains("2.9.10"));
         assert_eq!(said.count(), 1, "{log}");
         assert!(!log.contains("panicked"), "{log}");
     }
@@ -154,7 +154,8 @@ async fn a_full_stream() {
     for n in 0..50 {
         publish_stubbornly(&js, &message(20_000 + n), PATIENCE).await;
     }
-    assert_eq!(stage.site.last_sequence().await, before + stored + 250);
+    // One whose acknowledgement came late is there twice.
+    assert!(stage.site.last_sequence().await >= before + stored + 250);
     stage.ingest.restart();
     stage.equals_the_model(GroupMode::Hour, 2).await;
 }

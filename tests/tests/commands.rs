@@ -76,6 +76,10 @@ async fn the_story_of_an_account() -> anyhow::Result<()> {
     assert_eq!(status.events.get("duplicate"), Some(&1), "{status:?}");
 
     let expected = [(0, 1), (2, 1), (8, 1), (10, 1), (12, 1), (13, 1)];
+    until("the account and its key are known", PATIENCE, async || {
+        commands.stats(&query, &token, &["--bot", &key]).status.success().then_some(())
+    })
+    .await;
     assert_eq!(counts(&commands.stats(&query, &token, &[]))?, expected);
     assert_eq!(counts(&commands.stats(&query, &token, &["--bot", &key]))?, expected);
     let table = commands.stats(&query, &token, &[]);

@@ -1,11 +1,9 @@
 //! What a 200 looks like: formats, codings, headers, and that one question has one answer.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
-
 use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use botstats_common::shell::clock;
-use botstats_tests::harness::{ALL, Answer, Stage, event, get, publish, stored, until};
+use botstats_tests::harness::{ALL, Answer, PATIENCE, Stage, event, get, publish, stored, until};
 use botstats_tests::model::{FIELDS, GroupMode, Model, Question, parse_time_ms};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
@@ -208,7 +206,7 @@ async fn data_as_of_is_honest() {
         let event = event(place, "goal.reached", now_ms, &format!("g{number}"), &data);
         publish(&stage.site.js, [event]).await;
         let stored_ms = stored(&stage.site.js).await.last().unwrap().stored_ns / 1_000_000;
-        until("the event is counted", Duration::from_secs(5), async || {
+        until("the event is counted", PATIENCE, async || {
             let answer = asking.path(ALL, &[]).await;
             let as_of = parse_time_ms(&answer.header("data-as-of")?)?;
             let counted = goals(&answer) == before + number;

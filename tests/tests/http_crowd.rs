@@ -389,6 +389,10 @@ async fn floods_cost_nats_nothing_and_good_clients_little() {
         ("another method", request("HEAD", ALL, &target.token, ""), small, 405),
         ("a used call", request("GET", ALL, &used.token, ""), small, 429),
     ] {
+        if status == 429 {
+            // It is remembered for a minute.
+            assert_eq!(ask_all(&query, used).await.status, 429);
+        }
         let asked = tap.asked();
         let began = clock::monotonic();
         flood(query.http, &request, count, status).await;

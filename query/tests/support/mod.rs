@@ -210,10 +210,11 @@ impl Answer {
 /// Writes the directory: `acme` (bots b1 with key key-of-b1, b2 with key-of-b2) and `other`.
 pub(crate) async fn fill_directory(js: &Context) {
     put(js, "account.acme", &account_json("token-of-acme", false)).await;
-    put(js, "account.other", &account_json("token-of-other", false)).await;
     put(js, "bot.acme.b1", &bot_json("Pizza", "key-of-b1", false)).await;
     put(js, "bot.acme.b2", &bot_json("Taxi", "key-of-b2", false)).await;
     put(js, "bot.other.b1", &bot_json("Other", "key-of-other", false)).await;
+    // The last: whoever knows it knows the others.
+    put(js, "account.other", &account_json("token-of-other", false)).await;
 }
 
 pub(crate) fn account_json(token: &str, removed: bool) -> String {
@@ -304,7 +305,12 @@ impl Drop for Ingest {
     }
 }
 
-fn frames(request: &wire::Request, behaviour: Behaviour, tries: u32) -> Vec<Frame> {
+/// The frames of an answer; made while they are sent, so that the first is there at once.
+fn frames(
+    request: &wire::Request,
+    behaviour: Behaviour,
+    tries: u32,
+) -> Box<dyn Iterator<Item = Frame> + Send> {
     let group = u32::try_from(request.boundaries.len()).unwrap() - 2;
     let all: Vec<Bot> = vec!["b1".parse().unwrap(), "b2".parse().unwrap()];
     let bots = request.bots.clone().unwrap_or(all);
@@ -317,7 +323,7 @@ fn frames(request: &wire::Request, behaviour: Behaviour, tries: u32) -> Vec<Fram
     let samples = vec![Samples { code: TypeCode::INCOMING_MESSAGE, count: 3, sum: 3 }];
     let cell = |pair| Cell { group, pair, samples: samples.clone() };
     let cells = (0..u32::try_from(pairs.len()).unwrap()).map(cell).collect();
-    match behaviour {
+    let few = match behaviour {
         Behaviour::Silent => vec![accepted],
         Behaviour::Refusing => vec![Frame::Refused("behind".to_owned())],
         Behaviour::Losing if tries.is_multiple_of(2) => {
@@ -325,22 +331,21 @@ fn frames(request: &wire::Request, behaviour: Behaviour, tries: u32) -> Vec<Fram
         }
         Behaviour::Endless => {
             // As bytes, which is how an answer is held, about 80 MB in all.
-            let number = 1 << 48;
-            let wide =
-                TypeCode::ALL.map(|code| Samples { code, count: number, sum: number }).to_vec();
+            let many = 1 << 48;
+            let wide = TypeCode::ALL.map(|code| Samples { code, count: many, sum: many }).to_vec();
             let big: Vec<Cell> =
                 (0..700).map(|group| Cell { group, pair: 0, samples: wide.clone() }).collect();
-            let mut frames = vec![accepted];
-            for number in 0..400 {
+            let chunks = (0..400).map(move |number| {
                 let channel = format!("c{number}").parse().unwrap();
                 let bot = "b1".parse().unwrap();
                 let cells = big.iter().map(|c| Cell { pair: number, ..c.clone() }).collect();
-                frames.push(chunk(number, number == 399, vec![Pair { bot, channel }], cells));
-            }
-            frames
+                chunk(number, number == 399, vec![Pair { bot, channel }], cells)
+            });
+            return Box::new(std::iter::once(accepted).chain(chunks));
         }
         _ => vec![accepted, chunk(0, false, pairs, Vec::new()), chunk(1, true, Vec::new(), cells)],
-    }
+    };
+    Box::new(few.into_iter())
 }
 
 /// The statistics of all bots in one day.

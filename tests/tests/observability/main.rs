@@ -128,7 +128,14 @@ async fn the_metrics_and_those_who_use_them() {
     let statuses = calls([&query, &other], &login.token).await;
 
     let of_ingest = ingest.address("internal listener ready").await;
-    let (ingest_text, ingest_metrics) = metrics(of_ingest).await;
+    // A read is counted after it was answered.
+    let (ingest_text, ingest_metrics) = until("both reads are counted", PATIENCE, async || {
+        let (text, page) = metrics(of_ingest).await;
+        let answered = [("outcome", "answered")];
+        let reads = page.get("botstats_ingest_reads_total")?.value(&answered)?;
+        (reads >= 2.0).then_some((text, page))
+    })
+    .await;
     let (query_text, query_metrics) = metrics(query.internal).await;
     let (other_text, other_metrics) = metrics(other.internal).await;
 

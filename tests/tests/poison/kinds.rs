@@ -448,7 +448,7 @@ fn times() -> Vec<Kind> {
     let mut kinds = vec![
         kind("35 days and a millisecond", at(now_ms - 35 * DAY_MS - 1), Letter(Time, "35 days")),
         kind("nearly 35 days", at(now_ms - 35 * DAY_MS + 10 * MINUTE_MS), Counts),
-        kind("6 minutes ahead", at(now_ms + 6 * MINUTE_MS), Letter(Time, "5 minutes")),
+        kind("an hour ahead", at(now_ms + 60 * MINUTE_MS), Letter(Time, "5 minutes")),
         kind("4 minutes ahead", at(now_ms + 4 * MINUTE_MS), Counts),
         kind("the year 0", replaced_time("0000-01-01T00:00:00Z"), Letter(Time, "35 days")),
         kind("the year 9999", replaced_time("9999-12-31T23:59:59Z"), Letter(Time, "5 minutes")),

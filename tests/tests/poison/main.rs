@@ -99,18 +99,19 @@ impl Judged {
     async fn answers_are_the_models(&self, after: &str) -> Model {
         let model = Model::of(&self.messages);
         for login in &self.stage.logins {
-            let question = Question {
-                account: login.account.clone(),
-                bots: None,
-                types: (0..19).collect(),
-                mode: GroupMode::Day,
-                days: 30,
-                fill: false,
-                now_ms: clock::now_ms(),
-            };
-            let wanted = text_of(&model.rows(&question, &self.stage.directory));
-            let what = format!("after {after} the answer for {}: {wanted}", login.account);
+            let what = format!("after {after} the model's answer for {}", login.account);
             until(&what, PATIENCE, async || {
+                let question = Question {
+                    account: login.account.clone(),
+                    bots: None,
+                    types: (0..19).collect(),
+                    mode: GroupMode::Day,
+                    days: 30,
+                    fill: false,
+                    // Each time anew: a quarter of an hour may begin while it waits.
+                    now_ms: clock::now_ms(),
+                };
+                let wanted = text_of(&model.rows(&question, &self.stage.directory));
                 let answer = self.stage.query.ask(login, &question).await;
                 (answer.status == 200 && answer.text() == wanted).then_some(())
             })
