@@ -29,6 +29,10 @@ pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-pol
 const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
 /// What an answer of the statistics depends on beside its path.
 pub const VARY_FIELDS: &str = "Authorization, Accept, Accept-Encoding";
+/// Room for the headers of any answer, so that the map never grows.
+const HEADERS: usize = 12;
+/// Room for most problems.
+const PROBLEM_BYTES: usize = 512;
 /// The media type of errors.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -59,8 +63,9 @@ fn new_id() -> String {
 /// The answer to a problem; the headers of the statistics are the caller's.
 #[must_use]
 pub fn problem(problem: &Problem, request_id: &str) -> Response<Body> {
-    // Plain strings and numbers always serialize.
-    let json = serde_json::to_vec(&problem.body(request_id)).unwrap_or_default();
+    let mut json = Vec::with_capacity(PROBLEM_BYTES);
+    // Plain strings and numbers always serialize, and memory takes them.
+    let _written = serde_json::to_writer(&mut json, &problem.body(request_id));
     let mut response = with_body(problem.status(), PROBLEM_JSON, body::whole(json));
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -116,6 +121,7 @@ pub fn with_body(status: StatusCode, content_type: &'static str, body: Body) -> 
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    headers.reserve(HEADERS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(NOSNIFF, HeaderValue::from_static("nosniff"));
     response
