@@ -425,12 +425,17 @@ fn method_name(method: &str) -> &'static str {
 fn sizes() -> Vec<(String, Vec<u8>, &'static [Got], Ending)> {
     let mut cases = Vec::new();
     // With Host.
-    for (more, expected) in [(63, &[Fine][..]), (64, LARGE), (200, LARGE)] {
-        let fields: String = (0..more).map(|n| format!("x-{n}: 1\r\n")).collect();
-        cases.push((format!("{} fields", more + 1), with(&fields), expected, Open));
+    for (more, expected, ending) in [
+        (63, &[Fine][..], Open),
+        (64, LARGE, Open),
+        (99, LARGE, Open),
+        // What the parser does not read.
+        (100, &[Bare(431)], Closed),
+        (5_000, &[Bare(431)], Closed),
+    ] {
+        let fields: String = (0..more).map(|n| format!("x-{n}:\r\n")).collect();
+        cases.push((format!("{} fields", more + 1), with(&fields), expected, ending));
     }
-    let many: String = (0..5_000).map(|n| format!("x-{n}:\r\n")).collect();
-    cases.push(("5,001 fields".to_owned(), with(&many), &[Bare(431)], Closed));
     let empty = with("x: \r\n").len();
     let limit = 16 * 1024;
     for (bytes, expected, ending) in [

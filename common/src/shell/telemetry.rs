@@ -2,7 +2,8 @@
 //!
 //! *Invariants*: no label is made of what comes from outside (an account, a bot, a path, an id): labels are
 //! words of these programs. A counter is there from the start, with 0 (`increase` does not see the first
-//! event of one that appears with it), unless it goes on from a state: then from where that is known. Times that nobody asks for take no memory: they are put into their buckets every second.
+//! event of one that appears with it), unless it goes on from a state: then from where that is known. Times
+//! that nobody asks for take no memory: they are put into their buckets every second.
 //!
 //! *Not here*: the names of each program's metrics; they are in its own `telemetry`. The table of all is in
 //! `docs/operations.md`.
