@@ -44,8 +44,8 @@ async function publish(js, subject, payload) {
       });
       return ack.seq;
     } catch (error) {
-      // The server will never store these bytes: no retry helps.
-      if (error instanceof JetStreamApiError && error.status < 500) throw error;
+      // The server will never store these bytes: no retry helps. But 429 says only that it has too much to do.
+      if (error instanceof JetStreamApiError && error.status < 500 && error.status !== 429) throw error;
       if (Date.now() >= giveUpAt) throw error;
       await sleep(RETRY_PAUSE_MS);
     }

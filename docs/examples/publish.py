@@ -51,7 +51,8 @@ async def until_stored(send):
         try:
             return await send()
         except APIError as error:
-            if 400 <= (error.code or 500) < 500:
+            # 429: the server has too much to do just now.
+            if 400 <= (error.code or 500) < 500 and error.code != 429:
                 raise Refused(error.description) from error
             problem = error
         except (NatsError, asyncio.TimeoutError) as error:

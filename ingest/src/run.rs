@@ -261,8 +261,11 @@ async fn read_and_fold(
     // The fold ends when the reader has ended, or by an error.
     let folded = done.await.map_err(|_| RunError::Ended("the fold"))?;
     reading.cancel();
-    let _ended = read.await;
-    Ok(folded?)
+    let ended = read.await;
+    let engine = folded?;
+    // Without it a message that the reader fails at would be read again and again, without a pause.
+    ended.map_err(|_| RunError::Ended("the reader"))?;
+    Ok(engine)
 }
 
 /// Runs in a thread of its own; what it gives comes through the channel, unless it panics.

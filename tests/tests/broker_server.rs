@@ -1,4 +1,4 @@
-//! Servers that are not as they must be: without JetStream, too old, full.
+//! Servers that are not as they must be: without JetStream, too old, full, with too much to do.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -99,6 +99,46 @@ async fn too_old_a_server() {
         assert_eq!(said.count(), 1, "{log}");
         assert!(!log.contains("panicked"), "{log}");
     }
+}
+
+/// The server's queue for a stream belongs to all publishers: when it is full a message is refused that would be stored
+/// a moment later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_has_too_much_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = Options::new(find(|_| {}).unwrap(), folder.path().join("nats"));
+    let store = folder.path().join("nats/store");
+    options.extra = format!(
+        "jetstream {{ store_dir: {store:?}, sync_interval: always, max_buffered_msgs: 10 }}"
+    );
+    let nats = Server::start(options).unwrap();
+    let settings = [("NATS_URL", nats.url())];
+    assert!(run("botstats", &["setup"], &settings).status.success());
+
+    // Those who do not wait are told.
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    let js = async_nats::jetstream::new(client);
+    let mut acknowledgements = Vec::new();
+    for n in 0..2_000 {
+        let (subject, _, payload) = message(n);
+        acknowledgements.push(js.publish(subject, payload.into()).await.unwrap());
+    }
+    let mut refused = 0;
+    for acknowledgement in acknowledgements {
+        if let Err(error) = acknowledgement.await {
+            assert!(error.to_string().contains("too many requests"), "{error}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "the queue was never full");
+
+    // The command goes on until all is stored.
+    let file = folder.path().join("events.ndjson").display().to_string();
+    let simulated = run("botstats", &["simulate", "--events", "3000", "--out", &file], &[]);
+    assert!(simulated.status.success());
+    let published = run("botstats", &["publish", &file, "--json"], &settings);
+    let said: Value = serde_json::from_slice(&published.stdout).unwrap();
+    assert_eq!((&said["stored"], &said["refused"]), (&json!(3_000), &json!(0)), "{said}");
 }
 
 async fn limit_bytes(js: &Context, max_bytes: i64) {

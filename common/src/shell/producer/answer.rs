@@ -3,8 +3,8 @@
 //! | answer | means |
 //! | --- | --- |
 //! | acknowledgement | stored |
-//! | error 4xx, or a message that is too large | refused: the same bytes would be refused again |
-//! | any other error, no answer, an answer that is none | again |
+//! | error 4xx but 429, or a message that is too large | refused: the same bytes would be refused again |
+//! | error 429 (the server has too much to do), any other error, no answer, an answer that is none | again |
 //! | nobody listens | no stream, perhaps only for now |
 //!
 //! A missing right has no answer: see [`crate::shell::denied`].
@@ -26,6 +26,9 @@ pub(super) enum Judgement {
     /// Its answer can't be received.
     NoInbox(String),
 }
+
+/// The server's queue for the stream is full, which the next moment changes.
+const TOO_MANY_REQUESTS: u16 = 429;
 
 #[derive(Deserialize)]
 struct Answer {
@@ -55,7 +58,9 @@ pub(super) fn judge(answer: Result<Message, RequestError>) -> Judgement {
 
 fn judge_payload(payload: &[u8]) -> Judgement {
     match serde_json::from_slice(payload) {
-        Ok(Answer { error: Some(error), .. }) if (400..500).contains(&error.code) => {
+        Ok(Answer { error: Some(error), .. })
+            if (400..500).contains(&error.code) && error.code != TOO_MANY_REQUESTS =>
+        {
             Judgement::Refused(error.description)
         }
         Ok(Answer { error: Some(error), .. }) => Judgement::Again(error.description),
@@ -84,6 +89,10 @@ mod tests {
             (
                 r#"{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"}}"#,
                 again("maximum bytes exceeded"),
+            ),
+            (
+                r#"{"error":{"code":429,"err_code":10167,"description":"too many requests"}}"#,
+                again("too many requests"),
             ),
             ("{}", again("an answer that is no acknowledgement")),
             ("", again("an answer that is no acknowledgement")),
