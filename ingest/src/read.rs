@@ -4,14 +4,16 @@
 //! is to make and drop things. A bucket's bytes are added to the cell that is open for its pair; a cell that
 //! ends becomes bytes at once.
 //!
-//! *Not here*: time zones, names, the clock. Groups come as boundaries in quarters, answers go as
+//! *Not here*: time zones, names, the clock (but for a read's last moment). Groups come as boundaries in quarters, answers go as
 //! counts and sums.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use botstats_common::ids::Account;
 use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::quarter::{QUARTERS_PER_DAY, QUARTERS_PER_HOUR};
+use botstats_common::shell::clock::monotonic;
 use botstats_common::wire::{
     self, Chunk, ChunksWriter, Frame, MAX_GROUPS, Pair, Request, put_samples,
 };
@@ -27,6 +29,9 @@ const MAX_WINDOW_QUARTERS: u32 = 33 * QUARTERS_PER_DAY;
 /// With no more pairs than this their rows are looked up one pair at a time.
 const FEW_PAIRS: usize = 16;
 
+/// After so many rows the clock is looked at.
+const ROWS_A_LOOK: usize = 4_096;
+
 /// Why a read has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -36,6 +41,9 @@ pub enum ReadError {
     /// The store cannot be read.
     #[error("the store cannot be read")]
     Store(#[from] StoreError),
+    /// Nobody waits for the answer any more.
+    #[error("the read takes too long")]
+    TooLate,
 }
 
 impl From<redb::StorageError> for ReadError {
@@ -49,11 +57,19 @@ impl From<redb::StorageError> for ReadError {
 pub struct Reader {
     store: Arc<Store>,
     registry: Arc<RwLock<Registry>>,
+    until: Option<Instant>,
 }
 
 impl Reader {
     pub(crate) fn new(store: Arc<Store>, registry: Arc<RwLock<Registry>>) -> Self {
-        Self { store, registry }
+        Self { store, registry, until: None }
+    }
+
+    /// One that gives up then.
+    #[must_use]
+    pub fn until(mut self, last_moment: Instant) -> Self {
+        self.until = Some(last_moment);
+        self
     }
 
     /// Gathers the whole answer from one snapshot, as messages to send. `as_of_ms` must be known before the
@@ -127,7 +143,10 @@ impl Reader {
             // Rows of a pair follow each other.
             let mut latest = None;
             for (from, to) in ranges {
-                for row in table.range(from..=to)? {
+                for (n, row) in table.range(from..=to)?.enumerate() {
+                    if n % ROWS_A_LOOK == 0 && self.until.is_some_and(|until| monotonic() > until) {
+                        return Err(ReadError::TooLate);
+                    }
                     let (key, value) = row?;
                     let (_, number, hour) = bucket_place(&key.value());
                     if latest.is_none_or(|(latest, _)| latest != number) {

@@ -255,7 +255,8 @@ async fn answer(
             (place, true)
         }
     };
-    if arrived.elapsed() > Duration::from_millis(asked.deadline_ms.into()) {
+    let last_moment = arrived + Duration::from_millis(asked.deadline_ms.into());
+    if monotonic() > last_moment {
         tracing::info!(request_id, %account, "a read waited too long for its turn");
         return "too_late";
     }
@@ -264,7 +265,7 @@ async fn answer(
         return refuse(client, reply, "this ingest does not answer reads now").await;
     }
     let as_of_ms = answers.shared.as_of_ms();
-    let reader = answers.reader.clone();
+    let reader = answers.reader.clone().until(last_moment);
     let read_for = account.clone();
     let gathering = tokio::task::spawn_blocking(move || reader.gather(&read_for, &asked, as_of_ms));
     if !waited {
@@ -284,6 +285,10 @@ async fn answer(
             "answered"
         }
         Ok(Err(ReadError::Request(why))) => refuse(client, reply, why).await,
+        Ok(Err(ReadError::TooLate)) => {
+            tracing::warn!(request_id, %account, "a read took too long: nobody waits for it any more");
+            "too_late"
+        }
         Ok(Err(ReadError::Store(error))) => {
             answers.note_broken();
             tracing::error!(request_id, "a read failed: {}", chain(&error));

@@ -3,12 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
+use std::time::Duration;
 
 use botstats_common::ids::Account;
 use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::quarter::Quarter;
-use botstats_common::wire::Request;
+use botstats_common::shell::clock;
+use botstats_common::wire::{Chunk, Request};
 use botstats_ingest::engine::{Engine, Message};
+use botstats_ingest::read::ReadError;
 use botstats_ingest::store::{Folder, MAX_DEAD_LETTERS, OpenError};
 
 const DAY_NS: i64 = 86_400_000_000_000;
@@ -58,16 +61,21 @@ fn open(path: &Path) -> Engine {
     Engine::open(path, 40).unwrap()
 }
 
-/// (count, sum) of a metric in the 30 days that end with the day of `end_ns`.
-fn read(engine: &Engine, code: TypeCode, end_ns: i64) -> (u64, u64) {
+/// Asks for a metric in the 30 days that end with the day of `end_ns`.
+fn request(code: TypeCode, end_ns: i64) -> Request {
     let end = u32::try_from(end_ns / DAY_NS + 1).unwrap() * 96;
-    let request = Request {
+    Request {
         request_id: "r".to_owned(),
         bots: None,
         types: TypeSet::from_iter([code]),
         boundaries: vec![Quarter(end - 30 * 96), Quarter(end)],
         deadline_ms: 1000,
-    };
+    }
+}
+
+/// The (count, sum) of it.
+fn read(engine: &Engine, code: TypeCode, end_ns: i64) -> (u64, u64) {
+    let request = request(code, end_ns);
     let account: Account = "acme".parse().unwrap();
     let chunks = engine.read(&account, &request).unwrap();
     let cell = chunks.iter().flat_map(|c| &c.cells).next();
@@ -90,6 +98,20 @@ fn a_restart_finds_everything_and_passes_over_what_is_done() {
     assert_eq!(read(&engine, TypeCode::INCOMING_MESSAGE, START_NS), (10, 10));
     assert_eq!(read(&engine, TypeCode::ACTIVE_USER, START_NS), (3, 3));
     assert_eq!((engine.progress().accepted, engine.progress().duplicates), (10, 0));
+}
+
+#[test]
+fn a_read_ends_when_nobody_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut engine = open(folder.path());
+    apply(&mut engine, &[event(1, START_NS, START_NS, "e", "c", "u")]);
+    let request = request(TypeCode::INCOMING_MESSAGE, START_NS);
+    let read = |until| engine.reader().until(until).chunks(&"acme".parse().unwrap(), &request, 0);
+    let now = clock::monotonic();
+    let cells = |chunks: Vec<Chunk>| chunks.iter().map(|chunk| chunk.cells.len()).sum::<usize>();
+    assert_eq!(read(now + Duration::from_secs(60)).map(cells).unwrap(), 1);
+    let late = read(now.checked_sub(Duration::from_secs(1)).unwrap());
+    assert!(matches!(late, Err(ReadError::TooLate)), "{late:?}");
 }
 
 #[test]
