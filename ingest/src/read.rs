@@ -4,8 +4,8 @@
 //! is to make and drop things. A bucket's bytes are added to the cell that is open for its pair; a cell that
 //! ends becomes bytes at once.
 //!
-//! *Not here*: time zones, names, the clock (but for a read's last moment). Groups come as boundaries in quarters, answers go as
-//! counts and sums.
+//! *Not here*: time zones, names, the clock (but for a read's last moment). Groups come as boundaries in
+//! quarters, answers go as counts and sums.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;

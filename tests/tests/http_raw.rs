@@ -711,14 +711,14 @@ async fn a_client_that_goes_away_keeps_its_call() {
             // It was faster than the end of the connection.
             (Some(200), 429) => used += 1,
             (None, 200) => kept += 1,
-            (None, 429) => used += 1,
+            (None, 429) if number % 2 == 1 => used += 1,
             other => panic!("account {number}: {other:?}"),
         }
     }
     eprintln!("calls kept {kept}, used {used}");
 }
 
-/// Good requests with damage: whatever comes back is whole, and nothing else suffers.
+/// Good requests with damage: whatever comes back is whole, is no 5xx, and nothing else suffers.
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_requests() {
     let stage = Stage::start("0s", 1).await;
@@ -761,8 +761,7 @@ async fn damaged_requests() {
         for (bytes, answers) in all.iter().zip(join_all(answers).await) {
             for status in answers {
                 *statuses.entry(status).or_default() += 1;
-                // 503: hundreds of calls of one account wait for each other.
-                let allowed = [100, 200, 400, 401, 404, 405, 406, 431, 503];
+                let allowed = [100, 200, 400, 401, 404, 405, 406, 431];
                 let shown = String::from_utf8_lossy(bytes);
                 assert!(allowed.contains(&status), "seed {seed}: {status} for {shown:?}");
             }

@@ -125,17 +125,15 @@ async fn one_call_a_window_through_crashes_of_nats() {
 async fn one_call_a_window() {
     let mut stage = Stage::start("2s", ACCOUNTS).await;
     let (begin, by_account) = race(&mut stage, async |_, _| {}).await;
-    let (mut given, mut refused, mut late) = (0, 0, 0);
+    let (mut given, mut refused) = (0, 0);
     for (account, calls) in by_account {
         for call in &calls {
-            assert!(matches!(call.status, 200 | 429 | 503), "account {account}: {}", call.status);
+            assert!(matches!(call.status, 200 | 429), "account {account}: {}", call.status);
             let allowed = 1..=WINDOW.as_secs() + 2;
             let honest = call.retry_after_s.is_some_and(|s| allowed.contains(&s));
             assert!(call.status == 200 || honest, "{:?}", call.retry_after_s);
         }
-        let with = |status| calls.iter().filter(move |call| call.status == status);
-        let (ok, no): (Vec<&Call>, Vec<&Call>) = (with(200).collect(), with(429).collect());
-        late += with(503).count();
+        let (ok, no): (Vec<&Call>, Vec<&Call>) = calls.iter().partition(|call| call.status == 200);
         windows_hold(account, &ok, WINDOW);
         // A refusal needs a call that was used not long before.
         for refusal in &no {
@@ -151,8 +149,6 @@ async fn one_call_a_window() {
     let windows = usize::try_from(RACE.as_secs() / (WINDOW + LATE).as_secs()).unwrap();
     assert!(given >= ACCOUNTS * windows, "{given} calls in at least {windows} windows");
     assert!(refused > ACCOUNTS, "{refused} refusals are no race");
-    // A machine that stands still for two seconds makes one.
-    assert!(late * 100 < given + refused, "{late} calls got 503");
 }
 
 #[tokio::test(flavor = "multi_thread")]
