@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | acknowledgement | stored |
 //! | error 4xx but 429, or a message that is too large | refused: the same bytes would be refused again |
-//! | error 429 (the server has too much to do), any other error, no answer, an answer that is none | again |
+//! | error 429 | again, but fewer at once: the server has too much to do |
+//! | any other error, no answer, an answer that is none | again |
 //! | nobody listens | no stream, perhaps only for now |
 //!
 //! A missing right has no answer: see [`crate::shell::denied`].
@@ -21,13 +22,14 @@ pub(super) enum Judgement {
     Refused(String),
     /// Nobody knows.
     Again(String),
+    /// Not stored: the server's queue for the stream is full, which the next moment changes.
+    Busy(String),
     /// Nobody listens on the subject.
     NoStream,
     /// Its answer can't be received.
     NoInbox(String),
 }
 
-/// The server's queue for the stream is full, which the next moment changes.
 const TOO_MANY_REQUESTS: u16 = 429;
 
 #[derive(Deserialize)]
@@ -58,12 +60,11 @@ pub(super) fn judge(answer: Result<Message, RequestError>) -> Judgement {
 
 fn judge_payload(payload: &[u8]) -> Judgement {
     match serde_json::from_slice(payload) {
-        Ok(Answer { error: Some(error), .. })
-            if (400..500).contains(&error.code) && error.code != TOO_MANY_REQUESTS =>
-        {
-            Judgement::Refused(error.description)
-        }
-        Ok(Answer { error: Some(error), .. }) => Judgement::Again(error.description),
+        Ok(Answer { error: Some(AnswerError { code, description }), .. }) => match code {
+            TOO_MANY_REQUESTS => Judgement::Busy(description),
+            400..500 => Judgement::Refused(description),
+            _ => Judgement::Again(description),
+        },
         Ok(Answer { stream: Some(_), error: None }) => Judgement::Stored,
         Ok(Answer { stream: None, error: None }) | Err(_) => {
             Judgement::Again("an answer that is no acknowledgement".to_owned())
@@ -92,7 +93,7 @@ mod tests {
             ),
             (
                 r#"{"error":{"code":429,"err_code":10167,"description":"too many requests"}}"#,
-                again("too many requests"),
+                Judgement::Busy("too many requests".to_owned()),
             ),
             ("{}", again("an answer that is no acknowledgement")),
             ("", again("an answer that is no acknowledgement")),

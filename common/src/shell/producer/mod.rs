@@ -5,7 +5,8 @@
 //! What waits is taken together: many at once go as an atomic batch (one acknowledgement, one sync of
 //! the server's disk), a few go one by one. A message is sent again with the same bytes until the
 //! server has stored or refused it; ingest removes the duplicates that come of it. A batch that is
-//! refused goes again one by one, so one bad message does not refuse its neighbours.
+//! refused goes again one by one, so one bad message does not refuse its neighbours. While the server
+//! has too much to do (its queue belongs to all publishers) fewer and fewer go at once.
 //!
 //! *Invariants*: a message is counted once, as stored or as refused. At most [`BATCHES_IN_FLIGHT`]
 //! times [`MAX_BATCH`] messages are under way.
@@ -22,7 +23,8 @@ use async_nats::header::{
 };
 use async_nats::{Client, HeaderMap, Request, connection};
 use bytes::Bytes;
-use futures::stream::{self, FuturesUnordered, StreamExt as _};
+use futures::future;
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -41,11 +43,12 @@ const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 const MIN_BATCH: usize = 8;
 /// Batches under way at once; the server allows 50 a stream, for all publishers.
 pub const BATCHES_IN_FLIGHT: usize = 4;
-/// Single messages of one batch under way at once.
+/// Single messages of one batch under way at once, at most.
 const SINGLES_IN_FLIGHT: usize = 256;
 /// How long one acknowledgement is waited for.
 const ACK_LIMIT: Duration = Duration::from_secs(10);
-/// How long a message is tried before the publisher gives up.
+/// How long a message is tried before the publisher gives up; where the server has too much to do, how
+/// long nothing at all is stored.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 /// How long a stream that does not listen is waited for: it may change its leader.
 const NO_STREAM_LIMIT: Duration = Duration::from_secs(8);
@@ -102,13 +105,6 @@ pub struct Progress {
     pub stored: u64,
     /// Which were refused.
     pub refused: Vec<Refused>,
-}
-
-impl Progress {
-    fn add(&mut self, other: Self) {
-        self.stored += other.stored;
-        self.refused.extend(other.refused);
-    }
 }
 
 /// How many messages were stored and refused.
@@ -235,7 +231,8 @@ impl Publisher {
                         progress.stored += u64::try_from(messages.len()).unwrap_or(u64::MAX);
                         return Ok(progress);
                     }
-                    Judgement::Refused(reason) => {
+                    // To a server with too much to do a batch is too much at once.
+                    Judgement::Refused(reason) | Judgement::Busy(reason) => {
                         tracing::debug!("a batch was refused, its messages go singly: {reason}");
                         break;
                     }
@@ -243,17 +240,49 @@ impl Publisher {
                 }
             }
         }
-        let singles = stream::iter(messages)
-            .map(|message| self.deliver_one(message))
-            .buffer_unordered(SINGLES_IN_FLIGHT);
-        let mut singles = std::pin::pin!(singles);
-        while let Some(delivered) = singles.next().await {
-            progress.add(delivered?);
-        }
+        self.deliver_singly(messages, &mut progress).await?;
         Ok(progress)
     }
 
-    async fn deliver_one(&self, message: Message) -> Result<Progress, PublishError> {
+    /// Sends messages one by one, half as many at once whenever the server has too much to do.
+    async fn deliver_singly(
+        &self,
+        mut waiting: Vec<Message>,
+        progress: &mut Progress,
+    ) -> Result<(), PublishError> {
+        let mut at_once = SINGLES_IN_FLIGHT;
+        let mut tries = Tries::start();
+        while !waiting.is_empty() {
+            let round = waiting.drain(..at_once.min(waiting.len()));
+            let outcomes = future::join_all(round.map(|message| self.deliver_one(message))).await;
+            let mut stored = 0;
+            let mut busy = None;
+            for outcome in outcomes {
+                match outcome? {
+                    Single::Stored => stored += 1,
+                    Single::Refused(refused) => progress.refused.push(refused),
+                    Single::Busy(message, reason) => {
+                        waiting.push(message);
+                        busy = Some(reason);
+                    }
+                }
+            }
+            progress.stored += stored;
+            if stored > 0 {
+                tries = Tries::start();
+            }
+            if let Some(reason) = busy {
+                at_once = (at_once / 2).max(1);
+                self.wait_to_retry(&tries, Judgement::Busy(reason)).await?;
+            } else {
+                at_once = (at_once + 1).min(SINGLES_IN_FLIGHT);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one message until it is stored or refused, or the server has too much to do.
+    async fn deliver_one(&self, message: Message) -> Result<Single, PublishError> {
         let tries = Tries::start();
         loop {
             let request = Request::new()
@@ -261,11 +290,11 @@ impl Publisher {
                 .headers(content_type())
                 .timeout(Some(ACK_LIMIT));
             match self.ask(message.subject.clone(), request, &tries).await {
-                Judgement::Stored => return Ok(Progress { stored: 1, refused: Vec::new() }),
+                Judgement::Stored => return Ok(Single::Stored),
                 Judgement::Refused(reason) => {
-                    let refused = vec![Refused { tag: message.tag, reason }];
-                    return Ok(Progress { stored: 0, refused });
+                    return Ok(Single::Refused(Refused { tag: message.tag, reason }));
                 }
+                Judgement::Busy(reason) => return Ok(Single::Busy(message, reason)),
                 again => self.wait_to_retry(&tries, again).await?,
             }
         }
@@ -309,7 +338,9 @@ impl Publisher {
             }
             Judgement::NoStream => "no stream".to_owned(),
             Judgement::NoInbox(why) => return Err(PublishError::NoInbox(why)),
-            Judgement::Again(reason) | Judgement::Refused(reason) => reason,
+            Judgement::Again(reason) | Judgement::Busy(reason) | Judgement::Refused(reason) => {
+                reason
+            }
             Judgement::Stored => return Ok(()),
         };
         tokio::time::sleep(RETRY_PAUSE).await;
@@ -322,6 +353,14 @@ impl Publisher {
         }
         if tries.over(GIVE_UP_AFTER) { Err(PublishError::GaveUp { reason }) } else { Ok(()) }
     }
+}
+
+/// What became of a message that went alone.
+enum Single {
+    Stored,
+    Refused(Refused),
+    /// It waits for another try.
+    Busy(Message, String),
 }
 
 /// Since when a message or batch is tried.
