@@ -3,18 +3,20 @@
 //! *Format*: a version byte, then postcard. One request on `botstats.read.v1.<account>`, which any
 //! ingest takes, or on `botstats.read.v1.<ingest>.<account>`, which one takes; to its reply inbox come
 //! [`Frame::Accepted`] at once, then numbered [`Frame::Chunk`]s, the last one marked; or, at any point
-//! before the first chunk, [`Frame::Refused`], which ends it. A chunk stays under [`MAX_CHUNK_BYTES`]: a
-//! reply above the server's `max_payload` would silently never arrive.
+//! before the first chunk, [`Frame::Refused`] or [`Frame::TooLarge`], which end it. A chunk stays under
+//! [`MAX_CHUNK_BYTES`]: a reply above the server's `max_payload` would silently never arrive.
 //!
 //! *Not here*: time zones, names and the clock. The boundaries of the groups come with the request.
 
 mod encoded;
+mod size;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::encoded::{
     ChunksWriter, EncodedCell, EncodedCells, EncodedChunk, EncodedSamples, Reply, put_samples,
 };
+pub use self::size::{AnswerSize, MAX_ANSWER_BYTES};
 use crate::ids::{Bot, Channel};
 use crate::metric::{TypeCode, TypeSet};
 use crate::quarter::Quarter;
@@ -53,6 +55,8 @@ pub enum Frame {
     Refused(String),
     /// A part of the answer.
     Chunk(Chunk),
+    /// Larger than any query takes, see [`AnswerSize`].
+    TooLarge,
 }
 
 /// A part of an answer.
@@ -174,6 +178,9 @@ mod tests {
         let bytes = encode(&frame).unwrap();
         assert_eq!(bytes, [1, 2, 0, 1, 1, 1, 1, b'b', 1, b'c', 1, 0, 0, 1, 18, 3, 0xac, 0x02]);
         assert_eq!(decode::<Frame>(&bytes).unwrap(), frame);
+
+        assert_eq!(encode(&Frame::TooLarge).unwrap(), [1, 3]);
+        assert_eq!(decode::<Frame>(&[1, 3]).unwrap(), Frame::TooLarge);
     }
 
     #[test]

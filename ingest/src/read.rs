@@ -4,25 +4,26 @@
 //! is to make and drop things. A bucket's bytes are added to the cell that is open for its pair; a cell that
 //! ends becomes bytes at once.
 //!
+//! *Invariant*: what is held grows with the answer, which ends where no query would take it, not with the
+//! pairs of the account.
+//!
 //! *Not here*: time zones, names, the clock (but for a read's last moment). Groups come as boundaries in
 //! quarters, answers go as counts and sums.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
+use crate::bucket::{Bucket, BucketError, QUARTERS, Totals};
+use crate::registry::{NamedPair, Registry};
+use crate::store::keys::{BucketKey, bucket_key, bucket_place};
+use crate::store::{Store, StoreError};
 use botstats_common::ids::Account;
 use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::quarter::{QUARTERS_PER_DAY, QUARTERS_PER_HOUR};
 use botstats_common::shell::clock::monotonic;
 use botstats_common::wire::{
-    self, Chunk, ChunksWriter, Frame, MAX_GROUPS, Pair, Request, put_samples,
+    self, AnswerSize, Chunk, ChunksWriter, Frame, MAX_GROUPS, Pair, Request, put_samples,
 };
-use rustc_hash::FxHashMap;
-
-use crate::bucket::{Bucket, BucketError, QUARTERS, Totals};
-use crate::registry::{NamedPair, Registry};
-use crate::store::keys::{BucketKey, bucket_key, bucket_place};
-use crate::store::{Store, StoreError};
 
 /// The longest window, in quarters: 30 local days with room for clock changes and a skipped day.
 const MAX_WINDOW_QUARTERS: u32 = 33 * QUARTERS_PER_DAY;
@@ -41,6 +42,9 @@ pub enum ReadError {
     /// The store cannot be read.
     #[error("the store cannot be read")]
     Store(#[from] StoreError),
+    /// The answer is larger than a query takes.
+    #[error("the answer is too large")]
+    TooLarge,
     /// Nobody waits for the answer any more.
     #[error("the read takes too long")]
     TooLate,
@@ -123,8 +127,6 @@ impl Reader {
         pairs: &[Arc<NamedPair>],
         answer: &mut Answer<'_>,
     ) -> Result<(), ReadError> {
-        let by_number: FxHashMap<u32, usize> =
-            pairs.iter().enumerate().map(|(place, pair)| (pair.number, place)).collect();
         let table = self.store.snapshot()?.buckets()?;
         let groups = answer.groups;
         for day in groups.first / QUARTERS_PER_DAY..=(groups.end - 1) / QUARTERS_PER_DAY {
@@ -140,8 +142,8 @@ impl Reader {
             } else {
                 vec![(bucket_key(day, account, 0, 0), bucket_key(day, account, u32::MAX, u8::MAX))]
             };
-            // Rows of a pair follow each other.
-            let mut latest = None;
+            // Rows are in the order of their pairs' numbers, as pairs are.
+            let mut asked = pairs.iter().enumerate().peekable();
             for (from, to) in ranges {
                 for (n, row) in table.range(from..=to)?.enumerate() {
                     if n % ROWS_A_LOOK == 0 && self.until.is_some_and(|until| monotonic() > until) {
@@ -149,12 +151,16 @@ impl Reader {
                     }
                     let (key, value) = row?;
                     let (_, number, hour) = bucket_place(&key.value());
-                    if latest.is_none_or(|(latest, _)| latest != number) {
-                        latest = by_number.get(&number).map(|place| (number, *place));
-                    }
-                    let Some((_, place)) = latest else { continue };
+                    while asked.next_if(|(_, pair)| pair.number < number).is_some() {}
+                    let Some((place, _)) = asked.peek().filter(|(_, pair)| pair.number == number)
+                    else {
+                        continue;
+                    };
                     let first = day * QUARTERS_PER_DAY + u32::from(hour) * QUARTERS_PER_HOUR;
-                    answer.add(place, first, value.value()).map_err(StoreError::from)?;
+                    answer.add(*place, first, value.value()).map_err(StoreError::from)?;
+                    if answer.size.is_too_large() {
+                        return Err(ReadError::TooLarge);
+                    }
                 }
             }
         }
@@ -206,13 +212,11 @@ impl Groups {
 /// The cell of a pair in which its rows are at the moment.
 #[derive(Default)]
 struct Open {
-    /// Its group; none before the pair's first row.
+    /// Its group; none between two cells.
     group: Option<u32>,
-    /// Whether there is anything in it.
-    any: bool,
     totals: Totals,
     users: Users,
-    /// The pair's place in the answer, once it has one.
+    /// The pair's place in the answer, once it has any sample.
     place: Option<u32>,
 }
 
@@ -273,11 +277,13 @@ struct Answer<'a> {
     pairs: &'a [Arc<NamedPair>],
     types: TypeSet,
     counts_users: bool,
-    open: Vec<Open>,
+    /// By the place in `pairs`; none before the pair's first row.
+    open: Vec<Option<Box<Open>>>,
     placed: u32,
     ended: Vec<Ended>,
     samples: Vec<u8>,
     chunks: ChunksWriter,
+    size: AnswerSize,
 }
 
 impl<'a> Answer<'a> {
@@ -288,11 +294,12 @@ impl<'a> Answer<'a> {
             pairs,
             types,
             counts_users: counts_users.into_iter().any(|code| types.contains(code)),
-            open: pairs.iter().map(|_| Open::default()).collect(),
+            open: pairs.iter().map(|_| None).collect(),
             placed: 0,
             ended: Vec::new(),
             samples: Vec::new(),
             chunks: ChunksWriter::new(as_of_ms),
+            size: AnswerSize::default(),
         }
     }
 
@@ -304,10 +311,13 @@ impl<'a> Answer<'a> {
                 let counts_users = self.counts_users;
                 let Some(open) = self.open_in(pair, group) else { return Ok(()) };
                 let (any, users) = open.totals.add_stored(bytes)?;
-                open.any |= any || !users.is_empty();
+                let any = any || !users.is_empty();
                 if counts_users {
                     users.for_each(|ordinal| open.users.push(ordinal))?;
                     open.users.settle();
+                }
+                if any {
+                    self.place(pair);
                 }
                 Ok(())
             }
@@ -319,48 +329,55 @@ impl<'a> Answer<'a> {
     fn add_parts(&mut self, pair: usize, first: u32, bucket: &Bucket) -> Result<(), BucketError> {
         for (quarter, fields) in (first..).zip(&bucket.quarters) {
             let Some(group) = self.groups.of_quarter(quarter) else { continue };
-            let Some(open) = self.open_in(pair, group) else { return Ok(()) };
-            open.any |= fields.iter().any(|n| *n != 0);
-            open.totals.add(fields);
-            for (ordinal, _) in bucket.users.iter().filter(|(_, m)| m & 1 << (quarter - first) != 0)
-            {
-                open.any = true;
-                open.users.push(*ordinal);
+            let mut users =
+                bucket.users.iter().filter(|(_, m)| m & 1 << (quarter - first) != 0).peekable();
+            if users.peek().is_none() && fields.iter().all(|n| *n == 0) {
+                continue;
             }
+            let Some(open) = self.open_in(pair, group) else { return Ok(()) };
+            open.totals.add(fields);
+            users.for_each(|(ordinal, _)| open.users.push(*ordinal));
             open.users.settle();
+            self.place(pair);
         }
         Ok(())
     }
 
     /// The pair's open cell, of that group now.
     fn open_in(&mut self, pair: usize, group: u32) -> Option<&mut Open> {
-        if self.open.get(pair)?.group != Some(group) {
+        if self.open.get(pair)?.as_ref().is_some_and(|open| open.group != Some(group)) {
             self.end(pair);
-            self.open.get_mut(pair)?.group = Some(group);
         }
-        self.open.get_mut(pair)
+        let open = self.open.get_mut(pair)?.get_or_insert_default();
+        open.group = Some(group);
+        Some(open)
+    }
+
+    /// Gives a pair that has a sample its place in the answer.
+    fn place(&mut self, pair: usize) {
+        let (Some(Some(open)), Some(named)) = (self.open.get_mut(pair), self.pairs.get(pair))
+        else {
+            return;
+        };
+        if open.place.is_none() {
+            let pair = Pair { bot: named.bot.clone(), channel: named.channel.clone() };
+            self.size.add_pair(&pair);
+            self.chunks.pair(&pair);
+            open.place = Some(self.placed);
+            self.placed += 1;
+        }
     }
 
     /// Ends a pair's open cell.
     fn end(&mut self, pair: usize) {
-        let (Some(open), Some(named)) = (self.open.get_mut(pair), self.pairs.get(pair)) else {
-            return;
-        };
-        let Some(group) = open.group.take() else { return };
-        if !std::mem::take(&mut open.any) {
-            return;
-        }
-        let pair = *open.place.get_or_insert_with(|| {
-            let (bot, channel) = (named.bot.clone(), named.channel.clone());
-            self.chunks.pair(&Pair { bot, channel });
-            self.placed += 1;
-            self.placed - 1
-        });
+        let Some(Some(open)) = self.open.get_mut(pair) else { return };
+        let (Some(group), Some(pair)) = (open.group.take(), open.place) else { return };
         let active = open.users.count();
         let samples = self.types.iter().map(|code| open.totals.samples(code, active));
         let start = self.samples.len();
         put_samples(samples.filter(|samples| samples.count > 0), &mut self.samples);
         if self.samples.len() > start {
+            self.size.add_cell(self.samples.len() - start);
             self.ended.push(Ended { group, pair, samples: start..self.samples.len() });
         }
         open.totals = Totals::default();
@@ -370,7 +387,7 @@ impl<'a> Answer<'a> {
     /// Writes out the cells of all groups that end at or before that quarter.
     fn flush(&mut self, quarter: u32) {
         for pair in 0..self.open.len() {
-            let group = self.open.get(pair).and_then(|open| open.group);
+            let group = self.open.get(pair).and_then(|open| open.as_ref()?.group);
             if group.is_some_and(|group| self.groups.end_of(group) <= quarter) {
                 self.end(pair);
             }

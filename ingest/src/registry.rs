@@ -146,7 +146,8 @@ impl Registry {
         self.rows.get_mut(usize::try_from(number).ok()?)
     }
 
-    /// An account's number and its pairs, of all bots or of those; none if it never had an event.
+    /// An account's number and its pairs by their numbers, of all bots or of those; none if it never had an
+    /// event.
     #[must_use]
     pub fn pairs(
         &self,

@@ -285,6 +285,11 @@ async fn answer(
             "answered"
         }
         Ok(Err(ReadError::Request(why))) => refuse(client, reply, why).await,
+        Ok(Err(ReadError::TooLarge)) => {
+            send(client, reply, &Frame::TooLarge).await;
+            tracing::info!(request_id, %account, "a read is larger than an answer may be");
+            "too_large"
+        }
         Ok(Err(ReadError::TooLate)) => {
             tracing::warn!(request_id, %account, "a read took too long: nobody waits for it any more");
             "too_late"

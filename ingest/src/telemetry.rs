@@ -63,7 +63,7 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "botstats_ingest_reads_total",
         "Reads asked for, by outcome",
         "outcome",
-        &["answered", "refused", "too_late", "failed", "stopped"],
+        &["answered", "refused", "too_large", "too_late", "failed", "stopped"],
     ),
     read_seconds: seconds(
         "botstats_ingest_read_seconds",

@@ -9,7 +9,7 @@ use botstats_common::ids::Account;
 use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::quarter::Quarter;
 use botstats_common::shell::clock;
-use botstats_common::wire::{Chunk, Request};
+use botstats_common::wire::{AnswerSize, Chunk, MAX_ANSWER_BYTES, Request};
 use botstats_ingest::engine::{Engine, Message};
 use botstats_ingest::read::ReadError;
 use botstats_ingest::store::{Folder, MAX_DEAD_LETTERS, OpenError};
@@ -112,6 +112,37 @@ fn a_read_ends_when_nobody_waits_for_it() {
     assert_eq!(read(now + Duration::from_secs(60)).map(cells).unwrap(), 1);
     let late = read(now.checked_sub(Duration::from_secs(1)).unwrap());
     assert!(matches!(late, Err(ReadError::TooLate)), "{late:?}");
+}
+
+/// A user id in place of the channel gives an account as many pairs as it has users.
+#[test]
+fn an_answer_that_no_query_takes_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut engine = open(folder.path());
+    let messages: Vec<Owned> = (1..=250_000)
+        .map(|n| Owned {
+            subject: format!("botstats.events.acme.b{}.user-{n}", n % 2),
+            ..event(n, START_NS, START_NS, "e", "c", "u")
+        })
+        .collect();
+    messages.chunks(50_000).for_each(|some| apply(&mut engine, some));
+    let all = request(TypeCode::INCOMING_MESSAGE, START_NS);
+    let read = |request| engine.reader().chunks(&"acme".parse().unwrap(), request, 0);
+    let too_large = read(&all);
+    assert!(matches!(too_large, Err(ReadError::TooLarge)), "{:?}", too_large.map(|c| c.len()));
+    // What was asked is counted, not what the account has.
+    let one_bot = Request { bots: Some(vec!["b1".parse().unwrap()]), ..all.clone() };
+    let mut size = AnswerSize::default();
+    for chunk in read(&one_bot).unwrap() {
+        chunk.pairs.iter().for_each(|pair| size.add_pair(pair));
+        chunk.cells.iter().for_each(|_| size.add_cell(1 + 3));
+    }
+    assert!((MAX_ANSWER_BYTES / 2..MAX_ANSWER_BYTES).contains(&size.bytes()), "{size:?}");
+    let before = request(TypeCode::INCOMING_MESSAGE, START_NS - DAY_NS);
+    assert_eq!(
+        read(&before).unwrap().iter().map(|c| c.cells.len() + c.pairs.len()).sum::<usize>(),
+        0
+    );
 }
 
 #[test]

@@ -285,6 +285,14 @@ async fn what_cannot_be_reached_costs_no_call() {
     .await;
     assert_eq!((answer.status, answer.problem().as_str()), (400, "answer-too-large"));
     drop(endless);
+    // An ingest that counts says so at once.
+    let counting = Ingest::start(&nats, Behaviour::TooLarge).await;
+    let answer = until("an answer of the counting one", async || {
+        Some(query.ask(hours).await).filter(|answer| answer.status != 503)
+    })
+    .await;
+    assert_eq!((answer.status, answer.problem().as_str()), (400, "answer-too-large"));
+    drop(counting);
     // A lost chunk is asked for again.
     let _losing = Ingest::start(&nats, Behaviour::Losing).await;
     query.becomes_ready().await;

@@ -31,6 +31,8 @@ pub enum Reply<'a> {
     Refused(&'a str),
     /// A part of the answer.
     Chunk(EncodedChunk<'a>),
+    /// Larger than any query takes.
+    TooLarge,
 }
 
 /// A part of an answer, like [`Chunk`](super::Chunk), its cells still encoded.
@@ -63,6 +65,7 @@ enum Front<'a> {
     Accepted { instance: &'a str },
     Refused(&'a str),
     Chunk(Head),
+    TooLarge,
 }
 
 impl<'a> Reply<'a> {
@@ -79,6 +82,7 @@ impl<'a> Reply<'a> {
         Ok(match front {
             Front::Accepted { instance } => Reply::Accepted { instance },
             Front::Refused(why) => Reply::Refused(why),
+            Front::TooLarge => Reply::TooLarge,
             Front::Chunk(Head { number, last, as_of_ms, pairs, cells }) => {
                 let cells = EncodedCells { left: cells, rest };
                 Reply::Chunk(EncodedChunk { number, last, as_of_ms, pairs, cells })
@@ -346,6 +350,7 @@ mod tests {
         Ok(match Reply::decode(bytes)? {
             Reply::Accepted { instance } => Frame::Accepted { instance: instance.to_owned() },
             Reply::Refused(why) => Frame::Refused(why.to_owned()),
+            Reply::TooLarge => Frame::TooLarge,
             Reply::Chunk(EncodedChunk { number, last, as_of_ms, pairs, cells }) => {
                 let cells = cells.map(|cell| {
                     let EncodedCell { group, pair, samples } = cell?;

@@ -7,10 +7,10 @@
 //! its row is written.
 
 use std::collections::HashSet;
-use std::mem::size_of;
 
 use botstats_common::wire::{
-    self, Chunk, DecodeError, EncodedCell, EncodedChunk, EncodedSamples, Frame, Pair, Reply,
+    self, AnswerSize, Chunk, DecodeError, EncodedCell, EncodedChunk, EncodedSamples, Frame, Pair,
+    Reply,
 };
 
 /// Chunks that are no whole answer.
@@ -94,7 +94,7 @@ pub struct Collecting {
     seen: HashSet<Pair>,
     cells: Vec<CellAt>,
     samples: SampleStore,
-    held_bytes: usize,
+    size: AnswerSize,
 }
 
 impl Collecting {
@@ -113,9 +113,7 @@ impl Collecting {
             if !self.seen.insert(pair.clone()) {
                 return Err(Malformed::PairTwice);
             }
-            // The pair twice (list and set), its texts, and its place in the order of rows.
-            let texts = pair.bot.as_str().len() + pair.channel.as_str().len();
-            self.held_bytes += 2 * (size_of::<Pair>() + texts) + size_of::<u32>();
+            self.size.add_pair(pair);
         }
         self.pairs.extend(chunk.pairs);
         let bytes = chunk.cells.bytes();
@@ -127,10 +125,10 @@ impl Collecting {
             }
             let first = bytes.len() - cells.bytes().len() - samples.bytes().len();
             let first = u32::try_from(first).map_err(|_| Malformed::Bytes)?;
+            self.size.add_cell(samples.bytes().len());
             self.cells.push(CellAt { group, pair, chunk: chunk.number, first });
         }
         // A copy: the message may be a part of a larger one that would stay for its sake.
-        self.held_bytes += bytes.len();
         self.samples.0.push(bytes.into());
         self.next += 1;
         self.last_as_of_ms = chunk.last.then_some(chunk.as_of_ms);
@@ -155,10 +153,10 @@ impl Collecting {
         self.last_as_of_ms.is_some()
     }
 
-    /// What is held for the answer, in bytes.
+    /// What is held for the answer.
     #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        self.held_bytes + self.cells.capacity() * size_of::<CellAt>()
+    pub fn size(&self) -> AnswerSize {
+        self.size
     }
 
     /// The whole answer.
@@ -244,8 +242,9 @@ mod tests {
         let cells = (0..1_000).map(|group| Cell { group, ..many.clone() }).collect();
         let sent = Chunk { pairs: vec![pair("b", "c")], cells, ..chunk(0, false) };
         collecting.add_value(sent).unwrap();
-        // A code, a count and a sum are a byte each here.
-        let least = 1_000 * (19 * 3 + size_of::<CellAt>());
-        assert!((least..2 * least).contains(&collecting.held_bytes()));
+        let cells = collecting.cells.capacity() * size_of::<CellAt>();
+        let samples: usize = collecting.samples.0.iter().map(|chunk| chunk.len()).sum();
+        let size = collecting.size().bytes();
+        assert!((cells + samples..2 * (cells + samples)).contains(&size), "{size}");
     }
 }

@@ -36,8 +36,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 const CHUNK_LIMIT: Duration = Duration::from_millis(500);
 /// The longest that a whole answer may take beyond the deadline.
 const OVERTIME_LIMIT: Duration = Duration::from_secs(8);
-/// The most that one answer may hold, in bytes.
-pub const MAX_HELD_BYTES: usize = 64 * 1024 * 1024;
 /// The most that all answers together may hold, in units of [`UNIT_BYTES`]: 512 MiB.
 const MAX_HELD_UNITS: usize = 8 * 1024;
 const UNIT_BYTES: usize = 64 * 1024;
@@ -45,7 +43,7 @@ const UNIT_BYTES: usize = 64 * 1024;
 /// Why there is no answer to read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// More than [`MAX_HELD_BYTES`].
+    /// More than [`MAX_ANSWER_BYTES`](wire::MAX_ANSWER_BYTES).
     #[error("the answer is too large")]
     TooLarge,
     /// No ingest answered in time, or memory is short.
@@ -202,6 +200,7 @@ impl Try<'_> {
                 IngestId::new(instance)
             }
             Reply::Refused(why) => return Err(TryError::again(why)),
+            Reply::TooLarge => return Err(ReadError::TooLarge.into()),
             Reply::Chunk(_) => return Err(TryError::again("a chunk before the acceptance")),
         };
         self.gather(&mut answers, ingest.as_ref()).await
@@ -221,12 +220,14 @@ impl Try<'_> {
             match reply(&message)? {
                 Reply::Chunk(chunk) => collecting.add(chunk).map_err(TryError::again)?,
                 Reply::Refused(why) => return Err(TryError::again(why)),
+                Reply::TooLarge => return Err(ReadError::TooLarge.into()),
                 Reply::Accepted { .. } => return Err(TryError::again("accepted twice")),
             }
-            if collecting.held_bytes() > MAX_HELD_BYTES {
+            let size = collecting.size();
+            if size.is_too_large() {
                 return Err(ReadError::TooLarge.into());
             }
-            self.budget.grow(&mut held, collecting.held_bytes()).map_err(ReadError::from)?;
+            self.budget.grow(&mut held, size.bytes()).map_err(ReadError::from)?;
             next_by = self.deadline.max(clock::monotonic() + CHUNK_LIMIT).min(last_moment);
         }
         Ok((collecting.finish().map_err(TryError::again)?, held))

@@ -253,6 +253,8 @@ pub(crate) enum Behaviour {
     Losing,
     /// Sends more than any request may hold.
     Endless,
+    /// Says that it would send more than any request may hold.
+    TooLarge,
 }
 
 /// The other end of the wire: answers reads with 3 received messages of each bot on `web` in the last
@@ -326,6 +328,7 @@ fn frames(
     let few = match behaviour {
         Behaviour::Silent => vec![accepted],
         Behaviour::Refusing => vec![Frame::Refused("behind".to_owned())],
+        Behaviour::TooLarge => vec![accepted, Frame::TooLarge],
         Behaviour::Losing if tries.is_multiple_of(2) => {
             vec![accepted, chunk(1, true, pairs, Vec::new())]
         }
