@@ -95,6 +95,9 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
     if (&mut served).await.is_err() {
         tracing::error!("the listener's task did not end in order");
     }
+    if let Some(claims) = app.backend.get().and_then(|backend| backend.claims.as_ref()) {
+        claims.finish().await;
+    }
     failed.map_or(Ok(()), Err)
 }
 

@@ -376,6 +376,15 @@ async fn a_claim_of_unknown_outcome_is_taken_back() {
     .await;
     let standing = claims.look(&acme, soon()).await.unwrap();
     assert_eq!(standing, Standing::Free(revision));
+    // A program that stops does it before it ends.
+    nats.signal("STOP");
+    until("the server to stand still", async || claims.look(&acme, soon()).await.err()).await;
+    assert!(claims.claim(&acme, revision, soon()).await.is_err());
+    nats.signal("CONT");
+    claims.finish().await;
+    let entry = kv.entry("acme").await.unwrap().unwrap();
+    assert!(entry.operation == Operation::Delete && entry.revision > revision, "{entry:?}");
+    let revision = entry.revision;
     assert_eq!(claims.claim(&acme, revision, soon()).await, Ok(Outcome::Won));
     // A revision that is not the newest is no claim.
     let lost = claims.claim(&acme, revision, soon()).await.unwrap();

@@ -2,7 +2,7 @@
 //!
 //! *Invariants*: only the server's acknowledgement of a claim, or the claim itself read back with its
 //! nonce, is a yes. A claim whose outcome stays unknown is answered 503 and taken back as soon as the
-//! server can be asked, so that it costs nobody an hour.
+//! server can be asked, so that it costs nobody an hour; a program that stops waits for that.
 //!
 //! *Why* a publish of our own: it is what `kv::Store::create` sends, but that reads the key back
 //! without a nonce after any failure, and then takes its own claim for another's.
@@ -16,11 +16,12 @@ use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_EXPECTED_STRE
 use async_nats::jetstream::context::PublishErrorKind;
 use botstats_common::ids::Account;
 use botstats_common::names::THROTTLE_BUCKET;
-use botstats_common::shell::{clock, nats, stop};
+use botstats_common::shell::{clock, nats};
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{Connection, Unreachable, kv};
@@ -36,6 +37,11 @@ const TAKE_BACK_PAUSE: Duration = Duration::from_secs(1);
 const TAKE_BACK_LOOKS: u32 = 10;
 /// The longest that a claim is looked for while the server cannot be asked.
 const TAKE_BACK_LIMIT: Duration = Duration::from_secs(600);
+/// The same pause in a program that stops.
+const STOPPING_PAUSE: Duration = Duration::from_millis(100);
+/// The longest that a program that stops looks for its claims: it ends within 10 s, of which connections may
+/// take 8.
+const STOPPING_LIMIT: Duration = Duration::from_millis(1_500);
 /// Pause between two looks whether a claim was stored.
 const READ_BACK_PAUSE: Duration = Duration::from_millis(50);
 /// The most publishes for one claim: more than one only if a key went away in between.
@@ -48,7 +54,8 @@ pub struct Claims {
     throttle: Throttle,
     /// False while the bucket is missing or has another window.
     usable: Arc<AtomicBool>,
-    taking_back: Arc<Semaphore>,
+    taking_back: TaskTracker,
+    stopping: CancellationToken,
 }
 
 /// What is known of an account's call before it is claimed.
@@ -79,8 +86,24 @@ impl Claims {
     /// Claims by that throttle; not usable until [`Claims::set_usable`].
     #[must_use]
     pub fn new(connection: Connection, throttle: Throttle) -> Self {
-        let taking_back = Arc::new(Semaphore::new(MAX_TAKING_BACK));
-        Self { connection, throttle, usable: Arc::default(), taking_back }
+        Self {
+            connection,
+            throttle,
+            usable: Arc::default(),
+            taking_back: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        }
+    }
+
+    /// Takes back what is still to be taken back, as far as the server can be asked; there must be no claim
+    /// on its way any more.
+    pub async fn finish(&self) {
+        self.stopping.cancel();
+        self.taking_back.close();
+        if timeout(STOPPING_LIMIT, self.taking_back.wait()).await.is_err() {
+            let left = self.taking_back.len();
+            tracing::warn!(left, "claims of unknown outcome are left to expire");
+        }
     }
 
     /// Says whether the bucket is there and has the window.
@@ -239,14 +262,13 @@ impl Claims {
 
     /// Takes back a claim of unknown outcome, once the server can be asked.
     async fn take_back(&self, account: &Account, nonce: &Bytes) {
-        let Ok(_permit) = self.taking_back.try_acquire() else {
-            tracing::warn!("too many claims of unknown outcome: one is left to expire");
-            return;
-        };
         let gives_up = clock::monotonic() + TAKE_BACK_LIMIT.min(self.throttle.window());
         let mut looks = 0;
         while looks < TAKE_BACK_LOOKS && clock::monotonic() < gives_up {
-            sleep(TAKE_BACK_PAUSE.min(self.throttle.window() / 4)).await;
+            tokio::select! {
+                () = sleep(TAKE_BACK_PAUSE.min(self.throttle.window() / 4)) => {}
+                () = self.stopping.cancelled() => sleep(STOPPING_PAUSE).await,
+            }
             let deadline = clock::monotonic() + nats::REQUEST_TIMEOUT;
             match self.latest(account, deadline).await {
                 Ok(Some(claim)) if claim.value.as_ref() == Some(nonce) => {
@@ -295,10 +317,15 @@ struct Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if self.unknown && Handle::try_current().is_ok() {
-            let (claims, account, nonce) =
-                (self.claims.clone(), self.account.clone(), self.nonce.clone());
-            stop::spawn(async move { claims.take_back(&account, &nonce).await });
+        if !self.unknown || Handle::try_current().is_err() {
+            return;
         }
+        if self.claims.taking_back.len() >= MAX_TAKING_BACK {
+            tracing::warn!("too many claims of unknown outcome: one is left to expire");
+            return;
+        }
+        let (claims, account, nonce) =
+            (self.claims.clone(), self.account.clone(), self.nonce.clone());
+        self.claims.taking_back.spawn(async move { claims.take_back(&account, &nonce).await });
     }
 }
