@@ -117,7 +117,8 @@ async fn a_server_that_has_too_much_to_do() {
 
     // Those who do not wait are told.
     let client = async_nats::connect(nats.url()).await.unwrap();
-    let js = async_nats::jetstream::new(client);
+    let mut js = async_nats::jetstream::new(client);
+    js.set_timeout(PATIENCE);
     let mut acknowledgements = Vec::new();
     for n in 0..500 {
         let (subject, _, payload) = message(n);

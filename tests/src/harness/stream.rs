@@ -33,6 +33,9 @@ pub fn outgoing(message: &Message) -> Outgoing {
 /// # Panics
 /// If one is not acknowledged.
 pub async fn publish(js: &jetstream::Context, messages: impl IntoIterator<Item = Outgoing>) {
+    // A slow disk syncs a few dozen messages a second.
+    let mut js = js.clone();
+    js.set_timeout(PATIENCE);
     let mut waiting: VecDeque<PublishAckFuture> = VecDeque::with_capacity(WINDOW);
     for (subject, headers, payload) in messages {
         if waiting.len() == WINDOW {
