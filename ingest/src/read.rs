@@ -143,7 +143,7 @@ impl Reader {
                 vec![(bucket_key(day, account, 0, 0), bucket_key(day, account, u32::MAX, u8::MAX))]
             };
             // Rows are in the order of their pairs' numbers, as pairs are.
-            let mut asked = pairs.iter().enumerate().peekable();
+            let mut asked = pairs.iter().map(|pair| pair.number).enumerate().peekable();
             for (from, to) in ranges {
                 for (n, row) in table.range(from..=to)?.enumerate() {
                     if n % ROWS_A_LOOK == 0 && self.until.is_some_and(|until| monotonic() > until) {
@@ -151,13 +151,13 @@ impl Reader {
                     }
                     let (key, value) = row?;
                     let (_, number, hour) = bucket_place(&key.value());
-                    while asked.next_if(|(_, pair)| pair.number < number).is_some() {}
-                    let Some((place, _)) = asked.peek().filter(|(_, pair)| pair.number == number)
+                    while asked.next_if(|(_, asked)| *asked < number).is_some() {}
+                    let Some(&(place, _)) = asked.peek().filter(|(_, asked)| *asked == number)
                     else {
                         continue;
                     };
                     let first = day * QUARTERS_PER_DAY + u32::from(hour) * QUARTERS_PER_HOUR;
-                    answer.add(*place, first, value.value()).map_err(StoreError::from)?;
+                    answer.add(place, first, value.value()).map_err(StoreError::from)?;
                     if answer.size.is_too_large() {
                         return Err(ReadError::TooLarge);
                     }
@@ -311,12 +311,12 @@ impl<'a> Answer<'a> {
                 let counts_users = self.counts_users;
                 let Some(open) = self.open_in(pair, group) else { return Ok(()) };
                 let (any, users) = open.totals.add_stored(bytes)?;
-                let any = any || !users.is_empty();
+                let without_place = open.place.is_none() && (any || !users.is_empty());
                 if counts_users {
                     users.for_each(|ordinal| open.users.push(ordinal))?;
                     open.users.settle();
                 }
-                if any {
+                if without_place {
                     self.place(pair);
                 }
                 Ok(())
@@ -345,12 +345,11 @@ impl<'a> Answer<'a> {
 
     /// The pair's open cell, of that group now.
     fn open_in(&mut self, pair: usize, group: u32) -> Option<&mut Open> {
-        if self.open.get(pair)?.as_ref().is_some_and(|open| open.group != Some(group)) {
+        if self.open.get(pair)?.as_ref().is_none_or(|open| open.group != Some(group)) {
             self.end(pair);
+            self.open.get_mut(pair)?.get_or_insert_default().group = Some(group);
         }
-        let open = self.open.get_mut(pair)?.get_or_insert_default();
-        open.group = Some(group);
-        Some(open)
+        self.open.get_mut(pair)?.as_deref_mut()
     }
 
     /// Gives a pair that has a sample its place in the answer.
