@@ -95,12 +95,8 @@ async fn make_within(setup: &Setup, nats: &NatsSettings) -> anyhow::Result<[(Str
 /// What a person can do about it.
 pub async fn run(setup: Setup, nats: &NatsSettings) -> anyhow::Result<Answer> {
     let made = make_within(&setup, nats).await?;
-    let word = |outcome: &Outcome| match outcome {
-        Outcome::Made => "made",
-        Outcome::Checked => "there already, as it must be",
-    };
     let lines: Vec<String> =
-        made.iter().map(|(what, outcome)| format!("{what}: {}", word(outcome))).collect();
+        made.iter().map(|(what, outcome)| format!("{what}: {outcome}")).collect();
     let [stream, directory, throttle] = made.map(|(_, outcome)| outcome == Outcome::Made);
     let json = json!({
         "stream_made": stream, "directory_made": directory, "throttle_made": throttle,

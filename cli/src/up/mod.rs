@@ -185,7 +185,7 @@ async fn with_nats(
         Err(error) => return Err(error.into()),
     };
     match setup::make(&client, plan.window, 1).await {
-        Ok(made) => made.iter().for_each(|(what, outcome)| tracing::info!("{what}: {outcome:?}")),
+        Ok(made) => made.iter().for_each(|(what, outcome)| tracing::info!("{what}: {outcome}")),
         // On a NATS of others the rights may not allow it, and all may be there.
         Err(error @ SetupError::Request { .. }) if own.is_none() => {
             tracing::warn!("{}", chain(&error));

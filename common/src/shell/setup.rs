@@ -1,5 +1,6 @@
 //! The stream and the KV buckets: made if they are absent, checked if they are there.
 
+use std::fmt;
 use std::time::Duration;
 
 use async_nats::jetstream::context::{
@@ -36,7 +37,10 @@ pub enum SetupError {
         what: &'static str,
     },
     /// It exists with another setting.
-    #[error("{what} exists with {setting} = {found}; {wanted} is needed")]
+    #[error(
+        "{what} exists with {setting} = {found}; {wanted} is needed, and what exists is not changed here \
+         (docs/operations.md says how)"
+    )]
     Differs {
         /// Which stream or bucket.
         what: &'static str,
@@ -56,6 +60,15 @@ pub enum Outcome {
     Made,
     /// It was there, as it must be.
     Checked,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::Made => "made",
+            Outcome::Checked => "there already, as it must be",
+        })
+    }
 }
 
 /// Makes or checks the stream of events.
