@@ -29,6 +29,6 @@ pub mod timeline;
 pub mod varint;
 pub mod watermark;
 
-pub use run::{RunError, rebuild, run};
+pub use run::{RunError, rebuild, run, run_on};
 pub use settings::{Settings, keep_days};
 pub use store::OpenError;

@@ -12,6 +12,7 @@ use botstats_common::shell::clock::monotonic;
 use botstats_common::shell::internal::{self, Readiness};
 use botstats_common::shell::nats::{ConnectError, NatsSettings, Role, chain};
 use botstats_common::shell::stop::spawn;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -85,6 +86,18 @@ impl RunError {
 /// # Errors
 /// [`RunError`]: what no waiting mends. A missing NATS or stream, a full disk and the like are waited for.
 pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunError> {
+    run_on(settings, None, stop).await
+}
+
+/// The same on an internal listener that is there already, if one is given.
+///
+/// # Errors
+/// [`RunError`], as [`run`].
+pub async fn run_on(
+    settings: Settings,
+    internal: Option<TcpListener>,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
     let folder = Folder::lock(&settings.data)?;
     remove_if_there(&folder.file(REBUILD_FILE))?;
     let readiness = Readiness::waiting_for(&["store", "nats", "stream", "reads"]);
@@ -92,9 +105,14 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
     telemetry::begin();
     let watched = Watched::new(folder.file(STORE_FILE));
     let looked_at = watched.clone();
-    internal::serve(address, readiness.clone(), move || looked_at.look(), stop.clone())
-        .await
-        .map_err(|source| RunError::Listen { address, source })?;
+    let listening = async {
+        let listener = match internal {
+            Some(listener) => listener,
+            None => TcpListener::bind(address).await?,
+        };
+        internal::serve(listener, readiness.clone(), move || looked_at.look(), stop.clone())
+    };
+    listening.await.map_err(|source| RunError::Listen { address, source })?;
     // Opened before NATS is there, so that a bad file shows at once.
     let mut engine = match open(&folder.file(STORE_FILE), settings.keep_days).await {
         Ok(engine) => {

@@ -27,5 +27,5 @@ pub mod telemetry;
 pub mod throttle;
 pub mod window;
 
-pub use self::run::{RunError, run};
+pub use self::run::{Listeners, RunError, run, run_on};
 pub use self::settings::Settings;

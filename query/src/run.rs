@@ -9,6 +9,7 @@ use botstats_common::shell::nats::{ConnectError, Role};
 use botstats_common::shell::settings::EXIT_USAGE;
 use botstats_common::shell::setup::SetupError;
 use botstats_common::shell::stop::spawn;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -57,11 +58,45 @@ impl RunError {
     }
 }
 
+/// What the service listens on.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The endpoint.
+    pub http: TcpListener,
+    /// `/livez`, `/readyz` and `/metrics`.
+    pub internal: TcpListener,
+}
+
+impl Listeners {
+    /// Must be called inside a runtime.
+    fn at(settings: &Settings) -> Result<Self, RunError> {
+        let (http, internal) = (settings.http_addr, settings.internal_addr);
+        Ok(Self {
+            internal: server::listen(internal)
+                .map_err(listen_error("BOTSTATS_INTERNAL_ADDR", internal))?,
+            http: server::listen(http).map_err(listen_error("BOTSTATS_HTTP_ADDR", http))?,
+        })
+    }
+}
+
 /// Runs the service until the token is cancelled.
 ///
 /// # Errors
 /// [`RunError`]; what can be waited for is waited for, not ready.
 pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunError> {
+    let listeners = Listeners::at(&settings)?;
+    run_on(settings, listeners, stop).await
+}
+
+/// The same on listeners that are there already.
+///
+/// # Errors
+/// [`RunError`], as [`run`].
+pub async fn run_on(
+    settings: Settings,
+    listeners: Listeners,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
     // Ends everything else; cancelled also when this returns early or is dropped.
     let tasks = CancellationToken::new();
     let _ends_with_this = tasks.clone().drop_guard();
@@ -73,13 +108,12 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
     telemetry::begin();
     let looked_at = Arc::clone(&app);
     let look = move || telemetry::look(&looked_at);
-    internal::serve(settings.internal_addr, readiness.clone(), look, tasks.clone())
-        .await
+    let Listeners { http: listener, internal } = listeners;
+    internal::serve(internal, readiness.clone(), look, tasks.clone())
         .map_err(listen_error("BOTSTATS_INTERNAL_ADDR", settings.internal_addr))?;
 
-    let listen_error = listen_error("BOTSTATS_HTTP_ADDR", settings.http_addr);
-    let listener = server::listen(settings.http_addr).map_err(&listen_error)?;
-    let bound = listener.local_addr().map_err(&listen_error)?;
+    let bound =
+        listener.local_addr().map_err(listen_error("BOTSTATS_HTTP_ADDR", settings.http_addr))?;
     // The endpoint is there at once: without NATS it says 503, and 401 where no token is given.
     let stop_listening = tasks.child_token();
     let mut served =

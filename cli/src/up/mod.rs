@@ -28,7 +28,7 @@ use crate::output::{self, Answer};
 use crate::server::{self, Server};
 use crate::setup;
 
-use services::Services;
+use services::{Listeners, Services};
 
 /// One call an account in this time.
 const WINDOW: Duration = Duration::from_secs(3600);
@@ -99,18 +99,25 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(up: &Up) -> anyhow::Result<Self> {
+    /// With the listeners that it names: a port that is free now may be taken until it is needed.
+    fn of(up: &Up) -> anyhow::Result<(Self, Listeners)> {
         let window = if up.demo { DEMO_WINDOW } else { WINDOW };
-        Ok(Self {
-            folder: place::folder(up.data.clone(), up.demo)?,
-            http: place::free(up.http_addr, "--http-addr (BOTSTATS_HTTP_ADDR)")?,
-            ingest_internal: place::free(up.ingest_internal_addr, "--ingest-internal-addr")?,
-            query_internal: place::free(up.query_internal_addr, "--query-internal-addr")?,
+        let folder = place::folder(up.data.clone(), up.demo)?;
+        let http = place::listen(up.http_addr, "--http-addr (BOTSTATS_HTTP_ADDR)")?;
+        let ingest = place::listen(up.ingest_internal_addr, "--ingest-internal-addr")?;
+        let internal = place::listen(up.query_internal_addr, "--query-internal-addr")?;
+        let plan = Self {
+            folder,
+            http: http.local_addr()?,
+            ingest_internal: ingest.local_addr()?,
+            query_internal: internal.local_addr()?,
             window: up.throttle_window.unwrap_or(window),
             keep_days: up.keep_days,
             max_lag: up.max_lag,
             rebuild_damaged: up.rebuild_damaged,
-        })
+        };
+        let query = botstats_query::Listeners { http, internal };
+        Ok((plan, Listeners { ingest, query }))
     }
 
     /// Where a client on this machine asks.
@@ -130,21 +137,28 @@ impl Plan {
 pub async fn run(up: Up, nats: Option<NatsSettings>, as_json: bool) -> anyhow::Result<Answer> {
     let stop = CancellationToken::new();
     stop::on_signal(&stop)?;
-    let plan = Plan::of(&up)?;
+    let (plan, listeners) = Plan::of(&up)?;
     let _lock = place::lock(&plan.folder)?;
 
     let mut own = None;
     let nats = match nats {
         Some(nats) => nats,
         None => {
-            let port = place::free((Ipv4Addr::LOCALHOST, up.nats_port).into(), "--nats-port")?;
-            let server = start_server(plan.folder.join("nats"), port.port()).await?;
+            let port = match up.nats_port {
+                // The server takes a free one itself: one that was looked for may be taken until it starts.
+                0 => None,
+                port => {
+                    drop(place::listen((Ipv4Addr::LOCALHOST, port).into(), "--nats-port")?);
+                    Some(port)
+                }
+            };
+            let server = start_server(plan.folder.join("nats"), port).await?;
             let settings = local(&server.url())?;
             own = Some(server);
             settings
         }
     };
-    let ended = with_nats(&up, &plan, &nats, own.as_mut(), &stop, as_json).await;
+    let ended = with_nats(&up, &plan, listeners, &nats, own.as_mut(), &stop, as_json).await;
     if let Some(mut server) = own {
         tracing::info!("stopping the nats-server");
         tokio::task::spawn_blocking(move || server.stop()).await.context("nats-server")?;
@@ -153,11 +167,11 @@ pub async fn run(up: Up, nats: Option<NatsSettings>, as_json: bool) -> anyhow::R
     Ok(Answer::new("", "").silent())
 }
 
-async fn start_server(folder: PathBuf, port: u16) -> anyhow::Result<Server> {
+async fn start_server(folder: PathBuf, port: Option<u16>) -> anyhow::Result<Server> {
     let starting = tokio::task::spawn_blocking(move || {
         let program = server::find(|line| tracing::info!("{line}"))?;
         tracing::info!(program = %program.display(), "starting a nats-server");
-        let options = server::Options { port: Some(port), ..server::Options::new(program, folder) };
+        let options = server::Options { port, ..server::Options::new(program, folder) };
         anyhow::Ok(Server::start(options)?)
     });
     starting.await.context("nats-server")?
@@ -173,6 +187,7 @@ fn local(url: &str) -> anyhow::Result<NatsSettings> {
 async fn with_nats(
     up: &Up,
     plan: &Plan,
+    listeners: Listeners,
     nats: &NatsSettings,
     own: Option<&mut Server>,
     stop: &CancellationToken,
@@ -192,7 +207,7 @@ async fn with_nats(
         }
         Err(error) => return Err(error.into()),
     }
-    let mut services = Services::start(plan, nats);
+    let mut services = Services::start(plan, listeners, nats);
     let traffic = Traffic::default();
     let own_server = own.is_some();
     let working = async {

@@ -1,12 +1,13 @@
 //! The folder and the ports that `up` works with.
 
 use std::fs::{DirBuilder, File, TryLockError};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use botstats_common::shell::settings::variable;
+use tokio::net::TcpListener;
 
 /// The folder that all data are in; made if absent, readable by its owner only.
 pub(super) fn folder(given: Option<PathBuf>, demo: bool) -> anyhow::Result<PathBuf> {
@@ -52,24 +53,21 @@ pub(super) fn lock(folder: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// That address with a port that is free now; an error that names the flag if its port is taken.
-pub(super) fn free(address: SocketAddr, flag: &str) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind(address)
-        .with_context(|| format!("{address} can't be listened on; choose another with {flag}"))?;
-    Ok(listener.local_addr()?)
+/// Listens on that address; an error names the flag. Must be called inside a runtime.
+pub(super) fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    botstats_query::endpoint::server::listen(address)
+        .with_context(|| format!("{address} can't be listened on; choose another with {flag}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn taken_ports_and_folders_are_named() {
-        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let taken = TcpListener::bind(any).unwrap();
-        let error = free(taken.local_addr().unwrap(), "--this-flag").unwrap_err();
+    #[tokio::test]
+    async fn taken_ports_and_folders_are_named() {
+        let taken = listen(([127, 0, 0, 1], 0).into(), "").unwrap();
+        let error = listen(taken.local_addr().unwrap(), "--this-flag").unwrap_err();
         assert!(format!("{error:#}").contains("--this-flag"), "{error:#}");
-        assert_ne!(free(any, "").unwrap().port(), 0);
 
         let given = tempfile::tempdir().unwrap();
         let made = folder(Some(given.path().join("a")), true).unwrap();

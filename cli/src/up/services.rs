@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use botstats_common::shell::nats::NatsSettings;
 use botstats_common::shell::stop;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -27,8 +28,14 @@ pub(super) struct Services {
     query: Service,
 }
 
+/// What they listen on.
+pub(super) struct Listeners {
+    pub(super) ingest: TcpListener,
+    pub(super) query: botstats_query::Listeners,
+}
+
 impl Services {
-    pub(super) fn start(plan: &Plan, nats: &NatsSettings) -> Self {
+    pub(super) fn start(plan: &Plan, listeners: Listeners, nats: &NatsSettings) -> Self {
         let ingest = botstats_ingest::Settings {
             data: plan.folder.join("ingest"),
             keep_days: plan.keep_days,
@@ -45,10 +52,14 @@ impl Services {
         };
         Self {
             ingest: Service::start("ingest", |token| async {
-                botstats_ingest::run(ingest, token).await.map_err(anyhow::Error::new)
+                botstats_ingest::run_on(ingest, Some(listeners.ingest), token)
+                    .await
+                    .map_err(anyhow::Error::new)
             }),
             query: Service::start("query", |token| async {
-                botstats_query::run(query, token).await.map_err(anyhow::Error::new)
+                botstats_query::run_on(query, listeners.query, token)
+                    .await
+                    .map_err(anyhow::Error::new)
             }),
         }
     }

@@ -59,14 +59,13 @@ impl Readiness {
 /// to set those that are looked at only then.
 ///
 /// # Errors
-/// If the address cannot be listened on.
-pub async fn serve(
-    address: SocketAddr,
+/// If the listener has no address.
+pub fn serve(
+    listener: TcpListener,
     readiness: Readiness,
     look: impl Fn() + Send + Sync + 'static,
     stop: CancellationToken,
 ) -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind(address).await?;
     let bound = listener.local_addr()?;
     process::begin();
     super::stop::spawn(telemetry::keep(stop.clone()));
@@ -147,9 +146,8 @@ mod tests {
     async fn readyz_says_what_is_missing() {
         let readiness = Readiness::waiting_for(&["nats", "stream"]);
         let stop = CancellationToken::new();
-        let address = serve(([127, 0, 0, 1], 0).into(), readiness.clone(), || {}, stop.clone())
-            .await
-            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = serve(listener, readiness.clone(), || {}, stop.clone()).unwrap();
         readiness.present("nats");
         readiness.missing("stream", "no stream BOTSTATS_EVENTS".to_owned());
         let error = healthcheck(address).await.unwrap_err();
