@@ -13,10 +13,6 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use crate::bucket::{Bucket, BucketError, QUARTERS, Totals};
-use crate::registry::{NamedPair, Registry};
-use crate::store::keys::{BucketKey, bucket_key, bucket_place};
-use crate::store::{Store, StoreError};
 use botstats_common::ids::Account;
 use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::quarter::{QUARTERS_PER_DAY, QUARTERS_PER_HOUR};
@@ -24,6 +20,11 @@ use botstats_common::shell::clock::monotonic;
 use botstats_common::wire::{
     self, AnswerSize, Chunk, ChunksWriter, Frame, MAX_GROUPS, Pair, Request, put_samples,
 };
+
+use crate::bucket::{Bucket, BucketError, QUARTERS, Totals};
+use crate::registry::{NamedPair, Registry};
+use crate::store::keys::{BucketKey, bucket_key, bucket_place};
+use crate::store::{Store, StoreError};
 
 /// The longest window, in quarters: 30 local days with room for clock changes and a skipped day.
 const MAX_WINDOW_QUARTERS: u32 = 33 * QUARTERS_PER_DAY;

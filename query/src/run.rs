@@ -68,11 +68,11 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Must be called inside a runtime.
-    fn at(settings: &Settings) -> Result<Self, RunError> {
+    async fn at(settings: &Settings) -> Result<Self, RunError> {
         let (http, internal) = (settings.http_addr, settings.internal_addr);
         Ok(Self {
-            internal: server::listen(internal)
+            internal: TcpListener::bind(internal)
+                .await
                 .map_err(listen_error("BOTSTATS_INTERNAL_ADDR", internal))?,
             http: server::listen(http).map_err(listen_error("BOTSTATS_HTTP_ADDR", http))?,
         })
@@ -84,7 +84,7 @@ impl Listeners {
 /// # Errors
 /// [`RunError`]; what can be waited for is waited for, not ready.
 pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunError> {
-    let listeners = Listeners::at(&settings)?;
+    let listeners = Listeners::at(&settings).await?;
     run_on(settings, listeners, stop).await
 }
 

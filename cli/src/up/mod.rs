@@ -100,12 +100,12 @@ struct Plan {
 
 impl Plan {
     /// With the listeners that it names: a port that is free now may be taken until it is needed.
-    fn of(up: &Up) -> anyhow::Result<(Self, Listeners)> {
+    async fn of(up: &Up) -> anyhow::Result<(Self, Listeners)> {
         let window = if up.demo { DEMO_WINDOW } else { WINDOW };
         let folder = place::folder(up.data.clone(), up.demo)?;
-        let http = place::listen(up.http_addr, "--http-addr (BOTSTATS_HTTP_ADDR)")?;
-        let ingest = place::listen(up.ingest_internal_addr, "--ingest-internal-addr")?;
-        let internal = place::listen(up.query_internal_addr, "--query-internal-addr")?;
+        let http = place::listen_http(up.http_addr, "--http-addr (BOTSTATS_HTTP_ADDR)")?;
+        let ingest = place::listen(up.ingest_internal_addr, "--ingest-internal-addr").await?;
+        let internal = place::listen(up.query_internal_addr, "--query-internal-addr").await?;
         let plan = Self {
             folder,
             http: http.local_addr()?,
@@ -137,7 +137,7 @@ impl Plan {
 pub async fn run(up: Up, nats: Option<NatsSettings>, as_json: bool) -> anyhow::Result<Answer> {
     let stop = CancellationToken::new();
     stop::on_signal(&stop)?;
-    let (plan, listeners) = Plan::of(&up)?;
+    let (plan, listeners) = Plan::of(&up).await?;
     let _lock = place::lock(&plan.folder)?;
 
     let mut own = None;
@@ -148,7 +148,8 @@ pub async fn run(up: Up, nats: Option<NatsSettings>, as_json: bool) -> anyhow::R
                 // The server takes a free one itself: one that was looked for may be taken until it starts.
                 0 => None,
                 port => {
-                    drop(place::listen((Ipv4Addr::LOCALHOST, port).into(), "--nats-port")?);
+                    let address = (Ipv4Addr::LOCALHOST, port).into();
+                    drop(place::listen(address, "--nats-port").await?);
                     Some(port)
                 }
             };

@@ -1,6 +1,7 @@
 //! The folder and the ports that `up` works with.
 
 use std::fs::{DirBuilder, File, TryLockError};
+use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -53,10 +54,22 @@ pub(super) fn lock(folder: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// Listens on that address; an error names the flag. Must be called inside a runtime.
-pub(super) fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    botstats_query::endpoint::server::listen(address)
-        .with_context(|| format!("{address} can't be listened on; choose another with {flag}"))
+/// Listens on that address; an error names the flag.
+pub(super) async fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    named(TcpListener::bind(address).await, address, flag)
+}
+
+/// The same for the endpoint. Must be called inside a runtime.
+pub(super) fn listen_http(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    named(botstats_query::endpoint::server::listen(address), address, flag)
+}
+
+fn named(
+    listening: io::Result<TcpListener>,
+    address: SocketAddr,
+    flag: &str,
+) -> anyhow::Result<TcpListener> {
+    listening.with_context(|| format!("{address} can't be listened on; choose another with {flag}"))
 }
 
 #[cfg(test)]
@@ -65,9 +78,13 @@ mod tests {
 
     #[tokio::test]
     async fn taken_ports_and_folders_are_named() {
-        let taken = listen(([127, 0, 0, 1], 0).into(), "").unwrap();
-        let error = listen(taken.local_addr().unwrap(), "--this-flag").unwrap_err();
-        assert!(format!("{error:#}").contains("--this-flag"), "{error:#}");
+        let taken = listen(([127, 0, 0, 1], 0).into(), "").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        for error in [listen(address, "--this-flag").await, listen_http(address, "--this-flag")] {
+            let error = error.unwrap_err();
+            assert!(format!("{error:#}").contains("--this-flag"), "{error:#}");
+        }
+        assert_ne!(address.port(), 0);
 
         let given = tempfile::tempdir().unwrap();
         let made = folder(Some(given.path().join("a")), true).unwrap();
