@@ -4,7 +4,7 @@
 use std::str::FromStr;
 
 use botstats_tests::faults;
-use botstats_tests::faults::plan::Numbers;
+use botstats_tests::faults::plan::{Fault, MOMENTS_MS, Numbers};
 
 const CASES: &str = include_str!("fixtures/faults.txt");
 
@@ -40,4 +40,21 @@ async fn everything_holds_through_faults() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_holds_through_the_loss_of_leaders() {
     run_cases("cluster").await;
+}
+
+#[test]
+fn a_plan_has_what_was_ordered() {
+    let numbers =
+        Numbers { seed: 7, ingest_kills: 100, broker_kills: 30, others: 70, cluster: false };
+    let episodes = numbers.episodes();
+    assert_eq!(episodes, numbers.episodes());
+    let faults: Vec<Fault> =
+        episodes.iter().flat_map(|e| &e.steps).flat_map(|s| s.faults.clone()).collect();
+    assert_eq!(faults.len(), 200);
+    let of = |name: &str| faults.iter().filter(|fault| fault.what.name() == name).count();
+    assert_eq!((of("kill ingest"), of("kill nats-server")), (100, 30));
+    assert_eq!((of("cut connections"), of("kill query")), (10, 10));
+    assert!(faults.iter().all(|fault| MOMENTS_MS.contains(&fault.after_ms.cast_signed())));
+    let other = Numbers { seed: 8, ..numbers };
+    assert_ne!(episodes, other.episodes());
 }

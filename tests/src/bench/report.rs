@@ -228,7 +228,8 @@ impl Report {
     }
 }
 
-fn write_table(text: &mut String, lines: &[Vec<String>]) {
+/// Writes lines as a Markdown table with columns of equal width; the first line is its head.
+pub fn write_table(text: &mut String, lines: &[Vec<String>]) {
     let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| {
         lines.iter().filter_map(|l| l.get(column)).map(|t| t.chars().count()).max().unwrap_or(0)
@@ -269,36 +270,4 @@ fn first_line(command: &mut Command) -> String {
     let said = command.output().ok().filter(|output| output.status.success());
     let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     said.as_deref().and_then(|text| text.lines().next()).unwrap_or("unknown").to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn middle_and_ends() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&[]).is_nan());
-        let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
-        assert_eq!((percentile(&hundred, 50), percentile(&hundred, 99)), (50.0, 99.0));
-        assert_eq!(percentile(&[7.0], 99), 7.0);
-    }
-
-    #[test]
-    fn targets() {
-        let more = Target::more(0.55, 0.65);
-        assert_eq!([0.5, 0.6, 0.65].map(|v| more.reached_by(v)), ["no", "at least", "aim"]);
-        let less = Target::less(1.5, None);
-        assert_eq!([1.6, 1.5].map(|v| less.reached_by(v)), ["no", "yes"]);
-        assert_eq!(less.reached_by(f64::NAN), "no");
-    }
-
-    #[test]
-    fn a_table_is_aligned() {
-        let mut text = String::new();
-        let lines = [["a", "bb"], ["ccc", "d"]].map(|l| l.map(str::to_owned).to_vec());
-        write_table(&mut text, &lines);
-        assert_eq!(text, "| a   | bb |\n| --- | -- |\n| ccc | d  |\n");
-    }
 }
