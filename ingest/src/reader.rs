@@ -260,6 +260,7 @@ async fn read_once(
             return Gone::Retry(why);
         }
     };
+    shared.reached();
     let from = match start(place.last.as_ref(), &seen.state) {
         Ok(Start::From(sequence)) => sequence,
         Ok(Start::AtCheckpoint(sequence)) => sequence + 1,

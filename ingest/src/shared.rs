@@ -78,7 +78,7 @@ impl Shared {
     pub(crate) fn checked(&self, seen: &Seen) {
         let stream = &seen.state;
         self.readiness.present("stream");
-        self.readiness.present("nats");
+        self.reached();
         METRICS.stream_refused.set(0);
         let mut inner = self.lock();
         inner.refused = None;
@@ -111,6 +111,11 @@ impl Shared {
         self.lock().freshness.drained(taken, end);
     }
 
+    /// JetStream answers.
+    pub fn reached(&self) {
+        self.readiness.present("nats");
+    }
+
     /// The stream could not be looked at.
     pub fn unreachable(&self, why: &str) {
         self.readiness.missing("nats", why.to_owned());
@@ -118,7 +123,7 @@ impl Shared {
 
     /// The stream was looked at again.
     pub(crate) fn looked(&self, seen: &Seen) {
-        self.readiness.present("nats");
+        self.reached();
         self.doubt(&seen.findings);
         let mut inner = self.lock();
         if inner.checked.as_ref().is_some_and(|(identity, _)| *identity == seen.state.identity) {
