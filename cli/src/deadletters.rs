@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use async_nats::jetstream::Context;
 use async_nats::{Client, Request, RequestErrorKind};
 use botstats_common::names::{DEAD_LETTERS_SUBJECT, EVENTS_STREAM};
 use botstats_common::shell::clock;
@@ -54,7 +55,9 @@ pub async fn run(command: DeadLettersCommand, nats: &NatsSettings) -> anyhow::Re
     let client = nats.connect(Role::Admin).await?;
     match command {
         DeadLettersCommand::List { limit } => list(&client, limit).await,
-        DeadLettersCommand::Show { sequence } => show(&client, sequence).await,
+        DeadLettersCommand::Show { sequence } => {
+            show(&client, &nats.jetstream(&client), sequence).await
+        }
     }
 }
 
@@ -119,12 +122,12 @@ fn list_text(reply: &DeadLettersReply) -> String {
     )
 }
 
-async fn show(client: &Client, sequence: u64) -> anyhow::Result<Answer> {
+async fn show(client: &Client, js: &Context, sequence: u64) -> anyhow::Result<Answer> {
     let question = DeadLettersRequest { before: None, sequence: Some(sequence), limit: 1 };
     let reply = ask(client, &question).await?;
     let letter = reply.letters.into_iter().find(|letter| letter.sequence == sequence);
     // Read in the way that no message's bytes can break.
-    let message = message_from(client, sequence)
+    let message = message_from(js, sequence)
         .await
         .map_err(anyhow::Error::msg)
         .with_context(|| {

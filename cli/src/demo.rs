@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use async_nats::Client;
+use async_nats::jetstream::Context;
 use botstats_common::ids::{Account, Bot, Channel};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::secret::{self, SecretHash, SecretKind};
 use botstats_common::shell::internal::Readiness;
-use botstats_common::shell::nats::{self, ConnectError, NatsSettings, Role};
+use botstats_common::shell::nats::{ConnectError, NatsSettings, Role};
 use botstats_common::shell::producer::{Message, Progress, PublishError, Publisher};
 use botstats_common::shell::{clock, stop};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -100,9 +101,10 @@ impl Demo {
         traffic: &Traffic,
     ) -> anyhow::Result<Self> {
         let (account, cast) = cast()?;
-        let token = make_directory(&Directory::open(client).await?, &account).await?;
+        let token =
+            make_directory(&Directory::open(&nats.jetstream(client)).await?, &account).await?;
         let publisher = Publisher::new(nats.connect(Role::Producer).await?);
-        let last_sequence = history(client, &publisher, &cast).await?;
+        let last_sequence = history(&nats.jetstream(client), &publisher, &cast).await?;
         traffic.start(async move { live_traffic(&publisher, &cast).await });
         Ok(Self { token, last_sequence })
     }
@@ -242,8 +244,7 @@ async fn make_directory(directory: &Directory, account: &Account) -> anyhow::Res
 }
 
 /// Publishes what is missing of the last week; gives the stream's last sequence after it.
-async fn history(client: &Client, publisher: &Publisher, cast: &Cast) -> anyhow::Result<u64> {
-    let js = nats::jetstream(client);
+async fn history(js: &Context, publisher: &Publisher, cast: &Cast) -> anyhow::Result<u64> {
     let mut stream = js.get_stream(EVENTS_STREAM).await?;
     let now_ms = clock::now_ms();
     let subjects = format!("botstats.events.{ACCOUNT}.>");

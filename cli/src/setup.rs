@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream;
 use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET};
 use botstats_common::shell::clock;
 use botstats_common::shell::nats::{self, ConnectError, NatsSettings, Role};
-use botstats_common::shell::settings::{duration, show_duration};
-use botstats_common::shell::setup::{self as making, Outcome, SetupError};
+use botstats_common::shell::settings::{bytes, duration, show_duration};
+use botstats_common::shell::setup::{self as making, Outcome, SetupError, Shape};
 use clap::Args;
 use serde_json::json;
 
@@ -23,6 +24,7 @@ const MAX_REPLICAS: i64 = 5;
     botstats setup\n  \
     botstats setup --replicas 3                 in a cluster of three or more nats-servers\n  \
     botstats setup --throttle-window 15m        four calls an account an hour\n  \
+    botstats setup --max-bytes 10GB             in an account that requires limits of size\n  \
     botstats setup --wait 60s                   beside servers that are just being started")]
 pub struct Setup {
     /// One call an account in this time; 0s switches the throttle off
@@ -31,6 +33,10 @@ pub struct Setup {
     /// Copies of stream and KV buckets in the cluster: 1, 3 or 5
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = replicas)]
     replicas: usize,
+    /// Limit of the stream of events, where the NATS account requires one; each KV bucket gets
+    /// 64MB, or SIZE if that is less. When the stream is full publishers get errors
+    #[arg(long, env = "BOTSTATS_MAX_BYTES", value_name = "SIZE", value_parser = bytes)]
+    max_bytes: Option<i64>,
     /// Try again for so long while NATS is not there or can't make something yet
     #[arg(long, default_value = "0s", value_name = "TIME", value_parser = duration)]
     wait: Duration,
@@ -48,16 +54,15 @@ fn replicas(text: &str) -> Result<usize, String> {
 /// Makes or checks everything; tells the outcome of each part.
 ///
 /// # Errors
-/// [`SetupError`] says what differs or could not be made.
+/// [`SetupError`] says what cannot be used or could not be made.
 pub async fn make(
-    client: &async_nats::Client,
+    js: &jetstream::Context,
     window: Duration,
-    replicas: usize,
+    shape: Shape,
 ) -> Result<[(String, Outcome); 3], SetupError> {
-    let js = nats::jetstream(client);
-    let stream = making::events_stream(&js, replicas).await?;
-    let directory = making::directory_bucket(&js, replicas).await?;
-    let throttle = making::throttle_bucket(&js, window, replicas).await?;
+    let stream = making::events_stream(js, shape).await?;
+    let directory = making::directory_bucket(js, shape).await?;
+    let throttle = making::throttle_bucket(js, window, shape).await?;
     let window = show_duration(window);
     Ok([
         (format!("stream {EVENTS_STREAM}"), stream),
@@ -69,13 +74,19 @@ pub async fn make(
 /// Tries until it works, until the time is over, or until it is clear that no waiting helps.
 async fn make_within(setup: &Setup, nats: &NatsSettings) -> anyhow::Result<[(String, Outcome); 3]> {
     let started = clock::monotonic();
+    let shape = Shape { replicas: setup.replicas, max_bytes: setup.max_bytes };
     loop {
         let error = match nats.connect(Role::Admin).await {
-            Ok(client) => match make(&client, setup.throttle_window, setup.replicas).await {
-                Ok(made) => return Ok(made),
-                Err(error @ SetupError::Differs { .. }) => return Err(error.into()),
-                Err(error) => anyhow::Error::new(error),
-            },
+            Ok(client) => {
+                let js = nats.jetstream(&client);
+                match make(&js, setup.throttle_window, shape).await {
+                    Ok(made) => return Ok(made),
+                    Err(error @ (SetupError::Refused { .. } | SetupError::Window { .. })) => {
+                        return Err(error.into());
+                    }
+                    Err(error) => anyhow::Error::new(error),
+                }
+            }
             Err(error @ (ConnectError::File { .. } | ConnectError::TooOld { .. })) => {
                 return Err(error.into());
             }
@@ -97,11 +108,15 @@ pub async fn run(setup: Setup, nats: &NatsSettings) -> anyhow::Result<Answer> {
     let made = make_within(&setup, nats).await?;
     let lines: Vec<String> =
         made.iter().map(|(what, outcome)| format!("{what}: {outcome}")).collect();
-    let [stream, directory, throttle] = made.map(|(_, outcome)| outcome == Outcome::Made);
+    let warnings: Vec<String> = made
+        .iter()
+        .flat_map(|(what, outcome)| outcome.warnings().iter().map(move |w| format!("{what}: {w}")))
+        .collect();
+    let [stream, directory, throttle] = made.map(|(_, outcome)| outcome.is_made());
     let json = json!({
         "stream_made": stream, "directory_made": directory, "throttle_made": throttle,
         "throttle_window_seconds": setup.throttle_window.as_secs_f64(),
-        "replicas": setup.replicas,
+        "replicas": setup.replicas, "max_bytes": setup.max_bytes, "warnings": warnings,
     });
     Ok(Answer::new(lines.join("\n"), json))
 }

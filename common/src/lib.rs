@@ -14,6 +14,7 @@ pub mod ids;
 pub mod metric;
 pub mod names;
 pub mod quarter;
+pub mod rules;
 pub mod secret;
 pub mod shell;
 pub mod status;

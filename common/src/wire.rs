@@ -1,10 +1,11 @@
 //! Reads over NATS: what a query asks of an ingest, and how the answer comes back.
 //!
 //! *Format*: a version byte, then postcard. One request on `botstats.read.v1.<account>`, which any
-//! ingest takes, or on `botstats.read.v1.<ingest>.<account>`, which one takes; to its reply inbox come
-//! [`Frame::Accepted`] at once, then numbered [`Frame::Chunk`]s, the last one marked; or, at any point
-//! before the first chunk, [`Frame::Refused`] or [`Frame::TooLarge`], which end it. A chunk stays under
-//! [`MAX_CHUNK_BYTES`]: a reply above the server's `max_payload` would silently never arrive.
+//! ingest takes, or on `botstats.read.v1.<ingest>.<account>`, which one takes; to its reply inbox
+//! come [`Frame::Accepted`] at once, then numbered [`Frame::Chunk`]s, the last one marked; or, at
+//! any point before the first chunk, [`Frame::Refused`] or [`Frame::TooLarge`], which end it. A
+//! chunk stays under [`MAX_CHUNK_BYTES`] and under the server's `max_payload`, as a larger message
+//! is not sent at all.
 //!
 //! *Not here*: time zones, names and the clock. The boundaries of the groups come with the request.
 
@@ -25,6 +26,10 @@ use crate::quarter::Quarter;
 pub const VERSION: u8 = 1;
 /// The largest chunk of an answer, in bytes.
 pub const MAX_CHUNK_BYTES: usize = 256 * 1024;
+/// The smallest `max_payload` of a server over which all messages between the programs fit, in
+/// bytes: a request with [`MAX_GROUPS`] boundaries takes 4,100, a status some 2,000. Any cell fits
+/// into a chunk of that size.
+pub const MIN_PAYLOAD_BYTES: usize = 8 * 1024;
 /// The most groups a request may ask for: 30 days of hours, with room for clock changes.
 pub const MAX_GROUPS: usize = 800;
 

@@ -20,7 +20,8 @@ async def main(seconds):
     inbox = os.environ.get("NATS_INBOX_PREFIX", "_INBOX").encode()
     nc = await nats.connect(os.environ.get("NATS_URL", "nats://127.0.0.1:4222"), inbox_prefix=inbox)
     try:
-        js = nc.jetstream()
+        # Stream and buckets may be in another domain than the server of this connection.
+        js = nc.jetstream(domain=os.environ.get("NATS_JS_DOMAIN") or None)
         config = (await js.stream_info(STREAM)).config
         before = config.max_age
         config.max_age = seconds

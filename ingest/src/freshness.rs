@@ -23,7 +23,7 @@ pub struct Look {
 pub struct Freshness {
     as_of_ms: i64,
     applied: u64,
-    /// The last look, and when it was taken by the local monotonic clock.
+    /// The last look, and when it was asked for by the local monotonic clock.
     look: Option<(Look, Instant)>,
     /// The time of the look before that.
     before_ms: Option<i64>,
@@ -52,10 +52,14 @@ impl Freshness {
         self.prove();
     }
 
-    /// The stream was looked at.
-    pub fn looked(&mut self, look: Look, now: Instant) {
+    /// The stream was looked at; that was asked for at this instant. A look that was asked for
+    /// before the last one proves nothing more: its answer was under way for longer.
+    pub fn looked(&mut self, look: Look, asked: Instant) {
+        if self.look.is_some_and(|(_, last)| asked < last) {
+            return;
+        }
         self.before_ms = self.look.map(|(before, _)| before.at_ms);
-        self.look = Some((look, now));
+        self.look = Some((look, asked));
         self.prove();
     }
 
@@ -133,6 +137,20 @@ mod tests {
         assert_eq!(fresh.lag_ms(start + Duration::from_secs(3)), Some(3_500));
         fresh.looked(Look { at_ms: 12_000, last_sequence: 8 }, start);
         assert_eq!(fresh.as_of_ms(), 9_000);
+    }
+
+    #[test]
+    fn a_look_that_comes_late_proves_nothing() {
+        let start = monotonic();
+        let after = |ms| start + Duration::from_millis(ms);
+        let mut fresh = Freshness::of(5, 1_000);
+        fresh.looked(Look { at_ms: 9_000, last_sequence: 5 }, after(0));
+        fresh.looked(Look { at_ms: 9_500, last_sequence: 8 }, after(500));
+        // Asked for in between, answered last: 6 to 8, stored before 9,500, are not applied.
+        fresh.looked(Look { at_ms: 9_200, last_sequence: 5 }, after(200));
+        assert_eq!((fresh.as_of_ms(), fresh.last_sequence()), (1_000, 8));
+        fresh.applied(8, 9_400);
+        assert_eq!(fresh.as_of_ms(), 9_400);
     }
 
     #[test]

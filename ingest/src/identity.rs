@@ -1,6 +1,11 @@
 //! Is this still the stream that the state was made from? Decided before a message is applied, at every
 //! connect: a sequence alone proves nothing, because a stream that was made again, restored from an older
 //! copy, or lost its tail gives the same sequences to other messages.
+//!
+//! *Why* the time at which the stream was made does not decide alone: NATS' own restore, and a
+//! mirror that takes the stream's place, bring every message back with its sequence and time stamp
+//! under a new one. The message at the checkpoint tells such a stream from another: nobody can
+//! publish a message with the sequence and the nanosecond of an earlier one.
 
 use crate::store::{Checkpoint, StreamIdentity};
 
@@ -20,7 +25,8 @@ pub struct StreamState {
 pub enum Start {
     /// At this sequence; whatever comes first is applied.
     From(u64),
-    /// After the checkpoint, once the message at this sequence is seen to be that one ([`recognise`]).
+    /// After the checkpoint, once the message at this sequence is seen to be that one
+    /// ([`recognise`]). The stream may have been made at another time.
     AtCheckpoint(u64),
 }
 
@@ -28,7 +34,10 @@ pub enum Start {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Another stream of the same name.
-    #[error("the stream was deleted and made again since sequence {sequence} was applied")]
+    #[error(
+        "the stream was deleted and made again since sequence {sequence} was applied, and does not have the \
+         message that was applied"
+    )]
     OtherStream {
         /// Of the checkpoint.
         sequence: u64,
@@ -38,6 +47,17 @@ pub enum Refusal {
         "the stream ends at sequence {last}, but {sequence} was applied: it was restored from an older copy or lost its tail"
     )]
     LostTail {
+        /// Of the checkpoint.
+        sequence: u64,
+        /// Of the stream.
+        last: u64,
+    },
+    /// Another stream of the same name, or a copy that is older than the checkpoint.
+    #[error(
+        "the stream was deleted and made again, or restored from an older copy: it ends at sequence {last}, but \
+         {sequence} was applied"
+    )]
+    ShortCopy {
         /// Of the checkpoint.
         sequence: u64,
         /// Of the stream.
@@ -72,11 +92,11 @@ pub const WHAT_TO_DO: &str = "nothing is counted until this is settled: bring th
 /// | checkpoint | stream | result |
 /// | --- | --- | --- |
 /// | none | any | from its first message |
-/// | some | made at another time | refuse |
 /// | some | ends before it | refuse |
-/// | some | still has it | after it, once it is compared |
-/// | some | begins right after it | from there: the message expired, nothing was missed |
-/// | some | begins later | refuse |
+/// | some | still has it, whenever it was made | after it, once it is compared |
+/// | some | the same, begins right after it | from there: the message expired, nothing was missed |
+/// | some | the same, begins later | refuse |
+/// | some | made at another time, begins after it | refuse: nothing shows that it is a copy |
 ///
 /// # Errors
 /// [`Refusal`] says why it can't go on.
@@ -84,33 +104,45 @@ pub fn start(checkpoint: Option<&Checkpoint>, stream: &StreamState) -> Result<St
     // A stream that never had a message says 0.
     let Some(checkpoint) = checkpoint else { return Ok(Start::From(stream.first_sequence.max(1))) };
     let sequence = checkpoint.sequence;
-    if checkpoint.stream != stream.identity {
-        return Err(Refusal::OtherStream { sequence });
-    }
+    let same = checkpoint.stream == stream.identity;
     if stream.last_sequence < sequence {
-        return Err(Refusal::LostTail { sequence, last: stream.last_sequence });
+        let last = stream.last_sequence;
+        return Err(match same {
+            true => Refusal::LostTail { sequence, last },
+            false => Refusal::ShortCopy { sequence, last },
+        });
     }
     match stream.first_sequence {
         first if first <= sequence => Ok(Start::AtCheckpoint(sequence)),
+        _ if !same => Err(Refusal::OtherStream { sequence }),
         first if first == sequence + 1 => Ok(Start::From(first)),
         first => Err(Refusal::LostMessages { sequence, first }),
     }
 }
 
-/// Checks that a message is the one of the checkpoint.
+/// Checks that the message which a stream has at the checkpoint or after it (sequence, time in
+/// nanoseconds, hash of its subject; none if there is none) is the one that was applied.
+///
+/// | message | stream | result |
+/// | --- | --- | --- |
+/// | the one applied | the same | go on |
+/// | the one applied | made at another time | go on: it was restored |
+/// | another, or none | the same | refuse: it lost its tail |
+/// | another, or none | made at another time | refuse: it is another stream |
 ///
 /// # Errors
-/// [`Refusal::OtherMessage`] if it is not.
+/// [`Refusal::OtherMessage`], [`Refusal::OtherStream`].
 pub fn recognise(
     checkpoint: &Checkpoint,
-    sequence: u64,
-    stored_ns: i64,
-    subject_hash: u64,
+    stream: &StreamIdentity,
+    found: Option<(u64, i64, u64)>,
 ) -> Result<(), Refusal> {
-    let same = checkpoint.sequence == sequence
-        && checkpoint.stored_ns == stored_ns
-        && checkpoint.subject_hash == subject_hash;
-    if same { Ok(()) } else { Err(Refusal::OtherMessage { sequence: checkpoint.sequence }) }
+    let Checkpoint { sequence, stored_ns, subject_hash, .. } = *checkpoint;
+    match found == Some((sequence, stored_ns, subject_hash)) {
+        true => Ok(()),
+        false if checkpoint.stream == *stream => Err(Refusal::OtherMessage { sequence }),
+        false => Err(Refusal::OtherStream { sequence }),
+    }
 }
 
 #[cfg(test)]
@@ -132,7 +164,15 @@ mod tests {
             (false, stream(5, 0, 0), Ok(Start::From(1))),
             (false, stream(5, 1, 0), Ok(Start::From(1))),
             (false, stream(5, 8, 20), Ok(Start::From(8))),
-            (true, stream(6, 1, 20), Err(Refusal::OtherStream { sequence })),
+            (true, stream(6, 1, 20), Ok(Start::AtCheckpoint(10))),
+            (true, stream(6, 10, 10), Ok(Start::AtCheckpoint(10))),
+            (true, stream(4, 1, 10), Ok(Start::AtCheckpoint(10))),
+            (true, stream(6, 1, 9), Err(Refusal::ShortCopy { sequence, last: 9 })),
+            (true, stream(6, 1, 0), Err(Refusal::ShortCopy { sequence, last: 0 })),
+            (true, stream(6, 11, 10), Err(Refusal::OtherStream { sequence })),
+            (true, stream(6, 11, 20), Err(Refusal::OtherStream { sequence })),
+            (true, stream(6, 12, 20), Err(Refusal::OtherStream { sequence })),
+            (false, stream(6, 8, 20), Ok(Start::From(8))),
             (true, stream(5, 1, 9), Err(Refusal::LostTail { sequence, last: 9 })),
             (true, stream(5, 1, 0), Err(Refusal::LostTail { sequence, last: 0 })),
             (true, stream(5, 1, 10), Ok(Start::AtCheckpoint(10))),
@@ -144,9 +184,15 @@ mod tests {
         ] {
             assert_eq!(start(known.then_some(&checkpoint), &stream), expect, "{known} {stream:?}");
         }
-        assert_eq!(recognise(&checkpoint, 10, 7, 9), Ok(()));
-        for (s, t, h) in [(11, 7, 9), (10, 8, 9), (10, 7, 8)] {
-            assert_eq!(recognise(&checkpoint, s, t, h), Err(Refusal::OtherMessage { sequence }));
+        let restored = StreamIdentity { created_ns: 6, ..identity.clone() };
+        for stream in [&identity, &restored] {
+            assert_eq!(recognise(&checkpoint, stream, Some((10, 7, 9))), Ok(()));
+        }
+        for found in [Some((11, 7, 9)), Some((10, 8, 9)), Some((10, 7, 8)), None] {
+            let same = recognise(&checkpoint, &identity, found);
+            assert_eq!(same, Err(Refusal::OtherMessage { sequence }), "{found:?}");
+            let other = recognise(&checkpoint, &restored, found);
+            assert_eq!(other, Err(Refusal::OtherStream { sequence }), "{found:?}");
         }
     }
 }

@@ -1,11 +1,14 @@
 //! Looks at the stream: which one it is, where it ends, and what time the server has.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use async_nats::Client;
-use botstats_common::names::{EVENTS_STREAM, EVENTS_SUBJECTS};
-use botstats_common::shell::nats::{StreamConfig, StreamInfoError, chain, stream_info};
-use botstats_common::shell::settings::show_duration;
+use async_nats::jetstream::Context;
+use botstats_common::names::EVENTS_STREAM;
+use botstats_common::rules::{self, Finding};
+use botstats_common::shell::clock::monotonic;
+use botstats_common::shell::nats::{StreamInfoError, chain, stream_info};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -22,12 +25,16 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 pub(crate) struct Seen {
     pub(crate) state: StreamState,
     pub(crate) look: Look,
-    pub(crate) config: StreamConfig,
+    /// When the server was asked.
+    pub(crate) asked: Instant,
+    /// What is wrong with the stream's settings.
+    pub(crate) findings: Vec<Finding>,
 }
 
 /// Asks the server.
-pub(crate) async fn look(client: &Client) -> Result<Seen, StreamInfoError> {
-    let info = stream_info(client, EVENTS_STREAM).await?;
+pub(crate) async fn look(js: &Context) -> Result<Seen, StreamInfoError> {
+    let asked = monotonic();
+    let info = stream_info(js, EVENTS_STREAM).await?;
     let name = EVENTS_STREAM.to_owned();
     Ok(Seen {
         state: StreamState {
@@ -36,50 +43,38 @@ pub(crate) async fn look(client: &Client) -> Result<Seen, StreamInfoError> {
             last_sequence: info.last_sequence,
         },
         look: Look { at_ms: info.at_ms, last_sequence: info.last_sequence },
-        config: info.config,
+        asked,
+        findings: rules::events(&info.config),
     })
-}
-
-/// What about the settings of a stream can keep events from being counted, in words for its operator.
-///
-/// | setting | what it means |
-/// | --- | --- |
-/// | subjects without those of events | events of others are not stored: their publishers get no acknowledgement |
-/// | `max_age`, `max_msgs_per_subject`, a size limit that discards the old | messages go: a rebuild lacks them, and a long pause of ingest |
-pub(crate) fn doubts(config: &StreamConfig) -> Vec<String> {
-    let mut doubts = Vec::new();
-    let whole = [EVENTS_SUBJECTS, "botstats.events.>", "botstats.>", ">"];
-    if !config.subjects.iter().any(|subject| whole.contains(&subject.as_str())) {
-        let found = config.subjects.join(", ");
-        doubts.push(format!("it stores {found}, not all of {EVENTS_SUBJECTS}"));
-    }
-    if config.max_age > 0 {
-        let age = Duration::from_nanos(config.max_age.unsigned_abs());
-        doubts.push(format!("its messages expire after {}", show_duration(age)));
-    }
-    if config.max_msgs_per_subject > 0 {
-        doubts.push(format!("it keeps {} messages of a subject", config.max_msgs_per_subject));
-    }
-    if config.discard != "new" && (config.max_msgs > 0 || config.max_bytes > 0) {
-        doubts.push("it drops its first messages when it is full".to_owned());
-    }
-    doubts
 }
 
 /// Whether the stream is there.
 ///
 /// # Errors
 /// If JetStream does not answer.
-pub(crate) async fn stream_is_there(client: &Client) -> Result<bool, String> {
-    match look(client).await {
+pub(crate) async fn stream_is_there(js: &Context) -> Result<bool, String> {
+    match look(js).await {
         Ok(_) => Ok(true),
         Err(StreamInfoError::NoStream(_)) => Ok(false),
         Err(error) => Err(chain(&error)),
     }
 }
 
-/// Looks at the stream now and then, as long as somebody listens.
-pub(crate) fn looks(client: Client, shared: Shared) -> watch::Sender<Option<StreamState>> {
+/// The stream's state, and what had been taken before it was asked for: a message that was taken
+/// later may be missing in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Looked {
+    pub(crate) state: StreamState,
+    pub(crate) taken_before: u64,
+}
+
+/// Looks at the stream now and then, as long as somebody listens. `taken` is the last sequence that
+/// was taken.
+pub(crate) fn looks(
+    js: Context,
+    taken: Arc<AtomicU64>,
+    shared: Shared,
+) -> watch::Sender<Option<Looked>> {
     let (sender, _) = watch::channel(None);
     let task_sender = sender.clone();
     botstats_common::shell::stop::spawn(async move {
@@ -89,63 +84,16 @@ pub(crate) fn looks(client: Client, shared: Shared) -> watch::Sender<Option<Stre
             if task_sender.receiver_count() == 0 {
                 return;
             }
-            match look(&client).await {
+            let taken_before = taken.load(Ordering::Relaxed);
+            match look(&js).await {
                 Ok(seen) => {
-                    shared.looked(&seen.state, seen.look);
-                    task_sender.send_replace(Some(seen.state));
+                    shared.looked(&seen);
+                    let state = seen.state;
+                    task_sender.send_replace(Some(Looked { state, taken_before }));
                 }
                 Err(error) => shared.unreachable(&chain(&error)),
             }
         }
     });
     sender
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_that_lose_events() {
-        let good = StreamConfig {
-            subjects: vec![EVENTS_SUBJECTS.to_owned()],
-            discard: "new".to_owned(),
-            max_msgs: -1,
-            max_bytes: -1,
-            max_msgs_per_subject: -1,
-            ..StreamConfig::default()
-        };
-        let old = StreamConfig { discard: "old".to_owned(), ..good.clone() };
-        let subjects = |list: &[&str]| StreamConfig {
-            subjects: list.iter().map(|s| (*s).to_owned()).collect(),
-            ..good.clone()
-        };
-        for (config, expect) in [
-            (good.clone(), &[][..]),
-            (old.clone(), &[]),
-            (subjects(&["other", "botstats.events.>"]), &[]),
-            (
-                subjects(&["botstats.events.acme.*.*"]),
-                &["it stores botstats.events.acme.*.*, not all of botstats.events.*.*.*"],
-            ),
-            (
-                StreamConfig { max_age: 3_600_000_000_000, ..good.clone() },
-                &["its messages expire after 1h"],
-            ),
-            (StreamConfig { max_bytes: 1, ..good.clone() }, &[]),
-            (
-                StreamConfig { max_bytes: 1, ..old.clone() },
-                &["it drops its first messages when it is full"],
-            ),
-            (
-                StreamConfig { max_msgs: 1, max_msgs_per_subject: 5, ..old },
-                &[
-                    "it keeps 5 messages of a subject",
-                    "it drops its first messages when it is full",
-                ],
-            ),
-        ] {
-            assert_eq!(doubts(&config), expect, "{config:?}");
-        }
-    }
 }

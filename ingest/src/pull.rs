@@ -16,6 +16,7 @@ use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, Message, StatusCode, Subject, Subscriber};
 use botstats_common::names::EVENTS_STREAM;
+use botstats_common::rules::CONSUMER_LIFE;
 use botstats_common::shell::clock::monotonic;
 use futures::StreamExt as _;
 
@@ -29,8 +30,6 @@ const REQUEST_MESSAGES: RangeInclusive<usize> = 500..=10_000;
 const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
 /// The server forgets a request after so long.
 const REQUEST_LIFE: Duration = Duration::from_secs(30);
-/// The server forgets the consumer when nobody has asked it for so long.
-const CONSUMER_LIFE: Duration = Duration::from_secs(30);
 /// Dots in a reply subject that count.
 const MAX_DOTS: usize = 9;
 /// What remains of a request that ends early.

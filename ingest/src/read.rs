@@ -18,7 +18,8 @@ use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::quarter::{QUARTERS_PER_DAY, QUARTERS_PER_HOUR};
 use botstats_common::shell::clock::monotonic;
 use botstats_common::wire::{
-    self, AnswerSize, Chunk, ChunksWriter, Frame, MAX_GROUPS, Pair, Request, put_samples,
+    self, AnswerSize, Chunk, ChunksWriter, Frame, MAX_CHUNK_BYTES, MAX_GROUPS, Pair, Request,
+    put_samples,
 };
 
 use crate::bucket::{Bucket, BucketError, QUARTERS, Totals};
@@ -63,17 +64,25 @@ pub struct Reader {
     store: Arc<Store>,
     registry: Arc<RwLock<Registry>>,
     until: Option<Instant>,
+    max_chunk_bytes: usize,
 }
 
 impl Reader {
     pub(crate) fn new(store: Arc<Store>, registry: Arc<RwLock<Registry>>) -> Self {
-        Self { store, registry, until: None }
+        Self { store, registry, until: None, max_chunk_bytes: MAX_CHUNK_BYTES }
     }
 
     /// One that gives up then.
     #[must_use]
     pub fn until(mut self, last_moment: Instant) -> Self {
         self.until = Some(last_moment);
+        self
+    }
+
+    /// One whose messages are not larger than that, nor than [`MAX_CHUNK_BYTES`].
+    #[must_use]
+    pub fn in_chunks_of(mut self, max_bytes: usize) -> Self {
+        self.max_chunk_bytes = max_bytes.min(MAX_CHUNK_BYTES);
         self
     }
 
@@ -95,9 +104,10 @@ impl Reader {
             .unwrap_or_else(PoisonError::into_inner)
             .pairs(account, request.bots.as_deref());
         let Some((number, pairs)) = asked else {
-            return Ok(ChunksWriter::new(as_of_ms).finish());
+            return Ok(ChunksWriter::new(as_of_ms, self.max_chunk_bytes).finish());
         };
-        let mut answer = Answer::new(&groups, &pairs, request.types, as_of_ms);
+        let chunks = ChunksWriter::new(as_of_ms, self.max_chunk_bytes);
+        let mut answer = Answer::new(&groups, &pairs, request.types, chunks);
         self.scan(number, &pairs, &mut answer)?;
         Ok(answer.chunks.finish())
     }
@@ -288,7 +298,12 @@ struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    fn new(groups: &'a Groups, pairs: &'a [Arc<NamedPair>], types: TypeSet, as_of_ms: i64) -> Self {
+    fn new(
+        groups: &'a Groups,
+        pairs: &'a [Arc<NamedPair>],
+        types: TypeSet,
+        chunks: ChunksWriter,
+    ) -> Self {
         let counts_users = [TypeCode::RETURNING_USER, TypeCode::ACTIVE_USER];
         Self {
             groups,
@@ -299,7 +314,7 @@ impl<'a> Answer<'a> {
             placed: 0,
             ended: Vec::new(),
             samples: Vec::new(),
-            chunks: ChunksWriter::new(as_of_ms),
+            chunks,
             size: AnswerSize::default(),
         }
     }

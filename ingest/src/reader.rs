@@ -7,16 +7,18 @@
 //! *Why* no durable consumer: over forced reconnects durable consumers that acknowledge in bulk or not at
 //! all skip messages, and the place in the stream belongs into the same transaction as the state.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream;
+use async_nats::jetstream::Context;
 use async_nats::{Client, Message as NatsMessage};
 use botstats_common::names::EVENTS_STREAM;
+use botstats_common::rules::refusals;
 use botstats_common::shell::clock::monotonic;
 use botstats_common::shell::logging::Seldom;
 use botstats_common::shell::nats::{NatsSettings, Role, StreamInfoError, chain};
-use botstats_common::shell::setup;
+use botstats_common::shell::setup::{self, Shape};
 use futures::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -25,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::decoder::{Arrival, Decoder, subject_hash};
 use crate::event::{Headers, Message};
 use crate::identity::{Refusal, Start, StreamState, WHAT_TO_DO, recognise, start};
-use crate::look::{doubts, look, looks};
+use crate::look::{Looked, Seen, look, looks};
 use crate::pull::{Pull, PullError};
 use crate::rescue::message_from;
 use crate::shared::Shared;
@@ -171,9 +173,9 @@ async fn try_once(
             return Gone::Retry(why);
         }
     };
-    let js = botstats_common::shell::nats::jetstream(&client);
+    let js = settings.jetstream(&client);
     if failures >= FAILURES_BEFORE_RESCUE {
-        match rescue(&client, place, decoder, batches).await {
+        match rescue(&js, place, decoder, batches).await {
             Ok(0) => {}
             Ok(_) => return Gone::Again,
             Err(gone) => return gone,
@@ -189,17 +191,17 @@ static RESCUED: Seldom = Seldom::new();
 /// Only where the stream is known to be the right one: its identity is checked, and the message at the
 /// checkpoint compared, as for a consumer.
 async fn rescue(
-    client: &Client,
+    js: &Context,
     place: &mut Place,
     decoder: &mut Decoder,
     batches: &mpsc::Sender<Batch>,
 ) -> Result<usize, Gone> {
-    let seen = look(client).await.map_err(|e| Gone::Retry(chain(&e)))?;
-    check(client, place, &seen.state).await?;
+    let seen = look(js).await.map_err(|e| Gone::Retry(chain(&e)))?;
+    check(js, place, &seen.state).await?;
     let mut next = place.sequence() + 1;
     let mut batch = Batch::new(seen.state.identity);
     while batch.arrivals.len() < RESCUE_RUN {
-        let Some(message) = message_from(client, next).await.map_err(Gone::Retry)? else { break };
+        let Some(message) = message_from(js, next).await.map_err(Gone::Retry)? else { break };
         next = message.sequence + 1;
         let arrival = decoder.decode(&Message {
             sequence: message.sequence,
@@ -226,19 +228,19 @@ async fn rescue(
 /// Checks the stream and reads it through one consumer, until that ends.
 async fn read_once(
     client: &Client,
-    js: &jetstream::Context,
+    js: &Context,
     place: &mut Place,
     decoder: &mut Decoder,
     batches: &mpsc::Sender<Batch>,
     shared: &Shared,
 ) -> Gone {
     let made = connects(client);
-    let seen = match look(client).await {
+    let seen = match look(js).await {
         Ok(seen) => seen,
         Err(StreamInfoError::NoStream(_)) if place.last.is_none() => {
             // Made here only where nothing was read yet; else it is missing, which is a finding.
             shared.no_stream("there is no stream BOTSTATS_EVENTS: run `botstats setup`");
-            return match setup::events_stream(js, 1).await {
+            return match setup::events_stream(js, Shape::default()).await {
                 Ok(_) => {
                     tracing::info!("made the stream {EVENTS_STREAM}");
                     Gone::Again
@@ -258,6 +260,7 @@ async fn read_once(
             return Gone::Retry(why);
         }
     };
+    shared.reached();
     let from = match start(place.last.as_ref(), &seen.state) {
         Ok(Start::From(sequence)) => sequence,
         Ok(Start::AtCheckpoint(sequence)) => sequence + 1,
@@ -269,22 +272,22 @@ async fn read_once(
             "the stream has lost its first messages: what they said is not counted"
         );
     }
+    shared.doubt(&seen.findings);
     // The consumer belongs to the stream as it was when it was made; that stream is then checked.
     let (mut pull, pending) = match Pull::start(client, js, from).await {
         Ok(started) => started,
-        Err(error) => return Gone::Retry(chain(&error)),
+        Err(error) => return Gone::Retry(no_consumer(&error, &seen)),
     };
-    if let Err(gone) = check(client, place, &seen.state).await {
+    if let Err(gone) = check(js, place, &seen.state).await {
         return gone;
     }
     // Only now: on a slow line those answers would come behind many messages.
     if let Err(error) = pull.ask_ahead().await {
         return Gone::Retry(chain(&error));
     }
-    shared.doubt(doubts(&seen.config));
     let (taken, end) = (place.sequence(), seen.state.last_sequence);
     let drained = match pending {
-        0 if end > taken => match is_drained(client, taken).await {
+        0 if end > taken => match is_drained(js, taken).await {
             Ok(drained) => drained,
             Err(gone) => return gone,
         },
@@ -293,15 +296,17 @@ async fn read_once(
     if drained {
         shared.drained(taken, end);
     }
-    shared.checked(&seen.state, seen.look);
+    shared.checked(&seen);
     let drained_to = if drained { end } else { 0 };
     let consumer = Consumer { pull, drained_to, connects: made };
-    let looks = looks(client.clone(), shared.clone());
+    let taken = Arc::new(AtomicU64::new(taken));
+    let looks = looks(js.clone(), Arc::clone(&taken), shared.clone());
     let mut delivery = Delivery {
         client: client.clone(),
         batch: Batch::new(seen.state.identity.clone()),
         stream: seen.state,
         consumer,
+        taken,
         decoder,
         send_at: Instant::now(),
         last_arrival: Instant::now(),
@@ -315,26 +320,43 @@ async fn read_once(
     gone
 }
 
-/// Checks that the stream is still the same and has the message of the checkpoint, unless that expired.
-async fn check(client: &Client, place: &Place, seen: &StreamState) -> Result<(), Gone> {
-    let again = look(client).await.map_err(|e| Gone::Retry(chain(&e)))?;
+/// Why there is no consumer; of a stream whose settings cannot work, these too.
+fn no_consumer(error: &PullError, seen: &Seen) -> String {
+    let why = chain(error);
+    match refusals(&seen.findings) {
+        Some(refused) => format!("{why} (the stream {EVENTS_STREAM}: {refused})"),
+        None => why,
+    }
+}
+
+/// Checks that the stream is still the same and has the message of the checkpoint, unless that
+/// expired. A stream that was made at another time is then the one of this place.
+async fn check(js: &Context, place: &mut Place, seen: &StreamState) -> Result<(), Gone> {
+    let again = look(js).await.map_err(|e| Gone::Retry(chain(&e)))?;
     if again.state.identity != seen.identity {
         return Err(Gone::Retry("the stream was made again just now".to_owned()));
     }
     let decided = start(place.last.as_ref(), &again.state).map_err(Gone::Refused)?;
-    if let (Start::AtCheckpoint(sequence), Some(checkpoint)) = (decided, &place.last) {
-        let other = || Gone::Refused(Refusal::OtherMessage { sequence });
-        let known = message_from(client, sequence).await.map_err(Gone::Retry)?.ok_or_else(other)?;
-        let hash = subject_hash(&known.subject);
-        recognise(checkpoint, known.sequence, known.stored_ns, hash).map_err(Gone::Refused)?;
+    if let (Start::AtCheckpoint(sequence), Some(checkpoint)) = (decided, &mut place.last) {
+        let found = message_from(js, sequence).await.map_err(Gone::Retry)?;
+        let found = found.map(|m| (m.sequence, m.stored_ns, subject_hash(&m.subject)));
+        recognise(checkpoint, &seen.identity, found).map_err(Gone::Refused)?;
+        if checkpoint.stream != seen.identity {
+            tracing::info!(
+                sequence,
+                "the stream {EVENTS_STREAM} was made anew and has the message that was applied last: it was \
+                 restored, counting goes on after it"
+            );
+            checkpoint.stream = seen.identity.clone();
+        }
     }
     Ok(())
 }
 
 /// Whether the stream has no message after that sequence. A consumer that has none waiting does not prove
 /// it: in a cluster it may be at a copy that is behind the stream's leader, who is asked here.
-async fn is_drained(client: &Client, taken: u64) -> Result<bool, Gone> {
-    let next = message_from(client, taken + 1).await.map_err(Gone::Retry)?;
+async fn is_drained(js: &Context, taken: u64) -> Result<bool, Gone> {
+    let next = message_from(js, taken + 1).await.map_err(Gone::Retry)?;
     Ok(next.is_none())
 }
 
@@ -362,6 +384,8 @@ struct Delivery<'a> {
     client: Client,
     stream: StreamState,
     consumer: Consumer,
+    /// The last sequence taken, for those who look at the stream.
+    taken: Arc<AtomicU64>,
     decoder: &'a mut Decoder,
     batch: Batch,
     /// When the batch goes, full or not.
@@ -377,7 +401,7 @@ impl Delivery<'_> {
         &mut self,
         place: &mut Place,
         batches: &mpsc::Sender<Batch>,
-        mut looked: watch::Receiver<Option<StreamState>>,
+        mut looked: watch::Receiver<Option<Looked>>,
     ) -> Gone {
         let mut tick = tokio::time::interval(CONNECTION_CHECK);
         loop {
@@ -396,6 +420,7 @@ impl Delivery<'_> {
                 next = self.consumer.pull.next(), if !self.batch.is_full() => {
                     let taken = self.take_arrived(next);
                     place.advance(&self.batch);
+                    self.taken.store(place.sequence(), Ordering::Relaxed);
                     let asked = match taken {
                         Ok(()) => self.consumer.pull.ask_ahead().await.map_err(TakeError::from),
                         Err(error) => Err(error),
@@ -415,11 +440,11 @@ impl Delivery<'_> {
                     }
                 }
                 changed = looked.changed() => {
-                    let seen = looked.borrow_and_update().clone();
-                    if let (Ok(()), Some(seen)) = (changed, seen)
-                        && let Err(why) = self.compare(&seen, place)
+                    let looked = looked.borrow_and_update().clone();
+                    if let (Ok(()), Some(looked)) = (changed, looked)
+                        && let Err(why) = self.compare(&looked, place)
                     {
-                        return Gone::Retry(why);
+                        return Gone::Retry(why.to_owned());
                     }
                 }
             }
@@ -457,21 +482,52 @@ impl Delivery<'_> {
     }
 
     /// Compares a look at the stream with what was taken.
-    fn compare(&self, seen: &StreamState, place: &Place) -> Result<(), String> {
-        let taken = place.sequence();
-        if seen.identity != self.stream.identity || seen.last_sequence < taken {
-            return Err("the stream is not what it was".to_owned());
+    fn compare(&self, looked: &Looked, place: &Place) -> Result<(), &'static str> {
+        if !is_still(&self.stream.identity, looked) {
+            return Err("the stream is not what it was");
         }
-        if seen.last_sequence > taken.max(self.consumer.drained_to)
+        if looked.state.last_sequence > place.sequence().max(self.consumer.drained_to)
             && !self.batch.is_full()
             && self.last_message.elapsed() > STALL
         {
-            return Err("the stream has more, but the consumer does not deliver".to_owned());
+            return Err("the stream has more, but the consumer does not deliver");
         }
         Ok(())
     }
 }
 
+/// Whether a look shows the stream that is read, with all that had been taken when the look was
+/// asked for. What was taken since may have been stored since.
+fn is_still(reading: &StreamIdentity, looked: &Looked) -> bool {
+    looked.state.identity == *reading && looked.state.last_sequence >= looked.taken_before
+}
+
 fn connects(client: &Client) -> u64 {
     client.statistics().connects.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_look_beside_steady_traffic() {
+        let reading = StreamIdentity { name: EVENTS_STREAM.to_owned(), created_ns: 5 };
+        // What comes after the look was asked for is not in the table: it says nothing about the
+        // stream.
+        for (created_ns, last_sequence, taken_before, expect) in [
+            (5, 100, 100, true),
+            (5, 101, 100, true),
+            (5, 99, 100, false),
+            (5, 0, 0, true),
+            (6, 100, 100, false),
+            (6, 200, 100, false),
+        ] {
+            let identity = StreamIdentity { created_ns, ..reading.clone() };
+            let state = StreamState { identity, first_sequence: 1, last_sequence };
+            let looked = Looked { state, taken_before };
+            let case = (created_ns, last_sequence, taken_before);
+            assert_eq!(is_still(&reading, &looked), expect, "{case:?}");
+        }
+    }
 }

@@ -9,9 +9,12 @@
 
 use std::str::FromStr as _;
 
+use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue};
-use async_nats::{Client, HeaderMap};
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::RequestError;
 use botstats_common::names::EVENTS_STREAM;
+use botstats_common::shell::nats::chain;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use serde::Deserialize;
@@ -65,11 +68,10 @@ const NO_MESSAGE: u64 = 10_037;
 ///
 /// # Errors
 /// Says why there is no answer.
-pub async fn message_from(client: &Client, sequence: u64) -> Result<Option<Rescued>, String> {
-    let request = serde_json::json!({ "seq": sequence, "next_by_subj": ">" }).to_string();
-    let subject = format!("$JS.API.STREAM.MSG.GET.{EVENTS_STREAM}");
-    let answer = client.request(subject, request.into()).await.map_err(|e| e.to_string())?;
-    read(&answer.payload)
+pub async fn message_from(js: &Context, sequence: u64) -> Result<Option<Rescued>, String> {
+    let request = serde_json::json!({ "seq": sequence, "next_by_subj": ">" });
+    let asked = js.request(format!("STREAM.MSG.GET.{EVENTS_STREAM}"), &request).await;
+    message_of(asked.map_err(|error: RequestError| chain(&error))?)
 }
 
 /// Reads the server's answer.
@@ -77,7 +79,10 @@ pub async fn message_from(client: &Client, sequence: u64) -> Result<Option<Rescu
 /// # Errors
 /// Says why it is none.
 pub fn read(json: &[u8]) -> Result<Option<Rescued>, String> {
-    let answer: Answer = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    message_of(serde_json::from_slice(json).map_err(|e| e.to_string())?)
+}
+
+fn message_of(answer: Answer) -> Result<Option<Rescued>, String> {
     let stored = match (answer.message, answer.error) {
         (Some(stored), _) => stored,
         (None, Some(Failure { err_code: NO_MESSAGE, .. })) => return Ok(None),

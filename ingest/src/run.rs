@@ -330,7 +330,7 @@ pub async fn rebuild(settings: Settings, stop: CancellationToken) -> Result<(), 
         Err(error) => return Err(RunError::Connect(error)),
     };
     // An absent stream is not made here: the old state may be all that is left.
-    match look::stream_is_there(&client).await {
+    match look::stream_is_there(&settings.nats.jetstream(&client)).await {
         Ok(true) => {}
         Ok(false) => return Err(RunError::Rebuild("there is no stream to count from".to_owned())),
         Err(why) => return Err(RunError::Rebuild(why)),

@@ -15,13 +15,14 @@ use botstats_common::names::{
 };
 use botstats_common::shell::clock::{monotonic, rfc3339_ms, whole_ms};
 use botstats_common::shell::internal::Readiness;
+use botstats_common::shell::logging::Seldom;
 use botstats_common::shell::nats::chain;
 use botstats_common::shell::stop::spawn;
 use botstats_common::status::{
     DeadLetter, DeadLettersReply, DeadLettersRequest, IngestStatus, MAX_DEAD_LETTERS_PER_ANSWER,
     Status,
 };
-use botstats_common::wire::{self, Frame};
+use botstats_common::wire::{self, Frame, MIN_PAYLOAD_BYTES};
 use futures::StreamExt as _;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,8 @@ const MAX_WAITING: usize = 256;
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a catch-up says how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+/// The part of the readiness for the size of messages.
+const PAYLOAD: &str = "max_payload";
 /// Name of the NATS service.
 pub const SERVICE_NAME: &str = "botstats-ingest";
 
@@ -85,7 +88,7 @@ pub async fn run(client: Client, answers: Answers, stop: CancellationToken) {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(CHECK_INTERVAL) => {}
         }
-        if !answers.shared.may_answer() {
+        if !may_answer(&client, &answers) {
             if shown.elapsed() >= PROGRESS_INTERVAL {
                 shown = monotonic();
                 show_progress(&answers.shared);
@@ -116,6 +119,25 @@ pub async fn run(client: Client, answers: Answers, stop: CancellationToken) {
         tracing::warn!("stopped with reads unanswered");
     }
     let _ended = tokio::join!(status, letters);
+}
+
+static TOO_SMALL: Seldom = Seldom::new();
+
+/// Whether reads may be answered now, and their answers fit into messages.
+fn may_answer(client: &Client, answers: &Answers) -> bool {
+    let most = client.max_payload();
+    if most < MIN_PAYLOAD_BYTES {
+        let why = format!(
+            "nats-server takes messages of {most} bytes at most (max_payload); {MIN_PAYLOAD_BYTES} are needed"
+        );
+        if TOO_SMALL.is_due() {
+            tracing::warn!("reads are not answered: {why}");
+        }
+        answers.readiness.missing(PAYLOAD, why);
+        return false;
+    }
+    answers.readiness.present(PAYLOAD);
+    answers.shared.may_answer()
 }
 
 fn show_progress(shared: &Shared) {
@@ -173,7 +195,7 @@ impl Serving {
             let request = tokio::select! {
                 () = stop.cancelled() => break,
                 _ = check.tick() => {
-                    if answers.shared.may_answer() { continue } else { break }
+                    if may_answer(client, answers) { continue } else { break }
                 }
                 request = self.any.next() => request,
                 request = self.own.next() => request,
@@ -261,11 +283,12 @@ async fn answer(
         return "too_late";
     }
     // It may have waited: what held when it was taken need not hold now.
-    if !answers.shared.may_answer() {
+    if !may_answer(client, answers) {
         return refuse(client, reply, "this ingest does not answer reads now").await;
     }
     let as_of_ms = answers.shared.as_of_ms();
-    let reader = answers.reader.clone().until(last_moment);
+    // The server that the connection is made to now; another may allow more or less.
+    let reader = answers.reader.clone().until(last_moment).in_chunks_of(client.max_payload());
     let read_for = account.clone();
     let gathering = tokio::task::spawn_blocking(move || reader.gather(&read_for, &asked, as_of_ms));
     if !waited {
@@ -368,7 +391,7 @@ async fn serve_dead_letters(client: Client, answers: Answers, stop: Cancellation
         let found = tokio::task::spawn_blocking(move || dead_letters(&store, &asked)).await;
         match found {
             Ok(Ok(letters)) => {
-                if let Ok(json) = serde_json::to_vec(&letters) {
+                if let Some(json) = fitting(letters, client.max_payload()) {
                     let _nobody_waits = client.publish(reply, json.into()).await;
                 }
             }
@@ -378,6 +401,18 @@ async fn serve_dead_letters(client: Client, answers: Answers, stop: Cancellation
             }
             Err(error) => tracing::error!("dead letters cannot be read: {error}"),
         }
+    }
+}
+
+/// The newest of the letters that fit into a message of that size, as JSON; who asks goes on after
+/// them.
+fn fitting(mut letters: DeadLettersReply, max_bytes: usize) -> Option<Vec<u8>> {
+    loop {
+        let json = serde_json::to_vec(&letters).ok()?;
+        if json.len() <= max_bytes || letters.letters.len() <= 1 {
+            return Some(json);
+        }
+        letters.letters.truncate(letters.letters.len() / 2);
     }
 }
 
@@ -399,4 +434,30 @@ fn dead_letters(store: &Store, asked: &DeadLettersRequest) -> Result<DeadLetters
         })
         .collect();
     Ok(DeadLettersReply { kept, letters })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::MAX_REASON_BYTES;
+
+    #[test]
+    fn dead_letters_fit_into_a_message() {
+        let letter = |sequence| DeadLetter {
+            sequence,
+            rule: "envelope".to_owned(),
+            reason: "x".repeat(MAX_REASON_BYTES),
+        };
+        let letters = (0..1_000).rev().map(letter).collect();
+        let reply = DeadLettersReply { kept: 5_000, letters };
+        for (max_bytes, at_least) in [(1024 * 1024, 1_000), (16 * 1024, 31), (8 * 1024, 15), (0, 1)]
+        {
+            let json = fitting(reply.clone(), max_bytes).unwrap();
+            assert!(json.len() <= max_bytes.max(300), "{} of {max_bytes}", json.len());
+            let cut: DeadLettersReply = serde_json::from_slice(&json).unwrap();
+            assert!(cut.letters.len() >= at_least, "{} in {max_bytes}", cut.letters.len());
+            assert_eq!(cut.kept, 5_000);
+            assert_eq!(cut.letters, reply.letters[..cut.letters.len()]);
+        }
+    }
 }

@@ -6,11 +6,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use botstats_common::rules::Finding;
 use botstats_common::shell::clock::monotonic;
 use botstats_common::shell::internal::Readiness;
 
-use crate::freshness::{Freshness, Look};
-use crate::identity::{Refusal, StreamState, WHAT_TO_DO};
+use crate::freshness::Freshness;
+use crate::identity::{Refusal, WHAT_TO_DO};
+use crate::look::Seen;
 use crate::store::{Progress, StreamIdentity};
 use crate::telemetry::{Held, METRICS};
 
@@ -73,9 +75,10 @@ impl Shared {
     }
 
     /// The stream is the right one, and was looked at.
-    pub fn checked(&self, stream: &StreamState, look: Look) {
+    pub(crate) fn checked(&self, seen: &Seen) {
+        let stream = &seen.state;
         self.readiness.present("stream");
-        self.readiness.present("nats");
+        self.reached();
         METRICS.stream_refused.set(0);
         let mut inner = self.lock();
         inner.refused = None;
@@ -83,27 +86,34 @@ impl Shared {
         if inner.checked.as_ref().is_none_or(|(identity, _)| *identity != stream.identity) {
             inner.checked = Some((stream.identity.clone(), stream.last_sequence));
         }
-        inner.freshness.looked(look, monotonic());
+        inner.freshness.looked(seen.look, seen.asked);
     }
 
     /// The stream's settings can keep events from being counted, for these reasons. What is there is
     /// counted and answered: nothing is known to be missing.
-    pub fn doubt(&self, doubts: Vec<String>) {
-        let count = u32::try_from(doubts.len()).unwrap_or(u32::MAX);
+    pub fn doubt(&self, findings: &[Finding]) {
+        let count = u32::try_from(findings.len()).unwrap_or(u32::MAX);
         METRICS.stream_doubts.set(count);
+        let doubts: Vec<String> = findings.iter().map(|finding| finding.text.clone()).collect();
         let mut inner = self.lock();
-        // At each connect they are the same; a line at each change.
-        if inner.doubts != doubts {
-            for doubt in &doubts {
-                tracing::warn!("the stream may not have every event: {doubt}");
-            }
-            inner.doubts = doubts;
+        // At each look they are the same; a line for each that is new.
+        for doubt in doubts.iter().filter(|doubt| !inner.doubts.contains(doubt)) {
+            tracing::warn!("the stream BOTSTATS_EVENTS may not have every event: {doubt}");
         }
+        if doubts.is_empty() && !inner.doubts.is_empty() {
+            tracing::info!("the settings of the stream BOTSTATS_EVENTS are as they must be again");
+        }
+        inner.doubts = doubts;
     }
 
     /// The stream has no messages between these two sequences.
     pub fn drained(&self, taken: u64, end: u64) {
         self.lock().freshness.drained(taken, end);
+    }
+
+    /// JetStream answers.
+    pub fn reached(&self) {
+        self.readiness.present("nats");
     }
 
     /// The stream could not be looked at.
@@ -112,11 +122,12 @@ impl Shared {
     }
 
     /// The stream was looked at again.
-    pub fn looked(&self, stream: &StreamState, look: Look) {
-        self.readiness.present("nats");
+    pub(crate) fn looked(&self, seen: &Seen) {
+        self.reached();
+        self.doubt(&seen.findings);
         let mut inner = self.lock();
-        if inner.checked.as_ref().is_some_and(|(identity, _)| *identity == stream.identity) {
-            inner.freshness.looked(look, monotonic());
+        if inner.checked.as_ref().is_some_and(|(identity, _)| *identity == seen.state.identity) {
+            inner.freshness.looked(seen.look, seen.asked);
         }
     }
 

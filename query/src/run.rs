@@ -148,7 +148,7 @@ async fn work(
         Ok(client) => client,
         Err(error) => return error.into(),
     };
-    let connection = Connection::new(client.clone());
+    let connection = Connection::new(client.clone(), settings.nats.domain.as_deref());
     let claims = throttle.map(|throttle| Claims::new(connection.clone(), throttle));
     let backend = Backend {
         connection: connection.clone(),
@@ -159,8 +159,10 @@ async fn work(
     let _already = app.backend.set(backend);
     let instance = Uuid::now_v7().to_string();
     spawn(status::keep(client, instance, readiness.clone(), tasks.clone()));
-    spawn(watch::keep(connection.clone(), directory, readiness.clone(), tasks.clone()));
-    let probing = probe::keep(connection, claims, readiness.clone(), tasks.clone());
+    let watching =
+        watch::keep(connection.clone(), directory.clone(), readiness.clone(), tasks.clone());
+    spawn(watching);
+    let probing = probe::keep(connection, directory, claims, readiness.clone(), tasks.clone());
     match spawn(probing).await {
         Ok(Err(error)) => error.into(),
         // It ends only with the token that ends this program.

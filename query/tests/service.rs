@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv::Operation;
 use botstats_common::names::THROTTLE_BUCKET;
-use botstats_common::shell::{clock, setup};
+use botstats_common::shell::clock;
+use botstats_common::shell::setup::{self, Shape};
 use botstats_query::RunError;
 use botstats_query::shell::Connection;
 use botstats_query::shell::claims::{Claims, Outcome, Standing};
@@ -339,7 +340,7 @@ async fn without_the_throttles_bucket_nobody_is_served() {
     assert_eq!(query.ask(PATH).await.status, 503);
     query.becomes_unready("throttle").await;
     assert_eq!(query.ask(PATH).await.status, 503);
-    setup::throttle_bucket(&js, HOUR, 1).await.unwrap();
+    setup::throttle_bucket(&js, HOUR, Shape::default()).await.unwrap();
     query.becomes_ready().await;
     assert_eq!(query.ask(PATH).await.status, 200);
     assert_eq!(query.ask(PATH).await.status, 429);
@@ -356,9 +357,9 @@ async fn a_claim_of_unknown_outcome_is_taken_back() {
     let nats = Nats::start();
     let client = nats.client().await;
     let js = nats.js().await;
-    setup::throttle_bucket(&js, HOUR, 1).await.unwrap();
+    setup::throttle_bucket(&js, HOUR, Shape::default()).await.unwrap();
     let throttle = Throttle::with_window(HOUR).unwrap();
-    let claims = Claims::new(Connection::new(client), throttle);
+    let claims = Claims::new(Connection::new(client, None), throttle);
     claims.set_usable(true);
     let acme = account("acme");
     let soon = || clock::monotonic() + Duration::from_millis(500);
@@ -430,7 +431,7 @@ async fn nats_goes_and_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_window_than_the_buckets_is_refused() {
     let nats = Nats::start();
-    setup::throttle_bucket(&nats.js().await, HOUR, 1).await.unwrap();
+    setup::throttle_bucket(&nats.js().await, HOUR, Shape::default()).await.unwrap();
     let query = Query::start(&nats, Duration::from_secs(600));
     let error = query.ended.await.unwrap().unwrap_err();
     assert!(matches!(error, RunError::Window(_)));

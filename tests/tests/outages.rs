@@ -5,8 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use async_nats::jetstream::kv;
+use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use botstats_common::names::{DIRECTORY_BUCKET, THROTTLE_BUCKET};
-use botstats_common::shell::{clock, setup};
+use botstats_common::shell::clock;
+use botstats_common::shell::setup::{self, Shape};
 use botstats_tests::harness::{Answer, Login, PATIENCE, Stage, ask_all, get, until};
 
 const WINDOW: &str = "1h";
@@ -94,14 +96,16 @@ async fn without_a_bucket() {
     let stage = Stage::start(WINDOW, 2).await;
     stage.site.js.delete_key_value(THROTTLE_BUCKET).await.unwrap();
     unavailable(&stage, &stage.logins[0], "no throttle bucket").await;
-    setup::throttle_bucket(&stage.site.js, Duration::from_secs(3_600), 1).await.unwrap();
+    setup::throttle_bucket(&stage.site.js, Duration::from_secs(3_600), Shape::default())
+        .await
+        .unwrap();
     answers_once(&stage, &stage.logins[0], "the throttle bucket is back").await;
 
     let bucket = stage.site.js.get_key_value(DIRECTORY_BUCKET).await.unwrap();
     let entries = entries(&bucket, "acct-1").await;
     stage.site.js.delete_key_value(DIRECTORY_BUCKET).await.unwrap();
     unavailable(&stage, &stage.logins[1], "no directory bucket").await;
-    setup::directory_bucket(&stage.site.js, 1).await.unwrap();
+    setup::directory_bucket(&stage.site.js, Shape::default()).await.unwrap();
     for (key, value) in entries {
         stage.site.put(&key, &serde_json::from_slice(&value).unwrap()).await;
     }
@@ -112,6 +116,51 @@ async fn without_a_bucket() {
         (answer.status == 200).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_buckets_that_are_not_as_they_must_be() {
+    let stage = Stage::start(WINDOW, 2).await;
+    let edit = async |bucket: &str, change: fn(&mut Config)| {
+        let stream = stage.site.js.get_stream(format!("KV_{bucket}")).await.unwrap();
+        let mut config = stream.cached_info().config.clone();
+        change(&mut config);
+        stage.site.js.update_stream(config).await.unwrap();
+    };
+    let says = async |text: &str| {
+        until(&format!("not ready: {text}"), PATIENCE, async || {
+            let readyz = get(stage.query.internal, "/readyz", &[]).await;
+            (readyz.status == 503 && readyz.text().contains(text)).then_some(())
+        })
+        .await;
+    };
+    // Entries that expire are not entries that were removed: no tenant is told 401.
+    edit(DIRECTORY_BUCKET, |config| config.max_age = Duration::from_secs(3_600)).await;
+    says("its entries expire after 1h").await;
+    unavailable(&stage, &stage.logins[0], "a directory that expires").await;
+    let fresh = stage.site.query("fresh").await;
+    until("a new one says so too", PATIENCE, async || {
+        let readyz = get(fresh.internal, "/readyz", &[]).await;
+        readyz.text().contains("its entries expire after 1h").then_some(())
+    })
+    .await;
+    edit(DIRECTORY_BUCKET, |config| config.max_age = Duration::ZERO).await;
+    fresh.ready().await;
+    answers_once(&stage, &stage.logins[0], "a directory that lasts").await;
+
+    edit(THROTTLE_BUCKET, |config| {
+        config.discard = DiscardPolicy::Old;
+        config.max_messages = 1_000;
+    })
+    .await;
+    says("it drops its oldest values").await;
+    unavailable(&stage, &stage.logins[1], "a throttle that forgets").await;
+    edit(THROTTLE_BUCKET, |config| {
+        config.discard = DiscardPolicy::New;
+        config.max_messages = -1;
+    })
+    .await;
+    answers_once(&stage, &stage.logins[1], "a throttle that remembers").await;
 }
 
 async fn entries(bucket: &kv::Store, account: &str) -> Vec<(String, Vec<u8>)> {

@@ -77,10 +77,10 @@ async fn each_role_can_do_its_work() {
     }
     let acme = site.client("acme").await;
     let pipelined = (0..BATCH).map(|n| received("acme", &format!("pipelined-{n}")));
-    publish(&jetstream(&acme), pipelined).await;
+    publish(&jetstream(&acme, None), pipelined).await;
     // What was refused is looked at and published again, corrected.
     let bad = event(["acme", "b1", "web"], "goal.reached", clock::now_ms(), "bad", &json!({}));
-    publish(&jetstream(&acme), [bad]).await;
+    publish(&jetstream(&acme, None), [bad]).await;
     let all = u64::try_from(2 * BATCH + 2).unwrap();
     site.applied(all).await;
     let letters = site.json(&["deadletters", "list"]);
@@ -308,7 +308,7 @@ async fn no_publisher_reaches_beyond_its_account_by_what_it_publishes() {
     let site = Roles::start().await;
     site.json(&["setup"]);
     site.json(&["account", "add", "victim"]);
-    let operator = jetstream(&site.client("operator").await);
+    let operator = jetstream(&site.client("operator").await, None);
     let before = sizes(&operator).await;
     let mut acme = site.raw("acme").await;
     // The server acknowledges on whatever subject the message asks for.
@@ -337,7 +337,7 @@ async fn no_publisher_reaches_beyond_its_account_by_what_it_publishes() {
     assert_eq!(sizes(&operator).await, whole);
 
     // Headers that would change what others have in the stream.
-    let acme = jetstream(&site.client("acme").await);
+    let acme = jetstream(&site.client("acme").await, None);
     for (name, value) in [
         ("Nats-Rollup", "all"),
         ("Nats-Rollup", "sub"),
@@ -382,11 +382,11 @@ async fn another_publishers_open_batches_stop_nobody() {
 async fn consumers_write_nowhere_and_change_no_others() {
     let site = Roles::start().await;
     site.json(&["setup"]);
-    let operator = jetstream(&site.client("operator").await);
+    let operator = jetstream(&site.client("operator").await, None);
     let stream = operator.get_stream(EVENTS_STREAM).await.unwrap();
     let others = pull::Config { durable_name: Some("others".to_owned()), ..Default::default() };
     stream.create_consumer(others).await.unwrap();
-    publish(&jetstream(&site.client("acme").await), [received("acme", "1")]).await;
+    publish(&jetstream(&site.client("acme").await, None), [received("acme", "1")]).await;
     let before = sizes(&operator).await;
     let ingest = site.client("ingest").await;
     let create = async |config: Value| {
@@ -450,7 +450,7 @@ async fn an_ingest_without_its_rights_says_so_and_goes_on_when_it_has_them() {
 async fn ingest_without(missing: &str, reason: &str) {
     let (site, folder) = without(missing).await;
     site.json(&["setup"]);
-    publish(&jetstream(&site.client("acme").await), [received("acme", "1")]).await;
+    publish(&jetstream(&site.client("acme").await, None), [received("acme", "1")]).await;
     let (ingest, internal) = site.ingest().await;
     not_ready(internal, reason).await;
     // The reason may be there before the server's word about the right is.
@@ -492,7 +492,7 @@ async fn query_without(missing: &str, reason: &str) {
     let (site, folder) = without(missing).await;
     site.json(&["setup"]);
     let token = text(&site.json(&["account", "add", "acme"]), "token").to_owned();
-    publish(&jetstream(&site.client("acme").await), [received("acme", "1")]).await;
+    publish(&jetstream(&site.client("acme").await, None), [received("acme", "1")]).await;
     let (_ingest, internal) = site.ingest().await;
     ready(internal).await;
     let query = site.query().await;

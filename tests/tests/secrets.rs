@@ -253,7 +253,7 @@ async fn session(format: &str) {
     // Events by the command and by a client.
     let events = events();
     let count = u64::try_from(events.len()).unwrap();
-    publish(&jetstream(&site.client("acme").await), events.clone()).await;
+    publish(&jetstream(&site.client("acme").await, None), events.clone()).await;
     let lines: Vec<String> = events
         .iter()
         .map(|(subject, _, payload)| {

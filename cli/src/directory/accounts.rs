@@ -135,7 +135,8 @@ pub fn new_token(
 }
 
 async fn open(nats: &NatsSettings) -> anyhow::Result<Directory> {
-    Ok(Directory::open(&nats.connect(Role::Admin).await?).await?)
+    let client = nats.connect(Role::Admin).await?;
+    Ok(Directory::open(&nats.jetstream(&client)).await?)
 }
 
 /// Runs `botstats account`.

@@ -119,7 +119,8 @@ fn new_key() -> anyhow::Result<(SecretString, SecretHash)> {
 }
 
 async fn open(nats: &NatsSettings) -> anyhow::Result<Directory> {
-    Ok(Directory::open(&nats.connect(Role::Admin).await?).await?)
+    let client = nats.connect(Role::Admin).await?;
+    Ok(Directory::open(&nats.jetstream(&client)).await?)
 }
 
 /// Runs `botstats bot`.

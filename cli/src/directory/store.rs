@@ -1,11 +1,10 @@
 //! The directory's KV bucket: read, compare-and-set, list.
 
-use async_nats::Client;
+use async_nats::jetstream;
 use async_nats::jetstream::kv::{self, Operation, UpdateErrorKind};
 use botstats_common::directory::{AccountEntry, BotEntry, EntryError, Key};
 use botstats_common::ids::{Account, Bot};
 use botstats_common::names::{self, DIRECTORY_BUCKET};
-use botstats_common::shell::nats;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use std::time::Duration;
@@ -83,8 +82,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`ChangeError::Bucket`].
-    pub async fn open(client: &Client) -> Result<Self, ChangeError> {
-        let js = nats::jetstream(client);
+    pub async fn open(js: &jetstream::Context) -> Result<Self, ChangeError> {
         let kv = js.get_key_value(DIRECTORY_BUCKET).await;
         Ok(Self { kv: kv.map_err(|e| ChangeError::Bucket(e.into()))? })
     }

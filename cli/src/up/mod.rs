@@ -16,8 +16,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use botstats_common::shell::internal::{Readiness, healthcheck};
 use botstats_common::shell::nats::{ConnectError, NatsSettings, Role, Servers, chain};
-use botstats_common::shell::settings::{duration, show_duration};
-use botstats_common::shell::setup::SetupError;
+use botstats_common::shell::settings::{bytes, duration, show_duration};
+use botstats_common::shell::setup::{SetupError, Shape};
 use botstats_common::shell::stop;
 use clap::Args;
 use serde_json::json;
@@ -83,6 +83,10 @@ pub struct Up {
     #[arg(long, env = "BOTSTATS_REBUILD_DAMAGED", default_value = "false", value_name = "BOOL",
           num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     rebuild_damaged: bool,
+    /// Limit of the stream of events, as of `setup`, where NATS_URL is set and its account requires
+    /// one
+    #[arg(long, env = "BOTSTATS_MAX_BYTES", value_name = "SIZE", value_parser = bytes)]
+    max_bytes: Option<i64>,
 }
 
 /// Everything decided before anything starts.
@@ -96,6 +100,7 @@ struct Plan {
     keep_days: u32,
     max_lag: Duration,
     rebuild_damaged: bool,
+    max_bytes: Option<i64>,
 }
 
 impl Plan {
@@ -115,6 +120,7 @@ impl Plan {
             keep_days: up.keep_days,
             max_lag: up.max_lag,
             rebuild_damaged: up.rebuild_damaged,
+            max_bytes: up.max_bytes,
         };
         let query = botstats_query::Listeners { http, internal };
         Ok((plan, Listeners { ingest, query }))
@@ -200,7 +206,9 @@ async fn with_nats(
         Err(ConnectError::Stopped) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    match setup::make(&client, plan.window, 1).await {
+    let js = nats.jetstream(&client);
+    let shape = Shape { max_bytes: plan.max_bytes, ..Shape::default() };
+    match setup::make(&js, plan.window, shape).await {
         Ok(made) => made.iter().for_each(|(what, outcome)| tracing::info!("{what}: {outcome}")),
         // On a NATS of others the rights may not allow it, and all may be there.
         Err(error @ SetupError::Request { .. }) if own.is_none() => {

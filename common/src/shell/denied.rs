@@ -74,7 +74,10 @@ fn without_random_parts(subject: &str) -> String {
         return format!("{READS}*.*");
     }
     match subject.rsplit_once('.') {
-        Some((of_stream, _)) if subject.starts_with("$JS.API.CONSUMER.MSG.NEXT.") => {
+        // The name of a JetStream domain may stand before API.
+        Some((of_stream, _))
+            if subject.starts_with("$JS.") && subject.contains(".API.CONSUMER.MSG.NEXT.") =>
+        {
             format!("{of_stream}.*")
         }
         _ => subject.to_owned(),
@@ -292,6 +295,10 @@ mod tests {
             (
                 "$JS.API.CONSUMER.MSG.NEXT.BOTSTATS_EVENTS.xyz",
                 "publish to $JS.API.CONSUMER.MSG.NEXT.BOTSTATS_EVENTS.*",
+            ),
+            (
+                "$JS.hub.API.CONSUMER.MSG.NEXT.BOTSTATS_EVENTS.xyz",
+                "publish to $JS.hub.API.CONSUMER.MSG.NEXT.BOTSTATS_EVENTS.*",
             ),
         ] {
             assert!(text(subject).ends_with(end), "{}", text(subject));

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerAddr, jetstream,
-};
+use async_nats::jetstream::context::{RequestError, RequestErrorKind};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, jetstream};
 use clap::Args;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -18,6 +17,7 @@ use super::internal::Readiness;
 use super::logging::Seldom;
 use super::settings;
 use super::stop::spawn;
+use crate::rules::StreamConfig;
 
 /// The oldest nats-server that has what botstats needs.
 pub const MIN_SERVER: (i64, i64) = (2, 14);
@@ -59,6 +59,10 @@ pub struct NatsSettings {
     /// publisher _INBOX_ and NATS_USER
     #[arg(long = "nats-inbox-prefix", env = "NATS_INBOX_PREFIX", value_name = "PREFIX", value_parser = inbox_prefix, global = true)]
     pub inbox_prefix: Option<String>,
+    /// JetStream domain that holds stream and KV buckets, where the connection is to a server of
+    /// another one
+    #[arg(long = "nats-domain", env = "NATS_JS_DOMAIN", value_name = "NAME", value_parser = domain, global = true)]
+    pub domain: Option<String>,
 }
 
 /// Addresses of NATS servers.
@@ -120,6 +124,18 @@ fn inbox_prefix(text: &str) -> Result<String, String> {
     Err(format!(
         "tokens of A-Z, a-z, 0-9, _ and - with dots between them, such as _INBOX_acme, at most \
          {MAX_INBOX_PREFIX_BYTES} bytes"
+    ))
+}
+
+/// The longest name of a JetStream domain, in bytes.
+const MAX_DOMAIN_BYTES: usize = 64;
+
+fn domain(text: &str) -> Result<String, String> {
+    if text.len() <= MAX_DOMAIN_BYTES && is_plain_token(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "the name of a JetStream domain: A-Z, a-z, 0-9, _ and -, at most {MAX_DOMAIN_BYTES} bytes"
     ))
 }
 
@@ -199,7 +215,21 @@ impl NatsSettings {
     /// For servers that ask nobody who they are.
     #[must_use]
     pub fn at(url: Servers) -> Self {
-        Self { url, creds: None, user: None, password_file: None, ca: None, inbox_prefix: None }
+        Self {
+            url,
+            creds: None,
+            user: None,
+            password_file: None,
+            ca: None,
+            inbox_prefix: None,
+            domain: None,
+        }
+    }
+
+    /// A JetStream context of the domain that the settings name, on a connection made by them.
+    #[must_use]
+    pub fn jetstream(&self, client: &Client) -> jetstream::Context {
+        jetstream(client, self.domain.as_deref())
     }
 
     /// How the names of this role's inboxes begin. A publisher is one of many users, and each may have
@@ -338,13 +368,23 @@ impl NatsSettings {
     }
 }
 
-/// A JetStream context whose requests end after [`REQUEST_TIMEOUT`].
+/// A JetStream context whose requests end after [`REQUEST_TIMEOUT`]; without a domain that of the
+/// server.
 #[must_use]
-pub fn jetstream(client: &Client) -> jetstream::Context {
-    jetstream::ContextBuilder::new()
-        .timeout(REQUEST_TIMEOUT)
-        .ack_timeout(REQUEST_TIMEOUT)
-        .build(client.clone())
+pub fn jetstream(client: &Client, domain: Option<&str>) -> jetstream::Context {
+    let builder =
+        jetstream::ContextBuilder::new().timeout(REQUEST_TIMEOUT).ack_timeout(REQUEST_TIMEOUT);
+    match domain {
+        Some(domain) => builder.domain(domain).build(client.clone()),
+        None => builder.build(client.clone()),
+    }
+}
+
+/// What comes before the subject of a key that is written: in a domain the KV buckets listen behind
+/// the prefix of its API.
+#[must_use]
+pub fn put_prefix(domain: Option<&str>) -> String {
+    domain.map(|domain| format!("$JS.{domain}.API.")).unwrap_or_default()
 }
 
 /// An error with its causes, in one line. A request that timed out because a right is missing says so.
@@ -452,7 +492,8 @@ fn heard(event: &Event, told: Option<&mpsc::Sender<Denied>>) {
 
 /// Nobody answers requests to JetStream.
 pub const NO_JETSTREAM: &str = "no JetStream there: nats-server runs without it (start it with \
-     --jetstream), or is only just starting";
+     --jetstream), this user's account has none (give it one), it is in another domain (set \
+     NATS_JS_DOMAIN), or it is only just starting";
 
 /// What a server says about a stream, and the server's time: async-nats keeps no time of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -469,30 +510,12 @@ pub struct StreamInfo {
     pub config: StreamConfig,
 }
 
-/// Those settings of a stream that decide which messages it has.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct StreamConfig {
-    /// The subjects that it stores.
-    pub subjects: Vec<String>,
-    /// Nanoseconds until a message expires; 0 is never.
-    pub max_age: i64,
-    /// What happens when it is full: `new` refuses the next message, `old` drops the first.
-    pub discard: String,
-    /// The most messages; none if not positive.
-    pub max_msgs: i64,
-    /// The most bytes; none if not positive.
-    pub max_bytes: i64,
-    /// The most messages of a subject, older ones are dropped; none if not positive.
-    pub max_msgs_per_subject: i64,
-}
-
 /// Why there is no [`StreamInfo`].
 #[derive(Debug, thiserror::Error)]
 pub enum StreamInfoError {
     /// Nothing, or an error on the way.
     #[error("no answer from JetStream")]
-    Request(#[source] async_nats::RequestError),
+    Request(#[source] RequestError),
     /// Nobody is there to answer.
     #[error("{NO_JETSTREAM}")]
     NoJetStream,
@@ -527,22 +550,27 @@ struct RawError {
 
 /// The error code of JetStream for a stream that is not there.
 const STREAM_NOT_FOUND: u64 = 10_059;
+/// The error code of JetStream for an account that has none.
+const NO_JETSTREAM_IN_ACCOUNT: u64 = 10_039;
 
 /// Asks for the info of a stream.
 ///
 /// # Errors
 /// [`StreamInfoError`]; no answer within [`REQUEST_TIMEOUT`] is one.
-pub async fn stream_info(client: &Client, stream: &str) -> Result<StreamInfo, StreamInfoError> {
-    let asked = client.request(format!("$JS.API.STREAM.INFO.{stream}"), "".into()).await;
-    let answer = asked.map_err(|error| match error.kind() {
+pub async fn stream_info(
+    js: &jetstream::Context,
+    stream: &str,
+) -> Result<StreamInfo, StreamInfoError> {
+    let asked = js.request(format!("STREAM.INFO.{stream}"), &()).await;
+    let info: RawInfo = asked.map_err(|error: RequestError| match error.kind() {
         RequestErrorKind::NoResponders => StreamInfoError::NoJetStream,
         _ => StreamInfoError::Request(error),
     })?;
     let bad = |what: &str| StreamInfoError::Answer(what.to_owned());
-    let info: RawInfo = serde_json::from_slice(&answer.payload).map_err(|e| bad(&e.to_string()))?;
     if let Some(error) = info.error {
         return Err(match error.err_code {
             Some(STREAM_NOT_FOUND) => StreamInfoError::NoStream(stream.to_owned()),
+            Some(NO_JETSTREAM_IN_ACCOUNT) => StreamInfoError::NoJetStream,
             _ => bad(error.description.as_deref().unwrap_or("an error without a text")),
         });
     }

@@ -88,6 +88,29 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     ms.filter(|ms| *ms <= 100 * 366 * 86_400_000).map(Duration::from_millis).ok_or_else(allowed)
 }
 
+/// Reads a number of bytes such as `10GB`, `500MiB` or `1048576`; units are powers of 1,024, as in
+/// nats-server.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn bytes(text: &str) -> Result<i64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let power = match unit.trim_start().to_ascii_uppercase().as_str() {
+        "" | "B" => Some(0),
+        "K" | "KB" | "KIB" => Some(1),
+        "M" | "MB" | "MIB" => Some(2),
+        "G" | "GB" | "GIB" => Some(3),
+        "T" | "TB" | "TIB" => Some(4),
+        _ => None,
+    };
+    let number = number.parse::<i64>().ok().filter(|number| *number > 0);
+    let bytes = power.and_then(|power| number?.checked_mul(1024_i64.pow(power)));
+    bytes.ok_or_else(|| {
+        format!("{text:?}: a whole number above 0 with a unit, such as 500MB, 10GB, 2TB")
+    })
+}
+
 /// Reads whole numbers of that range, in decimal digits. `T` must be named: the command line compares types only while
 /// it runs.
 pub fn whole<T>(allowed: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
@@ -181,6 +204,28 @@ mod tests {
         }
         for text in ["0s", "250ms", "90s", "1h", "25h", "2d"] {
             assert_eq!(show_duration(duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, expect) in [
+            ("1", Some(1)),
+            ("500MB", Some(500 * 1024 * 1024)),
+            ("500 MiB", Some(500 * 1024 * 1024)),
+            ("10gb", Some(10 * 1024 * 1024 * 1024)),
+            ("2T", Some(2 * 1024_i64.pow(4))),
+            ("64k", Some(65_536)),
+            ("", None),
+            ("0", None),
+            ("-1", None),
+            ("1.5GB", None),
+            ("GB", None),
+            ("10 parsecs", None),
+            ("9223372036854775807K", None),
+            ("99999999999999999999", None),
+        ] {
+            assert_eq!(bytes(text).ok(), expect, "{text:?}");
         }
     }
 

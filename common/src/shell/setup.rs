@@ -1,32 +1,43 @@
-//! The stream and the KV buckets: made if they are absent, checked if they are there.
+//! The stream and the KV buckets: made if they are absent, checked by [`crate::rules`] if they are
+//! there.
 
 use std::fmt;
 use std::time::Duration;
 
-use async_nats::jetstream::context::{
-    CreateStreamErrorKind, GetStreamErrorKind, RequestError, RequestErrorKind,
-};
+use async_nats::jetstream::context::CreateStreamErrorKind;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
 
-use super::nats::NO_JETSTREAM;
+use super::nats::{NO_JETSTREAM, StreamInfoError, stream_info};
 use super::settings::show_duration;
 use crate::names::{
     DIRECTORY_BUCKET, EVENTS_STREAM, EVENTS_SUBJECTS, MAX_MESSAGE_BYTES, THROTTLE_BUCKET,
 };
+use crate::rules::{self, Finding, StreamConfig, refusals};
 
 /// Values kept of each directory key, so that a replica that starts after a bad write still finds the
 /// last good one.
 const DIRECTORY_HISTORY: i64 = 8;
+/// Where the stream of events gets a limit of size, each KV bucket gets this one, or that of the
+/// stream if that is less, in bytes. It holds the history of some 20,000 bots, and the calls of
+/// some 200,000 accounts.
+pub const MAX_BUCKET_BYTES: i64 = 64 * 1024 * 1024;
+
+/// How the stream of events and the KV buckets are called in texts.
+const EVENTS: &str = "stream BOTSTATS_EVENTS";
+const DIRECTORY: &str = "KV bucket botstats_directory";
+const THROTTLE: &str = "KV bucket botstats_throttle";
 
 /// Why the stream or a bucket is not there or not as it must be.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The server said no, or nothing (as it does when a permission is missing).
-    #[error("{what} could not be made or read")]
+    #[error("{what} could not be made or read{hint}")]
     Request {
         /// Which stream or bucket.
         what: &'static str,
+        /// What to do, if that is known, in brackets.
+        hint: &'static str,
         /// What happened.
         source: async_nats::Error,
     },
@@ -36,16 +47,23 @@ pub enum SetupError {
         /// Which stream or bucket.
         what: &'static str,
     },
-    /// It exists with another setting.
+    /// It exists with settings by which it cannot do what it is for.
     #[error(
-        "{what} exists with {setting} = {found}; {wanted} is needed, and what exists is not changed here \
-         (docs/operations.md says how)"
+        "{what} cannot be used as it is: {why}; what exists is not changed here (docs/operations.md, \
+         \"Rules for stream and buckets\")"
     )]
-    Differs {
+    Refused {
         /// Which stream or bucket.
         what: &'static str,
-        /// Which of its settings.
-        setting: &'static str,
+        /// Each of the settings.
+        why: String,
+    },
+    /// The throttle's bucket exists with another window.
+    #[error(
+        "KV bucket botstats_throttle exists with the window (max_age) {found}; {wanted} is needed, and \
+         what exists is not changed here (docs/operations.md says how)"
+    )]
+    Window {
         /// What it is.
         found: String,
         /// What it should be.
@@ -53,21 +71,65 @@ pub enum SetupError {
     },
 }
 
-/// What was done about a stream or bucket.
+/// How a stream or bucket is kept that is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Copies in the cluster.
+    pub replicas: usize,
+    /// The most bytes of the stream of events; none where there is no limit. See
+    /// [`MAX_BUCKET_BYTES`].
+    pub max_bytes: Option<i64>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { replicas: 1, max_bytes: None }
+    }
+}
+
+impl Shape {
+    fn max_bucket_bytes(self) -> i64 {
+        self.max_bytes.map_or(-1, |of_stream| of_stream.min(MAX_BUCKET_BYTES))
+    }
+}
+
+/// What was done about a stream or bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It was not there and was made.
     Made,
-    /// It was there, as it must be.
-    Checked,
+    /// It was there, and can be used; each text is a setting that may lose something.
+    Checked(Vec<String>),
+}
+
+impl Outcome {
+    /// Whether it was made.
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        *self == Outcome::Made
+    }
+
+    /// The settings that may lose something.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        match self {
+            Outcome::Made => &[],
+            Outcome::Checked(warnings) => warnings,
+        }
+    }
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Outcome::Made => "made",
-            Outcome::Checked => "there already, as it must be",
-        })
+        match self {
+            Outcome::Made => f.write_str("made"),
+            Outcome::Checked(warnings) if warnings.is_empty() => {
+                f.write_str("there already, as it must be")
+            }
+            Outcome::Checked(warnings) => {
+                write!(f, "there already; warning: {}", warnings.join("; "))
+            }
+        }
     }
 }
 
@@ -75,10 +137,7 @@ impl fmt::Display for Outcome {
 ///
 /// # Errors
 /// [`SetupError`]; a stream that exists with other settings is not changed.
-pub async fn events_stream(
-    js: &jetstream::Context,
-    replicas: usize,
-) -> Result<Outcome, SetupError> {
+pub async fn events_stream(js: &jetstream::Context, shape: Shape) -> Result<Outcome, SetupError> {
     let wanted = Config {
         name: EVENTS_STREAM.to_owned(),
         subjects: vec![EVENTS_SUBJECTS.to_owned()],
@@ -88,25 +147,13 @@ pub async fn events_stream(
         discard: DiscardPolicy::New,
         deny_delete: true,
         max_message_size: MAX_MESSAGE_BYTES,
+        max_bytes: shape.max_bytes.unwrap_or(-1),
         allow_direct: true,
         allow_atomic_publish: true,
-        num_replicas: replicas,
+        num_replicas: shape.replicas,
         ..Config::default()
     };
-    let (outcome, found) = make_or_get(js, "stream BOTSTATS_EVENTS", wanted.clone()).await?;
-    let differs = |setting, found: String, wanted: String| {
-        if found == wanted {
-            return Ok(());
-        }
-        Err(SetupError::Differs { what: "stream BOTSTATS_EVENTS", setting, found, wanted })
-    };
-    differs("subjects", found.subjects.join(","), wanted.subjects.join(","))?;
-    differs("storage", format!("{:?}", found.storage), format!("{:?}", wanted.storage))?;
-    differs("retention", format!("{:?}", found.retention), format!("{:?}", wanted.retention))?;
-    differs("discard", format!("{:?}", found.discard), format!("{:?}", wanted.discard))?;
-    differs("deny_delete", found.deny_delete.to_string(), "true".to_owned())?;
-    differs("allow_direct", found.allow_direct.to_string(), "true".to_owned())?;
-    Ok(outcome)
+    make_or_check(js, EVENTS, wanted, |found| Ok(rules::events(found))).await
 }
 
 /// Makes or checks the directory's KV bucket.
@@ -115,56 +162,43 @@ pub async fn events_stream(
 /// [`SetupError`].
 pub async fn directory_bucket(
     js: &jetstream::Context,
-    replicas: usize,
+    shape: Shape,
 ) -> Result<Outcome, SetupError> {
-    let wanted = kv_stream(DIRECTORY_BUCKET, DIRECTORY_HISTORY, Duration::ZERO, replicas);
-    let (outcome, found) = make_or_get(js, "KV bucket botstats_directory", wanted).await?;
-    if found.max_age != Duration::ZERO {
-        return Err(SetupError::Differs {
-            what: "KV bucket botstats_directory",
-            setting: "max_age",
-            found: show_duration(found.max_age),
-            wanted: "0s (nothing expires)".to_owned(),
-        });
-    }
-    Ok(outcome)
+    let wanted = kv_stream(DIRECTORY_BUCKET, DIRECTORY_HISTORY, Duration::ZERO, shape);
+    make_or_check(js, DIRECTORY, wanted, |found| Ok(rules::directory(found))).await
 }
 
 /// Makes or checks the throttle's KV bucket, whose keys live for one window.
 ///
 /// # Errors
-/// [`SetupError::Differs`] names both windows if the bucket has another one.
+/// [`SetupError::Window`] names both windows if the bucket has another one.
 pub async fn throttle_bucket(
     js: &jetstream::Context,
     window: Duration,
-    replicas: usize,
+    shape: Shape,
 ) -> Result<Outcome, SetupError> {
-    let wanted = kv_stream(THROTTLE_BUCKET, 1, window, replicas);
-    let (outcome, found) = make_or_get(js, "KV bucket botstats_throttle", wanted).await?;
-    if found.max_age != window {
-        return Err(SetupError::Differs {
-            what: "KV bucket botstats_throttle",
-            setting: "max_age (the throttle window)",
-            found: show_duration(found.max_age),
-            wanted: show_duration(window),
-        });
-    }
-    Ok(outcome)
+    let wanted = kv_stream(THROTTLE_BUCKET, 1, window, shape);
+    make_or_check(js, THROTTLE, wanted, |found| match found.max_age() {
+        age if age == window => Ok(rules::throttle(found, window)),
+        age => Err(SetupError::Window { found: show_duration(age), wanted: show_duration(window) }),
+    })
+    .await
 }
 
 /// A KV bucket is a stream; made as one, so that a check needs nothing but its info.
-fn kv_stream(bucket: &str, history: i64, max_age: Duration, replicas: usize) -> Config {
+fn kv_stream(bucket: &str, history: i64, max_age: Duration, shape: Shape) -> Config {
     Config {
         name: format!("KV_{bucket}"),
         subjects: vec![format!("$KV.{bucket}.>")],
         max_messages_per_subject: history,
         max_age,
+        max_bytes: shape.max_bucket_bytes(),
         storage: StorageType::File,
         discard: DiscardPolicy::New,
         allow_rollup: true,
         deny_delete: true,
         allow_direct: true,
-        num_replicas: replicas,
+        num_replicas: shape.replicas,
         // At most the life of a message, and 2 minutes as KV buckets have it.
         duplicate_window: match max_age {
             Duration::ZERO => Duration::from_secs(120),
@@ -174,39 +208,60 @@ fn kv_stream(bucket: &str, history: i64, max_age: Duration, replicas: usize) -> 
     }
 }
 
-async fn make_or_get(
+async fn make_or_check(
     js: &jetstream::Context,
     what: &'static str,
     wanted: Config,
-) -> Result<(Outcome, Config), SetupError> {
-    let failed = |source: async_nats::Error| match is_unanswered(&*source) {
-        true => SetupError::NoJetStream { what },
-        false => SetupError::Request { what, source },
+    judge: impl FnOnce(&StreamConfig) -> Result<Vec<Finding>, SetupError>,
+) -> Result<Outcome, SetupError> {
+    let failed = |error| match error {
+        StreamInfoError::NoJetStream => SetupError::NoJetStream { what },
+        error => SetupError::Request { what, hint: "", source: error.into() },
     };
-    match js.get_stream(&wanted.name).await {
-        Ok(stream) => return Ok((Outcome::Checked, stream.cached_info().config.clone())),
-        Err(error) => match error.kind() {
-            GetStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NOT_FOUND => {}
-            _ => return Err(failed(error.into())),
+    let name = wanted.name.clone();
+    let found = match stream_info(js, &name).await {
+        Ok(info) => info,
+        Err(StreamInfoError::NoStream(_)) => match js.create_stream(wanted).await {
+            Ok(_) => return Ok(Outcome::Made),
+            Err(error) => match error.kind() {
+                // Somebody else was faster: check what they made.
+                CreateStreamErrorKind::JetStream(e)
+                    if e.error_code() == ErrorCode::STREAM_NAME_EXIST =>
+                {
+                    stream_info(js, &name).await.map_err(failed)?
+                }
+                kind => {
+                    let hint = hint(&kind);
+                    return Err(SetupError::Request { what, hint, source: error.into() });
+                }
+            },
         },
-    }
-    match js.create_stream(wanted.clone()).await {
-        Ok(stream) => Ok((Outcome::Made, stream.cached_info().config.clone())),
-        // Somebody else was faster: check what they made.
-        Err(error)
-            if matches!(error.kind(), CreateStreamErrorKind::JetStream(e)
-                if e.error_code() == ErrorCode::STREAM_NAME_EXIST) =>
-        {
-            let stream = js.get_stream(&wanted.name).await.map_err(|e| failed(e.into()))?;
-            Ok((Outcome::Checked, stream.cached_info().config.clone()))
-        }
-        Err(error) => Err(failed(error.into())),
+        Err(error) => return Err(failed(error)),
+    };
+    let findings = judge(&found.config)?;
+    match refusals(&findings) {
+        Some(why) => Err(SetupError::Refused { what, why }),
+        None => Ok(Outcome::Checked(findings.into_iter().map(|finding| finding.text).collect())),
     }
 }
 
-/// Whether nobody was there to answer a request to JetStream; the client library calls that a resource
-/// that does not exist.
-fn is_unanswered(error: &(dyn std::error::Error + 'static)) -> bool {
-    let kind = error.downcast_ref().map(RequestError::kind);
-    kind == Some(RequestErrorKind::NoResponders) || error.source().is_some_and(is_unanswered)
+/// What to do about a stream that the server does not make, by the code of JetStream's error.
+fn hint(error: &CreateStreamErrorKind) -> &'static str {
+    let CreateStreamErrorKind::JetStream(error) = error else { return "" };
+    match error.error_code() {
+        ErrorCode::STREAM_MAX_BYTES_REQUIRED => {
+            " (the account requires a limit of size: run `botstats setup --max-bytes SIZE`)"
+        }
+        ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+        | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+        | ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED
+        | ErrorCode::NO_LIMITS => {
+            " (the account has too little file storage for the stream of events and two KV buckets: raise its \
+             limit, or run `botstats setup --max-bytes SIZE` with a size that fits)"
+        }
+        ErrorCode::MAXIMUM_STREAMS_LIMIT => {
+            " (the account needs room for three streams: raise its limit, or delete others)"
+        }
+        _ => "",
+    }
 }

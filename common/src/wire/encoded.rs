@@ -8,16 +8,21 @@
 
 use serde::Deserialize;
 
-use super::{DecodeError, MAX_CHUNK_BYTES, Pair, Samples, VERSION};
+use super::{DecodeError, MIN_PAYLOAD_BYTES, Pair, Samples, VERSION};
+use crate::metric::TypeCode;
 
 /// The most bytes around a chunk's pairs and cells: version, kind, numbers and lengths.
 const AROUND_BYTES: usize = 48;
 /// The most bytes of the numbers before a cell's samples.
 const PLACE_BYTES: usize = 10;
+/// The most bytes of a cell's samples: of each metric its code and two numbers.
+const SAMPLES_BYTES: usize = 1 + TypeCode::ALL.len() * (1 + 2 * 10);
 /// The most bytes of a pair.
 const PAIR_BYTES: usize = 2 * (1 + 64);
 /// The place of [`Frame::Chunk`](super::Frame) among its siblings.
 const CHUNK: u8 = 2;
+
+const _: () = assert!(AROUND_BYTES + PLACE_BYTES + SAMPLES_BYTES + PAIR_BYTES <= MIN_PAYLOAD_BYTES);
 
 /// A message of an answer, like [`Frame`](super::Frame), borrowed from its bytes.
 #[derive(Debug)]
@@ -225,6 +230,7 @@ fn put(mut n: u64, to: &mut Vec<u8>) {
 #[derive(Debug)]
 pub struct ChunksWriter {
     as_of_ms: i64,
+    max_bytes: usize,
     pairs: Section,
     cells: Section,
     done: Vec<Vec<u8>>,
@@ -238,10 +244,12 @@ struct Section {
 }
 
 impl ChunksWriter {
-    /// An answer with everything up to that instant.
+    /// An answer with everything up to that instant, in chunks of at most that size;
+    /// [`MIN_PAYLOAD_BYTES`] hold any pair and any cell.
     #[must_use]
-    pub fn new(as_of_ms: i64) -> Self {
-        Self { as_of_ms, pairs: Section::default(), cells: Section::default(), done: Vec::new() }
+    pub fn new(as_of_ms: i64, max_bytes: usize) -> Self {
+        let (pairs, cells) = (Section::default(), Section::default());
+        Self { as_of_ms, max_bytes, pairs, cells, done: Vec::new() }
     }
 
     /// Adds a pair; the first is number 0.
@@ -272,7 +280,7 @@ impl ChunksWriter {
 
     fn make_room(&mut self, bytes: usize) {
         let held = self.pairs.bytes.len() + self.cells.bytes.len();
-        if held + bytes + AROUND_BYTES > MAX_CHUNK_BYTES {
+        if held > 0 && held + bytes + AROUND_BYTES > self.max_bytes {
             self.end_chunk(false);
         }
     }
@@ -297,9 +305,8 @@ impl ChunksWriter {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Cell, Chunk, Frame, decode, encode};
+    use super::super::{Cell, Chunk, Frame, MAX_CHUNK_BYTES, decode, encode};
     use super::*;
-    use crate::metric::TypeCode;
 
     fn chunks() -> impl Strategy<Value = Vec<Chunk>> {
         let number = || prop_oneof![0..200_u64, any::<u64>()];
@@ -333,7 +340,7 @@ mod tests {
 
     /// The chunk as it is written here.
     fn write(chunk: &Chunk) -> Vec<u8> {
-        let mut writer = ChunksWriter::new(chunk.as_of_ms);
+        let mut writer = ChunksWriter::new(chunk.as_of_ms, MAX_CHUNK_BYTES);
         writer.done = vec![Vec::new(); chunk.number as usize];
         chunk.pairs.iter().for_each(|pair| writer.pair(pair));
         for cell in &chunk.cells {
@@ -365,7 +372,13 @@ mod tests {
 
     #[test]
     fn a_large_answer_is_several_chunks() {
-        let mut writer = ChunksWriter::new(7);
+        for max_bytes in [MAX_CHUNK_BYTES, 16 * 1024, MIN_PAYLOAD_BYTES] {
+            large_answer(max_bytes);
+        }
+    }
+
+    fn large_answer(max_bytes: usize) {
+        let mut writer = ChunksWriter::new(7, max_bytes);
         let code = TypeCode::TAG_HIT;
         let mut samples = Vec::new();
         put_samples([Samples { code, count: u64::MAX, sum: u64::MAX }].into_iter(), &mut samples);
@@ -377,7 +390,7 @@ mod tests {
         let (mut pairs, mut cells) = (0, 0);
         let messages = writer.finish();
         for (place, message) in messages.iter().enumerate() {
-            assert!(message.len() <= MAX_CHUNK_BYTES, "{}", message.len());
+            assert!(message.len() <= max_bytes, "{}", message.len());
             let Ok(Frame::Chunk(chunk)) = decode(message) else { panic!("no chunk") };
             assert_eq!((chunk.number as usize, chunk.as_of_ms), (place, 7));
             assert_eq!(chunk.last, place + 1 == messages.len());
@@ -387,7 +400,8 @@ mod tests {
             assert!(cells <= pairs);
         }
         assert_eq!((pairs, cells), (30_000, 30_000));
-        assert!(messages.len() < 30, "{} chunks", messages.len());
+        let bytes: usize = messages.iter().map(Vec::len).sum();
+        assert!(messages.len() <= 2 * bytes.div_ceil(max_bytes), "{} chunks", messages.len());
     }
 
     #[test]

@@ -175,6 +175,9 @@ impl App {
         if !known.loaded {
             return Err(Problem::Unavailable("the directory cannot be reached"));
         }
+        if known.refused {
+            return Err(Problem::Unavailable("the directory is not as it must be"));
+        }
         let directory = &known.directory;
         let account =
             directory.holder(&token).ok_or(Problem::Unauthorized { token_given: true })?;

@@ -52,7 +52,7 @@ const MAX_TRIES: u32 = 3;
 pub struct Claims {
     connection: Connection,
     throttle: Throttle,
-    /// False while the bucket is missing or has another window.
+    /// False while the bucket is missing or not as it must be.
     usable: Arc<AtomicBool>,
     taking_back: TaskTracker,
     stopping: CancellationToken,
@@ -194,7 +194,7 @@ impl Claims {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_EXPECTED_STREAM, THROTTLE_STREAM);
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string().as_str());
-        let subject = format!("$KV.{THROTTLE_BUCKET}.{account}");
+        let subject = self.subject(account);
         let js = &self.connection.js;
         let acknowledged = match js.publish_with_headers(subject, headers, nonce.clone()).await {
             Ok(acknowledgement) => acknowledgement.await,
@@ -204,6 +204,10 @@ impl Claims {
             tracing::debug!("a claim was not acknowledged: {error}");
             error.kind()
         })
+    }
+
+    fn subject(&self, account: &Account) -> String {
+        format!("{}$KV.{THROTTLE_BUCKET}.{account}", self.connection.put_prefix)
     }
 
     /// Looks whose claim is stored. Unless the own one was refused for certain, a key without a claim
@@ -249,7 +253,7 @@ impl Claims {
 
     /// How long a stored claim makes others wait; the longest, if the server's clock cannot be read.
     async fn wait_for(&self, claim: &kv::Latest, deadline: Instant) -> u64 {
-        let info = nats::stream_info(&self.connection.client, THROTTLE_STREAM);
+        let info = nats::stream_info(&self.connection.js, THROTTLE_STREAM);
         let decision = match timeout_at(deadline.into(), info).await {
             Ok(Ok(info)) => self.throttle.decide(Some(claim.created_ms), info.at_ms),
             _ => Decision::Wait { retry_after_s: self.throttle.longest_wait_s() },
@@ -291,7 +295,7 @@ impl Claims {
         headers.insert("KV-Operation", "DEL");
         headers.insert(NATS_EXPECTED_STREAM, THROTTLE_STREAM);
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string().as_str());
-        let subject = format!("$KV.{THROTTLE_BUCKET}.{account}");
+        let subject = self.subject(account);
         let removed = async {
             let js = &self.connection.js;
             js.publish_with_headers(subject, headers, Bytes::new()).await?.await

@@ -6,9 +6,14 @@ use async_nats::jetstream::Context;
 use botstats_common::directory::{AccountEntry, BotEntry, EntryError};
 use botstats_common::ids::{Account, Bot};
 use botstats_common::names::{DIRECTORY_BUCKET, account_key, bot_key};
+use botstats_common::rules::{self, refusals};
+use botstats_common::shell::nats;
 use tokio::time::timeout_at;
 
 use super::{Unreachable, kv};
+
+/// The stream of the directory's KV bucket.
+pub const DIRECTORY_STREAM: &str = "KV_botstats_directory";
 
 /// What stands in NATS under a key now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,8 +72,24 @@ async fn get<T>(
         .await
         .map_err(|late| Unreachable::directory(&late))?
         .map_err(|error| Unreachable::directory(&error))?;
-    let Some(value) = latest.and_then(|latest| latest.value) else {
-        return Ok(Entry::Gone);
-    };
-    Ok(parse(&value).map_or(Entry::Bad, Entry::Good))
+    match latest {
+        Some(kv::Latest { value: Some(value), .. }) => {
+            Ok(parse(&value).map_or(Entry::Bad, Entry::Good))
+        }
+        // A key that was removed has a marker.
+        Some(_) => Ok(Entry::Gone),
+        None => not_expired(js, deadline).await.map(|()| Entry::Gone),
+    }
+}
+
+/// A key without a marker may have expired, in a bucket that was given an age limit a moment ago.
+async fn not_expired(js: &Context, deadline: Instant) -> Result<(), Unreachable> {
+    let info = timeout_at(deadline.into(), nats::stream_info(js, DIRECTORY_STREAM))
+        .await
+        .map_err(|late| Unreachable::directory(&late))?
+        .map_err(|error| Unreachable::directory(&error))?;
+    match refusals(&rules::directory(&info.config)) {
+        Some(why) => Err(Unreachable::directory(&why)),
+        None => Ok(()),
+    }
 }

@@ -49,14 +49,16 @@ pub struct Connection {
     pub client: Client,
     /// For KV buckets.
     pub js: Context,
+    /// What comes before the subject of a key that is written.
+    pub put_prefix: String,
 }
 
 impl Connection {
-    /// A connection over that client.
+    /// A connection over that client, to the JetStream domain of that name.
     #[must_use]
-    pub fn new(client: Client) -> Self {
-        let js = nats::jetstream(&client);
-        Self { client, js }
+    pub fn new(client: Client, domain: Option<&str>) -> Self {
+        let js = nats::jetstream(&client, domain);
+        Self { client, js, put_prefix: nats::put_prefix(domain) }
     }
 
     /// Whether there is a connection now. What is sent without one waits in the client, and would

@@ -1,25 +1,30 @@
-//! What this program needs to answer, looked at about every second: the connection, the throttle's KV
-//! bucket, an ingest.
+//! What this program needs to answer, looked at about every second: the connection, the KV buckets'
+//! settings, an ingest.
 
 use std::time::Duration;
 
-use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::GetStreamErrorKind;
+use botstats_common::rules::{self, Finding, StreamConfig, refusals};
 use botstats_common::shell::internal::Readiness;
-use botstats_common::shell::nats;
-use botstats_common::shell::settings::show_duration;
-use botstats_common::shell::setup::{self, SetupError};
+use botstats_common::shell::nats::{self, StreamInfoError};
+use botstats_common::shell::setup::{self, SetupError, Shape};
+use botstats_common::wire::MIN_PAYLOAD_BYTES;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Connection;
 use super::claims::{Claims, THROTTLE_STREAM};
+use super::entries::DIRECTORY_STREAM;
 use super::ingests::PING_SUBJECT;
+use super::watch::Shared;
 
 /// The parts of the readiness beside [`super::watch::PART`].
 pub const NATS: &str = "nats";
 /// The throttle's KV bucket.
 pub const THROTTLE: &str = "throttle";
+/// The settings of the directory's KV bucket.
+pub const DIRECTORY_SETTINGS: &str = "directory-settings";
+/// The size of messages that the server takes.
+const PAYLOAD: &str = "max_payload";
 /// An ingest that answers reads.
 pub const INGEST: &str = "ingest";
 
@@ -34,14 +39,22 @@ const PING_LIMIT: Duration = Duration::from_secs(1);
 /// If the throttle's bucket has another window at the first look: no waiting mends that.
 pub async fn keep(
     connection: Connection,
+    directory: Shared,
     claims: Option<Claims>,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> Result<(), SetupError> {
     let buckets = async {
-        let mut probe = Probe { connection: &connection, readiness: &readiness, made: false };
+        let mut probe = Probe {
+            connection: &connection,
+            readiness: &readiness,
+            made: false,
+            throttle_warnings: Warned::default(),
+            directory_warnings: Warned::default(),
+        };
         loop {
             probe.connection();
+            probe.directory(&directory).await;
             match &claims {
                 Some(claims) => probe.throttle(claims).await?,
                 None => readiness.present(THROTTLE),
@@ -100,10 +113,22 @@ struct Probe<'a> {
     /// Whether the bucket was there before. One that went away is not made again here: the calls of
     /// the last hour went with it, and an administrator should know.
     made: bool,
+    throttle_warnings: Warned,
+    directory_warnings: Warned,
 }
 
 impl Probe<'_> {
     fn connection(&self) {
+        let most = self.connection.client.max_payload();
+        if most < MIN_PAYLOAD_BYTES {
+            let why = format!(
+                "nats-server takes messages of {most} bytes at most (max_payload); {MIN_PAYLOAD_BYTES} are \
+                 needed"
+            );
+            self.readiness.missing(PAYLOAD, why);
+        } else {
+            self.readiness.present(PAYLOAD);
+        }
         if self.connection.is_up() {
             self.readiness.present(NATS);
         } else {
@@ -112,24 +137,27 @@ impl Probe<'_> {
     }
 
     async fn throttle(&mut self, claims: &Claims) -> Result<(), SetupError> {
+        let window = claims.throttle().window();
         let looked = if !self.connection.is_up() {
             Err(Lack::NotSeen("no connection to NATS".to_owned()))
         } else if self.made {
-            self.check(claims.throttle().window()).await
+            self.look(THROTTLE_STREAM, |config| rules::throttle(config, window)).await
         } else {
-            match setup::throttle_bucket(&self.connection.js, claims.throttle().window(), 1).await {
-                Ok(_) => {
+            match setup::throttle_bucket(&self.connection.js, window, Shape::default()).await {
+                Ok(outcome) => {
                     self.made = true;
-                    Ok(())
+                    Ok(outcome.warnings().to_vec())
                 }
-                Err(error @ SetupError::Differs { .. }) => return Err(error),
+                Err(error @ SetupError::Window { .. }) => return Err(error),
+                Err(error @ SetupError::Refused { .. }) => Err(Lack::Seen(error.to_string())),
                 Err(error) => Err(Lack::NotSeen(nats::chain(&error))),
             }
         };
         match looked {
-            Ok(()) => {
+            Ok(warnings) => {
                 claims.set_usable(true);
                 self.readiness.present(THROTTLE);
+                self.throttle_warnings.tell("KV bucket botstats_throttle", warnings);
             }
             Err(Lack::Seen(why)) => {
                 claims.set_usable(false);
@@ -140,25 +168,62 @@ impl Probe<'_> {
         Ok(())
     }
 
-    /// Whether the bucket is still there, with the window.
-    async fn check(&self, window: Duration) -> Result<(), Lack> {
-        match self.connection.js.get_stream(THROTTLE_STREAM).await {
-            Ok(stream) if stream.cached_info().config.max_age == window => Ok(()),
-            Ok(stream) => Err(Lack::Seen(format!(
-                "KV bucket botstats_throttle has the window {} now; this program has {}",
-                show_duration(stream.cached_info().config.max_age),
-                show_duration(window)
-            ))),
-            Err(error) => match error.kind() {
-                GetStreamErrorKind::JetStream(e)
-                    if e.error_code() == ErrorCode::STREAM_NOT_FOUND =>
-                {
-                    let why = "KV bucket botstats_throttle is missing: run `botstats setup`";
-                    Err(Lack::Seen(why.to_owned()))
-                }
-                _ => Err(Lack::NotSeen(nats::chain(&error))),
-            },
+    /// Whether the directory's bucket can be relied on; [`super::watch`] makes it and says if it is
+    /// missing.
+    async fn directory(&mut self, directory: &Shared) {
+        if !self.connection.is_up() {
+            return;
         }
+        match self.look(DIRECTORY_STREAM, rules::directory).await {
+            Ok(warnings) => {
+                directory.set_refused(false);
+                self.readiness.present(DIRECTORY_SETTINGS);
+                self.directory_warnings.tell("KV bucket botstats_directory", warnings);
+            }
+            Err(Lack::Seen(why)) => {
+                directory.set_refused(true);
+                self.readiness.missing(DIRECTORY_SETTINGS, why);
+            }
+            Err(Lack::NotSeen(_)) => {}
+        }
+    }
+
+    /// Whether a bucket is there and as it must be; gives the settings that may lose something.
+    async fn look(
+        &self,
+        stream: &str,
+        judge: impl Fn(&StreamConfig) -> Vec<Finding>,
+    ) -> Result<Vec<String>, Lack> {
+        let bucket = stream.trim_start_matches("KV_");
+        match nats::stream_info(&self.connection.js, stream).await {
+            Ok(info) => {
+                let findings = judge(&info.config);
+                match refusals(&findings) {
+                    Some(why) => Err(Lack::Seen(format!(
+                        "KV bucket {bucket} cannot be used as it is: {why} (docs/operations.md, \
+                         \"Rules for stream and buckets\")"
+                    ))),
+                    None => Ok(findings.into_iter().map(|finding| finding.text).collect()),
+                }
+            }
+            Err(StreamInfoError::NoStream(_)) => {
+                Err(Lack::Seen(format!("KV bucket {bucket} is missing: run `botstats setup`")))
+            }
+            Err(error) => Err(Lack::NotSeen(nats::chain(&error))),
+        }
+    }
+}
+
+/// What was warned of: each once, until it changes.
+#[derive(Default)]
+struct Warned(Vec<String>);
+
+impl Warned {
+    fn tell(&mut self, what: &str, warnings: Vec<String>) {
+        for warning in warnings.iter().filter(|warning| !self.0.contains(warning)) {
+            tracing::warn!("{what}: {warning}");
+        }
+        self.0 = warnings;
     }
 }
 

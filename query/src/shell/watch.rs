@@ -13,8 +13,10 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
 use botstats_common::names::DIRECTORY_BUCKET;
+use botstats_common::rules::CONSUMER_LIFE;
 use botstats_common::shell::internal::Readiness;
-use botstats_common::shell::{clock, nats, setup};
+use botstats_common::shell::setup::{self, Shape};
+use botstats_common::shell::{clock, nats};
 use futures::StreamExt as _;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -28,8 +30,6 @@ pub const PART: &str = "directory";
 const BATCH: usize = 500;
 /// Silence of twice that is an error.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How long the server keeps a consumer that nobody reads.
-const CONSUMER_LIFE: Duration = Duration::from_secs(30);
 /// How often it is looked whether the connection was made anew.
 const RECONNECT_LOOK: Duration = Duration::from_millis(250);
 /// Pause before a fresh read.
@@ -46,6 +46,8 @@ pub struct Shared(Arc<RwLock<Known>>);
 pub struct Known {
     /// Whether it was read in full at least once.
     pub loaded: bool,
+    /// Whether the KV bucket has settings by which entries may be missing that should be there.
+    pub refused: bool,
     /// What was read.
     pub directory: Directory,
 }
@@ -54,6 +56,13 @@ impl Shared {
     /// What is known now.
     pub fn known(&self) -> RwLockReadGuard<'_, Known> {
         self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Says whether the KV bucket can be relied on.
+    pub fn set_refused(&self, refused: bool) {
+        if self.known().refused != refused {
+            self.change(|known| known.refused = refused);
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut Known)) {
@@ -100,7 +109,8 @@ impl Watch {
         }
         if !self.made {
             // One replica: an administrator's `setup` makes more.
-            if let Err(error) = setup::directory_bucket(&self.connection.js, 1).await {
+            if let Err(error) = setup::directory_bucket(&self.connection.js, Shape::default()).await
+            {
                 return nats::chain(&error);
             }
             self.made = true;
@@ -190,7 +200,8 @@ impl Watch {
         }
         self.shared.change(|known| {
             fresh.keep_last_good(&known.directory);
-            *known = Known { loaded: true, directory: fresh };
+            known.loaded = true;
+            known.directory = fresh;
         });
         self.readiness.present(PART);
     }

@@ -79,7 +79,7 @@ impl Nats {
     }
 
     pub(crate) async fn js(&self) -> Context {
-        nats::jetstream(&self.client().await)
+        nats::jetstream(&self.client().await, None)
     }
 }
 

@@ -83,7 +83,7 @@ async fn raw(client: &Client, count: u64) -> anyhow::Result<Drained> {
         memory_storage: true,
         ..pull::Config::default()
     };
-    let consumer = jetstream(client).create_consumer_on_stream(config, EVENTS_STREAM).await;
+    let consumer = jetstream(client, None).create_consumer_on_stream(config, EVENTS_STREAM).await;
     let consumer = consumer.map_err(|e| anyhow::anyhow!("no consumer: {e}"))?;
     let name = &consumer.cached_info().name;
     let ask = format!("$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{name}");

@@ -41,7 +41,7 @@ pub(super) async fn connect(port: u16, role: &str, password: String) -> async_na
 
 /// Everything that the stream holds now, once all ingests have applied it.
 pub(super) async fn all_applied(operator: &async_nats::Client, ingests: usize) -> Model {
-    let messages = stored(&jetstream(operator)).await;
+    let messages = stored(&jetstream(operator, None)).await;
     let last = messages.last().map_or(0, |message| message.sequence);
     eprintln!("    waiting for {ingests} ingest to apply sequence {last}");
     until(&format!("{ingests} ingest at sequence {last}"), RECOVERY, async || {

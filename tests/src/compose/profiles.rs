@@ -57,7 +57,7 @@ pub(super) async fn cluster(stack: &Stack) -> String {
     confined::check_all(stack).await;
     let operator = stack.password("cluster-nats-1", "operator").await;
     let operator = connect(stack.cluster_nats_port, "operator", operator).await;
-    let js = jetstream(&operator);
+    let js = jetstream(&operator, None);
     for name in [EVENTS_STREAM.to_owned(), kv(DIRECTORY_BUCKET), kv(THROTTLE_BUCKET)] {
         let stream = js.get_stream(&name).await.expect("the stream");
         assert_eq!(stream.cached_info().config.num_replicas, 3, "{name}");
@@ -65,7 +65,8 @@ pub(super) async fn cluster(stack: &Stack) -> String {
     let added = stack.botstats("cluster-botstats", &["account", "add", "acme"]).await;
     let token = added["token"].as_str().expect("a token");
     let publisher = stack.password("cluster-nats-1", "publisher").await;
-    let publisher = jetstream(&connect(stack.cluster_nats_port, "publisher", publisher).await);
+    let publisher =
+        jetstream(&connect(stack.cluster_nats_port, "publisher", publisher).await, None);
     let publish = async |from: usize| {
         for number in from..from + EVENTS {
             let place = ["acme", "bot1", "web"];

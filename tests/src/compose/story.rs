@@ -103,7 +103,7 @@ impl<'a> Story<'a> {
             stack,
             acme: Login { account: "acme".to_owned(), token, keys: BTreeMap::new() },
             operator: connect(stack.nats_port, "operator", operator).await,
-            publisher: jetstream(&publisher),
+            publisher: jetstream(&publisher, None),
             generated: Plan {
                 seed: SEED,
                 accounts: 2,
@@ -134,7 +134,7 @@ impl<'a> Story<'a> {
         let entry = format!("$KV.{DIRECTORY_BUCKET}.account.acme");
         let taken = self.publisher.publish(entry, "{}".into()).await.expect("it is sent").await;
         assert!(taken.is_err(), "a publisher writes the directory");
-        let bucket = jetstream(&self.operator).get_key_value(DIRECTORY_BUCKET).await;
+        let bucket = jetstream(&self.operator, None).get_key_value(DIRECTORY_BUCKET).await;
         let entry = bucket.expect("the directory").get("account.acme").await.expect("the entry");
         assert_ne!(entry.expect("the entry").as_ref(), b"{}");
         "no user, wrong password, and what a publisher may not: refused".to_owned()
@@ -243,7 +243,7 @@ impl<'a> Story<'a> {
             sequences
         };
         let (sequences, ()) = join(publishing, kill).await;
-        let acknowledged = stored(&jetstream(&self.operator)).await;
+        let acknowledged = stored(&jetstream(&self.operator, None)).await;
         for (event, sequence) in events.iter().zip(sequences) {
             let found = acknowledged.iter().find(|message| message.sequence == sequence);
             let same = found.is_some_and(|m| m.subject == event.0 && m.payload == event.2);
@@ -312,7 +312,7 @@ impl<'a> Story<'a> {
     /// Makes accounts that only ask, so many that there is one with a call left most of the time; gives
     /// their tokens, which are known there.
     async fn crowd(&self, number: usize, addresses: &[SocketAddr]) -> Vec<String> {
-        let bucket = jetstream(&self.operator).get_key_value(DIRECTORY_BUCKET).await;
+        let bucket = jetstream(&self.operator, None).get_key_value(DIRECTORY_BUCKET).await;
         let bucket = bucket.expect("the directory");
         let mut tokens = Vec::new();
         for member in 0..CROWD {

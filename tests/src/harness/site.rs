@@ -9,7 +9,8 @@ use async_nats::jetstream;
 use botstats::server::{Options, Server, find};
 use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM};
 use botstats_common::secret::SecretHash;
-use botstats_common::shell::{clock, nats, settings, setup};
+use botstats_common::shell::setup::{self, Shape};
+use botstats_common::shell::{clock, nats, settings};
 use botstats_common::status::{IngestStatus, Status};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -80,10 +81,10 @@ impl Site {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let site = Self::in_folder(folder, window, sync_always).await;
         site.make_stream().await;
-        setup::directory_bucket(&site.js, 1).await.expect("the directory");
+        setup::directory_bucket(&site.js, Shape::default()).await.expect("the directory");
         let window = settings::duration(window).expect("a window");
         if !window.is_zero() {
-            setup::throttle_bucket(&site.js, window, 1).await.expect("the throttle");
+            setup::throttle_bucket(&site.js, window, Shape::default()).await.expect("the throttle");
         }
         site
     }
@@ -94,7 +95,7 @@ impl Site {
         options.sync_always = sync_always;
         let nats = Server::start(options).unwrap_or_else(|e| panic!("{e}"));
         let client = connection(&nats.url()).await;
-        let js = nats::jetstream(&client);
+        let js = nats::jetstream(&client, None);
         let (window, others) = (window.to_owned(), Vec::new());
         Self { nats, others, client, js, window, route: None, folder }
     }
@@ -110,7 +111,7 @@ impl Site {
         let urls: Vec<String> = servers.iter().map(Server::url).collect();
         let route = urls.join(",");
         let client = connection(&route).await;
-        let js = nats::jetstream(&client);
+        let js = nats::jetstream(&client, None);
         let (nats, others) = (servers.remove(0), servers);
         let (window, route) = (window.to_owned(), Some(route));
         let site = Self { nats, others, client, js, window, route, folder };
@@ -139,7 +140,7 @@ impl Site {
     /// # Panics
     /// If it can't be made.
     pub async fn make_stream(&self) {
-        setup::events_stream(&self.js, 1).await.expect("the stream");
+        setup::events_stream(&self.js, Shape::default()).await.expect("the stream");
     }
 
     /// A folder of that name in the site's own.

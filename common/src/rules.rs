@@ -1,0 +1,582 @@
+//! Rules for the settings of the stream and the KV buckets: one list for `botstats setup`, ingest
+//! and query. The table in `docs/operations.md` says the same in words; a test compares both.
+//!
+//! | severity | `setup` | ingest, of the stream | query, of a KV bucket |
+//! | --- | --- | --- | --- |
+//! | refuse | fails | a doubt: warning and metric | not ready, 503 |
+//! | warn | succeeds and says so | a doubt: warning and metric | warning |
+//!
+//! A setting that is not named here does no harm.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::names::{
+    DEAD_LETTERS_SUBJECT, DIRECTORY_BUCKET, EVENTS_SUBJECTS, MAX_MESSAGE_BYTES, STATUS_SUBJECT,
+    THROTTLE_BUCKET,
+};
+use crate::shell::settings::show_duration;
+
+/// How long the server keeps a consumer that nobody reads: ingest and query ask for this when they
+/// make one.
+pub const CONSUMER_LIFE: Duration = Duration::from_secs(30);
+/// While an ingest or query connects anew the server still has its last consumer, so two of them
+/// need four.
+const MIN_CONSUMERS: i64 = 4;
+/// A directory entry with twenty tokens or a hundred channels is smaller, in bytes.
+const MIN_ENTRY_BYTES: i64 = 16 * 1024;
+/// The subjects of requests between the programs.
+const REQUESTS: [&str; 3] = ["botstats.read.>", STATUS_SUBJECT, DEAD_LETTERS_SUBJECT];
+/// A claim has a nonce of 36 bytes and headers of about 130 bytes.
+const MIN_CLAIM_BYTES: i64 = 512;
+
+/// The settings of a stream (a KV bucket is one, too) by which it can be judged.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct StreamConfig {
+    subjects: Vec<String>,
+    retention: String,
+    storage: String,
+    discard: String,
+    persist_mode: String,
+    max_age: i64,
+    max_msgs: i64,
+    max_bytes: i64,
+    max_msgs_per_subject: i64,
+    max_msg_size: i64,
+    max_consumers: i64,
+    discard_new_per_subject: bool,
+    sealed: bool,
+    no_ack: bool,
+    deny_delete: bool,
+    allow_rollup_hdrs: bool,
+    allow_msg_ttl: bool,
+    allow_msg_counter: bool,
+    allow_msg_schedules: bool,
+    subject_delete_marker_ttl: i64,
+    mirror: Option<Mirror>,
+    sources: Vec<Mirror>,
+    subject_transform: Option<Transform>,
+    consumer_limits: ConsumerLimits,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Mirror {
+    opt_start_seq: u64,
+    opt_start_time: Option<String>,
+    filter_subject: String,
+    subject_transforms: Vec<Transform>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Transform {
+    src: String,
+    dest: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct ConsumerLimits {
+    inactive_threshold: i64,
+}
+
+impl StreamConfig {
+    /// How long a message lives; zero is for ever.
+    #[must_use]
+    pub fn max_age(&self) -> Duration {
+        nanoseconds(self.max_age)
+    }
+}
+
+/// How bad a setting is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It works, but may lose events or more.
+    Warn,
+    /// It cannot do what it is for.
+    Refuse,
+}
+
+/// A setting that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The setting, as nats-server calls it.
+    pub setting: &'static str,
+    /// What it is and what follows from that, in words for an operator.
+    pub text: String,
+}
+
+/// Judges the stream of events.
+#[must_use]
+pub fn events(config: &StreamConfig) -> Vec<Finding> {
+    let mut found = Findings::default();
+    if let Some(mirror) = &config.mirror {
+        let part = mirror.opt_start_seq > 1
+            || mirror.opt_start_time.is_some()
+            || !mirror.filter_subject.is_empty()
+                && !covers(&mirror.filter_subject, EVENTS_SUBJECTS)
+            || mirror.subject_transforms.iter().any(|transform| !keeps_events(transform));
+        found.warn(part, "mirror", || "it mirrors a part of another stream only".to_owned());
+    } else if config.sources.is_empty() {
+        found.subjects(config, EVENTS_SUBJECTS);
+    }
+    found.requests(config);
+    if let Some(transform) = &config.subject_transform {
+        found.refuse(!keeps_events(transform), "subject_transform", || {
+            let Transform { src, dest } = transform;
+            format!("it stores events of {src} as {dest}, which is no subject of events")
+        });
+    }
+    found.common(config);
+    found.refuse(config.storage == "memory", "storage", || {
+        "it is kept in memory: all events are gone when nats-server restarts".to_owned()
+    });
+    found.refuse(config.sealed, "sealed", || "it is sealed: no event can be stored".to_owned());
+    found.refuse(config.no_ack, "no_ack", || {
+        "it sends no acknowledgements: publishers cannot know what is stored".to_owned()
+    });
+    found.small_messages(Severity::Refuse, config, MAX_MESSAGE_BYTES.into());
+    found.refuse(config.max_msgs_per_subject > 0, "max_msgs_per_subject", || {
+        let most = config.max_msgs_per_subject;
+        format!(
+            "it keeps {most} messages of a subject: of each bot and channel only the newest events"
+        )
+    });
+    found.refuse(is_short(config.consumer_limits.inactive_threshold), "consumer_limits", || {
+        let most = show_duration(nanoseconds(config.consumer_limits.inactive_threshold));
+        let needed = show_duration(CONSUMER_LIFE);
+        format!("its consumers may be unused for {most} at most, ingest needs {needed}")
+    });
+    found.warn(config.max_age > 0, "max_age", || {
+        format!("its messages expire after {}", show_duration(config.max_age()))
+    });
+    found.warn(drops_first(config), "discard", || {
+        "it drops its first messages when it is full".to_owned()
+    });
+    found.warn(!config.deny_delete, "deny_delete", || {
+        "single messages of it can be deleted".to_owned()
+    });
+    found.warn(config.allow_rollup_hdrs, "allow_rollup_hdrs", || {
+        "a publisher can delete all earlier events by a header (Nats-Rollup)".to_owned()
+    });
+    found.warn(config.allow_msg_ttl, "allow_msg_ttl", || {
+        "a publisher can let its events expire by a header (Nats-TTL)".to_owned()
+    });
+    found.warn(config.subject_delete_marker_ttl > 0, "subject_delete_marker_ttl", || {
+        "the server stores markers beside the events, which become dead letters".to_owned()
+    });
+    found.warn(config.allow_msg_schedules, "allow_msg_schedules", || {
+        "a publisher can store events later, on subjects of others too (Nats-Schedule)".to_owned()
+    });
+    found.few_consumers(config);
+    found.0
+}
+
+/// Judges the stream of the directory's KV bucket.
+#[must_use]
+pub fn directory(config: &StreamConfig) -> Vec<Finding> {
+    let mut found = Findings::default();
+    found.bucket(config, DIRECTORY_BUCKET);
+    found.refuse(config.max_age > 0, "max_age", || {
+        let age = show_duration(config.max_age());
+        format!("its entries expire after {age} (max_age, TTL): accounts, tokens and bots go; 0s is needed")
+    });
+    found.refuse(is_short(config.consumer_limits.inactive_threshold), "consumer_limits", || {
+        let most = show_duration(nanoseconds(config.consumer_limits.inactive_threshold));
+        let needed = show_duration(CONSUMER_LIFE);
+        format!("its consumers may be unused for {most} at most, query needs {needed}")
+    });
+    found.warn(config.sealed, "sealed", || "it is sealed: no entry can be changed".to_owned());
+    found.warn(config.no_ack, "no_ack", || {
+        "it sends no acknowledgements: no change of an entry succeeds".to_owned()
+    });
+    found.small_messages(Severity::Warn, config, MIN_ENTRY_BYTES);
+    found.few_consumers(config);
+    found.0
+}
+
+/// Judges the stream of the throttle's KV bucket, whose keys live for that window.
+#[must_use]
+pub fn throttle(config: &StreamConfig, window: Duration) -> Vec<Finding> {
+    let mut found = Findings::default();
+    found.bucket(config, THROTTLE_BUCKET);
+    found.refuse(config.max_age() != window, "max_age", || {
+        let (age, window) = (show_duration(config.max_age()), show_duration(window));
+        format!("its window (max_age) is {age}, that of this program is {window}")
+    });
+    found.refuse(config.sealed, "sealed", || "it is sealed: no call can be claimed".to_owned());
+    found.refuse(config.no_ack, "no_ack", || {
+        "it sends no acknowledgements: no call can be claimed".to_owned()
+    });
+    found.small_messages(Severity::Refuse, config, MIN_CLAIM_BYTES);
+    found.0
+}
+
+/// The texts of what is refused; none if nothing is.
+#[must_use]
+pub fn refusals(findings: &[Finding]) -> Option<String> {
+    let texts: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Refuse)
+        .map(|finding| finding.text.as_str())
+        .collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(
+        &mut self,
+        severity: Severity,
+        bad: bool,
+        setting: &'static str,
+        text: impl FnOnce() -> String,
+    ) {
+        if bad {
+            self.0.push(Finding { severity, setting, text: text() });
+        }
+    }
+
+    fn refuse(&mut self, bad: bool, setting: &'static str, text: impl FnOnce() -> String) {
+        self.add(Severity::Refuse, bad, setting, text);
+    }
+
+    fn warn(&mut self, bad: bool, setting: &'static str, text: impl FnOnce() -> String) {
+        self.add(Severity::Warn, bad, setting, text);
+    }
+
+    fn subjects(&mut self, config: &StreamConfig, needed: &str) {
+        let stored = config.subjects.iter().any(|subject| covers(subject, needed));
+        self.refuse(!stored, "subjects", || match config.subjects.join(", ") {
+            none if none.is_empty() => format!("it stores no subject; {needed} is needed"),
+            found => format!("it stores {found}, not all of {needed}"),
+        });
+    }
+
+    fn requests(&mut self, config: &StreamConfig) {
+        // The server acknowledges what it stores to the inbox of the request, where an answer is
+        // awaited.
+        let takes = config.subjects.iter().find(|s| REQUESTS.iter().any(|r| meets(s, r)));
+        self.refuse(takes.is_some(), "subjects", || {
+            let subject = takes.map_or("", String::as_str);
+            format!("it stores {subject}, which takes requests between the programs, too")
+        });
+    }
+
+    /// What holds for the stream of events and both buckets.
+    fn common(&mut self, config: &StreamConfig) {
+        self.refuse(!matches!(config.retention.as_str(), "" | "limits"), "retention", || {
+            let retention = &config.retention;
+            format!("its retention is {retention}: messages go when consumers had them; limits is needed")
+        });
+        self.refuse(config.allow_msg_counter, "allow_msg_counter", || {
+            "it holds counters (allow_msg_counter) and refuses other messages".to_owned()
+        });
+        self.warn(config.persist_mode == "async", "persist_mode", || {
+            "it acknowledges messages before they are stored (persist_mode async)".to_owned()
+        });
+    }
+
+    /// What holds for both buckets.
+    fn bucket(&mut self, config: &StreamConfig, bucket: &str) {
+        self.refuse(config.mirror.is_some(), "mirror", || {
+            "it mirrors another bucket, which it follows late; the bucket itself is needed"
+                .to_owned()
+        });
+        if config.mirror.is_none() {
+            self.subjects(config, &format!("$KV.{bucket}.>"));
+        }
+        self.requests(config);
+        self.refuse(config.subject_transform.is_some(), "subject_transform", || {
+            "it changes keys (subject_transform)".to_owned()
+        });
+        self.common(config);
+        self.warn(config.storage == "memory", "storage", || {
+            "it is kept in memory: its values are gone when nats-server restarts".to_owned()
+        });
+        self.refuse(drops_first(config), "discard", || {
+            "it drops its oldest values when it is full (discard old)".to_owned()
+        });
+        self.refuse(config.discard_new_per_subject, "discard_new_per_subject", || {
+            "a key cannot be written any more when its history is full (discard_new_per_subject)"
+                .to_owned()
+        });
+    }
+
+    fn small_messages(&mut self, severity: Severity, config: &StreamConfig, needed: i64) {
+        let most = config.max_msg_size;
+        self.add(severity, most > 0 && most < needed, "max_msg_size", || {
+            format!("it refuses messages of more than {most} bytes; {needed} are needed")
+        });
+    }
+
+    fn few_consumers(&mut self, config: &StreamConfig) {
+        let most = config.max_consumers;
+        self.warn(most > 0 && most < MIN_CONSUMERS, "max_consumers", || {
+            format!(
+                "it allows {most} consumers, {MIN_CONSUMERS} are needed: a program needs a second one \
+                 while it connects anew"
+            )
+        });
+    }
+}
+
+fn drops_first(config: &StreamConfig) -> bool {
+    config.discard != "new" && (config.max_msgs > 0 || config.max_bytes > 0)
+}
+
+fn is_short(inactive_threshold: i64) -> bool {
+    inactive_threshold > 0 && nanoseconds(inactive_threshold) < CONSUMER_LIFE
+}
+
+fn nanoseconds(ns: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(ns).unwrap_or_default())
+}
+
+/// Whether events still have subjects of events after the transform. One whose source is not met by
+/// events does not touch them.
+fn keeps_events(transform: &Transform) -> bool {
+    let Transform { src, dest } = transform;
+    let touched = src.is_empty() || meets(src, EVENTS_SUBJECTS);
+    // A token such as {{wildcard(1)}} becomes one token of the subject.
+    !touched || dest.is_empty() || covers(EVENTS_SUBJECTS, dest)
+}
+
+/// Whether every subject that matches `narrow` matches `wide`, too.
+fn covers(wide: &str, narrow: &str) -> bool {
+    let (mut wide, mut narrow) = (wide.split('.'), narrow.split('.'));
+    loop {
+        match (wide.next(), narrow.next()) {
+            (Some(">"), Some(_)) | (None, None) => return true,
+            (Some("*"), Some(token)) if token != ">" => {}
+            (Some(a), Some(b)) if a == b && a != "*" => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether a subject matches both.
+fn meets(a: &str, b: &str) -> bool {
+    let (mut a, mut b) = (a.split('.'), b.split('.'));
+    loop {
+        match (a.next(), b.next()) {
+            (Some(">"), Some(_)) | (Some(_), Some(">")) | (None, None) => return true,
+            (Some(x), Some(y)) if x == y || x == "*" || y == "*" => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(3_600);
+
+    #[test]
+    fn subjects_that_cover() {
+        for (wide, narrow, expect) in [
+            (">", EVENTS_SUBJECTS, true),
+            ("botstats.>", EVENTS_SUBJECTS, true),
+            ("botstats.events.>", EVENTS_SUBJECTS, true),
+            ("botstats.events.*.*.*", EVENTS_SUBJECTS, true),
+            ("botstats.*.*.*.*", EVENTS_SUBJECTS, true),
+            ("*.events.*.*.>", EVENTS_SUBJECTS, true),
+            ("*.*.*.*.*", EVENTS_SUBJECTS, true),
+            ("botstats.events.*.*.*.>", EVENTS_SUBJECTS, false),
+            ("botstats.events.*.*", EVENTS_SUBJECTS, false),
+            ("botstats.events.acme.*.*", EVENTS_SUBJECTS, false),
+            ("other.>", EVENTS_SUBJECTS, false),
+            ("", EVENTS_SUBJECTS, false),
+            ("$KV.b.>", "$KV.b.>", true),
+            ("$KV.b.*", "$KV.b.>", false),
+            ("$KV.>", "$KV.b.>", true),
+        ] {
+            assert_eq!(covers(wide, narrow), expect, "{wide} {narrow}");
+        }
+    }
+
+    #[test]
+    fn transforms_that_keep_events() {
+        let wildcards = "botstats.events.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}";
+        for (src, dest, expect) in [
+            ("old.events.*.*.*", wildcards, true),
+            ("old.events.*.*.*", "elsewhere.>", true),
+            ("botstats.events.*.*.*", "botstats.events.$1.$2.$3", true),
+            ("botstats.events.*.*.*", "botstats.events.eu.{{wildcard(2)}}.x", true),
+            ("botstats.events.acme.*.*", "archive.{{wildcard(1)}}.{{wildcard(2)}}", false),
+            ("botstats.>", "archive.>", false),
+            ("", "archive.>", false),
+            (">", "copy.>", false),
+        ] {
+            let transform = Transform { src: src.to_owned(), dest: dest.to_owned() };
+            assert_eq!(keeps_events(&transform), expect, "{src} {dest}");
+        }
+    }
+
+    /// A stream as `setup` makes it, with other settings.
+    fn with(subjects: &str, other: &Value) -> StreamConfig {
+        let mut config = json!({
+            "subjects": [subjects], "retention": "limits", "storage": "file", "discard": "new",
+            "max_msgs": -1, "max_bytes": -1, "max_msgs_per_subject": -1, "max_consumers": -1,
+            "max_msg_size": -1, "max_age": 0, "deny_delete": true, "num_replicas": 1,
+        });
+        for (name, value) in other.as_object().unwrap() {
+            config[name] = value.clone();
+        }
+        serde_json::from_value(config).unwrap()
+    }
+
+    /// What is found in the stream of events, in the directory, and in the throttle.
+    fn found(other: &Value) -> [Vec<Finding>; 3] {
+        let mut for_throttle = json!({"max_age": 3_600_000_000_000_i64});
+        for (name, value) in other.as_object().unwrap() {
+            for_throttle[name] = value.clone();
+        }
+        [
+            events(&with(EVENTS_SUBJECTS, other)),
+            directory(&with("$KV.botstats_directory.>", other)),
+            throttle(&with("$KV.botstats_throttle.>", &for_throttle), WINDOW),
+        ]
+    }
+
+    fn word(findings: &[Finding]) -> &'static str {
+        match findings.iter().map(|finding| finding.severity).max() {
+            None => "fine",
+            Some(Severity::Warn) => "warn",
+            Some(Severity::Refuse) => "refuse",
+        }
+    }
+
+    const DAY_NS: i64 = 86_400_000_000_000;
+
+    /// Each setting of nats-server with the value that is judged; the table in the docs has a row
+    /// for each, in this order.
+    fn settings() -> Vec<(&'static str, Value)> {
+        let more = ["botstats.events.>", "$KV.>", "old.events.>"];
+        vec![
+            ("subjects that lack ours", json!({"subjects": ["other.>"]})),
+            ("subjects that hold more", json!({"subjects": more})),
+            ("subjects that take requests, as botstats.> does", json!({"subjects": [">"]})),
+            ("mirror", json!({"subjects": [], "mirror": {"name": "X"}})),
+            (
+                "mirror with a filter or a start",
+                json!({"subjects": [], "mirror": {"name": "X", "opt_start_seq": 9}}),
+            ),
+            ("sources", json!({"sources": [{"name": "X"}]})),
+            (
+                "subject_transform to another subject",
+                json!({"subject_transform": {"src": ">", "dest": "copy.>"}}),
+            ),
+            ("retention interest, workqueue", json!({"retention": "interest"})),
+            ("storage memory", json!({"storage": "memory"})),
+            ("sealed", json!({"sealed": true})),
+            ("no_ack", json!({"no_ack": true})),
+            ("max_msg_size too small", json!({"max_msg_size": 500})),
+            ("max_age", json!({"max_age": DAY_NS})),
+            ("max_msgs, max_bytes with discard old", json!({"discard": "old", "max_bytes": 9})),
+            ("max_msgs, max_bytes with discard new", json!({"max_msgs": 9, "max_bytes": 9})),
+            ("max_msgs_per_subject", json!({"max_msgs_per_subject": 64})),
+            (
+                "discard_new_per_subject",
+                json!({"max_msgs_per_subject": 8, "discard_new_per_subject": true}),
+            ),
+            ("deny_delete off", json!({"deny_delete": false})),
+            ("allow_rollup_hdrs", json!({"allow_rollup_hdrs": true})),
+            ("allow_msg_ttl", json!({"allow_msg_ttl": true})),
+            ("subject_delete_marker_ttl", json!({"subject_delete_marker_ttl": DAY_NS})),
+            ("allow_msg_schedules", json!({"allow_msg_schedules": true})),
+            ("allow_msg_counter", json!({"allow_msg_counter": true})),
+            ("persist_mode async", json!({"persist_mode": "async"})),
+            ("max_consumers below 4", json!({"max_consumers": 3})),
+            (
+                "consumer_limits.inactive_threshold below 30s",
+                json!({"consumer_limits": {"inactive_threshold": 29_000_000_000_i64}}),
+            ),
+            (
+                "all others",
+                json!({
+                    "description": "x", "num_replicas": 5, "duplicate_window": DAY_NS, "first_seq": 1_000,
+                    "compression": "s2", "placement": {"cluster": "c"}, "metadata": {"a": "b"},
+                    "republish": {"src": ">", "dest": "copy.>"}, "allow_direct": false,
+                    "mirror_direct": true, "deny_purge": true, "allow_atomic": false,
+                    "allow_batched": true, "consumer_limits": {"max_ack_pending": 1},
+                    "a_setting_of_tomorrow": {"x": 1},
+                }),
+            ),
+        ]
+    }
+
+    #[test]
+    fn the_manual_has_the_same_rules() {
+        let manual = include_str!("../../docs/operations.md");
+        let (_, rules) = manual.split_once("### Rules for stream and buckets").unwrap();
+        let (rules, _) = rules.split_once("\n### ").unwrap();
+        let rows: Vec<Vec<String>> = rules
+            .lines()
+            .skip_while(|line| !line.starts_with("| setting"))
+            .take_while(|line| line.starts_with('|'))
+            .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+            .skip(2)
+            .map(|row| row.split(" | ").take(4).map(|cell| cell.replace('`', "")).collect())
+            .collect();
+        let expected: Vec<Vec<String>> = settings()
+            .into_iter()
+            .map(|(name, other)| {
+                let words = found(&other).map(|findings| word(&findings).to_owned());
+                [vec![name.to_owned()], words.to_vec()].concat()
+            })
+            .collect();
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn findings_name_their_setting_once() {
+        for (name, other) in settings() {
+            for findings in found(&other) {
+                for Finding { setting, text, .. } in &findings {
+                    assert!(other.get(setting).is_some(), "{name}: {setting}: {text}");
+                }
+                assert!(findings.len() <= 1, "{name}: {findings:?}");
+            }
+        }
+        assert_eq!(found(&json!({})), [vec![], vec![], vec![]], "as setup makes them");
+    }
+
+    #[test]
+    fn values_at_the_edge() {
+        for (other, expect) in [
+            (json!({"max_msg_size": 73_728}), ["fine"; 3]),
+            (json!({"max_msg_size": 73_727}), ["refuse", "fine", "fine"]),
+            (json!({"max_msg_size": 16_383}), ["refuse", "warn", "fine"]),
+            (json!({"max_msg_size": 511}), ["refuse", "warn", "refuse"]),
+            (json!({"max_msgs_per_subject": 1}), ["refuse", "fine", "fine"]),
+            (json!({"max_consumers": 4}), ["fine"; 3]),
+            (json!({"max_age": 3_600_000_000_000_i64}), ["warn", "refuse", "fine"]),
+            (json!({"max_age": 0}), ["fine", "fine", "refuse"]),
+            (json!({"retention": "workqueue"}), ["refuse"; 3]),
+            (json!({"discard": "old"}), ["fine"; 3]),
+            (json!({"discard": "old", "max_msgs": 1}), ["warn", "refuse", "refuse"]),
+            (json!({"consumer_limits": {"inactive_threshold": 30_000_000_000_i64}}), ["fine"; 3]),
+            (json!({"subjects": []}), ["refuse"; 3]),
+            // Sources bring events without a subject of the stream's own; keys they do not.
+            (json!({"subjects": [], "sources": [{"name": "X"}]}), ["fine", "refuse", "refuse"]),
+            (
+                json!({"subjects": [], "mirror": {"name": "X", "filter_subject": ">"}}),
+                ["fine", "refuse", "refuse"],
+            ),
+        ] {
+            let words = found(&other).map(|findings| word(&findings));
+            assert_eq!(words, expect, "{other}");
+        }
+    }
+}
