@@ -19,6 +19,7 @@ use botstats_common::shell::nats::{ConnectError, NatsSettings, Role, Servers, ch
 use botstats_common::shell::settings::{duration, show_duration};
 use botstats_common::shell::setup::SetupError;
 use botstats_common::shell::stop;
+use botstats_common::shell::zoneinfo::ZoneSettings;
 use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +74,8 @@ pub struct Up {
     /// One call an account in this time, 0s switches it off [default: 1h; with --demo 10s]
     #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", value_name = "W", value_parser = duration)]
     throttle_window: Option<Duration>,
+    #[command(flatten)]
+    zones: ZoneSettings,
     /// Days that ingest keeps
     #[arg(long, env = "BOTSTATS_KEEP_DAYS", default_value_t = 400, value_name = "DAYS", value_parser = botstats_ingest::keep_days)]
     keep_days: u32,
@@ -137,7 +140,8 @@ impl Plan {
 pub async fn run(up: Up, nats: Option<NatsSettings>, as_json: bool) -> anyhow::Result<Answer> {
     let stop = CancellationToken::new();
     stop::on_signal(&stop)?;
-    let (plan, listeners) = Plan::of(&up).await?;
+    up.zones.start();
+    let (plan, listeners) = Plan::of(&up)?;
     let _lock = place::lock(&plan.folder)?;
 
     let mut own = None;

@@ -13,3 +13,4 @@ pub mod settings;
 pub mod setup;
 pub mod stop;
 pub mod telemetry;
+pub mod zoneinfo;
