@@ -103,12 +103,12 @@ struct Plan {
 
 impl Plan {
     /// With the listeners that it names: a port that is free now may be taken until it is needed.
-    async fn of(up: &Up) -> anyhow::Result<(Self, Listeners)> {
+    fn of(up: &Up) -> anyhow::Result<(Self, Listeners)> {
         let window = if up.demo { DEMO_WINDOW } else { WINDOW };
         let folder = place::folder(up.data.clone(), up.demo)?;
         let http = place::listen_http(up.http_addr, "--http-addr (BOTSTATS_HTTP_ADDR)")?;
-        let ingest = place::listen(up.ingest_internal_addr, "--ingest-internal-addr").await?;
-        let internal = place::listen(up.query_internal_addr, "--query-internal-addr").await?;
+        let ingest = place::listen(up.ingest_internal_addr, "--ingest-internal-addr")?;
+        let internal = place::listen(up.query_internal_addr, "--query-internal-addr")?;
         let plan = Self {
             folder,
             http: http.local_addr()?,
@@ -153,7 +153,7 @@ pub async fn run(up: Up, nats: Option<NatsSettings>, as_json: bool) -> anyhow::R
                 0 => None,
                 port => {
                     let address = (Ipv4Addr::LOCALHOST, port).into();
-                    drop(place::listen(address, "--nats-port").await?);
+                    drop(place::listen(address, "--nats-port")?);
                     Some(port)
                 }
             };

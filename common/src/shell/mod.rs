@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod denied;
 pub mod internal;
+pub mod listen;
 pub mod logging;
 pub mod nats;
 mod process;
