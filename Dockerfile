@@ -45,7 +45,8 @@ HEALTHCHECK --interval=2s --timeout=3s --start-period=24h CMD ["/botstats-ingest
 FROM scratch AS query
 COPY --from=binaries /botstats-query /
 USER 65532:65532
-ENV BOTSTATS_HTTP_ADDR=0.0.0.0:8080
+# All addresses, IPv4 and IPv6; where there is no IPv6, those of IPv4.
+ENV BOTSTATS_HTTP_ADDR=[::]:8080
 EXPOSE 8080
 ENTRYPOINT ["/botstats-query"]
 HEALTHCHECK --interval=2s --timeout=3s --start-period=60s CMD ["/botstats-query", "healthcheck"]

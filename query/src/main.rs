@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use botstats_common::shell::logging::{self, LogSettings};
 use botstats_common::shell::nats::chain;
+use botstats_common::shell::zoneinfo::ZoneSettings;
 use botstats_common::shell::{internal, settings, stop};
+use botstats_common::zones;
 use botstats_query::{RunError, Settings, run};
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
@@ -17,12 +19,14 @@ const EXAMPLES: &str = "Examples:
 
 /// Answers the statistics of chatbot accounts over HTTP
 #[derive(Debug, Parser)]
-#[command(name = "botstats-query", version, after_help = EXAMPLES)]
+#[command(name = "botstats-query", version = zones::version(), after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    zones: ZoneSettings,
     #[command(flatten)]
     logs: LogSettings,
 }
@@ -40,7 +44,10 @@ async fn main() -> ExitCode {
     let cli: Cli = settings::parse_or_exit();
     logging::start(&cli.logs);
     match cli.command.unwrap_or(Command::Run) {
-        Command::Run => serve(cli.settings).await,
+        Command::Run => {
+            cli.zones.start();
+            serve(cli.settings).await
+        }
         Command::Healthcheck => match internal::healthcheck(cli.settings.internal_addr).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {

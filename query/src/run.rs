@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use botstats_common::shell::internal::{self, Readiness};
+use botstats_common::shell::listen::listen;
 use botstats_common::shell::nats::{ConnectError, Role};
 use botstats_common::shell::settings::EXIT_USAGE;
 use botstats_common::shell::setup::SetupError;
@@ -68,11 +69,10 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    async fn at(settings: &Settings) -> Result<Self, RunError> {
+    fn at(settings: &Settings) -> Result<Self, RunError> {
         let (http, internal) = (settings.http_addr, settings.internal_addr);
         Ok(Self {
-            internal: TcpListener::bind(internal)
-                .await
+            internal: listen(internal, |_| Ok(()))
                 .map_err(listen_error("BOTSTATS_INTERNAL_ADDR", internal))?,
             http: server::listen(http).map_err(listen_error("BOTSTATS_HTTP_ADDR", http))?,
         })
@@ -84,7 +84,7 @@ impl Listeners {
 /// # Errors
 /// [`RunError`]; what can be waited for is waited for, not ready.
 pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunError> {
-    let listeners = Listeners::at(&settings).await?;
+    let listeners = Listeners::at(&settings)?;
     run_on(settings, listeners, stop).await
 }
 

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use anyhow::Context as _;
 use botstats_common::shell::clock;
-use botstats_tests::harness::{PATIENCE, Query, Site, event, run, until};
+use botstats_tests::harness::{PATIENCE, Query, Site, event, publish, run, until};
 use serde_json::{Value, json};
 
 struct Commands {
@@ -125,5 +125,83 @@ async fn the_story_of_an_account() -> anyhow::Result<()> {
     })
     .await?;
     assert_eq!(restored, expected);
+    Ok(())
+}
+
+/// A zone of one offset, as a file of RFC 9636.
+fn zone_file(offset_s: i32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for _version in 1..=2 {
+        bytes.extend(b"TZif2");
+        bytes.extend([0; 15]);
+        // One type of local time, whose letters are four bytes long.
+        bytes.extend([0_u32, 0, 0, 0, 1, 4].map(u32::to_be_bytes).concat());
+        bytes.extend(offset_s.to_be_bytes());
+        bytes.extend(b"\0\0XYZ\0");
+    }
+    bytes.extend(b"\n\n");
+    bytes
+}
+
+/// Newer rules of a zone need no new program, and everybody says by which release they go.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_zones_of_a_folder() -> anyhow::Result<()> {
+    let site = Site::start("0s").await;
+    let _ingest = site.ingest("ingest");
+    let zones = site.folder("zones");
+    std::fs::create_dir_all(zones.join("Europe"))?;
+    std::fs::create_dir_all(zones.join("Mars"))?;
+    std::fs::write(zones.join("Europe/Rome"), zone_file(6 * 3600 + 900))?;
+    std::fs::write(zones.join("Mars/Base"), zone_file(-3600))?;
+    std::fs::write(zones.join("tzdata.zi"), "# version 2099z\n")?;
+    let mut commands = Commands { settings: site.settings() };
+    let refused =
+        run("botstats", &["account", "add", "m", "--timezone", "mars/base"], &commands.settings);
+    assert_eq!(refused.status.code(), Some(64), "{refused:?}");
+    commands.settings.push(("BOTSTATS_ZONEINFO", zones.display().to_string()));
+    let query = Query::start(&commands.settings, "0s", &site.folder("query")).await;
+    query.ready().await;
+    let now_ms = clock::now_ms();
+    for (account, zone, offset) in [
+        ("rome", "Europe/Rome", "+06:15"),
+        ("mars", "mars/base", "-01:00"),
+        // The folder does not have it.
+        ("kathmandu", "Asia/Kathmandu", "+05:45"),
+    ] {
+        let token =
+            text(&commands.json(&["account", "add", account, "--timezone", zone])?, "token")?;
+        let (subject, headers, payload) =
+            event([account, "b1", "web"], "message.received", now_ms, "1", &json!({}));
+        publish(&site.js, vec![(subject, headers, payload)]).await;
+        site.applied(PATIENCE).await;
+        let label = until("an answer with a row", PATIENCE, async || {
+            let output = commands.stats(&query, &token, &["--group", "hour"]);
+            let rows: Vec<Value> = serde_json::from_slice(&output.stdout).ok()?;
+            rows.first()?["GroupLabel"].as_str().map(str::to_owned)
+        })
+        .await;
+        assert!(label.ends_with(offset), "{zone}: {label}");
+    }
+    let found = commands.json(&["status"])?;
+    let of = |program: &str| {
+        let mut all = found.as_array().into_iter().flatten();
+        all.find(|status| status["program"] == program).map(|status| status["zones"].clone())
+    };
+    assert_eq!((of("query"), of("ingest")), (Some(json!("2099z")), Some(Value::Null)), "{found}");
+
+    for program in ["botstats", "botstats-query", "botstats-ingest"] {
+        let output = run(program, &["--version"], &[]);
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(told.contains("(time zones 20"), "{told}");
+    }
+    let bad = [("BOTSTATS_ZONEINFO", site.folder("nothing").display().to_string())];
+    for arguments in
+        [&["botstats-query"][..], &["botstats", "up"], &["botstats", "account", "add", "a"]]
+    {
+        let output = run(arguments[0], &arguments[1..], &bad);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {told}");
+        assert!(told.contains("BOTSTATS_ZONEINFO"), "{arguments:?}: {told}");
+    }
     Ok(())
 }

@@ -269,6 +269,7 @@ async fn the_directory_is_followed() {
 
     // A value that is no entry leaves the last good one in force.
     stage.site.put("account.acct-0", &json!({"timezone": "Mars/Base"})).await;
+    stage.site.put("account.acct-0", &json!({"timezone": "Factory"})).await;
     stage.site.put("account.acct-0", &json!([])).await;
     assert_eq!(stage.ask(login).await.status, 200);
     until("the bad entry is logged", PATIENCE, async || {

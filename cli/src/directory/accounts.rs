@@ -8,6 +8,7 @@ use botstats_common::ids::Account;
 use botstats_common::secret::{self, SecretHash, SecretKind};
 use botstats_common::shell::clock;
 use botstats_common::shell::nats::{NatsSettings, Role};
+use botstats_common::shell::zoneinfo::ZoneSettings;
 use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -15,7 +16,7 @@ use serde_json::json;
 use super::rules::{self, AccountChange};
 use super::zones;
 use super::{Directory, Entry};
-use crate::output::{Align, Answer, counted, printable, table};
+use crate::output::{Align, Answer, BadUsage, counted, printable, table};
 
 /// Random bytes in a token's id.
 const TOKEN_ID_BYTES: usize = 4;
@@ -34,6 +35,9 @@ pub enum AccountCommand {
         /// Name and so on
         #[command(flatten)]
         what: NewAccount,
+        /// Where time zones come from
+        #[command(flatten)]
+        zones: ZoneSettings,
         /// Bring back a removed account; its old tokens stay revoked
         #[arg(long)]
         restore: bool,
@@ -48,6 +52,9 @@ pub enum AccountCommand {
         /// Name and so on
         #[command(flatten)]
         what: ChangedAccount,
+        /// Where time zones come from
+        #[command(flatten)]
+        zones: ZoneSettings,
     },
     /// List all accounts, removed ones too
     List,
@@ -90,7 +97,7 @@ pub struct NewAccount {
     #[arg(long, value_name = "NAME", value_parser = name)]
     name: Option<String>,
     /// IANA time zone in which its days are counted, such as Europe/Rome [default: UTC]
-    #[arg(long, value_name = "TZ", value_parser = zones::parse)]
+    #[arg(long, value_name = "TZ")]
     timezone: Option<String>,
 }
 
@@ -102,7 +109,7 @@ pub struct ChangedAccount {
     #[arg(long, value_name = "NAME", value_parser = name_or_none)]
     name: Option<NameOrNone>,
     /// IANA time zone in which its days are counted; takes effect at once, for old rows too
-    #[arg(long, value_name = "TZ", value_parser = zones::parse)]
+    #[arg(long, value_name = "TZ")]
     timezone: Option<String>,
 }
 
@@ -134,6 +141,12 @@ pub fn new_token(
     Ok((token, TokenEntry { id, sha256, created: clock::rfc3339_ms(now_ms) }))
 }
 
+/// The zone that was asked for, by its own name. Read when it is known where zones come from.
+fn time_zone(text: Option<&str>) -> Result<Option<String>, BadUsage> {
+    let parsed = text.map(zones::parse).transpose();
+    parsed.map_err(|why| BadUsage(format!("--timezone: {why}")))
+}
+
 async fn open(nats: &NatsSettings) -> anyhow::Result<Directory> {
     let client = nats.connect(Role::Admin).await?;
     Ok(Directory::open(&nats.jetstream(&client)).await?)
@@ -144,10 +157,18 @@ async fn open(nats: &NatsSettings) -> anyhow::Result<Directory> {
 /// # Errors
 /// What a person can do about it.
 pub async fn account(command: AccountCommand, nats: &NatsSettings) -> anyhow::Result<Answer> {
+    let timezone = match &command {
+        AccountCommand::Add { what: NewAccount { timezone, .. }, zones, .. }
+        | AccountCommand::Set { what: ChangedAccount { timezone, .. }, zones, .. } => {
+            zones.start();
+            time_zone(timezone.as_deref())?
+        }
+        AccountCommand::List | AccountCommand::Remove { .. } => None,
+    };
     let directory = open(nats).await?;
     match command {
-        AccountCommand::Add { account, what, restore } => {
-            let change = AccountChange { name: what.name.map(Some), timezone: what.timezone };
+        AccountCommand::Add { account, what, restore, .. } => {
+            let change = AccountChange { name: what.name.map(Some), timezone };
             let (token, entry) = new_token("t", clock::now_ms()).context("no random bytes")?;
             let added = directory
                 .change_account(&account, |current| {
@@ -157,9 +178,8 @@ pub async fn account(command: AccountCommand, nats: &NatsSettings) -> anyhow::Re
             let what = format!("account {account} added (time zone {})", added.timezone);
             Ok(token_answer(&what, &account, &entry.id, &token))
         }
-        AccountCommand::Set { account, what } => {
-            let change =
-                AccountChange { name: what.name.map(|name| name.0), timezone: what.timezone };
+        AccountCommand::Set { account, what, .. } => {
+            let change = AccountChange { name: what.name.map(|name| name.0), timezone };
             let entry = directory
                 .change_account(&account, |current| rules::set_account(current, &change))
                 .await?;

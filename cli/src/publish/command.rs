@@ -30,7 +30,8 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "A line is {\"subject\": \"botstats.events.<account>.<bot>.<channel>\", \
-    \"payload\": {..}}. The payload is sent as it stands there. Stored means acknowledged by the \
+    \"payload\": {..}}; an array of such objects is read as lines. The payload is sent as it stands \
+    there, and nothing else of the line is. Stored means acknowledged by the \
     stream; whether it keeps the rules of an event is ingest's to say (`botstats deadletters list`). \
     Publishing the same file again changes no statistics. Exit code 1 if anything was refused.\n\n\
     EXAMPLES\n  \
@@ -68,7 +69,10 @@ pub async fn run(publish: Publish, nats: &NatsSettings) -> anyhow::Result<Answer
         Box::new(io::stdin())
     } else {
         let shown = publish.file.display();
-        Box::new(File::open(&publish.file).with_context(|| format!("{shown}"))?)
+        let file = File::open(&publish.file).with_context(|| format!("{shown}"))?;
+        let is_folder = file.metadata().with_context(|| format!("{shown}"))?.is_dir();
+        anyhow::ensure!(!is_folder, "{shown} is a folder; give a file, or - for standard input");
+        Box::new(file)
     };
     let client = nats.connect(Role::Producer).await?;
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
@@ -116,9 +120,10 @@ pub async fn with_progress(
 /// Reads all lines into the channel; gives the lines that are no messages. Ends early when the
 /// publisher is gone.
 fn read(input: impl Read, sender: &mpsc::Sender<Message>) -> anyhow::Result<Refusals> {
-    let mut lines = Lines::new(BufReader::with_capacity(256 * 1024, input));
+    const UNREADABLE: &str = "the input can't be read to its end";
+    let mut lines = Lines::new(BufReader::with_capacity(256 * 1024, input)).context(UNREADABLE)?;
     let mut bad = Refusals::default();
-    while let Some(line) = lines.next().context("the input can't be read to its end")? {
+    while let Some(line) = lines.next().context(UNREADABLE)? {
         match line {
             Ok(message) => {
                 if sender.blocking_send(message).is_err() {

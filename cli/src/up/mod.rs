@@ -19,6 +19,7 @@ use botstats_common::shell::nats::{ConnectError, NatsSettings, Role, Servers, ch
 use botstats_common::shell::settings::{bytes, duration, show_duration};
 use botstats_common::shell::setup::{SetupError, Shape};
 use botstats_common::shell::stop;
+use botstats_common::shell::zoneinfo::ZoneSettings;
 use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +74,8 @@ pub struct Up {
     /// One call an account in this time, 0s switches it off [default: 1h; with --demo 10s]
     #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", value_name = "W", value_parser = duration)]
     throttle_window: Option<Duration>,
+    #[command(flatten)]
+    zones: ZoneSettings,
     /// Days that ingest keeps
     #[arg(long, env = "BOTSTATS_KEEP_DAYS", default_value_t = 400, value_name = "DAYS", value_parser = botstats_ingest::keep_days)]
     keep_days: u32,
@@ -105,12 +108,12 @@ struct Plan {
 
 impl Plan {
     /// With the listeners that it names: a port that is free now may be taken until it is needed.
-    async fn of(up: &Up) -> anyhow::Result<(Self, Listeners)> {
+    fn of(up: &Up) -> anyhow::Result<(Self, Listeners)> {
         let window = if up.demo { DEMO_WINDOW } else { WINDOW };
         let folder = place::folder(up.data.clone(), up.demo)?;
         let http = place::listen_http(up.http_addr, "--http-addr (BOTSTATS_HTTP_ADDR)")?;
-        let ingest = place::listen(up.ingest_internal_addr, "--ingest-internal-addr").await?;
-        let internal = place::listen(up.query_internal_addr, "--query-internal-addr").await?;
+        let ingest = place::listen(up.ingest_internal_addr, "--ingest-internal-addr")?;
+        let internal = place::listen(up.query_internal_addr, "--query-internal-addr")?;
         let plan = Self {
             folder,
             http: http.local_addr()?,
@@ -143,7 +146,8 @@ impl Plan {
 pub async fn run(up: Up, nats: Option<NatsSettings>, as_json: bool) -> anyhow::Result<Answer> {
     let stop = CancellationToken::new();
     stop::on_signal(&stop)?;
-    let (plan, listeners) = Plan::of(&up).await?;
+    up.zones.start();
+    let (plan, listeners) = Plan::of(&up)?;
     let _lock = place::lock(&plan.folder)?;
 
     let mut own = None;
@@ -155,7 +159,7 @@ pub async fn run(up: Up, nats: Option<NatsSettings>, as_json: bool) -> anyhow::R
                 0 => None,
                 port => {
                     let address = (Ipv4Addr::LOCALHOST, port).into();
-                    drop(place::listen(address, "--nats-port").await?);
+                    drop(place::listen(address, "--nats-port")?);
                     Some(port)
                 }
             };

@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use botstats_common::shell::listen;
 use botstats_common::shell::settings::variable;
 use tokio::net::TcpListener;
 
@@ -54,12 +55,12 @@ pub(super) fn lock(folder: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// Listens on that address; an error names the flag.
-pub(super) async fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    named(TcpListener::bind(address).await, address, flag)
+/// Listens on that address; an error names the flag. Must be called inside a runtime.
+pub(super) fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    named(listen::listen(address, |_| Ok(())), address, flag)
 }
 
-/// The same for the endpoint. Must be called inside a runtime.
+/// The same for the endpoint.
 pub(super) fn listen_http(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     named(botstats_query::endpoint::server::listen(address), address, flag)
 }
@@ -78,9 +79,9 @@ mod tests {
 
     #[tokio::test]
     async fn taken_ports_and_folders_are_named() {
-        let taken = listen(([127, 0, 0, 1], 0).into(), "").await.unwrap();
+        let taken = listen(([127, 0, 0, 1], 0).into(), "").unwrap();
         let address = taken.local_addr().unwrap();
-        for error in [listen(address, "--this-flag").await, listen_http(address, "--this-flag")] {
+        for error in [listen(address, "--this-flag"), listen_http(address, "--this-flag")] {
             let error = error.unwrap_err();
             assert!(format!("{error:#}").contains("--this-flag"), "{error:#}");
         }

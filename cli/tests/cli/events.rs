@@ -35,7 +35,7 @@ async fn good_lines_are_stored_as_they_stand_and_bad_ones_named() {
         r#"{"subject":"botstats.events.a.b.c","payload":{"z": 1,"a":[ ]}}"#.to_owned(),
         "nonsense".to_owned(),
         r#"{"subject":"elsewhere.a.b.c","payload":{}}"#.to_owned(),
-        format!(r#"{{"subject":"botstats.events.a.b.big","payload":"{big}"}}"#),
+        format!(r#"{{"subject":"botstats.events.a.b.big","payload":{{"x":"{big}"}}}}"#),
         String::new(),
     ];
     // So many that they go as batches, with the bad ones among them.
@@ -63,6 +63,42 @@ async fn good_lines_are_stored_as_they_stand_and_bad_ones_named() {
     assert_eq!(payloads.len(), 1_501);
     assert!(payloads.contains(r#"{"z": 1,"a":[ ]}"#), "the payload's bytes changed");
     assert!(messages.iter().all(|(_, _, kind)| kind == "application/cloudevents+json"));
+}
+
+/// As Windows and exports make them: what is harmless is published, the rest refused, nothing dropped.
+#[tokio::test]
+async fn files_of_other_forms() {
+    let world = World::new();
+    let line = |id: u32| format!(r#"{{"subject":"botstats.events.a.b.c","payload":{{"n":{id}}}}}"#);
+    let utf16 = |text: &str| -> Vec<u8> {
+        [0xfeff].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+    };
+    for (number, (bytes, stored, refused, why)) in [
+        (format!("\u{feff}{}\r\n", line(0)).into_bytes(), 1, 0, ""),
+        (format!("[{},\n{}]", line(1), line(2)).into_bytes(), 2, 0, ""),
+        (utf16(&line(3)), 0, 1, "iconv -f UTF-16 -t UTF-8 FILE | botstats publish -"),
+        (line(4).replace(',', ",\n").into_bytes(), 0, 2, "jq -c . FILE | botstats publish -"),
+        (line(5).replacen('{', r#"{"headers":{"ce-id":"5"},"#, 1).into_bytes(), 0, 1, "headers"),
+        (line(6).replace(r#"{"n":6}"#, r#""{\"n\":6}""#).into_bytes(), 0, 1, "payload is a text"),
+        (Vec::new(), 0, 0, ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = world.folder.path().join(format!("form-{number}"));
+        fs::write(&path, bytes).unwrap();
+        let said = world.run(["publish", path.to_str().unwrap(), "--json"]);
+        let answer: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+        assert_eq!((&answer["stored"], &answer["refused"]), (&json!(stored), &json!(refused)));
+        assert_eq!(said.code, Some(i32::from(refused > 0)), "{said:?}");
+        let first = answer["refusals"][0]["reason"].as_str().unwrap_or_default();
+        assert!(first.contains(why) && first.is_empty() == why.is_empty(), "{first}");
+    }
+    let messages = stored(&world.server.url()).await;
+    let payloads: Vec<&str> = messages.iter().map(|(_, payload, _)| payload.as_str()).collect();
+    assert_eq!(payloads, [r#"{"n":0}"#, r#"{"n":1}"#, r#"{"n":2}"#]);
+    let folder = world.folder.path().to_str().unwrap();
+    world.run(["publish", folder]).failed(1, "is a folder");
 }
 
 #[test]

@@ -22,8 +22,9 @@ use crate::names::MAX_PAYLOAD_BYTES;
 pub const MAX_ID_BYTES: usize = 128;
 /// The longest `source`, in bytes.
 pub const MAX_SOURCE_BYTES: usize = 256;
-/// The longest conversation or user id, in bytes.
-pub const MAX_DATA_ID_BYTES: usize = 128;
+/// The longest conversation or user id, in bytes. Platforms have longer ones than one expects: those of
+/// Microsoft Teams have 150 to 325.
+pub const MAX_DATA_ID_BYTES: usize = 512;
 /// 0000-01-01T00:00:00Z, the first moment that RFC 3339 can write, in Unix milliseconds.
 const FIRST_MS: i64 = -62_167_219_200_000;
 
@@ -227,11 +228,11 @@ struct CloudEvent<'a> {
 #[derive(Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Data<'a> {
-    /// The conversation, a pseudonym; at most 128 bytes
+    /// The conversation, a pseudonym; at most 512 bytes
     #[serde(rename = "conversationid")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_DATA_ID_BYTES)))]
     conversation: &'a str,
-    /// The end user, a pseudonym, where an operator acts too; at most 128 bytes
+    /// The end user, a pseudonym, where an operator acts too; at most 512 bytes
     #[serde(rename = "userid")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_DATA_ID_BYTES)))]
     user: &'a str,
@@ -332,9 +333,10 @@ mod tests {
             ),
             (
                 Event { conversation: "".into(), ..event() },
-                Some("conversationid is 0 bytes long, not 1 to 128"),
+                Some("conversationid is 0 bytes long, not 1 to 512"),
             ),
-            (Event { user: long(130), ..event() }, Some("userid is 130 bytes long, not 1 to 128")),
+            (Event { conversation: long(512), user: long(512), ..event() }, None),
+            (Event { user: long(514), ..event() }, Some("userid is 514 bytes long, not 1 to 512")),
             (Event { time_ms: FIRST_MS, ..event() }, None),
             (
                 Event { time_ms: FIRST_MS - 1, ..event() },

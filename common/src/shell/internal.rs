@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use super::listen::reached_at;
 use super::{process, telemetry};
 
 /// What a program still lacks before it can answer. Cheap to clone; all clones are one.
@@ -120,7 +121,7 @@ async fn metrics(
 /// What the program lacks, or why it could not be asked.
 pub async fn healthcheck(address: SocketAddr) -> Result<(), String> {
     let asked = tokio::time::timeout(Duration::from_secs(2), async {
-        let mut stream = TcpStream::connect(address).await?;
+        let mut stream = TcpStream::connect(&reached_at(address)[..]).await?;
         stream.write_all(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n").await?;
         let mut answer = String::new();
         stream.take(64 * 1024).read_to_string(&mut answer).await?;

@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod denied;
 pub mod internal;
+pub mod listen;
 pub mod logging;
 pub mod nats;
 mod process;
@@ -13,3 +14,4 @@ pub mod settings;
 pub mod setup;
 pub mod stop;
 pub mod telemetry;
+pub mod zoneinfo;

@@ -4,12 +4,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use botstats_common::event::MAX_DATA_ID_BYTES;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-
-/// A conversation or user id is at most so long, in bytes.
-const MAX_DATA_ID_BYTES: usize = 128;
 
 /// What is wrong with a field.
 pub(super) type Wrong = Cow<'static, str>;
@@ -91,6 +89,7 @@ fields! {
         kind = "type"
         time = "time"
         data = "data"
+        data_base64 = "data_base64"
     }
 }
 

@@ -7,6 +7,7 @@
 //! *Invariants*: the reasons hold names of fields and what is allowed, never a value of the message;
 //! none is longer than [`MAX_REASON_BYTES`].
 
+mod cause;
 mod field;
 mod rfc3339;
 mod split;
@@ -14,8 +15,10 @@ mod split;
 use std::borrow::Cow;
 
 use async_nats::HeaderMap;
+use botstats_common::event::{MAX_ID_BYTES, MAX_SOURCE_BYTES};
 use botstats_common::ids::is_id;
 use botstats_common::names::MAX_PAYLOAD_BYTES;
+use data_encoding::BASE64;
 use percent_encoding::percent_decode_str;
 use serde_json::error::Category;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -30,8 +33,6 @@ pub const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
 /// The longest reason for a refusal, in bytes.
 pub const MAX_REASON_BYTES: usize = 160;
 
-const MAX_ID_BYTES: usize = 128;
-const MAX_SOURCE_BYTES: usize = 256;
 const NS_PER_MS: i128 = 1_000_000;
 /// What may stand around a JSON value (RFC 8259, section 2).
 const JSON_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
@@ -257,12 +258,30 @@ fn decoded<A>(address: Result<A, Broken>, message: &Message<'_>) -> Decoded<A> {
 }
 
 fn try_decode(message: &Message<'_>) -> Result<Option<Event>, Broken> {
-    let mut data = DataFields::default();
-    let envelope = envelope(message, &mut data)?;
+    let event = read(message).map_err(|Broken(rule, reason)| {
+        Broken(rule, cause::of(message).map_or(reason, Cow::Borrowed))
+    })?;
+    if let Some(event) = &event {
+        check_time(event.time_ms, message.stored_ns)?;
+    }
+    Ok(event)
+}
+
+fn read(message: &Message<'_>) -> Result<Option<Event>, Broken> {
+    let decoded: String;
+    let mut fields = DataFields::default();
+    let (envelope, data) = envelope(message, &mut fields)?;
+    match data {
+        Data::Split => {}
+        Data::Object(json) => fields = object("data", json)?,
+        Data::Base64(text) => {
+            decoded = from_base64(&text)?;
+            fields = object("data_base64 once decoded", decoded.trim_matches(JSON_SPACE))?;
+        }
+        Data::Other => return broken(Rule::Envelope, "data is not a JSON object"),
+    }
     let Some(kind) = Kind::of_type(&envelope.kind) else { return Ok(None) };
-    let event = event(&envelope, &data, kind).map_err(|reason| Broken(Rule::Data, reason))?;
-    check_time(event.time_ms, message.stored_ns)?;
-    Ok(Some(event))
+    event(&envelope, &fields, kind).map(Some).map_err(|reason| Broken(Rule::Data, reason))
 }
 
 fn address(subject: &str) -> Result<Address<'_>, Broken> {
@@ -290,11 +309,11 @@ struct Envelope<'a> {
     time_ms: i64,
 }
 
-/// Reads the envelope, and splits the data into their fields.
+/// Reads the envelope, and splits the data into their fields if they are plain.
 fn envelope<'a>(
     message: &Message<'a>,
     fields: &mut DataFields<'a>,
-) -> Result<Envelope<'a>, Broken> {
+) -> Result<(Envelope<'a>, Data<'a>), Broken> {
     if message.payload.len() > MAX_PAYLOAD_BYTES {
         return broken(Rule::Envelope, "the payload is larger than 65536 bytes");
     }
@@ -333,14 +352,7 @@ fn envelope<'a>(
         }
         None => return broken(Rule::Envelope, "time is missing"),
     };
-    match data {
-        Data::Split => {}
-        Data::Object(json) => {
-            *fields = serde_json::from_str(json).map_err(|e| not_an_object("data", &e))?;
-        }
-        Data::Other => return broken(Rule::Envelope, "data is not a JSON object"),
-    }
-    Ok(Envelope { id, source, kind, time_ms })
+    Ok((Envelope { id, source, kind, time_ms }, data))
 }
 
 /// The data of an event.
@@ -349,6 +361,8 @@ enum Data<'a> {
     Split,
     /// An object as it stands, if it is a whole one.
     Object(&'a str),
+    /// The attribute `data_base64`.
+    Base64(Cow<'a, str>),
     /// Something else.
     Other,
 }
@@ -361,6 +375,23 @@ impl<'a> Data<'a> {
             None => Data::Other,
         }
     }
+}
+
+fn object<'a>(what: &str, json: &'a str) -> Result<DataFields<'a>, Broken> {
+    let mut fields = DataFields::default();
+    if split::data(json, &mut fields).is_none() {
+        fields = serde_json::from_str(json).map_err(|error| not_an_object(what, &error))?;
+    }
+    Ok(fields)
+}
+
+/// The JSON text that some libraries write as `data_base64`, because they got the data as bytes.
+fn from_base64(text: &str) -> Result<String, Broken> {
+    let Ok(bytes) = BASE64.decode(text.as_bytes()) else {
+        return broken(Rule::Envelope, "data_base64 is not base64 (RFC 4648, section 4, padded)");
+    };
+    String::from_utf8(bytes)
+        .map_err(|_| Broken(Rule::Envelope, "data_base64 once decoded is not UTF-8".into()))
 }
 
 /// Says where JSON text breaks off being an object. An error of category `Data` is left out: it
@@ -378,7 +409,7 @@ enum Mode<'a> {
     Binary(&'a HeaderMap),
 }
 
-/// | content type | ce- headers | read as |
+/// | content type | header ce-specversion | read as |
 /// | --- | --- | --- |
 /// | application/cloudevents+json | any | structured |
 /// | any other or none | yes | binary |
@@ -395,9 +426,10 @@ fn mode(headers: Headers<'_>) -> Result<Mode<'_>, Broken> {
             return Ok(Mode::Structured);
         }
     }
-    let is_attribute = |name: &str| name.get(..3).is_some_and(|p| p.eq_ignore_ascii_case("ce-"));
-    let any = headers.iter().any(|(name, _)| is_attribute(name.as_ref()));
-    Ok(if any { Mode::Binary(headers) } else { Mode::Structured })
+    // Other ce- headers are added on the way too, such as by what traces requests.
+    let is_version = |name: &str| name.eq_ignore_ascii_case("ce-specversion");
+    let binary = headers.iter().any(|(name, _)| is_version(name.as_ref()));
+    Ok(if binary { Mode::Binary(headers) } else { Mode::Structured })
 }
 
 /// The value of a header in any letter case. One that is given twice is refused: which one counts would
@@ -439,14 +471,20 @@ fn structured<'a>(
             kind: fields.kind.text("type")?,
             time: fields.time.text("time")?,
         };
+        let encoded = fields.data_base64.text("data_base64")?;
         let data = match fields.data {
-            _ if split => Data::Split,
-            Raw::Absent | Raw::Json("null") => return Err("data is missing".into()),
+            _ if split => Some(Data::Split),
+            Raw::Absent | Raw::Json("null") => None,
             Raw::Twice => return Err("data is given twice".into()),
-            Raw::Text(_) => Data::Other,
-            Raw::Json(json) => Data::of(json, data),
+            Raw::Text(_) => Some(Data::Other),
+            Raw::Json(json) => Some(Data::of(json, data)),
         };
-        Ok((attributes, data))
+        match (data, encoded) {
+            (Some(data), None) => Ok((attributes, data)),
+            (None, Some(encoded)) => Ok((attributes, Data::Base64(encoded))),
+            (Some(_), Some(_)) => Err("data and data_base64 are both given; one is allowed".into()),
+            (None, None) => Err("data is missing".into()),
+        }
     };
     read().map_err(|reason: Wrong| Broken(Rule::Envelope, reason))
 }

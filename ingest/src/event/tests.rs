@@ -124,6 +124,7 @@ fn every_rule_of_the_envelope() {
     let good = with_data("message.received", r#"{"conversationid":"c","userid":"u"}"#);
     decode_text(&good).unwrap();
     let long = "x".repeat(129);
+    let long_id = "x".repeat(513);
     for (from, to, reason) in [
         (r#""1.0""#, r#""0.3""#, "envelope: specversion is not 1.0"),
         (r#""1.0""#, "1.0", "envelope: specversion is not a string"),
@@ -144,11 +145,16 @@ fn every_rule_of_the_envelope() {
             "2026-11-20 10",
             "envelope: time is not RFC 3339, such as 2026-11-20T10:52:00.000Z",
         ),
-        (r#""userid":"u""#, r#""userid":"""#, "data: data.userid is not 1 to 128 bytes long"),
+        (r#""userid":"u""#, r#""userid":"""#, "data: data.userid is not 1 to 512 bytes long"),
         (
             r#""userid":"u""#,
-            &format!(r#""userid":{long:?}"#),
-            "data: data.userid is not 1 to 128 bytes long",
+            &format!(r#""userid":{long_id:?}"#),
+            "data: data.userid is not 1 to 512 bytes long",
+        ),
+        (
+            r#""conversationid":"c""#,
+            &format!(r#""conversationid":{long_id:?}"#),
+            "data: data.conversationid is not 1 to 512 bytes long",
         ),
         (r#","userid":"u""#, "", "data: data.userid is missing"),
         (r#""conversationid":"c","#, "", "data: data.conversationid is missing"),
@@ -180,6 +186,10 @@ fn every_rule_of_the_envelope() {
     for time in ["2026-11-20T10:57:00Z", "2026-10-16T10:52:00Z", "2026-10-16T10:52:00.0009Z"] {
         decode_text(&good.replace("2026-11-20T10:52:00Z", time)).unwrap();
     }
+    let longest = format!("{:?}", "x".repeat(512));
+    for id in [r#""c""#, r#""u""#] {
+        decode_text(&good.replace(id, &longest)).unwrap();
+    }
 }
 
 #[test]
@@ -209,9 +219,15 @@ fn text_that_is_no_event() {
     // No value of a message stands in a reason, however JSON's reader would say it.
     let secret = format!("\"{}\"", "user-4711".repeat(7_000));
     for (payload, reason) in [
-        (secret.as_str(), "the payload is not a JSON object"),
+        (
+            secret.as_str(),
+            "the payload is a JSON string, not a JSON object; publish the event itself, encoded once",
+        ),
         ("4711", "the payload is not a JSON object"),
-        ("[4711]", "the payload is not a JSON object"),
+        (
+            "[4711]",
+            "the payload is a JSON array, not a JSON object; publish each event as a message of its own",
+        ),
         ("{\"4711\" 5}", "the payload is not JSON: expected `:` at line 1 column 9"),
     ] {
         assert_eq!(decode_text(payload), Err(format!("envelope: {reason}")));
@@ -316,7 +332,7 @@ fn binary_mode() {
         (("ce-id", ""), data, err("id is not 1 to 128 bytes long")),
         (("ce-specversion", "0.3"), data, err("specversion is not 1.0")),
         (("x", "y"), "[1]", err("data is not a JSON object")),
-        (("x", "y"), "", err("data is not a JSON object")),
+        (("x", "y"), "", err("the payload is empty; an event is a JSON object")),
         // Form feed and vertical tab are space elsewhere, but not in JSON.
         (("x", "y"), &format!("\u{c}{data}"), err("data is not a JSON object")),
         (
@@ -343,6 +359,158 @@ fn binary_mode() {
         };
         assert_eq!(found, expect, "{change:?} {payload}");
     }
+}
+
+/// What an event's own library made of its data: the same event, or a reason that says what is wrong.
+#[test]
+fn data_in_base64() {
+    let data = r#"{"conversationid":"c","userid":"u","tag":"t"}"#;
+    let plain = with_data("tag.set", data);
+    let event = decode_text(&plain).unwrap();
+    let with = |members: &str| {
+        let (head, _) = plain.split_once(r#""data":"#).unwrap();
+        decode_text(&format!("{head}{members}}}"))
+    };
+    let of = |bytes: &[u8]| with(&format!(r#""data_base64":"{}""#, BASE64.encode(bytes)));
+    let encoded = BASE64.encode(data.as_bytes());
+    let good = format!(r#""data_base64":"{encoded}""#);
+    for members in [
+        good.clone(),
+        format!(r#""data":null,{good}"#),
+        format!(r#"{good},"datacontenttype":"application/json""#),
+        format!(r#""data":{data},"data_base64":null"#),
+        format!(r#""data_base\u0036\u0034":"\u0065{}""#, &encoded[1..]),
+    ] {
+        assert_eq!(with(&members), Ok(event), "{members}");
+    }
+    for bytes in [format!(" \n{data}\r\n"), data.replace("\"t\"", "\"\\u0074\"")] {
+        assert_eq!(of(bytes.as_bytes()), Ok(event), "{bytes}");
+    }
+    let other = of(data.replace("\"t\"", "\"other\"").as_bytes()).unwrap();
+    assert_eq!((other.id, other.conversation), (event.id, event.conversation));
+    assert_ne!(other.content, event.content);
+    let no_base64 = "data_base64 is not base64 (RFC 4648, section 4, padded)";
+    for (found, reason) in [
+        (
+            with(&format!(r#""data":{data},{good}"#)),
+            "data and data_base64 are both given; one is allowed",
+        ),
+        (
+            with(&format!(r#""data":5,{good}"#)),
+            "data and data_base64 are both given; one is allowed",
+        ),
+        (with(&format!("{good},{good}")), "data_base64 is given twice"),
+        (with(r#""data_base64":{}"#), "data_base64 is not a string"),
+        (with(r#""data_base64":null"#), "data is missing"),
+        (with(r#""data_base64":"e30""#), no_base64),
+        (with(r#""data_base64":"e3 0=""#), no_base64),
+        (with(r#""data_base64":"e31=""#), no_base64),
+        (with(r#""data_base64":"_-__""#), no_base64),
+        (of(b"\x00\xff"), "data_base64 once decoded is not UTF-8"),
+        (of(b"[1]"), "data_base64 once decoded is not a JSON object"),
+        (
+            of(b""),
+            "data_base64 once decoded is not JSON: EOF while parsing a value at line 1 column 0",
+        ),
+        (
+            of(b"{\"a\":}"),
+            "data_base64 once decoded is not JSON: expected value at line 1 column 6",
+        ),
+    ] {
+        assert_eq!(found, Err(format!("envelope: {reason}")));
+    }
+    assert_eq!(of(b"{}"), Err("data: data.conversationid is missing".to_owned()));
+}
+
+/// Who sends events in a way that is not read is told which, not what is missing after it was not read.
+#[test]
+fn the_cause_is_named() {
+    let data = r#"{"conversationid":"c","userid":"u","tag":"t"}"#;
+    let whole = with_data("tag.set", data);
+    let event = decode_text(&whole).unwrap();
+    let attributes = [
+        ("specversion", "1.0"),
+        ("id", "e1"),
+        ("source", "/s"),
+        ("type", "io.botstats.tag.set.v1"),
+        ("time", "2026-11-20T10:52:00Z"),
+    ];
+    let with_prefix =
+        |prefix: &str| attributes.map(|(name, value)| (format!("{prefix}{name}"), value));
+    let check = |headers: &[(String, &str)], payload: &[u8], expect: &str| {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(name.as_str(), *value);
+        }
+        let message = Message {
+            sequence: 1,
+            stored_ns: STORED_NS,
+            subject: "a.b.c",
+            headers: Some(&map).into(),
+            payload,
+        };
+        match decode(&message) {
+            Decoded::Event(_, found) => assert_eq!((found, expect), (event, ""), "{headers:?}"),
+            Decoded::UnknownType => panic!("{headers:?}"),
+            Decoded::DeadLetter(_, reason) => {
+                assert!(!expect.is_empty() && reason.contains(expect), "{headers:?}: {reason}");
+                assert!(reason.len() <= MAX_REASON_BYTES, "{reason}");
+            }
+        }
+    };
+    let header = |name: &str, value: &'static str| vec![(name.to_owned(), value)];
+    let (data, whole) = (data.as_bytes(), whole.as_bytes());
+    let trace = header("ce-traceparent", "00-x");
+    check(&trace, whole, "");
+    check(&header("ce-id", "x"), whole, "");
+    check(&with_prefix("ce_"), whole, "");
+    check(&header("Content-Type", "application/avro"), whole, "");
+    check(&header("Content-Encoding", "gzip"), whole, "");
+    for prefix in ["ce-", "CE-", "Ce-"] {
+        check(&with_prefix(prefix), data, "");
+        check(&with_prefix(prefix)[1..], data, "header ce-specversion is missing");
+    }
+    for prefix in ["ce_", "CE_", "cloudEvents_", "cloudEvents:", "CloudEvents-"] {
+        // What stands behind a colon is the value.
+        let headers = with_prefix(prefix).map(|(name, value)| (name.replace(':', ""), value));
+        check(&headers, data, "headers ce_.. and cloudEvents.. are not read");
+        check(&headers, b"\x02\x80", "headers ce_.. and cloudEvents.. are not read");
+    }
+    check(&with_prefix("ce-"), whole, "because of header ce-specversion");
+    check(&header("ce-specversion", "1.0"), whole, "because of header ce-specversion");
+    check(&[], data, "the payload is no CloudEvent");
+    check(&trace, data, "the payload is no CloudEvent");
+    check(&[], b"{\"id\":\"1\"}", "data is missing");
+    let list = [b"[".as_slice(), whole, b"]"].concat();
+    check(
+        &header("Content-Type", "application/cloudevents-batch+json; charset=utf-8"),
+        &list,
+        "batch+json is not read",
+    );
+    check(&[], &list, "a JSON array");
+    let text = serde_json::Value::from(str::from_utf8(whole).unwrap()).to_string();
+    check(&[], text.as_bytes(), "encoded once");
+    for media in
+        ["application/cloudevents+avro", "application/cloudevents+protobuf", "application/avro"]
+    {
+        check(&header("Content-Type", media), b"\x02\x80", "a format that is not read");
+    }
+    check(&header("Content-Type", "text/plain"), b"\x02\x80", "not UTF-8");
+    for compressed in [b"\x1f\x8b\x08".as_slice(), b"\x28\xb5\x2f\xfd", b"PK\x03\x04"] {
+        check(&[], compressed, "compressed");
+        check(&with_prefix("ce-"), compressed, "compressed");
+    }
+    check(&header("content-encoding", "br"), b"\x0b\x02\x80", "compressed");
+    let wide = |unit: &[u8]| -> Vec<u8> {
+        let at = unit.iter().position(|b| *b == b'x').unwrap();
+        whole.iter().flat_map(|b| [&unit[..at], &[*b], &unit[at + 1..]].concat()).collect()
+    };
+    for unit in [b"x\0".as_slice(), b"\0x", b"x\0\0\0", b"\0\0\0x"] {
+        check(&[], &wide(unit), "UTF-16 or UTF-32");
+    }
+    check(&[], &[b"\xff\xfe".as_slice(), &wide(b"x\0")].concat(), "UTF-16 or UTF-32");
+    check(&[], &[b"\xef\xbb\xbf".as_slice(), whole].concat(), "byte order mark");
+    check(&[], b" \r\n", "the payload is empty");
 }
 
 #[test]

@@ -13,15 +13,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use botstats_common::shell::clock;
 use botstats_common::shell::stop::spawn;
+use botstats_common::shell::{clock, listen};
 
 use super::crowd::{Crowd, Place, Presence};
 use super::exchange::{self, Handler};
@@ -44,8 +44,6 @@ const MAX_CONNECTIONS: usize = 8_192;
 /// File descriptors that are not for connections: NATS, the internal listener, connections that are
 /// about to end.
 const OTHER_DESCRIPTORS: usize = 256;
-/// Connections that wait to be accepted; the system may have a lower limit.
-const BACKLOG: u32 = 4_096;
 /// What the system holds for a slow reader. Without a limit it grows to megabytes, which is much memory
 /// for thousands of them; and as a write goes on only when a third is free, a reader that takes 20 KiB
 /// a second would look like one that takes nothing.
@@ -67,12 +65,7 @@ const PARSER_BYTES: usize = 24 * 1024;
 /// # Errors
 /// If the address cannot be listened on.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    // Connections inherit it.
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    listen::listen(address, |socket| socket.set_send_buffer_size(SEND_BUFFER_BYTES))
 }
 
 /// How many connections this process can have, after it has asked for as many file descriptors as it

@@ -4,6 +4,7 @@ use async_nats::Client;
 use botstats_common::names::STATUS_SUBJECT;
 use botstats_common::shell::internal::Readiness;
 use botstats_common::status::Status;
+use botstats_common::zones;
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,7 @@ pub async fn keep(client: Client, instance: String, readiness: Readiness, stop: 
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: missing.is_empty(),
             missing,
+            zones: Some(zones::release().to_owned()),
             ingest: None,
         };
         if let (Some(reply), Ok(json)) = (message.reply, serde_json::to_vec(&status)) {

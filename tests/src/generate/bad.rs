@@ -1,5 +1,6 @@
 //! Messages that break a rule, and types that nobody knows.
 
+use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 use super::{Arrival, DAY_MS, Dice, Draft, form};
@@ -32,7 +33,14 @@ pub(super) fn message(dice: &mut Dice, draft: &Draft, stored_ns: i64) -> Arrival
         }
         envelope.to_string()
     };
-    let text = match dice.below(46) {
+    let bare = |encoded: Value| {
+        let mut envelope = good.clone();
+        envelope["data"] = Value::Null;
+        envelope["data_base64"] = encoded;
+        envelope.to_string()
+    };
+    let in_base64 = |bytes: &[u8]| bare(BASE64.encode(bytes).into());
+    let text = match dice.below(52) {
         0 => String::new(),
         1 => "{".to_owned(),
         2 => format!("[{good}]"),
@@ -59,7 +67,7 @@ pub(super) fn message(dice: &mut Dice, draft: &Draft, stored_ns: i64) -> Arrival
         23 => good.to_string().replacen('{', r#"{"id":"twice","#, 1),
         24 => good.to_string().replacen(r#""data":{"#, r#""data":{"userid":"twice","#, 1),
         25 => with_data("conversationid", "".into()),
-        26 => with_data("conversationid", "c".repeat(129).into()),
+        26 => with_data("conversationid", "c".repeat(513).into()),
         27 => with_data("userid", json!(5)),
         28 => with_data("userid", Value::Null),
         29 => of_type("nlp.evaluated", json!({})),
@@ -91,6 +99,15 @@ pub(super) fn message(dice: &mut Dice, draft: &Draft, stored_ns: i64) -> Arrival
         }
         40 => of_type("message.received", json!({"kind": 5})),
         41 => of_type("nlp.evaluated", json!({"detected": true, "confidence": [0.5]})),
+        42 => with("data_base64", BASE64.encode(good["data"].to_string().as_bytes()).into()),
+        43 => in_base64(b"[]"),
+        44 => in_base64(b"\xff\xfe"),
+        45 => in_base64(b"{\"conversationid\":\"c\""),
+        46 => {
+            let text = BASE64.encode(good["data"].to_string().as_bytes());
+            bare(format!("{}*", &text[1..]).into())
+        }
+        47 => bare(json!(5)),
         _ => {
             let tokens = ["b$t", "", "é", "b b", &"b".repeat(65), "*"];
             let token = if dice.one_in(2) { tokens[0] } else { tokens[4] };

@@ -1,5 +1,6 @@
 //! The many ways in which one event may be written.
 
+use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
 
 use super::{Arrival, Dice, Draft};
@@ -36,9 +37,24 @@ pub(super) fn write(dice: &mut Dice, draft: &Draft, stored_ns: i64) -> Arrival {
             envelope["subject"] = json!({"anything": ["at", "all", 1e-7, null]});
             envelope["datacontenttype"] = "application/json".into();
         }
+        if dice.one_in(6) {
+            in_base64(dice, &mut envelope);
+        }
         (headers, layout(dice, &envelope))
     };
     Arrival { stored_ns, subject: subject(draft), headers, payload: payload.into_bytes() }
+}
+
+/// As libraries write data that they got as bytes.
+fn in_base64(dice: &mut Dice, envelope: &mut Value) {
+    let data = &envelope["data"];
+    let text = if dice.one_in(3) { format!(" {data:#}\n") } else { data.to_string() };
+    envelope["data_base64"] = BASE64.encode(text.as_bytes()).into();
+    if dice.one_in(4) {
+        envelope["data"] = Value::Null;
+    } else if let Some(members) = envelope.as_object_mut() {
+        members.remove("data");
+    }
 }
 
 pub(super) fn subject(draft: &Draft) -> String {

@@ -42,7 +42,8 @@ pub(super) fn conversation(
     };
     // The same ids occur on other bots and channels: only all parts together are an identity.
     let conversation = match dice.below(20) {
-        0 => format!("{number}-{}", "ü".repeat(60)),
+        // As long as may be: 512 bytes.
+        0 => format!("{number:06}-{}-", "ü".repeat(252)),
         _ => format!("c{number}"),
     };
     let mut time_ms = start_ms;

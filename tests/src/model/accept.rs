@@ -12,7 +12,7 @@ const ATTRIBUTES: [&str; 5] = ["specversion", "id", "source", "type", "time"];
 const MAX_PAYLOAD_BYTES: usize = 65_536;
 const MAX_EVENT_ID_BYTES: usize = 128;
 const MAX_SOURCE_BYTES: usize = 256;
-const MAX_USER_BYTES: usize = 128;
+const MAX_USER_BYTES: usize = 512;
 const NS_PER_MS: i128 = 1_000_000;
 const LATE_NS: i128 = 35 * 86_400_000 * NS_PER_MS;
 const EARLY_NS: i128 = 5 * 60_000 * NS_PER_MS;
@@ -184,8 +184,8 @@ fn envelope(message: &Message) -> Option<Envelope> {
     let content_type = header(message, "content-type")?.unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     let structured = media_type.eq_ignore_ascii_case("application/cloudevents+json");
-    let is_ce = |name: &str| name.get(..3).is_some_and(|p| p.eq_ignore_ascii_case("ce-"));
-    let binary = !structured && message.headers.iter().any(|(name, _)| is_ce(name));
+    let is_version = |name: &str| name.eq_ignore_ascii_case("ce-specversion");
+    let binary = !structured && message.headers.iter().any(|(name, _)| is_version(name));
 
     let ([specversion, id, source, kind, time], data) = if binary {
         let attribute = |name: &str| {
@@ -197,7 +197,12 @@ fn envelope(message: &Message) -> Option<Envelope> {
     } else {
         let object = Object::read(body)?;
         let attribute = |name: &str| object.typed::<String>(name).ok().flatten();
-        let data = object.get("data").ok()??.to_owned();
+        let encoded = object.typed::<String>("data_base64").ok()?;
+        let data: Box<RawValue> = match (object.get("data").ok()?, encoded) {
+            (Some(data), None) => data.to_owned(),
+            (None, Some(encoded)) => serde_json::from_str(&from_base64(&encoded)?).ok()?,
+            _ => return None,
+        };
         (ATTRIBUTES.map(attribute), data)
     };
 
@@ -235,6 +240,29 @@ fn percent_decoded(text: &str) -> Option<String> {
         }
     }
     String::from_utf8(bytes).ok()
+}
+
+/// The text that base64 (RFC 4648, section 4) stands for, by its bits.
+fn from_base64(encoded: &str) -> Option<String> {
+    let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let letters = encoded.trim_end_matches('=');
+    let padding = encoded.len() - letters.len();
+    if !encoded.len().is_multiple_of(4) || padding > 2 {
+        return None;
+    }
+    let mut bits = String::new();
+    for letter in letters.chars() {
+        bits.push_str(&format!("{:06b}", alphabet.find(letter)?));
+    }
+    let (whole, rest) = bits.split_at(bits.len() / 8 * 8);
+    if rest.contains('1') {
+        return None;
+    }
+    let bytes = whole.as_bytes().chunks(8).map(|bits| {
+        let bits = std::str::from_utf8(bits).ok()?;
+        u8::from_str_radix(bits, 2).ok()
+    });
+    String::from_utf8(bytes.collect::<Option<_>>()?).ok()
 }
 
 /// The JSON type of a field.

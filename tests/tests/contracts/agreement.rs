@@ -197,7 +197,9 @@ fn values() -> Vec<Value> {
         json!("7"),
         json!("null"),
     ];
-    values.extend([127, 128, 129, 255, 256, 257, 1_000].map(|bytes| json!("x".repeat(bytes))));
+    values.extend(
+        [127, 128, 129, 255, 256, 257, 511, 512, 513, 1_000].map(|bytes| json!("x".repeat(bytes))),
+    );
     // Some are times, some are not quite.
     values.extend(
         [
@@ -293,9 +295,10 @@ fn what_only_ingest_can_refuse() {
         text.replacen(from, to, 1)
     };
     let two_bytes_each = "é".repeat(65);
+    let long = "é".repeat(257);
     for (text, reason) in [
         (with("0193f0c2-6b1e-7c55-9a3e-0a5a1c1d2e3f", &two_bytes_each), "id is not 1 to 128 bytes"),
-        (with("\"c2\"", &format!("{two_bytes_each:?}")), "data.conversationid is not 1 to 128"),
+        (with("\"c2\"", &format!("{long:?}")), "data.conversationid is not 1 to 512"),
         (with("\"tag\":", "\"tag\":\"a\",\"tag\":"), "data.tag is given twice"),
         (with("\"id\":", "\"id\":\"a\",\"id\":"), "id is given twice"),
         (with("2026-11-20T", "2026-02-30T"), "time is not RFC 3339"),
@@ -318,8 +321,8 @@ fn a_typed_event_is_accepted_or_not_made() {
     let schemas = Schemas::new();
     let mut texts =
         ["", "x", "\"\\\u{0}\u{7f}", "\u{2028}é😀", "null", " "].map(str::to_owned).to_vec();
-    texts.extend([64, 65, 128, 129].map(|letters| "é".repeat(letters)));
-    texts.extend([128, 129, 256, 257, 70_000].map(|letters| "x".repeat(letters)));
+    texts.extend([64, 65, 128, 129, 256, 257].map(|letters| "é".repeat(letters)));
+    texts.extend([128, 129, 256, 257, 512, 513, 70_000].map(|letters| "x".repeat(letters)));
     let (mut made, mut refused) = (0, 0);
     for text in &texts {
         for place in 0..5 {

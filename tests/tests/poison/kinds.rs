@@ -2,6 +2,7 @@
 
 use botstats_common::shell::clock;
 use botstats_tests::model::Rule;
+use data_encoding::BASE64;
 
 /// Stands in every message as the user's id: no reason and no log may hold it.
 pub(crate) const USER: &str = "user-4711-hidden";
@@ -144,8 +145,8 @@ fn json() -> Vec<Kind> {
     let no_object = Letter(Envelope, "not a JSON object");
     let no_utf8 = Letter(Envelope, "not UTF-8");
     vec![
-        kind("empty", "", not_json),
-        kind("only space", " \n\t\r", not_json),
+        kind("empty", "", Letter(Envelope, "the payload is empty")),
+        kind("only space", " \n\t\r", Letter(Envelope, "the payload is empty")),
         kind("half of it", half, not_json),
         kind("all but the end", &good[..good.len() - 1], not_json),
         kind("a letter behind it", format!("{good}x"), not_json),
@@ -155,8 +156,13 @@ fn json() -> Vec<Kind> {
         kind("NUL behind it", format!("{good}\0"), not_json),
         kind("space around it", format!(" \r\n\t{good} \n"), Counts),
         kind("form feed before it", format!("\u{c}{good}"), not_json),
-        kind("byte order mark", format!("\u{feff}{good}"), not_json),
-        kind("UTF-16", utf16, no_utf8),
+        kind(
+            "byte order mark",
+            format!("\u{feff}{good}"),
+            Letter(Envelope, "begins with a byte order mark"),
+        ),
+        kind("UTF-16", utf16, Letter(Envelope, "UTF-16")),
+        kind("gzip", b"\x1f\x8b\x08\x00".as_slice(), Letter(Envelope, "compressed")),
         kind("Latin-1", bytes_for("order", b"caf\xe9"), no_utf8),
         kind("overlong UTF-8", bytes_for("order", b"\xc0\x80"), no_utf8),
         kind("a surrogate as UTF-8", bytes_for("order", b"\xed\xa0\x80"), no_utf8),
@@ -199,7 +205,7 @@ fn json() -> Vec<Kind> {
         kind("escaped names", with(r#""userid""#, r#""\u0075serid""#), Counts),
         kind("a list", format!("[{good}]"), no_object),
         kind("an empty list", "[]", no_object),
-        kind("an empty object", "{}", Letter(Envelope, "data is missing")),
+        kind("an empty object", "{}", Letter(Envelope, "no CloudEvent")),
         kind("null", "null", no_object),
         kind("true", "true", no_object),
         kind("a number", "4711", no_object),
@@ -208,7 +214,7 @@ fn json() -> Vec<Kind> {
         kind("XML", format!("<event user=\"{USER}\"/>"), not_json),
         kind("10,000 lists deep", format!("{open}{close}"), no_object),
         kind("10,000 lists deep, unclosed", open.clone(), no_object),
-        kind("10,000 objects deep", objects.clone(), Letter(Envelope, "data is missing")),
+        kind("10,000 objects deep", objects.clone(), Letter(Envelope, "no CloudEvent")),
         kind("10,000 deep where nobody looks", before(&format!(r#""x":{open}{close}"#)), Counts),
         kind("10,000 deep, unclosed", before(&format!(r#""x":{open}"#)), not_json),
         kind(
@@ -229,6 +235,10 @@ fn members() -> Vec<Kind> {
     let data_of = |good: &str| good.split_once(r#""data":"#).map(|(_, d)| d.to_owned());
     let data = data_of(&good).unwrap_or_default();
     let data = data.trim_end_matches('}').to_owned() + "}";
+    let encoded = |data: &[u8]| {
+        let (head, _) = good.split_once(r#""data":"#).unwrap_or_default();
+        format!(r#"{head}"data_base64":"{}"}}"#, BASE64.encode(data))
+    };
     let twice = |name: &str| before(&format!(r#""{name}":"twice""#));
     let mut kinds = vec![
         kind(
@@ -244,10 +254,33 @@ fn members() -> Vec<Kind> {
         ),
         kind("null as goal", with(r#""order""#, "null"), Letter(Data, "data.goal is missing")),
         kind("empty data", with(&data, "{}"), Letter(Data, "data.conversationid is missing")),
+        kind("data as base64", encoded(data.as_bytes()), Counts),
         kind(
-            "data as base64",
+            "data as base64 and null",
+            encoded(data.as_bytes()).replacen('{', r#"{"data":null,"#, 1),
+            Counts,
+        ),
+        kind(
+            "data twice, once as base64",
+            encoded(data.as_bytes()).replacen('{', &format!(r#"{{"data":{data},"#), 1),
+            Letter(Envelope, "data and data_base64 are both given"),
+        ),
+        kind(
+            "an object as base64",
             with(r#""data""#, r#""data_base64""#),
-            Letter(Envelope, "data is missing"),
+            Letter(Envelope, "data_base64 is not a string"),
+        ),
+        kind(
+            "base64 without its end",
+            encoded(data.as_bytes()).replace('=', ""),
+            Letter(Envelope, "data_base64 is not base64"),
+        ),
+        kind("Avro as base64", encoded(b"\x02\x80\xff"), Letter(Envelope, "is not UTF-8")),
+        kind("a list as base64", encoded(b"[]"), Letter(Envelope, "is not a JSON object")),
+        kind(
+            "half of it as base64",
+            encoded(&data.as_bytes()[..20]),
+            Letter(Envelope, "data_base64 once decoded is not JSON"),
         ),
         kind(
             "data as a text of JSON",
@@ -373,6 +406,7 @@ fn sizes() -> Vec<Kind> {
     // The number that makes ids different is longer in the end.
     let id = |bytes: usize| format!("bad-0{}", "i".repeat(bytes - "bad-000".len()));
     let euro = "€".repeat(43);
+    let long_euro = "€".repeat(171);
     vec![
         kind("64 KiB", padded(65_536), Counts),
         kind("64 KiB and a byte", padded(65_537), Letter(Envelope, "65536 bytes")),
@@ -400,22 +434,27 @@ fn sizes() -> Vec<Kind> {
             with("/test", &"s".repeat(257)),
             Letter(Envelope, "source is not 1 to 256 bytes"),
         ),
-        kind("an empty userid", with(USER, ""), Letter(Data, "data.userid is not 1 to 128 bytes")),
-        kind("a userid of 128 bytes", with(USER, &"u".repeat(128)), Counts),
+        kind("an empty userid", with(USER, ""), Letter(Data, "data.userid is not 1 to 512 bytes")),
+        kind("a userid of 512 bytes", with(USER, &"u".repeat(512)), Counts),
         kind(
-            "a userid of 129 bytes",
-            with(USER, &euro),
-            Letter(Data, "data.userid is not 1 to 128 bytes"),
+            "a userid of 513 bytes in 171 characters",
+            with(USER, &long_euro),
+            Letter(Data, "data.userid is not 1 to 512 bytes"),
         ),
         kind(
             "an empty conversationid",
             with(r#""c1""#, r#""""#),
-            Letter(Data, "data.conversationid is not 1 to 128 bytes"),
+            Letter(Data, "data.conversationid is not 1 to 512 bytes"),
         ),
         kind(
-            "a conversationid of 129 bytes",
-            with(r#""c1""#, &format!("{euro:?}")),
-            Letter(Data, "data.conversationid is not 1 to 128 bytes"),
+            "a conversationid of 512 bytes, as of Microsoft Teams",
+            with(r#""c1""#, &format!("\"a:1{}\"", "x".repeat(509))),
+            Counts,
+        ),
+        kind(
+            "a conversationid of 513 bytes",
+            with(r#""c1""#, &format!("{long_euro:?}")),
+            Letter(Data, "data.conversationid is not 1 to 512 bytes"),
         ),
         kind("an empty goal", with("order", ""), Counts),
         kind("a long goal", with("order", &"g".repeat(60_000)), Counts),
@@ -652,7 +691,7 @@ fn headers() -> Vec<Kind> {
         binary("a bad ce-time", ("ce-time", "yesterday"), &data, is("RFC 3339")),
         binary("an unknown ce-type", ("ce-type", "com.example"), &data, Unknown),
         binary("an empty ce-type", ("ce-type", ""), &data, is("type is empty")),
-        binary("headers only", none, "", is("data is not a JSON object")),
+        binary("headers only", none, "", is("the payload is empty")),
         binary("a body that is no JSON", none, USER, is("data is not a JSON object")),
         binary("half a body", none, &data[..20], is("data is not JSON")),
         binary("more than a body", none, &format!("{data}{data}"), is("data is not JSON")),
@@ -668,7 +707,7 @@ fn headers() -> Vec<Kind> {
             "a whole event as body",
             none,
             whole,
-            Letter(Data, "data.conversationid is missing"),
+            Letter(Data, "because of header ce-specversion"),
         ),
         binary(
             "a whole event and ce- headers",
@@ -680,9 +719,27 @@ fn headers() -> Vec<Kind> {
             "data alone, said to be whole",
             ("Content-Type", "application/cloudevents+json"),
             &data,
-            is("data is missing"),
+            is("no CloudEvent"),
         ),
-        kind("only one ce- header", whole, is("specversion is missing")).with(&[("ce-x", "y")]),
+        kind("one ce- header, of those who trace", whole, Counts)
+            .with(&[("ce-traceparent", "00-x")]),
+        kind("ce-id alone", whole, Counts).with(&[("ce-id", "y")]),
+        kind("only ce-specversion", whole, is("because of header ce-specversion"))
+            .with(&[("ce-specversion", "1.0")]),
+        kind(
+            "headers as in Kafka",
+            data.as_str(),
+            is("headers ce_.. and cloudEvents.. are not read"),
+        )
+        .with(&[("ce_specversion", "1.0"), ("ce_type", "io.botstats.goal.reached.v1")]),
+        kind(
+            "headers as in AMQP",
+            data.as_str(),
+            is("headers ce_.. and cloudEvents.. are not read"),
+        )
+        .with(&[("cloudEvents", "type: io.botstats.goal.reached.v1")]),
+        kind("gzip, said so", b"\x0b\x80".as_slice(), is("compressed"))
+            .with(&[("Content-Encoding", "gzip")]),
         kind("a header that is nearly ce-", whole, Counts).with(&[("ce", "y"), ("xce-id", "z")]),
         kind("no headers", whole, Counts).bytes(b"", Some(&[])),
         kind("an empty block of headers", whole, Counts).with(&[]),
@@ -690,14 +747,18 @@ fn headers() -> Vec<Kind> {
         kind("no media type", whole, Counts).with(&[("Content-Type", ";;;")]),
         kind("parameters", whole, Counts)
             .with(&[("content-TYPE", "application/CloudEvents+json ; charset=x")]),
-        kind("a batch", format!("[{good}]"), is("not a JSON object"))
+        kind("a batch", format!("[{good}]"), is("batch+json is not read"))
             .with(&[("Content-Type", "application/cloudevents-batch+json")]),
-        kind("Avro", vec![0xfe, 0x01, 0xff], is("not UTF-8"))
+        kind("Avro", vec![0xfe, 0x01, 0xff], is("a format that is not read"))
             .with(&[("Content-Type", "application/cloudevents+avro")]),
         kind("100 other headers", whole, Counts).with(&[("x", "y"); 100]),
     ];
     for (name, _) in &all[..5] {
-        let told = format!("{} is missing", &name[3..]).leak();
+        // Without the one that says how it is read, the other four are named.
+        let told = match *name {
+            "ce-specversion" => "header ce-specversion is missing",
+            _ => format!("{} is missing", &name[3..]).leak(),
+        };
         kinds.push(binary(&format!("no {name}"), (name, "absent"), &data, is(told)));
     }
     kinds
