@@ -30,7 +30,7 @@ pub use process::{Process, binary, run, signal};
 pub use proxy::Proxy;
 pub use raw::{Raw, Said};
 pub use readers::{Readers, Seen};
-pub use restored::copy;
+pub use restored::{Snapshot, copy};
 pub use roles::{RoleQuery, Roles, not_ready, ready, shipped_configuration};
 pub use site::{Login, Query, Site, connection};
 pub use stage::{ALL, Stage, ask_all, event};

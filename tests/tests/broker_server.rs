@@ -1,15 +1,18 @@
-//! Servers that are not as they must be: without JetStream, too old, full, with too much to do.
+//! Servers that are not as they must be: without JetStream, too old, full, with too much to do,
+//! with limits.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 
+use async_nats::ConnectOptions;
 use async_nats::jetstream::Context;
 use botstats::server::{Options, Server, find};
 use botstats_common::names::EVENTS_STREAM;
-use botstats_common::shell::clock;
+use botstats_common::shell::{clock, nats};
 use botstats_tests::harness::{
-    Outgoing, PATIENCE, Process, Proxy, Query, Site, Stage, event, get, publish_stubbornly, run,
-    until,
+    ALL, Answer, Outgoing, PATIENCE, Process, Proxy, Query, Site, Stage, event, get, publish,
+    publish_stubbornly, run, until,
 };
 use botstats_tests::model::GroupMode;
 use serde_json::{Value, json};
@@ -200,4 +203,185 @@ async fn a_full_stream() {
     assert!(stage.site.last_sequence().await >= before + stored + 250);
     stage.ingest.restart();
     stage.equals_the_model(GroupMode::Hour, 2).await;
+}
+
+/// The command `setup` as that user of the server.
+fn setup_as(nats: &Server, user: &str, arguments: &[&str]) -> (bool, String) {
+    let url = nats.url().replace("nats://", &format!("nats://{user}:{user}@"));
+    let output = run("botstats", &[&["setup"][..], arguments].concat(), &[("NATS_URL", url)]);
+    (output.status.success(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_with_limits() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = Options::new(find(|_| {}).unwrap(), folder.path().join("nats"));
+    let account = |name: &str, jetstream: &str| {
+        format!("{name} {{ {jetstream}, users: [{{user: {name}, password: {name}}}] }}\n")
+    };
+    options.extra = format!(
+        "accounts {{ {} {} {} {} }}",
+        account("bounded", "jetstream { max_file: 1GB, max_bytes_required: true }"),
+        account("two", "jetstream { max_file: 1GB, max_streams: 2 }"),
+        account("memory", "jetstream { max_mem: 1GB, max_file: 0 }"),
+        account("none", "mappings {}"),
+    );
+    let nats = Server::start(options).unwrap();
+    for (user, arguments, texts) in [
+        ("bounded", &[][..], &["max bytes", "run `botstats setup --max-bytes SIZE`"][..]),
+        ("bounded", &["--max-bytes", "2GB"], &["too little file storage", "--max-bytes SIZE"]),
+        ("two", &[], &["room for three streams"]),
+        ("memory", &[], &["too little file storage"]),
+        ("none", &[], &["no JetStream there", "this user's account has none"]),
+    ] {
+        let (done, said) = setup_as(&nats, user, arguments);
+        let all = texts.iter().all(|text| said.contains(text));
+        assert!(!done && all, "{user} {arguments:?}: {said}");
+    }
+    assert_eq!(setup_as(&nats, "bounded", &["--max-bytes", "800MB"]), (true, String::new()));
+    let options = ConnectOptions::with_user_and_password("bounded".into(), "bounded".into());
+    let js = async_nats::jetstream::new(options.connect(nats.url()).await.unwrap());
+    for (stream, max_bytes) in [
+        (EVENTS_STREAM, 800 * 1024 * 1024),
+        ("KV_botstats_directory", 64 * 1024 * 1024),
+        ("KV_botstats_throttle", 64 * 1024 * 1024),
+    ] {
+        let found = js.get_stream(stream).await.unwrap().cached_info().config.max_bytes;
+        assert_eq!(found, max_bytes, "{stream}");
+    }
+}
+
+/// Programs of a site that `botstats` made itself, with the token of its account `acme`.
+struct Programs {
+    token: String,
+    ingest: Process,
+    query: Query,
+}
+
+impl Programs {
+    async fn start(settings: &[(&'static str, String)], window: &str, folder: &Path) -> Self {
+        let done = |arguments: &[&str]| {
+            let output = run("botstats", &[arguments, &["--json"]].concat(), settings);
+            assert!(output.status.success(), "{arguments:?}: {output:?}");
+            serde_json::from_slice::<Value>(&output.stdout).unwrap()
+        };
+        done(&["setup", "--throttle-window", "1h"]);
+        let token = done(&["account", "add", "acme"])["token"].as_str().unwrap().to_owned();
+        let mut of_ingest = settings.to_vec();
+        of_ingest.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
+        of_ingest.push(("BOTSTATS_DATA", folder.join("data").display().to_string()));
+        let ingest = Process::start("botstats-ingest", &[], &of_ingest, &folder.join("ingest"));
+        let query = Query::start(settings, window, &folder.join("query")).await;
+        query.ready().await;
+        Self { token, ingest, query }
+    }
+
+    async fn ask(&self) -> Answer {
+        get(self.query.http, ALL, &[("Authorization", &format!("Bearer {}", self.token))]).await
+    }
+
+    /// The rows of the first answer that has this many.
+    async fn rows(&self, number: usize) -> Vec<Value> {
+        until(&format!("{number} rows"), PATIENCE, async || {
+            let answer = self.ask().await;
+            assert!(matches!(answer.status, 200 | 503), "{answer:?}");
+            let rows = (answer.status == 200).then(|| answer.json().as_array().unwrap().clone());
+            rows.filter(|rows| rows.len() == number)
+        })
+        .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jetstream_domain_over_a_leaf_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_folder = |name: &str| folder.path().join(name);
+    let program = find(|_| {}).unwrap();
+    let [leaf_port, hub_port] = [(); 2].map(|()| {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        listener.local_addr().unwrap().port()
+    });
+    let mut options = Options::new(&program, in_folder("hub"));
+    let store = in_folder("hub/store");
+    options.extra = format!(
+        "server_name: hub\njetstream {{ store_dir: {store:?}, domain: hub }}\n\
+         leafnodes {{ listen: \"127.0.0.1:{hub_port}\" }}"
+    );
+    let _hub = Server::start(options).unwrap();
+    let config = in_folder("leaf.conf");
+    let remote = format!(
+        "server_name: leaf\nleafnodes {{ remotes [ {{ url: \"nats-leaf://127.0.0.1:{hub_port}\" }} ] }}\n"
+    );
+    std::fs::write(&config, remote).unwrap();
+    let port = leaf_port.to_string();
+    let arguments = ["-c", config.to_str().unwrap(), "-a", "127.0.0.1", "-p", &port];
+    let leaf = Process::start_other(&program, &arguments, &[], &in_folder("leaf"));
+    until("the leaf node is connected", PATIENCE, async || {
+        leaf.log().contains("Leafnode connection created").then_some(())
+    })
+    .await;
+
+    let url = format!("nats://127.0.0.1:{leaf_port}");
+    setup_fails(&[("NATS_URL", url.clone())], &["no JetStream there", "NATS_JS_DOMAIN"]);
+    let settings = [("NATS_URL", url.clone()), ("NATS_JS_DOMAIN", "hub".to_owned())];
+    let programs = Programs::start(&settings, "1h", folder.path()).await;
+    let client = async_nats::connect(&url).await.unwrap();
+    let bad = ("botstats.events.acme.b1.web".to_owned(), vec![], b"{".to_vec());
+    let good =
+        event(["acme", "b1", "web"], "goal.reached", clock::now_ms(), "1", &json!({"goal": "x"}));
+    publish(&nats::jetstream(&client, Some("hub")), [good, bad]).await;
+    // The bad one came last: when it is a dead letter the good one is counted.
+    until("the dead letter", PATIENCE, async || {
+        let listed = run("botstats", &["deadletters", "list", "--json"], &settings);
+        let listed: Value = serde_json::from_slice(&listed.stdout).ok()?;
+        (listed["kept"] == 1).then_some(())
+    })
+    .await;
+    let shown = run("botstats", &["deadletters", "show", "2"], &settings);
+    assert!(shown.status.success(), "{shown:?}");
+    let answer = programs.ask().await;
+    assert_eq!((answer.status, answer.json().as_array().unwrap().len()), (200, 1));
+    assert_eq!(programs.ask().await.status, 429);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_small_messages_only() {
+    const BOTS: usize = 400;
+    let folder = tempfile::tempdir().unwrap();
+    let server = |port, max_payload: &str| {
+        let mut options = Options::new(find(|_| {}).unwrap(), folder.path().join("nats"));
+        options.port = port;
+        options.extra = format!("max_payload: {max_payload}");
+        Server::start(options).unwrap()
+    };
+    let nats = server(None, "16384");
+    let settings = [("NATS_URL", nats.url())];
+    let programs = Programs::start(&settings, "0s", folder.path()).await;
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    let js = nats::jetstream(&client, None);
+    let bot = |n: usize| format!("{n:064}");
+    let bad = |n: usize| (format!("botstats.events.acme.{}.web", bot(n)), vec![], b"{}".to_vec());
+    publish(&js, (0..BOTS).map(bad)).await;
+    let good = |n: usize| {
+        event(["acme", &bot(n), "web"], "goal.reached", clock::now_ms(), "1", &json!({"goal": "x"}))
+    };
+    publish(&js, (0..BOTS).map(good)).await;
+    let rows = programs.rows(BOTS).await;
+    assert_eq!(rows.last().unwrap()["BotId"], bot(BOTS - 1));
+    let listed = run("botstats", &["deadletters", "list", "--limit", "1000", "--json"], &settings);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(listed["letters"].as_array().unwrap().len(), BOTS);
+
+    // Another server takes less than what is needed, then enough again.
+    let port = nats.port();
+    drop(nats);
+    let nats = server(Some(port), "4096");
+    let ingest = programs.ingest.address("internal listener ready").await;
+    for (name, address) in [("ingest", ingest), ("query", programs.query.internal)] {
+        says(name, address, &["max_payload", "4096 bytes", "8192"]).await;
+    }
+    assert_eq!(programs.ask().await.status, 503);
+    drop(nats);
+    let _nats = server(Some(port), "8192");
+    assert_eq!(programs.rows(BOTS).await, rows);
 }

@@ -1,12 +1,15 @@
 //! A stream that is not the one that was counted is refused, with an explanation, and never skipped.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
+use async_nats::jetstream::stream::Config;
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::shell::clock;
 use botstats_common::status::IngestStatus;
 use botstats_tests::harness::{
-    Login, Outgoing, PATIENCE, Process, Stage, copy, event, get, publish, until,
+    Login, Outgoing, PATIENCE, Process, Snapshot, Stage, copy, event, get, outgoing, publish, run,
+    stored, until,
 };
 use botstats_tests::model::GroupMode;
 use serde_json::json;
@@ -108,24 +111,125 @@ async fn a_stream_that_is_gone() {
     says_so(&stage).await;
 }
 
+/// Changes settings of the stream while everything runs.
+async fn edit(stage: &Stage, change: impl FnOnce(&mut Config)) {
+    let stream = stage.site.js.get_stream(EVENTS_STREAM).await.unwrap();
+    let mut config = stream.cached_info().config.clone();
+    change(&mut config);
+    stage.site.js.update_stream(config).await.unwrap();
+}
+
+/// Waits until ingest has so many doubts about the stream's settings.
+async fn doubts(stage: &Stage, number: u32) {
+    let address = stage.ingest.address("internal listener ready").await;
+    until(&format!("{number} doubts"), PATIENCE, async || {
+        let metrics = get(address, "/metrics", &[]).await;
+        let line = format!("\nbotstats_ingest_stream_doubts {number}\n");
+        metrics.text().contains(&line).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_by_which_a_stream_may_lack_events() {
     let mut stage = Stage::start("0s", 1).await;
-    let stream = stage.site.js.get_stream(EVENTS_STREAM).await.unwrap();
-    let mut config = stream.cached_info().config.clone();
-    config.max_age = Duration::from_secs(86_400);
-    config.subjects = vec!["botstats.events.acct-0.*.*".to_owned()];
-    stage.site.js.update_stream(config).await.unwrap();
+    let texts = ["expire after 1d", "stores botstats.events.acct-0.*.*, not all of"];
+    let said = |stage: &Stage| texts.map(|text| stage.ingest.log().matches(text).count());
+    let setup = |stage: &Stage| {
+        let output = run("botstats", &["setup", "--json"], &stage.site.settings());
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
+    };
+    // While ingest runs: said at once and once, and gone when it is mended.
+    doubts(&stage, 0).await;
+    edit(&stage, |config| config.max_age = Duration::from_secs(86_400)).await;
+    doubts(&stage, 1).await;
+    let (code, text) = setup(&stage);
+    assert!(code == Some(0) && text.contains("expire after 1d"), "{code:?} {text}");
+    edit(&stage, |config| config.subjects = vec!["botstats.events.acct-0.*.*".to_owned()]).await;
+    doubts(&stage, 2).await;
+    assert_eq!(said(&stage), [1, 1]);
+    let (code, text) = setup(&stage);
+    assert!(
+        code == Some(1) && text.contains("not all of botstats.events.*.*.*"),
+        "{code:?} {text}"
+    );
+    edit(&stage, |config| {
+        config.max_age = Duration::ZERO;
+        config.subjects = vec!["botstats.events.>".to_owned(), "old.>".to_owned()];
+    })
+    .await;
+    doubts(&stage, 0).await;
+    assert!(stage.ingest.log().contains("are as they must be again"));
+    let (code, text) = setup(&stage);
+    assert!(code == Some(0) && text.contains("\"warnings\":[]"), "{code:?} {text}");
+
+    // And at a start. What is there is counted, and answered.
+    edit(&stage, |config| config.no_ack = true).await;
     stage.ingest.restart();
-    // What is there is counted, and answered.
+    doubts(&stage, 1).await;
+    assert!(stage.ingest.log().contains("no acknowledgements"));
     stage.equals_the_model(GroupMode::Day, 2).await;
-    let log = stage.ingest.log();
-    for doubt in ["expire after 1d", "stores botstats.events.acct-0.*.*, not all of"] {
-        assert_eq!(log.matches(doubt).count(), 1, "{doubt}: {log}");
-    }
-    let address = stage.ingest.address("internal listener ready").await;
-    let metrics = get(address, "/metrics", &[]).await;
-    assert!(metrics.text().contains("botstats_ingest_stream_doubts 2"), "{}", metrics.text());
+    let (code, text) = setup(&stage);
+    assert!(code == Some(1) && text.contains("no acknowledgements"), "{code:?} {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_restored_by_nats() {
+    let (mut stage, login) = stage_with(10).await;
+    let client = stage.site.client.clone();
+    let restorations = |stage: &Stage| stage.ingest.log().matches("it was restored").count();
+    let goes_on = async |stage: &Stage, numbers: std::ops::Range<i64>| {
+        publish(&stage.site.js, events(numbers)).await;
+        stage.equals_the_model(GroupMode::Hour, 2).await;
+    };
+    let older = Snapshot::of(&client, EVENTS_STREAM).await;
+
+    // Under an ingest that runs.
+    older.put_back(&client, EVENTS_STREAM).await;
+    until("the stream is known again", PATIENCE, async || {
+        (restorations(&stage) == 1).then_some(())
+    })
+    .await;
+    goes_on(&stage, 100..110).await;
+    // The checkpoint has the new identity: a restart is nothing special.
+    stage.ingest.restart();
+    goes_on(&stage, 110..120).await;
+    assert_eq!(restorations(&stage), 0);
+
+    // While ingest is stopped; the copy has more than was counted.
+    stage.ingest.kill();
+    publish(&stage.site.js, events(120..130)).await;
+    let newer = Snapshot::of(&client, EVENTS_STREAM).await;
+    newer.put_back(&client, EVENTS_STREAM).await;
+    stage.ingest.restart();
+    goes_on(&stage, 130..140).await;
+    assert_eq!(restorations(&stage), 1);
+    let newest = Snapshot::of(&client, EVENTS_STREAM).await;
+
+    // An older copy lacks what was counted, and goes on lacking it when others take the sequences.
+    older.put_back(&client, EVENTS_STREAM).await;
+    refuses(&stage, &login, "restored from an older copy").await;
+    stage.ingest.kill();
+    publish(&stage.site.js, events(200..260)).await;
+    stage.ingest.restart();
+    refuses(&stage, &login, "does not have the message that was applied").await;
+    // The right one is brought back.
+    newest.put_back(&client, EVENTS_STREAM).await;
+    goes_on(&stage, 260..270).await;
+    assert_eq!(restorations(&stage), 1);
+
+    // Published again in their order all events have the same sequences, but another time.
+    let messages = stored(&stage.site.js).await;
+    stage.ingest.kill();
+    stage.site.js.delete_stream(EVENTS_STREAM).await.unwrap();
+    stage.site.make_stream().await;
+    publish(&stage.site.js, messages.iter().map(outgoing)).await;
+    stage.ingest.restart();
+    refuses(&stage, &login, "made again").await;
+    rebuilt(&mut stage).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,6 +31,9 @@ fn bad_usage_is_64_and_says_what_is_allowed() {
         (&["deadletters", "list", "--limit", "0"], "from 1 to 100000"),
         (&["up", "--keep-days", "39"], "BOTSTATS_KEEP_DAYS"),
         (&["status", "--nats-url", "::"], "NATS_URL"),
+        (&["setup", "--max-bytes", "10 parsecs"], "such as 500MB, 10GB"),
+        (&["up", "--max-bytes", "0"], "BOTSTATS_MAX_BYTES"),
+        (&["setup", "--nats-domain", "a.b"], "NATS_JS_DOMAIN"),
     ] {
         let said = run(botstats().args(arguments));
         assert_eq!(said.code, Some(64), "{arguments:?}: {said:?}");
