@@ -81,7 +81,8 @@ pub struct Up {
     max_lag: Duration,
     /// Set a damaged store aside and count everything anew from the stream, without being asked
     #[arg(long, env = "BOTSTATS_REBUILD_DAMAGED", default_value = "false", value_name = "BOOL",
-          num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+          num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set,
+          value_parser = clap::builder::BoolishValueParser::new())]
     rebuild_damaged: bool,
 }
 
