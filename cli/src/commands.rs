@@ -1,6 +1,6 @@
 //! The command line: what commands there are, and the settings that all share.
 
-use botstats_common::shell::logging::LogSettings;
+use botstats_common::shell::logging::{Filter, LogSettings};
 use botstats_common::shell::nats::NatsSettings;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
@@ -132,7 +132,7 @@ impl Args for Shared {
         // The default differs by command, so it stands in the text.
         command.mut_arg("filter", |filter| {
             filter.hide_default_value(true).help(
-                "What is logged: error, warn, info, debug, trace, also by module such as \
+                "What is logged: error, warn, info, debug, trace or off, also by module such as \
                        info,botstats_ingest=debug [default: warn; of `up` info]",
             )
         })
@@ -149,7 +149,7 @@ impl Cli {
     pub fn logs(&self) -> LogSettings {
         let mut logs = self.shared.args.logs.clone();
         if !self.shared.log_given && !matches!(self.command, Verb::Up(_)) {
-            logs.filter = "warn".to_owned();
+            logs.filter = Filter::warnings();
         }
         logs
     }

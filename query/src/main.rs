@@ -38,13 +38,13 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli: Cli = settings::parse_or_exit();
-    logging::start(&cli.logs);
+    let _log = logging::start(&cli.logs);
     match cli.command.unwrap_or(Command::Run) {
         Command::Run => serve(cli.settings).await,
         Command::Healthcheck => match internal::healthcheck(cli.settings.internal_addr).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
-                eprintln!("{why}");
+                logging::say(&why);
                 ExitCode::FAILURE
             }
         },

@@ -221,7 +221,7 @@ async fn with_nats(
         if let Some(demo) = &demo {
             demo.wait_until_counted(&client, Some(&plan.url())).await?;
         }
-        tell(plan, nats, own_server, demo.as_ref(), as_json);
+        tell(plan, nats, own_server, demo.as_ref(), as_json).await;
         std::future::pending::<anyhow::Result<()>>().await
     };
     let server = async {
@@ -274,7 +274,7 @@ async fn wait_until_ready(plan: &Plan) {
 }
 
 /// Says on standard output where everything is.
-fn tell(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<&Demo>, as_json: bool) {
+async fn tell(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<&Demo>, as_json: bool) {
     let url = plan.url();
     let token = demo.map(Demo::token);
     let curl = token.map(|token| demo::curl(&url, token));
@@ -285,10 +285,10 @@ fn tell(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<&Demo>, as_jso
             "throttle_window_seconds": plan.window.as_secs_f64(),
             "account": demo.map(|_| demo::ACCOUNT), "token": token, "curl": curl,
         });
-        output::print(&said.to_string());
+        output::print_aside(said.to_string()).await;
         return;
     }
-    output::print(&story(plan, nats, own, token.zip(curl.as_deref())));
+    output::print_aside(story(plan, nats, own, token.zip(curl.as_deref()))).await;
 }
 
 fn story(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<(&str, &str)>) -> String {

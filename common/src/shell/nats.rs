@@ -340,7 +340,6 @@ impl NatsSettings {
         readiness: &Readiness,
         stop: &CancellationToken,
     ) -> Result<Client, ConnectError> {
-        let mut logged = String::new();
         loop {
             let (told, denied) = mpsc::channel(denied::QUEUE);
             let error = tokio::select! {
@@ -359,9 +358,8 @@ impl NatsSettings {
                 },
             };
             let text = chain(&error);
-            if text != logged {
-                tracing::warn!("waiting for NATS: {text}");
-                logged.clone_from(&text);
+            if let Some(left_out) = WAITING.due(&text) {
+                tracing::warn!("waiting for NATS: {text}{left_out}");
             }
             readiness.missing("nats", text);
             tokio::select! {
@@ -457,7 +455,8 @@ fn check_server(client: &Client) -> Result<(), ConnectError> {
     Ok(())
 }
 
-static DISCONNECTED: Seldom = Seldom::new();
+static WAITING: Seldom = Seldom::new();
+static HEARD: Seldom = Seldom::new();
 
 fn heard(event: &Event, told: Option<&mpsc::Sender<Denied>>) {
     let denied = match event {
@@ -473,14 +472,22 @@ fn heard(event: &Event, told: Option<&mpsc::Sender<Denied>>) {
         (None, Event::Connected | Event::Draining | Event::Closed) => {
             tracing::debug!("NATS connection: {event}")
         }
-        // One message that no client library can read ends a connection, time and again.
-        (None, Event::Disconnected) if !DISCONNECTED.is_due() => {
-            tracing::debug!("NATS connection: {event}")
+        // A message that no client library can read ends one connection after the other, and a server
+        // that refuses is asked again each second.
+        (None, _) => {
+            let text = match event {
+                Event::Disconnected | Event::LameDuckMode => format!("NATS connection: {event}"),
+                // The number of the subscription is another each time.
+                Event::SlowConsumer(_) => {
+                    "NATS: a subscription took its messages too slowly".into()
+                }
+                _ => format!("NATS: {event}"),
+            };
+            match HEARD.due(&text) {
+                Some(left_out) => tracing::warn!("{text}{left_out}"),
+                None => tracing::debug!("{text}"),
+            }
         }
-        (None, Event::Disconnected | Event::LameDuckMode) => {
-            tracing::warn!("NATS connection: {event}")
-        }
-        (None, _) => tracing::warn!("NATS: {event}"),
     }
 }
 

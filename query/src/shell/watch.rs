@@ -14,6 +14,7 @@ use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
 use botstats_common::names::DIRECTORY_BUCKET;
 use botstats_common::shell::internal::Readiness;
+use botstats_common::shell::logging::Seldom;
 use botstats_common::shell::{clock, nats, setup};
 use futures::StreamExt as _;
 use tokio::time::{sleep, timeout};
@@ -61,6 +62,8 @@ impl Shared {
     }
 }
 
+static ENDED: Seldom = Seldom::new();
+
 /// Keeps the directory up to date until the token is cancelled.
 pub async fn keep(
     connection: Connection,
@@ -69,16 +72,14 @@ pub async fn keep(
     stop: CancellationToken,
 ) {
     let mut watch = Watch { connection, shared, readiness, made: false };
-    let mut logged = String::new();
     while !stop.is_cancelled() {
         let ended = tokio::select! {
             () = stop.cancelled() => return,
             ended = watch.follow() => ended,
         };
         watch.readiness.missing(PART, ended.clone());
-        if ended != logged {
-            tracing::warn!("the directory is read anew: {ended}");
-            logged = ended;
+        if let Some(left_out) = ENDED.due(&ended) {
+            tracing::warn!("the directory is read anew: {ended}{left_out}");
         }
         sleep(RESTART_PAUSE).await;
     }
