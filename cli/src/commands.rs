@@ -1,6 +1,6 @@
 //! The command line: what commands there are, and the settings that all share.
 
-use botstats_common::shell::logging::LogSettings;
+use botstats_common::shell::logging::{Filter, LogSettings};
 use botstats_common::shell::nats::NatsSettings;
 use botstats_common::zones;
 use clap::parser::ValueSource;
@@ -133,7 +133,7 @@ impl Args for Shared {
         // The default differs by command, so it stands in the text.
         command.mut_arg("filter", |filter| {
             filter.hide_default_value(true).help(
-                "What is logged: error, warn, info, debug, trace, also by module such as \
+                "What is logged: error, warn, info, debug, trace or off, also by module such as \
                        info,botstats_ingest=debug [default: warn; of `up` info]",
             )
         })
@@ -150,7 +150,7 @@ impl Cli {
     pub fn logs(&self) -> LogSettings {
         let mut logs = self.shared.args.logs.clone();
         if !self.shared.log_given && !matches!(self.command, Verb::Up(_)) {
-            logs.filter = "warn".to_owned();
+            logs.filter = Filter::warnings();
         }
         logs
     }

@@ -10,6 +10,7 @@ use botstats_common::ids::{Account, Bot, Channel};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::secret::{self, SecretHash, SecretKind};
 use botstats_common::shell::internal::Readiness;
+use botstats_common::shell::logging::Seldom;
 use botstats_common::shell::nats::{ConnectError, NatsSettings, Role};
 use botstats_common::shell::producer::{Message, Progress, PublishError, Publisher};
 use botstats_common::shell::{clock, stop};
@@ -179,7 +180,7 @@ pub(crate) async fn live(nats: &NatsSettings, url: &str, as_json: bool) -> anyho
         } else {
             format!("Made-up traffic of account {ACCOUNT} runs until SIGTERM. Ask:\n\n  {curl}\n")
         };
-        output::print(&told);
+        output::print_aside(told).await;
         std::future::pending::<anyhow::Result<()>>().await
     };
     let ended = tokio::select! {
@@ -264,10 +265,14 @@ async fn history(js: &Context, publisher: &Publisher, cast: &Cast) -> anyhow::Re
     Ok(stream.info().await?.state.last_sequence)
 }
 
+static PAUSED: Seldom = Seldom::new();
+
 async fn live_traffic(publisher: &Publisher, cast: &Cast) {
     loop {
         if let Err(error) = live_span(publisher, cast).await {
-            tracing::warn!("the demo's traffic pauses: {error}");
+            if let Some(left_out) = PAUSED.due(&error.to_string()) {
+                tracing::warn!("the demo's traffic pauses: {error}{left_out}");
+            }
             tokio::time::sleep(LIVE_PAUSE).await;
         }
     }

@@ -10,12 +10,12 @@ use botstats_common::shell::{logging, nats, settings};
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli: Cli = settings::parse_or_exit();
-    logging::start(&cli.logs());
+    let _log = logging::start(&cli.logs());
     let json = cli.json();
     match commands::run(cli).await {
         Ok(answer) => answer.print(json),
         Err(error) => {
-            eprintln!("error: {}", nats::chain(error.as_ref()));
+            logging::say(&format!("error: {}", nats::chain(error.as_ref())));
             let bad_file = matches!(error.downcast_ref(), Some(ConnectError::File { .. }));
             let usage = error.is::<BadUsage>() || bad_file;
             if usage { ExitCode::from(settings::EXIT_USAGE) } else { ExitCode::FAILURE }

@@ -55,6 +55,14 @@ pub fn print(text: &str) -> bool {
     text.is_empty() || (writeln!(out, "{text}").is_ok() && out.flush().is_ok())
 }
 
+/// The same in a thread of its own: a standard output that nobody reads must not hold up the stop.
+pub async fn print_aside(text: String) -> bool {
+    let (sender, printed) = tokio::sync::oneshot::channel();
+    // At the end of the process the thread may still wait for a reader.
+    std::thread::spawn(move || sender.send(print(&text)));
+    printed.await.unwrap_or(false)
+}
+
 /// Where a column's cells stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream;
 use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET};
 use botstats_common::shell::clock;
+use botstats_common::shell::logging::Seldom;
 use botstats_common::shell::nats::{self, ConnectError, NatsSettings, Role};
 use botstats_common::shell::settings::{bytes, duration, show_duration};
 use botstats_common::shell::setup::{self as making, Outcome, SetupError, Shape};
@@ -72,6 +73,8 @@ pub async fn make(
 }
 
 /// Tries until it works, until the time is over, or until it is clear that no waiting helps.
+static TRYING: Seldom = Seldom::new();
+
 async fn make_within(setup: &Setup, nats: &NatsSettings) -> anyhow::Result<[(String, Outcome); 3]> {
     let started = clock::monotonic();
     let shape = Shape { replicas: setup.replicas, max_bytes: setup.max_bytes };
@@ -95,7 +98,10 @@ async fn make_within(setup: &Setup, nats: &NatsSettings) -> anyhow::Result<[(Str
         if started.elapsed() >= setup.wait {
             return Err(error);
         }
-        tracing::warn!("trying again: {}", nats::chain(error.as_ref()));
+        let text = nats::chain(error.as_ref());
+        if let Some(left_out) = TRYING.due(&text) {
+            tracing::warn!("trying again: {text}{left_out}");
+        }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }

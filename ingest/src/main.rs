@@ -45,7 +45,7 @@ const EXIT_IN_USE: u8 = 75;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli: Cli = settings::parse_or_exit();
-    logging::start(&cli.log);
+    let _log = logging::start(&cli.log);
     let stop = CancellationToken::new();
     if let Err(error) = stop::on_signal(&stop) {
         tracing::error!("no handler for signals: {error}");

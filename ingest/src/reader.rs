@@ -15,7 +15,6 @@ use async_nats::jetstream::Context;
 use async_nats::{Client, Message as NatsMessage};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::rules::refusals;
-use botstats_common::shell::clock::monotonic;
 use botstats_common::shell::logging::Seldom;
 use botstats_common::shell::nats::{NatsSettings, Role, StreamInfoError, chain};
 use botstats_common::shell::setup::{self, Shape};
@@ -123,7 +122,6 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let mut place = Place { last: checkpoint };
-    let mut logged = (String::new(), monotonic());
     let mut failures = 0;
     loop {
         let before = place.sequence();
@@ -144,10 +142,8 @@ pub async fn run(
                 (format!("reading the stream again: {why}"), RETRY_PAUSE)
             }
         };
-        // A line at each change, and once a minute while it lasts.
-        if logged.0 != text || logged.1.elapsed() >= Duration::from_secs(60) {
-            tracing::warn!("{text}");
-            logged = (text, monotonic());
+        if let Some(left_out) = FAILED.due(&text) {
+            tracing::warn!("{text}{left_out}");
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -184,6 +180,7 @@ async fn try_once(
     read_once(&client, &js, place, decoder, batches, shared).await
 }
 
+static FAILED: Seldom = Seldom::new();
 static RESCUED: Seldom = Seldom::new();
 
 /// Takes some messages one by one, past what the client library cannot read; gives their number.
@@ -216,8 +213,9 @@ async fn rescue(
     }
     let count = batch.arrivals.len();
     if count > 0 {
-        if RESCUED.is_due() {
-            tracing::info!(count, "took messages one by one: reading them in bulk failed");
+        if let Some(left_out) = RESCUED.due("") {
+            let what = "took messages one by one: reading them in bulk failed";
+            tracing::info!(count, "{what}{left_out}");
         }
         place.advance(&batch);
         batches.send(batch).await.map_err(|_| Gone::Stopped)?;

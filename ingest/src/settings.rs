@@ -34,7 +34,8 @@ pub struct Settings {
     pub max_lag: Duration,
     /// Set a damaged store aside and count everything anew from the stream, without being asked
     #[arg(long, env = "BOTSTATS_REBUILD_DAMAGED", default_value = "false", value_name = "BOOL", global = true,
-          num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+          num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set,
+          value_parser = clap::builder::BoolishValueParser::new())]
     pub rebuild_damaged: bool,
     /// Address of the internal listener: /livez, /readyz, /metrics
     #[arg(

@@ -42,7 +42,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli: Cli = settings::parse_or_exit();
-    logging::start(&cli.logs);
+    let _log = logging::start(&cli.logs);
     match cli.command.unwrap_or(Command::Run) {
         Command::Run => {
             cli.zones.start();
@@ -51,7 +51,7 @@ async fn main() -> ExitCode {
         Command::Healthcheck => match internal::healthcheck(cli.settings.internal_addr).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
-                eprintln!("{why}");
+                logging::say(&why);
                 ExitCode::FAILURE
             }
         },

@@ -3,14 +3,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use botstats::server::{Options, Server, find};
-use botstats_common::shell::clock;
-use botstats_tests::harness::{Process, not_ready, ready, run};
+use botstats_common::shell::{clock, stop};
+use botstats_tests::harness::{PATIENCE, Process, not_ready, ready, run, until};
 use data_encoding::BASE64URL_NOPAD;
 use nkeys::{KeyPair, KeyPairType};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
 
 fn server(folder: &Path, extra: String) -> Server {
     let program = find(|_| {}).unwrap_or_else(|e| panic!("{e}"));
@@ -273,4 +277,126 @@ fn user_and_password() {
     let binary = ("NATS_PASSWORD_FILE", folder.join("binary").display().to_string());
     let me = ("NATS_USER", "me".to_owned());
     check("no text", &[("NATS_URL", nats.url()), me, binary], 64, &["NATS_PASSWORD_FILE"]);
+}
+
+#[test]
+fn a_token_in_the_url() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = "to/ken";
+    let nats = server(folder.path(), format!("authorization {{ token: \"{secret}\" }}"));
+    let url = |user: &str| nats.url().replace("://", &format!("://{user}@"));
+    let of = |user: &str| [("NATS_URL", url(user))];
+    check("the right one", &of("to%2Fken"), 0, &[]);
+    check("a wrong one", &of("other"), 1, &["check NATS_USER"]);
+    let told = run("botstats", &["setup"], &of("other-s3cret"));
+    assert!(!String::from_utf8_lossy(&told.stderr).contains("s3cret"), "{told:?}");
+}
+
+#[test]
+fn empty_variables_beside_a_url() {
+    let folder = tempfile::tempdir().unwrap();
+    let nats = server(folder.path(), "authorization { user: me, password: pw }".to_owned());
+    let url = nats.url().replace("://", "://me:pw@");
+    for empty in ["", " "] {
+        let names = ["USER", "PASSWORD", "PASSWORD_FILE", "CREDS", "CA", "INBOX_PREFIX"];
+        let names = names.map(|name| format!("NATS_{name}"));
+        let mut settings: Vec<(&str, String)> =
+            names.iter().map(|name| (name.as_str(), empty.to_owned())).collect();
+        settings.push(("NATS_URL", url.clone()));
+        check("empty", &settings, 0, &[]);
+    }
+    let upper = url.replace("nats://", "NATS://");
+    check("upper case, a space", &[("NATS_URL", format!(" {upper} "))], 0, &[]);
+}
+
+/// How often the programs are to try; each tries about once a second.
+const TRIES: usize = 8;
+
+/// A server of the protocol that refuses everybody with these bytes, but perhaps the first, whom it leaves.
+struct Refusing {
+    url: String,
+    tries: Arc<AtomicUsize>,
+}
+
+impl Refusing {
+    async fn start(info: &'static str, refusal: &'static str, take_first: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("nats://{}", listener.local_addr().unwrap());
+        let tries = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&tries);
+        stop::spawn(async move {
+            loop {
+                let Ok((mut socket, _)) = listener.accept().await else { return };
+                let before = counted.fetch_add(1, Ordering::Relaxed);
+                let first = before == 0 && take_first;
+                stop::spawn(async move {
+                    let (reader, mut writer) = socket.split();
+                    writer.write_all(info.as_bytes()).await.ok()?;
+                    let mut lines = BufReader::new(reader).lines();
+                    let speaks = !info.is_empty() && !info.contains("tls_required");
+                    while speaks && lines.next_line().await.ok()?? != "PING" {}
+                    let answer = if first { "PONG\r\n" } else { refusal };
+                    writer.write_all(answer.as_bytes()).await.ok()
+                });
+            }
+        });
+        Self { url, tries }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_again_and_again_is_no_flood_of_the_log() {
+    const INFO: &str = "INFO {\"server_id\":\"x\",\"version\":\"2.15.0\",\"proto\":1,\
+        \"headers\":true,\"max_payload\":1048576}\r\n";
+    const TLS: &str = "INFO {\"server_id\":\"x\",\"version\":\"2.15.0\",\"proto\":1,\
+        \"headers\":true,\"max_payload\":1048576,\"tls_required\":true}\r\n";
+    let folder = tempfile::tempdir().unwrap();
+    let mut cases = Vec::new();
+    for (case, info, refusal, take_first) in [
+        ("password", INFO, "-ERR 'Authorization Violation'\r\n", false),
+        ("later", INFO, "-ERR 'Authorization Violation'\r\n", true),
+        ("connections", INFO, "-ERR 'maximum connections exceeded'\r\n", true),
+        ("account", INFO, "-ERR 'maximum account active connections exceeded'\r\n", false),
+        ("slow", INFO, "-ERR 'Authentication Timeout'\r\n", false),
+        ("closes", INFO, "", true),
+        ("at-once", "", "", false),
+        ("tls", TLS, "", false),
+        ("another-protocol", "", "HTTP/1.1 400 Bad Request\r\n\r\n", false),
+    ] {
+        for program in ["botstats-ingest", "botstats-query"] {
+            // In turn with the client library's own lines.
+            let filter = ["info", "info,async_nats=warn"][cases.len() / 2 % 2];
+            let server = Refusing::start(info, refusal, take_first).await;
+            let name = format!("{case} {program} {filter}");
+            let folder = folder.path().join(cases.len().to_string());
+            let settings = [
+                ("NATS_URL", server.url.clone()),
+                ("NATS_USER", "me".to_owned()),
+                ("NATS_PASSWORD", "s3cret".to_owned()),
+                ("BOTSTATS_LOG", filter.to_owned()),
+                ("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()),
+                ("BOTSTATS_HTTP_ADDR", "127.0.0.1:0".to_owned()),
+                ("BOTSTATS_DATA", folder.join("data").display().to_string()),
+            ];
+            cases.push((name, server, Process::start(program, &[], &settings, &folder)));
+        }
+    }
+    for (name, server, process) in cases {
+        until(&format!("tries: {name}"), PATIENCE, async || {
+            (server.tries.load(Ordering::Relaxed) >= TRIES).then_some(())
+        })
+        .await;
+        let log = process.log();
+        assert!(!log.contains("s3cret"), "{name}: {log}");
+        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut told: Vec<(String, String)> = lines
+            .filter(|line| line["level"] != "INFO")
+            .map(|line| (line["target"].to_string(), line["message"].to_string()))
+            .collect();
+        let all = told.len();
+        assert!((1..TRIES).contains(&all), "{name}: {log}");
+        told.sort();
+        told.dedup();
+        assert_eq!(told.len(), all, "a line came twice, {name}: {log}");
+    }
 }

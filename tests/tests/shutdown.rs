@@ -3,11 +3,13 @@
 //! `BOTSTATS_TEST_STOPS=100` makes the stops under load more than 20.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use botstats_common::shell::settings::variable;
@@ -73,7 +75,7 @@ async fn under_load_nothing_is_lost_or_counted_twice() {
         }
     });
     for round in 0..stops() {
-        let signal = ["TERM", "INT"][round / 2 % 2];
+        let signal = ["TERM", "INT", hangup(), "QUIT"][round / 2 % 4];
         let before = stage.site.last_sequence().await;
         let asking = join_all((0..8).map(|n| ask(stage.query.http, &stage.logins[n % 2].token)));
         if round % 2 == 0 {
@@ -198,7 +200,14 @@ async fn a_slow_reader_gets_all_and_idle_connections_are_closed() {
 async fn a_reader_that_takes_nothing_does_not_hold_the_stop_and_a_second_signal_ends_at_once() {
     let mut stage = Stage::start("0s", 1).await;
     let (_stuck, _) = large_answer(&stage).await;
-    stops_in_order(&mut stage.query.process, "TERM").await;
+    stage.query.process.signal(hangup());
+    until("it stops", LIMIT, async || stage.query.process.log().contains("stopping").then_some(()))
+        .await;
+    // A terminal that closes sends it twice: that is no second signal.
+    if hangup() == "HUP" {
+        stage.query.process.signal("HUP");
+    }
+    assert_eq!(stage.query.process.ended(LIMIT).await.code(), Some(0));
 
     stage.query = stage.site.query("query").await;
     stage.query.ready().await;
@@ -226,8 +235,13 @@ async fn an_ingest_stops_taking_reads_before_it_ends() {
     assert!(ping.is_err(), "{ping:?}");
 }
 
-/// Starts a program, waits for that line of its log, stops it; gives its exit code.
-async fn stopped_when(
+/// Signals that must change nothing, and one that stops: each of the first would end a program that does
+/// not handle it, with no exit code.
+const WITHOUT_MEANING: [&str; 8] = ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "PIPE", "TERM"];
+
+/// Starts a program, waits for that line of its log, sends the signals; gives its exit code.
+async fn stopped_by(
+    signals: &[&str],
     program: &str,
     arguments: &[&str],
     settings: &[(&str, String)],
@@ -236,8 +250,169 @@ async fn stopped_when(
 ) -> Option<i32> {
     let mut process = Process::start(program, arguments, settings, folder);
     until(line, PATIENCE, async || process.log().contains(line).then_some(())).await;
-    process.signal("TERM");
+    signals.iter().for_each(|signal| process.signal(signal));
     process.ended(LIMIT).await.code()
+}
+
+/// Whether that process ignores SIGHUP, whose number is 1.
+fn ignores_hangup(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() & 1 == 1
+}
+
+/// The signal of a terminal that closes; TERM if these tests run under `nohup`, as all children then ignore it.
+fn hangup() -> &'static str {
+    if ignores_hangup(std::process::id()) { "TERM" } else { "HUP" }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_that_was_ignored_at_the_start_stays_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [
+        ("NATS_URL", "nats://127.0.0.1:9".to_owned()),
+        ("BOTSTATS_DATA", folder.path().join("data").display().to_string()),
+        ("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()),
+    ];
+    for (trap, ignored) in [("trap '' HUP; ", true), ("", hangup() != "HUP")] {
+        let script = format!("{trap}exec \"$0\" \"$@\"");
+        let program = "botstats-ingest";
+        let mut ingest = Process::start_after(&["sh"], &script, program, &settings, folder.path());
+        until("a line of the log", PATIENCE, async || {
+            ingest.log().contains("waiting for NATS").then_some(())
+        })
+        .await;
+        assert_eq!(ignores_hangup(ingest.pid()), ignored);
+        stops_in_order(&mut ingest, "TERM").await;
+    }
+}
+
+/// As much as a pipe holds.
+const PIPE_BYTES: usize = 64 * 1024;
+
+/// A pipe that is full and that nobody reads. Whoever writes to it waits.
+struct Stuck {
+    path: PathBuf,
+    pipe: File,
+}
+
+impl Stuck {
+    fn new(path: PathBuf) -> Self {
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        // Both ends are open from the start, so that no program waits for the other one.
+        let mut pipe = File::options().read(true).write(true).open(&path).unwrap();
+        pipe.write_all(&[b'.'; PIPE_BYTES]).unwrap();
+        Self { path, pipe }
+    }
+
+    /// Reads on until the text has come.
+    async fn read_until(self, text: &str) {
+        let read = Arc::new(Mutex::new(Vec::new()));
+        let (mut pipe, into) = (self.pipe, Arc::clone(&read));
+        // It waits for more until this test's process ends.
+        std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(length) = pipe.read(&mut piece) {
+                into.lock().unwrap().extend_from_slice(&piece[..length]);
+            }
+        });
+        until(text, PATIENCE, async || {
+            String::from_utf8_lossy(&read.lock().unwrap()).contains(text).then_some(())
+        })
+        .await;
+    }
+
+    /// Starts a program whose standard output and error go there.
+    fn start(&self, arguments: &str, program: &str, settings: &[(&str, String)]) -> Process {
+        let script = format!("exec \"$0\" {arguments} >\"$STUCK\" 2>&1");
+        let mut settings = settings.to_vec();
+        settings.push(("STUCK", self.path.display().to_string()));
+        let folder = self.path.parent().unwrap();
+        Process::start_after(&["sh"], &script, program, &settings, folder)
+    }
+}
+
+/// An address that nobody listens on now: where it would be logged, nobody reads it.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_holds_up_nothing() {
+    let mut stage = Stage::start("0s", 1).await;
+    stops_in_order(&mut stage.ingest, "TERM").await;
+    stops_in_order(&mut stage.query.process, "TERM").await;
+    let of_ingest = stage.site.ingest_settings(&stage.site.folder("ingest"));
+    let (http, internal) = (free_address(), free_address());
+    let mut of_query = stage.site.settings();
+    of_query.push(("BOTSTATS_HTTP_ADDR", http.to_string()));
+    of_query.push(("BOTSTATS_INTERNAL_ADDR", internal.to_string()));
+    of_query.push(("BOTSTATS_THROTTLE_WINDOW", "0s".to_owned()));
+    for read_on in [false, true] {
+        let name = |of: &str| stage.site.folder(&format!("{of}-{read_on}"));
+        let stuck = |of: &str| {
+            std::fs::create_dir_all(name(of)).unwrap();
+            Stuck::new(name(of).join("pipe"))
+        };
+        let (log_of_ingest, log_of_query) = (stuck("ingest"), stuck("query"));
+        let mut ingest = log_of_ingest.start("", "botstats-ingest", &of_ingest);
+        let mut query = log_of_query.start("", "botstats-query", &of_query);
+        // Each answer is a line in both logs.
+        let token = stage.logins[0].token.clone();
+        until("an answer", PATIENCE, async || {
+            matches!(ask(http, &token).await, Ok(200)).then_some(())
+        })
+        .await;
+        if read_on {
+            log_of_ingest.read_until("read answered").await;
+            log_of_query.read_until("answered with statistics").await;
+            stops_in_order(&mut query, "TERM").await;
+            stops_in_order(&mut ingest, "TERM").await;
+        } else {
+            stops_in_order(&mut query, "TERM").await;
+            stops_in_order(&mut ingest, "TERM").await;
+            drop((log_of_ingest, log_of_query));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_ends_though_nobody_reads_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let stuck = Stuck::new(folder.path().join("pipe"));
+    let (http, ready) = (free_address(), free_address());
+    let mut settings = of_up(&folder.path().join("data"));
+    settings.retain(|(name, _)| *name != "BOTSTATS_HTTP_ADDR");
+    settings.push(("BOTSTATS_HTTP_ADDR", http.to_string()));
+    let arguments = format!(
+        "up --nats-port 0 --ingest-internal-addr 127.0.0.1:0 --query-internal-addr {ready}"
+    );
+    for signals in [&["TERM"][..], &[hangup()], &["TERM", "INT"]] {
+        let mut up = stuck.start(&arguments, "botstats", &settings);
+        until("readiness", PATIENCE * 2, async || {
+            TcpStream::connect(ready).await.ok()?;
+            (get(ready, "/readyz", &[]).await.status == 200).then_some(())
+        })
+        .await;
+        signals.iter().for_each(|signal| up.signal(signal));
+        let code = up.ended(LIMIT).await.code();
+        let by_the_second = signals.len() > 1 && matches!(code, Some(130 | 143));
+        assert!(by_the_second || code == Some(0), "{signals:?}: {code:?}");
+    }
+}
+
+/// Settings of `botstats up`, with what it needs to find a nats-server.
+fn of_up(data: &Path) -> Vec<(&'static str, String)> {
+    let cache = ["HOME", "XDG_CACHE_HOME", "PATH", "NATS_SERVER_BIN"];
+    let mut settings: Vec<(&str, String)> = cache
+        .into_iter()
+        .filter_map(|name| Some((name, variable(name)?.into_string().unwrap())))
+        .collect();
+    settings.push(("BOTSTATS_LOG", "info".to_owned()));
+    settings.push(("BOTSTATS_DATA", data.display().to_string()));
+    settings.push(("BOTSTATS_HTTP_ADDR", "127.0.0.1:0".to_owned()));
+    settings.push(("BOTSTATS_THROTTLE_WINDOW", "0s".to_owned()));
+    settings
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -254,15 +429,21 @@ async fn while_starting() {
         [dead.clone(), data, any("BOTSTATS_HTTP_ADDR"), ("BOTSTATS_LOG", "info".to_owned())];
     let up =
         ["up", "--ingest-internal-addr", "127.0.0.1:0", "--query-internal-addr", "127.0.0.1:0"];
+    let live = ["simulate", "--live"];
+    let of_live = [dead.clone(), ("BOTSTATS_LOG", "info".to_owned())];
     for (program, arguments, settings, code) in [
         ("botstats-ingest", &[][..], &of_ingest[..], 0),
         ("botstats-query", &[], &of_query, 0),
         ("botstats", &up, &of_up, 0),
+        ("botstats", &live, &of_live, 0),
         // What was asked for was not done.
         ("botstats-ingest", &["rebuild"], &of_ingest, 1),
     ] {
-        let ended = stopped_when(program, arguments, settings, folder, "waiting for NATS").await;
-        assert_eq!(ended, Some(code), "{program} {arguments:?}");
+        for signals in [&["TERM"][..], &[hangup()], &["INT"], &["QUIT"], &WITHOUT_MEANING] {
+            let line = "waiting for NATS";
+            let ended = stopped_by(signals, program, arguments, settings, folder, line).await;
+            assert_eq!(ended, Some(code), "{program} {arguments:?} {signals:?}");
+        }
     }
 
     // While it catches up, and while it rebuilds: the next start goes on, and the old file is whole.
@@ -274,7 +455,8 @@ async fn while_starting() {
     publish(&site.js, events(0)).await;
     let folder = site.folder("ingest");
     let settings = site.ingest_settings(&folder);
-    let ended = stopped_when("botstats-ingest", &[], &settings, &folder, "store open").await;
+    let line = "store open";
+    let ended = stopped_by(&["TERM"], "botstats-ingest", &[], &settings, &folder, line).await;
     assert_eq!(ended, Some(0));
     let mut ingest = site.ingest("ingest");
     site.applied(PATIENCE).await;
@@ -297,15 +479,7 @@ async fn while_starting() {
 #[tokio::test(flavor = "multi_thread")]
 async fn up_stops_all_of_it_in_time_while_it_is_read_slowly() {
     let folder = tempfile::tempdir().unwrap();
-    let cache = ["HOME", "XDG_CACHE_HOME", "PATH", "NATS_SERVER_BIN"];
-    let mut settings: Vec<(&str, String)> = cache
-        .into_iter()
-        .filter_map(|name| Some((name, variable(name)?.into_string().unwrap())))
-        .collect();
-    settings.push(("BOTSTATS_LOG", "info".to_owned()));
-    settings.push(("BOTSTATS_DATA", folder.path().join("data").display().to_string()));
-    settings.push(("BOTSTATS_HTTP_ADDR", "127.0.0.1:0".to_owned()));
-    settings.push(("BOTSTATS_THROTTLE_WINDOW", "0s".to_owned()));
+    let settings = of_up(&folder.path().join("data"));
     let arguments =
         [["up", "--nats-port", "0"], ["--demo", "--ingest-internal-addr", "127.0.0.1:0"]].concat();
     let arguments = [&arguments[..], &["--query-internal-addr", "127.0.0.1:0"]].concat();

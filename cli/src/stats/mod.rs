@@ -69,10 +69,13 @@ pub enum Group {
 pub(crate) fn base_url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     match rest {
-        Some(rest) if !rest.is_empty() && !rest.contains(['?', '#', ' ']) => {
+        // The token goes where a user's name and password would.
+        Some(rest) if !rest.is_empty() && !rest.contains(['?', '#', ' ', '@']) => {
             Ok(text.trim_end_matches('/').to_owned())
         }
-        _ => Err("http://HOST:PORT or https://HOST is needed".to_owned()),
+        _ => {
+            Err("http://HOST:PORT or https://HOST is needed, without user and password".to_owned())
+        }
     }
 }
 
@@ -152,11 +155,10 @@ pub async fn run(stats: Stats) -> anyhow::Result<Answer> {
 
 fn token(file: Option<&std::path::Path>) -> anyhow::Result<SecretString> {
     match file {
-        Some(path) => {
-            let shown = path.display();
-            settings::secret_file(path).with_context(|| format!("--token-file {shown}"))
-        }
-        None => settings::secret_variable("BOTSTATS_TOKEN").ok_or_else(|| {
+        Some(path) => settings::secret_file(path).with_context(|| {
+            format!("--token-file (BOTSTATS_TOKEN_FILE): {}", settings::shown_path(path))
+        }),
+        None => settings::secret_variable(settings::BOTSTATS_TOKEN).ok_or_else(|| {
             let text = "no token: set BOTSTATS_TOKEN or give --token-file; \
                         `botstats token add ACCOUNT` makes one";
             BadUsage(text.to_owned()).into()

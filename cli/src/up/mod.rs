@@ -84,7 +84,8 @@ pub struct Up {
     max_lag: Duration,
     /// Set a damaged store aside and count everything anew from the stream, without being asked
     #[arg(long, env = "BOTSTATS_REBUILD_DAMAGED", default_value = "false", value_name = "BOOL",
-          num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+          num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set,
+          value_parser = clap::builder::BoolishValueParser::new())]
     rebuild_damaged: bool,
     /// Limit of the stream of events, as of `setup`, where NATS_URL is set and its account requires
     /// one
@@ -232,7 +233,7 @@ async fn with_nats(
         if let Some(demo) = &demo {
             demo.wait_until_counted(&client, Some(&plan.url())).await?;
         }
-        tell(plan, nats, own_server, demo.as_ref(), as_json);
+        tell(plan, nats, own_server, demo.as_ref(), as_json).await;
         std::future::pending::<anyhow::Result<()>>().await
     };
     let server = async {
@@ -285,7 +286,7 @@ async fn wait_until_ready(plan: &Plan) {
 }
 
 /// Says on standard output where everything is.
-fn tell(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<&Demo>, as_json: bool) {
+async fn tell(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<&Demo>, as_json: bool) {
     let url = plan.url();
     let token = demo.map(Demo::token);
     let curl = token.map(|token| demo::curl(&url, token));
@@ -296,10 +297,10 @@ fn tell(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<&Demo>, as_jso
             "throttle_window_seconds": plan.window.as_secs_f64(),
             "account": demo.map(|_| demo::ACCOUNT), "token": token, "curl": curl,
         });
-        output::print(&said.to_string());
+        output::print_aside(said.to_string()).await;
         return;
     }
-    output::print(&story(plan, nats, own, token.zip(curl.as_deref())));
+    output::print_aside(story(plan, nats, own, token.zip(curl.as_deref()))).await;
 }
 
 fn story(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<(&str, &str)>) -> String {

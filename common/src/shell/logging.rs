@@ -5,27 +5,39 @@
 //!
 //! *Invariants*: below `info` only modules of botstats are heard, whatever the filter says. Libraries
 //! write there what they carry: async-nats the password and whole messages, ureq the request's path.
+//! Whoever logs never waits for a reader of standard error (module `lines`).
+
+mod filter;
+mod lines;
+mod seldom;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal as _;
 use std::panic::PanicHookInfo;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, fmt, registry};
+use tracing_subscriber::{fmt, registry};
 
-use super::clock::monotonic;
 use super::telemetry;
+pub use filter::{BadFilter, Filter};
+use lines::Lines;
+pub use seldom::{LeftOut, Seldom};
 
-/// A line that somebody else could repeat at will is logged once in this time.
-const SELDOM: Duration = Duration::from_secs(60);
 /// How the targets of our own modules begin.
 const OWN: &str = "botstats";
+/// How long the end of a program waits for its last lines to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
+/// The same of a panic, which may stop a thread that others need.
+const PANIC_LINE: Duration = Duration::from_millis(100);
+
+/// The lines of this process, once logging was started.
+static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -40,38 +52,80 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogSettings {
-    /// What is logged: a level (error, warn, info, debug, trace), also by module such as
-    /// info,botstats_ingest=debug; debug and trace show modules of botstats only
-    #[arg(long = "log", env = "BOTSTATS_LOG", default_value = "info,async_nats=warn", value_name = "FILTER", value_parser = filter, global = true)]
-    pub filter: String,
+    /// What is logged: a level (error, warn, info, debug, trace; off is nothing at all), also by module
+    /// such as info,botstats_ingest=debug; debug and trace show modules of botstats only
+    #[arg(
+        long = "log",
+        env = "BOTSTATS_LOG",
+        default_value = "info",
+        value_name = "FILTER",
+        global = true
+    )]
+    pub filter: Filter,
     /// Log lines for people or as JSON objects
     #[arg(
         long = "log-format",
         env = "BOTSTATS_LOG_FORMAT",
         default_value = "text",
         value_name = "FORMAT",
+        ignore_case = true,
         global = true
     )]
     pub format: LogFormat,
 }
 
-fn filter(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|e| e.to_string())
+/// Waits at its end, for a second at most, until the last lines of the log are written.
+#[derive(Debug)]
+#[must_use = "the last lines are written when this is dropped"]
+pub struct Log(());
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        flush();
+    }
 }
 
 /// Starts logging to standard error. A second call in the same process changes nothing.
-pub fn start(settings: &LogSettings) {
-    let filter = EnvFilter::new(&settings.filter);
-    let lines =
-        fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    let lines = match settings.format {
-        LogFormat::Text => lines.with_target(false).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+pub fn start(settings: &LogSettings) -> Log {
+    let lines = LINES.get_or_init(|| {
+        Lines::start(std::io::stderr(), |dropped| {
+            tracing::warn!(
+                dropped,
+                "lines of the log were dropped: nobody read them, and the buffer was full"
+            );
+        })
+    });
+    let shown =
+        fmt::layer().with_writer(Arc::clone(lines)).with_ansi(std::io::stderr().is_terminal());
+    let shown = match settings.format {
+        LogFormat::Text => shown.with_target(false).boxed(),
+        LogFormat::Json => shown.json().flatten_event(true).boxed(),
     };
-    let lines = lines.and_then(Counted).with_filter(filter_fn(may_be_told));
+    let all = registry()
+        .with(shown)
+        .with(Counted)
+        .with(Limited)
+        .with(filter_fn(may_be_told))
+        .with(settings.filter.targets());
     // An error only says that logging was started before, which is fine.
-    if registry().with(filter).with(lines).try_init().is_ok() {
+    if all.try_init().is_ok() {
         std::panic::set_hook(Box::new(tell));
+    }
+    Log(())
+}
+
+/// Waits, for a second at most, until the lines so far are written. For those who end the process.
+pub(super) fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(LAST_LINES);
+    }
+}
+
+/// Writes a line to standard error as it is, behind the lines of the log, and does not wait for a reader.
+pub fn say(text: &str) {
+    match LINES.get() {
+        Some(lines) => lines.push(format!("{text}\n").as_bytes()),
+        None => eprintln!("{text}"),
     }
 }
 
@@ -85,6 +139,10 @@ fn tell(panic: &PanicHookInfo<'_>) {
     let trace = Backtrace::capture();
     let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
     tracing::error!(place, trace, "a defect of this program, it panicked: {text}");
+    // A panic while another one unwinds ends the process at once.
+    if let Some(lines) = LINES.get() {
+        lines.flush(PANIC_LINE);
+    }
 }
 
 /// Counts warnings and errors.
@@ -105,46 +163,27 @@ fn may_be_told(line: &Metadata<'_>) -> bool {
     *line.level() <= Level::INFO || line.target().starts_with(OWN)
 }
 
-/// Says when a line is due that is to be logged at most once a minute.
-#[derive(Debug)]
-pub struct Seldom(Mutex<Option<Instant>>);
+/// How the targets of the NATS client's modules begin.
+const NATS_LIBRARY: &str = "async_nats";
 
-impl Seldom {
-    /// Due at once.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self(Mutex::new(None))
-    }
+static OF_NATS_LIBRARY: Seldom = Seldom::new();
 
-    /// Whether the line is due; then it is not again for a minute.
-    #[must_use]
-    pub fn is_due(&self) -> bool {
-        let now = monotonic();
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.is_none_or(|last| now.duration_since(last) >= SELDOM);
-        if due {
-            *last = Some(now);
+/// Leaves out what the NATS client repeats: while a server refuses, it logs each try.
+struct Limited;
+
+impl<S: Subscriber> Layer<S> for Limited {
+    fn event_enabled(&self, event: &Event<'_>, _context: Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        if !metadata.target().starts_with(NATS_LIBRARY) {
+            return true;
         }
-        due
-    }
-}
-
-impl Default for Seldom {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_due_once() {
-        let line = Seldom::new();
-        assert!(line.is_due() && !line.is_due() && !line.is_due());
-        let long_ago = monotonic().checked_sub(SELDOM).unwrap();
-        *line.0.lock().unwrap() = Some(long_ago);
-        assert!(line.is_due() && !line.is_due());
+        // The name is the line's place in the library's code.
+        match OF_NATS_LIBRARY.due(metadata.name()) {
+            Some(left_out) if !left_out.is_none() => {
+                tracing::info!("the next line of the NATS client came time and again{left_out}");
+                true
+            }
+            due => due.is_some(),
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream::context::{RequestError, RequestErrorKind};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr, jetstream};
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -35,14 +36,14 @@ const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "NATS")]
 pub struct NatsSettings {
-    /// NATS servers, separated by commas
+    /// NATS servers: nats://HOST:PORT, tls://HOST:PORT or HOST:PORT, separated by commas
     #[arg(long = "nats-url", env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222", value_name = "URL", value_parser = servers, global = true)]
     pub url: Servers,
     /// Credentials file (JWT and seed)
     #[arg(long = "nats-creds", env = "NATS_CREDS", value_name = "FILE", global = true)]
     pub creds: Option<PathBuf>,
     /// User name; its password comes from the variable NATS_PASSWORD or from NATS_PASSWORD_FILE
-    #[arg(long = "nats-user", env = "NATS_USER", value_name = "NAME", global = true)]
+    #[arg(long = "nats-user", env = "NATS_USER", value_name = "NAME", value_parser = NonEmptyStringValueParser::new(), global = true)]
     pub user: Option<String>,
     /// File that holds the password of NATS_USER
     #[arg(
@@ -80,7 +81,9 @@ impl std::fmt::Display for Servers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (i, server) in self.0.iter().enumerate() {
             let comma = if i == 0 { "" } else { "," };
-            write!(f, "{comma}{}:{}", server.host(), server.port())?;
+            // Colons of an IPv6 address must not run into the port's.
+            let (open, close) = if server.host().contains(':') { ("[", "]") } else { ("", "") };
+            write!(f, "{comma}{open}{}{close}:{}", server.host(), server.port())?;
         }
         Ok(())
     }
@@ -96,17 +99,34 @@ impl Servers {
     }
 }
 
+/// What a URL may be. No error repeats the URL: a password may stand in it, at any place if its characters
+/// were not encoded.
+const ALLOWED_URL: &str = "nats://HOST:PORT, tls://HOST:PORT or HOST:PORT, several separated by \
+     commas; in nats://USER:PASSWORD@HOST:PORT the characters / ? # % , of user and password must be \
+     percent-encoded, for example / as %2F";
+
 fn servers(text: &str) -> Result<Servers, String> {
-    let parsed: Result<Vec<ServerAddr>, _> = text
-        .split(',')
-        .map(|url| {
-            let server = url.trim().parse::<ServerAddr>().ok();
-            server.filter(|server| !server.host().is_empty()).ok_or_else(|| {
-                "nats://HOST:PORT or tls://HOST:PORT, several separated by commas".to_owned()
-            })
-        })
-        .collect();
-    parsed.map(Servers)
+    let servers: Option<Vec<ServerAddr>> = text.split(',').map(|url| server(url.trim())).collect();
+    servers.map(Servers).ok_or_else(|| ALLOWED_URL.to_owned())
+}
+
+/// A server's address; `None` for what the library would take and misunderstand.
+fn server(url: &str) -> Option<ServerAddr> {
+    // Without a scheme it may be the end of a password with a comma in it.
+    if url.contains('@') && !url.contains("://") {
+        return None;
+    }
+    let server = url.parse::<ServerAddr>().ok()?;
+    let parts = server.clone().into_inner();
+    let known_scheme = matches!(parts.scheme(), "nats" | "tls");
+    let only_a_server = !server.host().is_empty()
+        && matches!(parts.path(), "" | "/")
+        && parts.query().is_none()
+        && parts.fragment().is_none();
+    let user = decoded(parts.username())?;
+    let password = decoded(parts.password().unwrap_or_default())?;
+    let has_user = !user.is_empty() || password.is_empty();
+    (known_scheme && only_a_server && has_user).then_some(server)
 }
 
 /// A part of a URL as it was meant; `None` if that is no text.
@@ -181,7 +201,7 @@ impl Role {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// A file that the settings name can't be used.
-    #[error("{variable}: {path}")]
+    #[error("{variable}: {}", settings::shown_path(path))]
     File {
         /// The variable that names it.
         variable: &'static str,
@@ -245,14 +265,25 @@ impl NatsSettings {
     /// The user's name: that of its setting, else the one in the URL of a server.
     fn user(&self) -> Option<String> {
         let in_url = || self.url.0.iter().find_map(|server| decoded(server.username()?));
-        self.user.clone().or_else(in_url)
+        self.user.clone().or_else(in_url).filter(|_| self.token().is_none())
+    }
+
+    /// The token in the URL of a server. There, as other clients have it, a name without any password is
+    /// a token.
+    fn token(&self) -> Option<SecretString> {
+        let has_password = self.user.is_some()
+            || self.password_file.is_some()
+            || settings::secret_variable(settings::NATS_PASSWORD).is_some()
+            || self.url.0.iter().any(|server| server.password().is_some());
+        let mut names = self.url.0.iter().filter_map(|server| decoded(server.username()?));
+        names.next().filter(|_| !has_password).map(SecretString::from)
     }
 
     fn password(&self) -> Result<SecretString, ConnectError> {
         let in_url = || self.url.0.iter().find_map(|server| decoded(server.password()?));
         Ok(match &self.password_file {
             Some(path) => read(path, "NATS_PASSWORD_FILE")?,
-            None => settings::secret_variable("NATS_PASSWORD")
+            None => settings::secret_variable(settings::NATS_PASSWORD)
                 .or_else(|| in_url().map(SecretString::from))
                 .unwrap_or_default(),
         })
@@ -288,6 +319,9 @@ impl NatsSettings {
         if let Some(user) = self.user() {
             let password = self.password()?;
             options = options.user_and_password(user, password.expose_secret().to_owned());
+        }
+        if let Some(token) = self.token() {
+            options = options.token(token.expose_secret().to_owned());
         }
         if let Some(path) = &self.ca {
             check_certificates(path)?;
@@ -336,7 +370,6 @@ impl NatsSettings {
         readiness: &Readiness,
         stop: &CancellationToken,
     ) -> Result<Client, ConnectError> {
-        let mut logged = String::new();
         loop {
             let (told, denied) = mpsc::channel(denied::QUEUE);
             let error = tokio::select! {
@@ -355,9 +388,8 @@ impl NatsSettings {
                 },
             };
             let text = chain(&error);
-            if text != logged {
-                tracing::warn!("waiting for NATS: {text}");
-                logged.clone_from(&text);
+            if let Some(left_out) = WAITING.due(&text) {
+                tracing::warn!("waiting for NATS: {text}{left_out}");
             }
             readiness.missing("nats", text);
             tokio::select! {
@@ -463,7 +495,8 @@ fn check_server(client: &Client) -> Result<(), ConnectError> {
     Ok(())
 }
 
-static DISCONNECTED: Seldom = Seldom::new();
+static WAITING: Seldom = Seldom::new();
+static HEARD: Seldom = Seldom::new();
 
 fn heard(event: &Event, told: Option<&mpsc::Sender<Denied>>) {
     let denied = match event {
@@ -479,14 +512,22 @@ fn heard(event: &Event, told: Option<&mpsc::Sender<Denied>>) {
         (None, Event::Connected | Event::Draining | Event::Closed) => {
             tracing::debug!("NATS connection: {event}")
         }
-        // One message that no client library can read ends a connection, time and again.
-        (None, Event::Disconnected) if !DISCONNECTED.is_due() => {
-            tracing::debug!("NATS connection: {event}")
+        // A message that no client library can read ends one connection after the other, and a server
+        // that refuses is asked again each second.
+        (None, _) => {
+            let text = match event {
+                Event::Disconnected | Event::LameDuckMode => format!("NATS connection: {event}"),
+                // The number of the subscription is another each time.
+                Event::SlowConsumer(_) => {
+                    "NATS: a subscription took its messages too slowly".into()
+                }
+                _ => format!("NATS: {event}"),
+            };
+            match HEARD.due(&text) {
+                Some(left_out) => tracing::warn!("{text}{left_out}"),
+                None => tracing::debug!("{text}"),
+            }
         }
-        (None, Event::Disconnected | Event::LameDuckMode) => {
-            tracing::warn!("NATS connection: {event}")
-        }
-        (None, _) => tracing::warn!("NATS: {event}"),
     }
 }
 
@@ -586,4 +627,46 @@ pub async fn stream_info(
         at_ms: time(info.ts)?.as_millisecond(),
         config: info.config.ok_or_else(|| bad("the configuration is missing"))?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_are_taken() {
+        for (text, shown) in [
+            ("nats://localhost", "localhost:4222"),
+            ("NATS://127.0.0.1:9/", "127.0.0.1:9"),
+            ("TLS://nats.example:4333", "nats.example:4333"),
+            ("localhost:9", "localhost:9"),
+            ("nats://a:1, tls://b:2 ,c", "a:1,b:2,c:4222"),
+            ("nats://[::1]:9", "[::1]:9"),
+            ("[::1]", "[::1]:4222"),
+            ("nats://me:p%2Fw%2C@h:9", "h:9"),
+            ("nats://me:p@ss:word@h:9", "h:9"),
+            ("nats://token@h:9", "h:9"),
+        ] {
+            let servers = servers(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(servers.to_string(), shown);
+            assert_eq!(format!("{servers:?}"), shown);
+        }
+    }
+
+    #[test]
+    fn a_name_without_a_password_is_a_token() {
+        let settings = |url: &str| NatsSettings::at(Servers::parse(url).unwrap());
+        let shown = |settings: NatsSettings| {
+            let token = settings.token().map(|token| token.expose_secret().to_owned());
+            (settings.user(), token, settings.inbox_prefix(Role::Producer))
+        };
+        let own = |prefix: &str| prefix.to_owned();
+        let token = Some("to/ken".to_owned());
+        assert_eq!(shown(settings("nats://to%2Fken@h")), (None, token, own("_INBOX_producer")));
+        let me = Some("me".to_owned());
+        assert_eq!(shown(settings("nats://me:pw@h")), (me.clone(), None, own("_INBOX_me")));
+        let file = Some(PathBuf::from("password"));
+        let with_file = NatsSettings { password_file: file, ..settings("nats://me@h") };
+        assert_eq!(shown(with_file), (me, None, own("_INBOX_me")));
+    }
 }

@@ -1,17 +1,20 @@
 //! Settings: environment variables that are flags too, and what happens when one is bad.
 //!
 //! *Invariants*: a bad value stops the start with exit code 64, the variable's name and what is
-//! allowed.
+//! allowed. A variable that is empty, or has only white space, is one that is not set. No error repeats a
+//! value that may hold a secret.
 
-use std::ffi::OsString;
+use std::any::TypeId;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::io::{self, Read as _};
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command, Parser};
 use secrecy::SecretString;
 
 /// Exit code for a bad setting or command line (`EX_USAGE` of sysexits.h).
@@ -38,10 +41,97 @@ where
     C: Parser,
     I: IntoIterator<Item: Into<OsString> + Clone>,
 {
-    C::try_parse_from(args).map_err(|error| {
-        let shown = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-        if shown { (0, error) } else { (EXIT_USAGE, name_variable::<C>(error)) }
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    if let Some(name) = SECRET_VARIABLES.iter().find(|name| is_no_text(&std::env::var_os(name))) {
+        return Err((EXIT_USAGE, no_text(name)));
+    }
+    let matches = without_empty(C::command()).try_get_matches_from(&args);
+    let parsed = matches.and_then(|mut matches| {
+        C::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut C::command()))
+    });
+    parsed.map_err(|error| match error.kind() {
+        // Help names all variables, and shows the value of none.
+        ErrorKind::DisplayHelp => {
+            let whole = without_values(C::command());
+            (0, whole.try_get_matches_from(args).err().unwrap_or(error))
+        }
+        ErrorKind::DisplayVersion => (0, error),
+        ErrorKind::InvalidUtf8 => (EXIT_USAGE, first_no_text(&C::command()).unwrap_or(error)),
+        _ => (EXIT_USAGE, without_secrets(name_variable::<C>(error))),
     })
+}
+
+/// Takes the variables that are empty, as an unset one is in a compose file, from a command.
+fn without_empty(command: Command) -> Command {
+    let set = |arg: Arg| {
+        let is_empty = arg.get_env().is_some_and(|name| variable(name).is_none());
+        if is_empty { arg.env(None::<&str>) } else { arg }
+    };
+    command.mut_args(set).mut_subcommands(without_empty)
+}
+
+fn without_values(command: Command) -> Command {
+    command.mut_args(|arg| arg.hide_env_values(true)).mut_subcommands(without_values)
+}
+
+fn is_no_text(value: &Option<OsString>) -> bool {
+    value.as_ref().is_some_and(|value| value.to_str().is_none())
+}
+
+fn no_text(variable: &str) -> clap::Error {
+    clap::Error::raw(ErrorKind::InvalidUtf8, format!("{variable} is not valid UTF-8\n"))
+}
+
+/// The error about the first variable of a command whose value must be text and is none; `None` if only
+/// the command line can be meant.
+fn first_no_text(command: &Command) -> Option<clap::Error> {
+    let bad = command.get_arguments().find_map(|arg| {
+        let is_path = arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+        arg.get_env().filter(|name| !is_path && is_no_text(&std::env::var_os(name)))
+    });
+    let below = || command.get_subcommands().find_map(first_no_text);
+    bad.map(|name| no_text(&name.to_string_lossy())).or_else(below)
+}
+
+/// What stands for a value that is not repeated.
+const NOT_SHOWN: &str = "(not shown)";
+/// How the secrets begin that `botstats` makes, and certificates and keys in their files.
+const SECRETS: [&str; 3] = ["bst_", "bsk_", "-----"];
+/// The longest value that is repeated in an error, in bytes: what is longer is probably a file's content.
+const MAX_REPEATED_BYTES: usize = 100;
+
+/// Takes values that may hold a secret out of an error.
+fn without_secrets(mut error: clap::Error) -> clap::Error {
+    let kinds =
+        [ContextKind::InvalidValue, ContextKind::InvalidArg, ContextKind::InvalidSubcommand];
+    for kind in kinds {
+        let Some(ContextValue::String(text)) = error.get(kind) else { continue };
+        if may_hold_secret(text) {
+            error.insert(kind, ContextValue::String(NOT_SHOWN.to_owned()));
+            // They repeat it.
+            error.remove(ContextKind::Suggested);
+        }
+    }
+    error
+}
+
+/// Whether a text looks like a secret, a URL with user information, or the content of a file.
+fn may_hold_secret(text: &str) -> bool {
+    text.contains('@')
+        || text.contains('\n')
+        || text.len() > MAX_REPEATED_BYTES
+        || SECRETS.iter().any(|secret| text.contains(secret))
+}
+
+/// A path for an error. What names no file in a folder that is there may be a secret instead of the path
+/// of its file, and is not shown.
+#[must_use]
+pub fn shown_path(path: &Path) -> String {
+    let folder = path.parent().filter(|folder| folder.parent().is_some() && folder.is_dir());
+    if path.exists() || folder.is_some() {
+        return path.display().to_string();
+    }
+    "no such file; the value is not shown, for it may be a secret itself".to_owned()
 }
 
 /// Adds the environment variable to an error that names only the flag.
@@ -56,7 +146,15 @@ fn name_variable<C: Parser>(mut error: clap::Error) -> clap::Error {
     let mut commands = vec![command];
     while let Some(command) = commands.pop() {
         let argument = command.get_arguments().find(|a| a.to_string() == flag);
-        if let Some(variable) = argument.and_then(clap::Arg::get_env) {
+        if let Some((argument, variable)) = argument.and_then(|a| Some((a, a.get_env()?))) {
+            let is_given = matches!(
+                error.get(ContextKind::InvalidValue),
+                Some(ContextValue::String(value)) if !value.is_empty()
+            );
+            if is_given && argument.is_hide_env_values_set() {
+                let hidden = ContextValue::String(NOT_SHOWN.to_owned());
+                error.insert(ContextKind::InvalidValue, hidden);
+            }
             let named = format!("{flag} ({})", variable.to_string_lossy());
             error.insert(ContextKind::InvalidArg, ContextValue::String(named));
             return error;
@@ -71,8 +169,7 @@ fn name_variable<C: Parser>(mut error: clap::Error) -> clap::Error {
 /// # Errors
 /// Says what is allowed.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let allowed =
-        || format!("{text:?}: a whole number with a unit, such as 250ms, 10s, 15m, 1h, 2d");
+    let allowed = || "a whole number with a unit, such as 250ms, 10s, 15m, 1h, 2d".to_owned();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| allowed())?;
@@ -166,18 +263,25 @@ pub fn secret_file(path: &std::path::Path) -> io::Result<SecretString> {
     }
 }
 
-/// Reads an environment variable that is no setting of botstats, such as `PATH` or `HOME`; empty is
-/// absent.
+/// Reads an environment variable that is no setting of botstats, such as `PATH` or `HOME`; one that is
+/// empty, or has only white space, is absent.
 #[must_use]
-pub fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
+pub fn variable(name: impl AsRef<OsStr>) -> Option<OsString> {
+    let is_blank = |value: &OsString| value.to_str().is_some_and(|text| text.trim().is_empty());
+    std::env::var_os(name).filter(|value| !is_blank(value))
 }
 
-/// Reads an environment variable that must not be a flag, because others see command lines.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads variables beside clap")]
+/// The variables that hold a secret. They are no flags, because others see command lines.
+const SECRET_VARIABLES: [&str; 2] = [NATS_PASSWORD, BOTSTATS_TOKEN];
+/// The password of the NATS user.
+pub const NATS_PASSWORD: &str = "NATS_PASSWORD";
+/// The token of an account.
+pub const BOTSTATS_TOKEN: &str = "BOTSTATS_TOKEN";
+
+/// Reads a variable that holds a secret.
 #[must_use]
 pub fn secret_variable(name: &str) -> Option<SecretString> {
-    std::env::var(name).ok().filter(|value| !value.is_empty()).map(SecretString::from)
+    variable(name)?.into_string().ok().map(SecretString::from)
 }
 
 #[cfg(test)]
@@ -233,6 +337,38 @@ mod tests {
     struct Example {
         #[arg(long, env = "EXAMPLE_KEEP", value_parser = clap::value_parser!(u32).range(40..))]
         keep: Option<u32>,
+        #[arg(long, env = "EXAMPLE_URL", hide_env_values = true, value_parser = address)]
+        url: Option<std::net::SocketAddr>,
+    }
+
+    #[test]
+    fn errors_do_not_repeat_what_may_be_a_secret() {
+        let long = "s3cret".repeat(20);
+        for args in [
+            &["x", "--url", "s3cret"][..],
+            &["x", "--keep", "me:s3cret@host"],
+            &["x", "--keep", "bst_s3cret"],
+            &["x", "--keep", "-----BEGIN s3cret"],
+            &["x", "--keep", &long],
+            &["x", "bsk_s3cret"],
+            &["x", "http://me:s3cret@host"],
+        ] {
+            let text = try_parse::<Example, _>(args).unwrap_err().1.to_string();
+            assert!(!text.contains("s3") && text.contains(NOT_SHOWN), "{args:?}: {text}");
+        }
+        let text = try_parse::<Example, _>(["x", "--keep", "forty"]).unwrap_err().1.to_string();
+        assert!(text.contains("'forty'"), "{text}");
+    }
+
+    #[test]
+    fn paths_of_no_file_are_not_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        let absent = folder.path().join("absent");
+        assert_eq!(shown_path(&absent), absent.display().to_string());
+        assert_eq!(shown_path(Path::new("Cargo.toml")), "Cargo.toml");
+        for secret in ["s3cret", "/s3cret", "s3/cret", "-----BEGIN\ns3/cret"] {
+            assert!(!shown_path(Path::new(secret)).contains("s3"), "{secret}");
+        }
     }
 
     #[test]

@@ -124,6 +124,7 @@ pub fn gauges<const N: usize>(
 struct Common {
     ready: Gauge,
     lines: Counters,
+    dropped_lines: Counter,
     denied: Counters,
 }
 
@@ -134,6 +135,10 @@ static COMMON: LazyLock<Common> = LazyLock::new(|| Common {
         "Lines logged as warnings and errors",
         "level",
         &["error", "warn"],
+    ),
+    dropped_lines: counter(
+        "botstats_log_dropped_lines_total",
+        "Lines of the log that were dropped because nobody read standard error",
     ),
     denied: Counters::new(
         "botstats_nats_denied_total",
@@ -146,6 +151,11 @@ static COMMON: LazyLock<Common> = LazyLock::new(|| Common {
 /// Counts a line of the log.
 pub(super) fn logged(level: &str) {
     COMMON.lines.count(level);
+}
+
+/// Counts lines of the log that nobody will read.
+pub(super) fn log_lines_dropped(lines: u64) {
+    COMMON.dropped_lines.increment(lines);
 }
 
 /// Counts a right that was denied.

@@ -15,6 +15,7 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
 use botstats_common::names::DIRECTORY_BUCKET;
 use botstats_common::rules::CONSUMER_LIFE;
 use botstats_common::shell::internal::Readiness;
+use botstats_common::shell::logging::Seldom;
 use botstats_common::shell::setup::{self, Shape};
 use botstats_common::shell::{clock, nats};
 use futures::StreamExt as _;
@@ -70,6 +71,8 @@ impl Shared {
     }
 }
 
+static ENDED: Seldom = Seldom::new();
+
 /// Keeps the directory up to date until the token is cancelled.
 pub async fn keep(
     connection: Connection,
@@ -78,16 +81,14 @@ pub async fn keep(
     stop: CancellationToken,
 ) {
     let mut watch = Watch { connection, shared, readiness, made: false };
-    let mut logged = String::new();
     while !stop.is_cancelled() {
         let ended = tokio::select! {
             () = stop.cancelled() => return,
             ended = watch.follow() => ended,
         };
         watch.readiness.missing(PART, ended.clone());
-        if ended != logged {
-            tracing::warn!("the directory is read anew: {ended}");
-            logged = ended;
+        if let Some(left_out) = ENDED.due(&ended) {
+            tracing::warn!("the directory is read anew: {ended}{left_out}");
         }
         sleep(RESTART_PAUSE).await;
     }

@@ -573,7 +573,7 @@ async fn what_the_state_has_counted_goes_on_without_a_leap() {
 fn a_panic_is_a_line_of_the_log() {
     if setting(PANIC, 0) == 1 {
         let format = LogFormat::Json;
-        logging::start(&LogSettings { filter: "info".to_owned(), format });
+        let _log = logging::start(&LogSettings { filter: "info".parse().unwrap(), format });
         let name = "it".to_owned();
         let _panicked = std::thread::spawn(move || panic!("{name} broke\nin two")).join();
         return;

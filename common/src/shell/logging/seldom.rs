@@ -1,0 +1,122 @@
+//! Lines that somebody else could repeat at will, such as those about a server that refuses.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::super::clock::monotonic;
+
+/// A line of the same text is logged once in this time.
+const AGAIN: Duration = Duration::from_secs(60);
+/// The most different texts that one [`Seldom`] logs in that time; more than there are causes.
+const MAX_TEXTS: usize = 16;
+
+/// Logs each text at most once a minute, and counts what it leaves out.
+#[derive(Debug)]
+pub struct Seldom(Mutex<BTreeMap<String, Known>>);
+
+#[derive(Debug)]
+struct Known {
+    logged: Instant,
+    left_out: u64,
+}
+
+/// How many lines of the same text were left out; it belongs at the end of the line that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftOut(u64);
+
+impl LeftOut {
+    /// Whether no line was left out.
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " (and {count} times more since this was logged last)"),
+        }
+    }
+}
+
+impl Seldom {
+    /// Every text is due.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
+    }
+
+    /// `None` if a line of that text is to be left out; else it is not due again for a minute.
+    #[must_use]
+    pub fn due(&self, text: &str) -> Option<LeftOut> {
+        let now = monotonic();
+        let is_new = |known: &Known| now.duration_since(known.logged) < AGAIN;
+        let mut texts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = texts.get_mut(text) {
+            if is_new(known) {
+                known.left_out += 1;
+                return None;
+            }
+            let left_out = LeftOut(known.left_out);
+            *known = Known { logged: now, left_out: 0 };
+            return Some(left_out);
+        }
+        if texts.len() >= MAX_TEXTS {
+            texts.retain(|_, known| is_new(known));
+        }
+        if texts.len() >= MAX_TEXTS {
+            return None;
+        }
+        texts.insert(text.to_owned(), Known { logged: now, left_out: 0 });
+        Some(LeftOut(0))
+    }
+}
+
+impl Default for Seldom {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A minute later.
+    fn pass(line: &Seldom) {
+        for known in line.0.lock().unwrap().values_mut() {
+            known.logged = known.logged.checked_sub(AGAIN).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_text_is_due_once_a_minute_and_counted_between() {
+        let line = Seldom::new();
+        let said = |text| line.due(text).map(|left_out| left_out.to_string());
+        assert_eq!(said("refused"), Some(String::new()));
+        assert_eq!(said("timed out"), Some(String::new()));
+        for _ in 0..59 {
+            assert_eq!(said("refused"), None);
+        }
+        pass(&line);
+        let counted = " (and 59 times more since this was logged last)".to_owned();
+        assert_eq!(said("refused"), Some(counted));
+        assert_eq!(said("refused"), None);
+        assert_eq!(said("timed out"), Some(String::new()));
+    }
+
+    #[test]
+    fn texts_that_are_always_new_are_no_flood() {
+        let line = Seldom::new();
+        let due = |from: usize| {
+            (from..from + 1_000).filter(|n| line.due(&format!("text {n}")).is_some()).count()
+        };
+        assert_eq!(due(0), MAX_TEXTS);
+        pass(&line);
+        assert_eq!(due(1_000), MAX_TEXTS);
+    }
+}
