@@ -1,13 +1,13 @@
-//! The nineteen metrics of the endpoint: their codes, labels and units.
+//! The metrics of the endpoint: one table of their codes, labels and kinds.
 //!
-//! What each of them counts is written in `docs/metrics.md`.
+//! What each of them counts is written in `docs/metrics.md`; which stored fields feed it, in ingest's
+//! `metrics`. Whoever has to know every metric matches on [`TypeCode`] without a wildcard, so a metric
+//! that is forgotten somewhere does not compile.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
-
-/// How many metrics there are; their codes are `0..TYPE_COUNT`.
-pub const TYPE_COUNT: u8 = 19;
 
 /// What a metric's samples are, and so how its value is made of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,130 +16,188 @@ pub enum Kind {
     Users,
     /// Events; value, count and sum are the same number.
     Count,
-    /// Durations; the value is sum / count in seconds, to 3 decimals.
-    Mean,
+    /// The value is sum / count, to 3 decimals.
+    Mean {
+        /// The `Unit` of a row.
+        unit: &'static str,
+        /// A sum in the store and on the wire counts units of `10^-sum_decimals`; at most 3.
+        sum_decimals: u32,
+    },
     /// Part of a whole; the value is 100 * sum / count in percent, to 2 decimals.
     Ratio,
 }
 
 impl Kind {
+    /// The mean of durations, whose sum is in milliseconds.
+    pub const DURATION: Self = Kind::Mean { unit: "seconds", sum_decimals: 3 };
+
     /// The `Unit` of a row.
     #[must_use]
     pub fn unit(self) -> &'static str {
         match self {
             Kind::Users => "users",
             Kind::Count => "count",
-            Kind::Mean => "seconds",
+            Kind::Mean { unit, .. } => unit,
             Kind::Ratio => "percent",
         }
     }
 }
 
-/// The code of a metric, `0` to `18`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "u8", into = "u8")]
-pub struct TypeCode(u8);
+macro_rules! metrics {
+    ($($name:ident = $code:literal, $label:literal, $kind:expr;)*) => {
+        /// The code of a metric.
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+        )]
+        #[serde(try_from = "u8", into = "u8")]
+        #[repr(u8)]
+        pub enum TypeCode {
+            $(#[doc = $label] $name = $code,)*
+        }
 
-macro_rules! codes {
-    ($($name:ident = $code:literal, $label:literal, $kind:ident;)*) => {
         impl TypeCode {
-            $(#[doc = $label] pub const $name: TypeCode = TypeCode($code);)*
-
             /// All codes, ascending.
-            pub const ALL: [TypeCode; TYPE_COUNT as usize] = [$(TypeCode($code)),*];
+            pub const ALL: [TypeCode; [$($code),*].len()] = [$(TypeCode::$name),*];
 
             /// The `EventLabel` of a row.
             #[must_use]
             pub fn label(self) -> &'static str {
-                match self.0 { $($code => $label,)* _ => unreachable!("a TypeCode is below 19") }
+                match self { $(TypeCode::$name => $label,)* }
             }
 
             /// What its samples are.
             #[must_use]
             pub fn kind(self) -> Kind {
-                match self.0 { $($code => Kind::$kind,)* _ => unreachable!("a TypeCode is below 19") }
+                match self { $(TypeCode::$name => $kind,)* }
             }
         }
     };
 }
 
-codes! {
-    NEW_USER = 0, "New User", Users;
-    RETURNING_USER = 1, "Returning User", Users;
-    ACTIVE_USER = 2, "Active User", Users;
-    MESSAGES = 3, "Messages", Count;
-    ACTION_MESSAGES = 4, "Action Messages", Count;
-    FALLBACK_REPLY = 5, "Fallback Reply", Count;
-    NLP_DETECTED = 6, "NLP Detected", Count;
-    NLP_MISSED = 7, "NLP Missed", Count;
-    CONVERSATION_LENGTH = 8, "Conversation Length", Mean;
-    TIME_TO_PICK_UP = 9, "Time To Pick Up", Mean;
-    TAKEOVER_RATE = 10, "Takeover Rate", Ratio;
-    SUPPORT_LENGTH = 11, "Support Conversation Length", Mean;
-    GOAL_REACHED = 12, "Goal Reached", Count;
-    INCOMING_MESSAGE = 13, "Incoming Message", Count;
-    API_REQUEST = 14, "API Request", Count;
-    API_REQUEST_ERROR = 15, "API Request Error", Count;
-    TIME_TO_FIRST_MESSAGE = 16, "Time To First Message", Mean;
-    OPERATOR_MESSAGE = 17, "Operator Message", Count;
-    TAG_HIT = 18, "Tag Hit", Count;
+metrics! {
+    NewUser = 0, "New User", Kind::Users;
+    ReturningUser = 1, "Returning User", Kind::Users;
+    ActiveUser = 2, "Active User", Kind::Users;
+    Messages = 3, "Messages", Kind::Count;
+    ActionMessages = 4, "Action Messages", Kind::Count;
+    FallbackReply = 5, "Fallback Reply", Kind::Count;
+    NlpDetected = 6, "NLP Detected", Kind::Count;
+    NlpMissed = 7, "NLP Missed", Kind::Count;
+    ConversationLength = 8, "Conversation Length", Kind::DURATION;
+    TimeToPickUp = 9, "Time To Pick Up", Kind::DURATION;
+    TakeoverRate = 10, "Takeover Rate", Kind::Ratio;
+    SupportLength = 11, "Support Conversation Length", Kind::DURATION;
+    GoalReached = 12, "Goal Reached", Kind::Count;
+    IncomingMessage = 13, "Incoming Message", Kind::Count;
+    ApiRequest = 14, "API Request", Kind::Count;
+    ApiRequestError = 15, "API Request Error", Kind::Count;
+    TimeToFirstMessage = 16, "Time To First Message", Kind::DURATION;
+    OperatorMessage = 17, "Operator Message", Kind::Count;
+    TagHit = 18, "Tag Hit", Kind::Count;
 }
 
 impl TypeCode {
+    /// The codes that are allowed: without a gap.
+    pub const NUMBERS: RangeInclusive<u8> = 0..=TypeCode::ALL[TypeCode::ALL.len() - 1].number();
+
     /// The code as a number.
     #[must_use]
-    pub fn number(self) -> u8 {
-        self.0
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Its place in [`TypeCode::ALL`].
+    #[must_use]
+    pub const fn place(self) -> usize {
+        self as usize
     }
 }
+
+// A set has a bit for each code, and `ALL` is looked up by number.
+const _: () = {
+    let mut place = 0;
+    while place < TypeCode::ALL.len() {
+        assert!(TypeCode::ALL[place].place() == place, "codes ascend without a gap");
+        place += 1;
+    }
+    assert!(TypeCode::ALL.len() <= 32, "a set has 32 bits");
+};
 
 impl TryFrom<u8> for TypeCode {
     type Error = UnknownTypeCode;
 
     fn try_from(code: u8) -> Result<Self, UnknownTypeCode> {
-        if code < TYPE_COUNT { Ok(Self(code)) } else { Err(UnknownTypeCode(code)) }
+        TypeCode::ALL.get(usize::from(code)).copied().ok_or(UnknownTypeCode(code))
     }
 }
 
 impl From<TypeCode> for u8 {
     fn from(code: TypeCode) -> u8 {
-        code.0
+        code.number()
     }
 }
 
 impl fmt::Display for TypeCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.number().fmt(f)
     }
 }
 
 /// A number that is no metric's code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is no type code: 0 to 18 are allowed")]
+#[error(
+    "{0} is not a type code; {first} to {last} are allowed",
+    first = TypeCode::NUMBERS.start(),
+    last = TypeCode::NUMBERS.end()
+)]
 pub struct UnknownTypeCode(pub u8);
 
-/// A set of metrics.
+/// A set of metrics. A set with a bit that stands for no metric cannot be read: who asks knows a metric
+/// that this program does not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
 pub struct TypeSet(u32);
 
 impl TypeSet {
-    /// All nineteen.
-    pub const ALL: TypeSet = TypeSet((1 << TYPE_COUNT) - 1);
+    /// All metrics.
+    pub const ALL: TypeSet = TypeSet(u32::MAX >> (u32::BITS as usize - TypeCode::ALL.len()));
 
     /// Adds a code.
     pub fn insert(&mut self, code: TypeCode) {
-        self.0 |= 1 << code.0;
+        self.0 |= 1 << code.number();
     }
 
     /// Whether a code is in the set.
     #[must_use]
     pub fn contains(self, code: TypeCode) -> bool {
-        self.0 & (1 << code.0) != 0
+        self.0 & (1 << code.number()) != 0
     }
 
     /// The codes in the set, ascending.
     pub fn iter(self) -> impl Iterator<Item = TypeCode> {
         TypeCode::ALL.into_iter().filter(move |code| self.contains(*code))
+    }
+}
+
+/// Bits of a set that stand for no metric.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the set of type codes has unknown bits: {0:#x}")]
+pub struct UnknownTypes(u32);
+
+impl TryFrom<u32> for TypeSet {
+    type Error = UnknownTypes;
+
+    fn try_from(bits: u32) -> Result<Self, UnknownTypes> {
+        match bits & !Self::ALL.0 {
+            0 => Ok(Self(bits)),
+            unknown => Err(UnknownTypes(unknown)),
+        }
+    }
+}
+
+impl From<TypeSet> for u32 {
+    fn from(set: TypeSet) -> u32 {
+        set.0
     }
 }
 
@@ -150,5 +208,21 @@ impl FromIterator<TypeCode> for TypeSet {
             set.insert(code);
         }
         set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_that_are_not_known_are_refused() {
+        let beyond = TypeCode::NUMBERS.end() + 1;
+        assert_eq!(TypeCode::try_from(18), Ok(TypeCode::TagHit));
+        let error = TypeCode::try_from(beyond).unwrap_err();
+        assert_eq!(error.to_string(), "19 is not a type code; 0 to 18 are allowed");
+        assert_eq!(TypeSet::try_from(u32::from(TypeSet::ALL)), Ok(TypeSet::ALL));
+        assert_eq!(TypeSet::try_from(1 | 1 << beyond), Err(UnknownTypes(1 << beyond)));
+        assert_eq!(TypeSet::from_iter(TypeCode::ALL), TypeSet::ALL);
     }
 }

@@ -127,6 +127,9 @@ pub enum DecodeError {
     /// A cell whose samples are not in order, or counted 0.
     #[error("a cell's samples are not in order")]
     Samples,
+    /// More than the message: something that only a newer program knows.
+    #[error("{0} bytes after the message")]
+    Trailing(usize),
 }
 
 /// Encodes a message.
@@ -140,10 +143,13 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, postcard::Error> {
 /// Decodes a message.
 ///
 /// # Errors
-/// [`DecodeError`] if the version is unknown or the bytes are damaged; trailing bytes are ignored.
+/// [`DecodeError`] if the version is unknown, the bytes are damaged, or they hold more than is known here.
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
     match bytes.split_first() {
-        Some((&VERSION, body)) => Ok(postcard::from_bytes(body)?),
+        Some((&VERSION, body)) => match postcard::take_from_bytes(body)? {
+            (message, []) => Ok(message),
+            (_, rest) => Err(DecodeError::Trailing(rest.len())),
+        },
         Some((&version, _)) => Err(DecodeError::Version(version)),
         None => Err(DecodeError::Empty),
     }
@@ -158,7 +164,7 @@ mod tests {
         let request = Request {
             request_id: "r1".to_owned(),
             bots: Some(vec!["b1".parse().unwrap()]),
-            types: TypeSet::from_iter([TypeCode::NEW_USER, TypeCode::INCOMING_MESSAGE]),
+            types: TypeSet::from_iter([TypeCode::NewUser, TypeCode::IncomingMessage]),
             boundaries: vec![Quarter(10), Quarter(14)],
             deadline_ms: 1500,
         };
@@ -177,7 +183,7 @@ mod tests {
             cells: vec![Cell {
                 group: 0,
                 pair: 0,
-                samples: vec![Samples { code: TypeCode::TAG_HIT, count: 3, sum: 300 }],
+                samples: vec![Samples { code: TypeCode::TagHit, count: 3, sum: 300 }],
             }],
         });
         let bytes = encode(&frame).unwrap();
@@ -193,6 +199,21 @@ mod tests {
         assert!(matches!(decode::<Request>(&[9, 0]), Err(DecodeError::Version(9))));
         assert!(matches!(decode::<Request>(&[]), Err(DecodeError::Empty)));
         assert!(matches!(decode::<Request>(&[1, 0xff]), Err(DecodeError::Postcard(_))));
+        // A field that only a newer program knows, and a metric.
+        let request = |types: u8| [1, 0, 0, types, 0, 0];
+        assert!(decode::<Request>(&request(1)).is_ok());
+        let longer = [&request(1)[..], &[0]].concat();
+        assert!(matches!(decode::<Request>(&longer), Err(DecodeError::Trailing(1))));
+        let of_bits = |bits: u32| {
+            let mut bytes = vec![1, 0, 0];
+            bytes.extend(postcard::to_stdvec(&bits).unwrap());
+            bytes.extend([0, 0]);
+            decode::<Request>(&bytes).map(|request| request.types)
+        };
+        let all = u32::from(TypeSet::ALL);
+        assert_eq!(of_bits(all).unwrap(), TypeSet::ALL);
+        assert!(matches!(of_bits(all + 1), Err(DecodeError::Postcard(_))));
+        assert!(matches!(decode::<Frame>(&[1, 3, 0]), Err(DecodeError::Trailing(1))));
         // An id that is not one is refused as well.
         assert!(decode::<Pair>(&[1, 1, b'*', 1, b'c']).is_err());
     }

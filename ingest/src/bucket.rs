@@ -1,7 +1,7 @@
 //! A bucket: what one (bot, channel) has in one UTC hour, by quarter.
 //!
 //! *Format* of a stored bucket (version 1): the version byte; for each of the four quarters a varint
-//! mask of the [`Field`]s that are not zero and those as varints; then the number of active users as a
+//! mask of the fields that are not zero and those as varints; then the number of active users as a
 //! varint and, ascending by ordinal, for each user one varint: difference to the previous ordinal
 //! times 16, plus the mask of the quarters in which the user was active.
 //!
@@ -10,60 +10,9 @@
 use botstats_common::metric::TypeCode;
 use botstats_common::wire::Samples;
 
+use crate::metrics::{FIELDS, Field, Source, source};
 use crate::varint;
 
-/// What is counted in each quarter. The numbers are stored: never change one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Field {
-    /// Users first seen.
-    NewUsers = 0,
-    /// Code 3.
-    Messages = 1,
-    /// Code 4.
-    Actions = 2,
-    /// Code 5.
-    Fallback = 3,
-    /// Code 6.
-    NlpDetected = 4,
-    /// Code 7.
-    NlpMissed = 5,
-    /// Code 12.
-    Goals = 6,
-    /// Code 13.
-    Incoming = 7,
-    /// Code 14.
-    Api = 8,
-    /// Code 15.
-    ApiErrors = 9,
-    /// Code 17.
-    OperatorMessages = 10,
-    /// Code 18.
-    Tags = 11,
-    /// Code 8, samples.
-    LengthCount = 12,
-    /// Code 8, milliseconds.
-    LengthSum = 13,
-    /// Code 9, samples.
-    PickUpCount = 14,
-    /// Code 9, milliseconds.
-    PickUpSum = 15,
-    /// Code 10, sessions.
-    Sessions = 16,
-    /// Code 10, sessions with a join.
-    Takeovers = 17,
-    /// Code 11, samples.
-    SupportCount = 18,
-    /// Code 11, milliseconds.
-    SupportSum = 19,
-    /// Code 16, samples.
-    FirstMessageCount = 20,
-    /// Code 16, milliseconds.
-    FirstMessageSum = 21,
-}
-
-/// How many fields there are.
-pub const FIELDS: usize = 22;
 /// Quarters in a bucket.
 pub const QUARTERS: usize = 4;
 const VERSION: u8 = 1;
@@ -80,9 +29,18 @@ pub struct Delta {
 }
 
 impl Delta {
-    /// Adds to a field of a quarter (0 to 3).
-    pub fn add(&mut self, quarter: usize, field: Field, amount: i64) {
-        self.quarters[quarter][field as usize] += amount;
+    /// Adds a sample of a metric to a quarter (0 to 3), or takes it back if `sign` is -1. `value` counts
+    /// only where a sum of values is stored. Active users are no samples: [`Delta::user`] adds them.
+    pub fn add(&mut self, quarter: usize, metric: TypeCode, value: i64, sign: i64) {
+        let fields = &mut self.quarters[quarter];
+        match source(metric) {
+            Source::Count(count) => fields[count as usize] += sign,
+            Source::Pair { count, sum } => {
+                fields[count as usize] += sign;
+                fields[sum as usize] += sign * value;
+            }
+            Source::Active | Source::ActiveBut(_) => {}
+        }
     }
 
     /// A user was active in a quarter.
@@ -310,31 +268,16 @@ impl Totals {
     #[must_use]
     pub fn samples(&self, code: TypeCode, active: u64) -> Samples {
         let get = |field: Field| self.0[field as usize];
-        let number = |n: u64| Samples { code, count: n, sum: n };
-        let pair = |count: Field, sum: Field| Samples { code, count: get(count), sum: get(sum) };
-        match code {
-            TypeCode::NEW_USER => number(get(Field::NewUsers)),
-            TypeCode::RETURNING_USER => number(active.saturating_sub(get(Field::NewUsers))),
-            TypeCode::ACTIVE_USER => number(active),
-            TypeCode::MESSAGES => number(get(Field::Messages)),
-            TypeCode::ACTION_MESSAGES => number(get(Field::Actions)),
-            TypeCode::FALLBACK_REPLY => number(get(Field::Fallback)),
-            TypeCode::NLP_DETECTED => number(get(Field::NlpDetected)),
-            TypeCode::NLP_MISSED => number(get(Field::NlpMissed)),
-            TypeCode::CONVERSATION_LENGTH => pair(Field::LengthCount, Field::LengthSum),
-            TypeCode::TIME_TO_PICK_UP => pair(Field::PickUpCount, Field::PickUpSum),
-            TypeCode::TAKEOVER_RATE => pair(Field::Sessions, Field::Takeovers),
-            TypeCode::SUPPORT_LENGTH => pair(Field::SupportCount, Field::SupportSum),
-            TypeCode::GOAL_REACHED => number(get(Field::Goals)),
-            TypeCode::INCOMING_MESSAGE => number(get(Field::Incoming)),
-            TypeCode::API_REQUEST => number(get(Field::Api)),
-            TypeCode::API_REQUEST_ERROR => number(get(Field::ApiErrors)),
-            TypeCode::TIME_TO_FIRST_MESSAGE => {
-                pair(Field::FirstMessageCount, Field::FirstMessageSum)
+        let (count, sum) = match source(code) {
+            Source::Count(count) => (get(count), get(count)),
+            Source::Pair { count, sum } => (get(count), get(sum)),
+            Source::Active => (active, active),
+            Source::ActiveBut(others) => {
+                let rest = active.saturating_sub(get(others));
+                (rest, rest)
             }
-            TypeCode::OPERATOR_MESSAGE => number(get(Field::OperatorMessages)),
-            _ => number(get(Field::Tags)),
-        }
+        };
+        Samples { code, count, sum }
     }
 }
 
@@ -348,9 +291,10 @@ mod tests {
     fn the_bytes_of_version_1_do_not_change() {
         let mut bucket = Bucket::default();
         let mut delta = Delta::default();
-        delta.add(0, Field::NewUsers, 2);
-        delta.add(0, Field::FirstMessageSum, 300);
-        delta.add(3, Field::Tags, 1);
+        delta.add(0, TypeCode::NewUser, 1, 1);
+        delta.add(0, TypeCode::NewUser, 1, 1);
+        delta.quarters[0][Field::FirstMessageSum as usize] = 300;
+        delta.add(3, TypeCode::TagHit, 1, 1);
         delta.user(0, 5);
         delta.user(3, 5);
         delta.user(1, 200);
@@ -363,7 +307,7 @@ mod tests {
         );
         assert_eq!(Bucket::decode(&bytes), Ok(bucket.clone()));
         delta = Delta::default();
-        delta.add(0, Field::NewUsers, -3);
+        (0..3).for_each(|_| delta.add(0, TypeCode::NewUser, 1, -1));
         let before = bucket.clone();
         assert_eq!(bucket.clone().apply(&mut delta, true), Err(BucketError::Negative));
         assert_eq!(bucket.apply(&mut delta, false), Ok(()));

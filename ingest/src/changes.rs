@@ -1,9 +1,10 @@
 //! What a commit changes in the buckets.
 
+use botstats_common::metric::TypeCode;
 use botstats_common::quarter::{QUARTERS_PER_HOUR, Quarter};
 use rustc_hash::FxHashMap;
 
-use crate::bucket::{Delta, Field};
+use crate::bucket::Delta;
 use crate::registry::PairNumbers;
 use crate::session::Sample;
 use crate::store::keys::{self, BucketKey};
@@ -27,19 +28,15 @@ impl Changes {
     /// Adds a sample.
     pub(crate) fn add(&mut self, numbers: PairNumbers, sample: Sample) {
         let quarter = Quarter::of_ms(sample.at_ms).0;
-        self.add_quarter(numbers, quarter, sample.field, sample.amount);
+        if let Some((delta, place)) = self.delta(numbers, quarter) {
+            delta.add(place, sample.metric, sample.value, sample.sign);
+        }
     }
 
-    /// Adds to a field of a quarter.
-    pub(crate) fn add_quarter(
-        &mut self,
-        numbers: PairNumbers,
-        quarter: u32,
-        field: Field,
-        amount: i64,
-    ) {
+    /// Counts a new user in a quarter, or takes that back if `sign` is -1.
+    pub(crate) fn new_user(&mut self, numbers: PairNumbers, quarter: u32, sign: i64) {
         if let Some((delta, place)) = self.delta(numbers, quarter) {
-            delta.add(place, field, amount);
+            delta.add(place, TypeCode::NewUser, 1, sign);
         }
     }
 

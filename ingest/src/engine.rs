@@ -14,15 +14,15 @@ use botstats_common::wire;
 use rustc_hash::{FxHashMap, FxHashSet};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::bucket::Field;
 use crate::changes::Changes;
 use crate::days::{Days, Doubt};
 use crate::decoder::{Arrival, Decoder};
 pub use crate::event::Message;
 use crate::event::{Decoded, Event, Kind};
+use crate::metrics::counted;
 use crate::read::{ReadError, Reader};
 use crate::registry::{PairNumbers, Registry};
-use crate::session::{Sample, counted};
+use crate::session::Sample;
 use crate::store::keys;
 use crate::store::{
     Checkpoint, Commit, Conversation, DeadLetter, Folder, OpenError, Progress, STORE_FILE, Store,
@@ -288,8 +288,8 @@ impl Engine {
             for pending in &accepted {
                 let Pending { event, place, .. } = **pending;
                 let quarter = Quarter::of_ms(event.time_ms).0;
-                for field in counted(event.kind, event.flags) {
-                    changes.add_quarter(numbers, quarter, *field, 1);
+                for metric in counted(event.kind, event.flags) {
+                    changes.add(numbers, Sample::new(event.time_ms, *metric, 1));
                 }
                 if event.kind == Kind::Received {
                     let activity = Activity { numbers, user: event.user, place, quarter };
@@ -461,9 +461,9 @@ impl Engine {
             let earliest = user.iter().map(|a| a.quarter).min().unwrap_or(u32::MAX);
             if earliest < row.first_seen {
                 if row.first_seen != u32::MAX {
-                    changes.add_quarter(numbers, row.first_seen, Field::NewUsers, -1);
+                    changes.new_user(numbers, row.first_seen, -1);
                 }
-                changes.add_quarter(numbers, earliest, Field::NewUsers, 1);
+                changes.new_user(numbers, earliest, 1);
                 row.first_seen = earliest;
                 table.put(keys::user_key(numbers.pair, user[0].user), row)?;
             }

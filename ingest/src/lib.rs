@@ -13,6 +13,7 @@ pub mod event;
 pub mod freshness;
 pub mod identity;
 mod look;
+pub mod metrics;
 pub mod pull;
 pub mod read;
 pub mod reader;

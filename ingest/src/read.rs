@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use botstats_common::ids::Account;
-use botstats_common::metric::{TypeCode, TypeSet};
+use botstats_common::metric::TypeSet;
 use botstats_common::quarter::{QUARTERS_PER_DAY, QUARTERS_PER_HOUR};
 use botstats_common::shell::clock::monotonic;
 use botstats_common::wire::{
@@ -23,6 +23,7 @@ use botstats_common::wire::{
 };
 
 use crate::bucket::{Bucket, BucketError, QUARTERS, Totals};
+use crate::metrics::{Source, source};
 use crate::registry::{NamedPair, Registry};
 use crate::store::keys::{BucketKey, bucket_key, bucket_place};
 use crate::store::{Store, StoreError};
@@ -304,12 +305,12 @@ impl<'a> Answer<'a> {
         types: TypeSet,
         chunks: ChunksWriter,
     ) -> Self {
-        let counts_users = [TypeCode::RETURNING_USER, TypeCode::ACTIVE_USER];
+        let from_users = |code| matches!(source(code), Source::Active | Source::ActiveBut(_));
         Self {
             groups,
             pairs,
             types,
-            counts_users: counts_users.into_iter().any(|code| types.contains(code)),
+            counts_users: types.iter().any(from_users),
             open: pairs.iter().map(|_| None).collect(),
             placed: 0,
             ended: Vec::new(),

@@ -76,9 +76,11 @@ impl From<StoreError> for RunError {
 }
 
 impl RunError {
-    /// Whether the store's file is damaged: opening it again does not mend that.
+    /// True if the file is damaged, or holds values that do not fit: opening it again does not mend that.
     fn is_damage(&self) -> bool {
-        matches!(self, Self::Open(OpenError::Store(StoreError::Damaged(_))))
+        let damaged =
+            |error: &StoreError| matches!(error, StoreError::Damaged(_) | StoreError::Value { .. });
+        matches!(self, Self::Open(OpenError::Store(error)) if damaged(error))
     }
 }
 
@@ -396,5 +398,22 @@ fn remove_if_there(path: &Path) -> Result<(), RunError> {
             source: error,
         }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bucket::BucketError;
+    use crate::store::Damage;
+
+    /// What opening the store again does not mend is said, and not tried again and again.
+    #[test]
+    fn what_is_lasting() {
+        let of = |error: StoreError| RunError::from(error).is_damage();
+        assert!(of(BucketError::Negative.into()));
+        assert!(of(Damage("a page".to_owned()).into()));
+        assert!(!of(StoreError::Redb(redb::Error::LockPoisoned(std::panic::Location::caller()))));
+        assert!(!RunError::Ended("the fold").is_damage());
     }
 }

@@ -7,9 +7,9 @@
 //! *Invariants*: no clock, no timer: what a conversation contributes is a function of its events in
 //! order. Events of one millisecond and kind may come in any order among themselves.
 
+use botstats_common::metric::TypeCode;
 use serde::{Deserialize, Serialize};
 
-use crate::bucket::Field;
 use crate::event::{Kind, flag};
 
 /// A session ends before an event that comes more than this after the previous one.
@@ -17,15 +17,36 @@ pub const IDLE_MS: i64 = 30 * 60 * 1000;
 /// The same while an operator is requested or in control.
 pub const IDLE_WITH_OPERATOR_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// What one event or session adds to a metric.
+/// The version of the rules by which the stored sums were made: those of this file and of
+/// [`crate::metrics`]. Raise it with every change of what events contribute: a commit takes back what old events
+/// contributed before, so sums that were made by other rules must be made anew.
+pub const RULES: u32 = 1;
+
+/// One contribution of an event or a session to a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    /// Where it counts.
+    /// When it counts, in Unix milliseconds.
     pub at_ms: i64,
-    /// What of.
-    pub field: Field,
-    /// Milliseconds for durations, 1 for counts.
-    pub amount: i64,
+    /// The metric.
+    pub metric: TypeCode,
+    /// Milliseconds for durations; for a ratio 1 if it belongs to the part, else 0; for counts 1.
+    pub value: i64,
+    /// 1, or -1 if it is taken back.
+    pub sign: i64,
+}
+
+impl Sample {
+    /// One that is added.
+    #[must_use]
+    pub fn new(at_ms: i64, metric: TypeCode, value: i64) -> Self {
+        Self { at_ms, metric, value, sign: 1 }
+    }
+
+    /// The same, taken back.
+    #[must_use]
+    pub fn taken_back(self) -> Self {
+        Self { sign: -self.sign, ..self }
+    }
 }
 
 /// An event as the fold sees it.
@@ -86,10 +107,8 @@ impl State {
             Kind::Received => {
                 if self.first_received_ms.is_none() {
                     self.first_received_ms = Some(now);
-                    emit(Sample { at_ms: now, field: Field::Sessions, amount: 1 });
-                    if self.joined {
-                        emit(Sample { at_ms: now, field: Field::Takeovers, amount: 1 });
-                    }
+                    let takeover = i64::from(self.joined);
+                    emit(Sample::new(now, TypeCode::TakeoverRate, takeover));
                 }
                 self.message(now);
             }
@@ -111,9 +130,8 @@ impl State {
                         None => self.join(now, false, emit),
                         Some(control) if control.awaits_first_message => {
                             control.awaits_first_message = false;
-                            let amount = now - control.joined_ms;
-                            emit(Sample { at_ms: now, field: Field::FirstMessageSum, amount });
-                            emit(Sample { at_ms: now, field: Field::FirstMessageCount, amount: 1 });
+                            let waited_ms = now - control.joined_ms;
+                            emit(Sample::new(now, TypeCode::TimeToFirstMessage, waited_ms));
                         }
                         Some(_) => {}
                     }
@@ -121,7 +139,7 @@ impl State {
             }
             Kind::Released => {
                 if let Some(control) = self.control.take() {
-                    support(now, now - control.joined_ms, emit);
+                    emit(support(now, &control));
                 }
             }
             Kind::Ended => self.end(emit),
@@ -132,11 +150,10 @@ impl State {
     /// The samples of an open session, as they stand with what it has so far.
     pub fn open_samples(&self, emit: &mut impl FnMut(Sample)) {
         if let (Some(first), Some(last)) = (self.first_received_ms, self.last_message_ms) {
-            emit(Sample { at_ms: last, field: Field::LengthSum, amount: last - first });
-            emit(Sample { at_ms: last, field: Field::LengthCount, amount: 1 });
+            emit(Sample::new(last, TypeCode::ConversationLength, last - first));
         }
         if let Some(control) = &self.control {
-            support(control.last_message_ms, control.last_message_ms - control.joined_ms, emit);
+            emit(support(control.last_message_ms, control));
         }
     }
 
@@ -154,70 +171,49 @@ impl State {
 
     fn join(&mut self, now: i64, explicit: bool, emit: &mut impl FnMut(Sample)) {
         if let Some(requested) = self.requested_ms.take() {
-            emit(Sample { at_ms: now, field: Field::PickUpSum, amount: now - requested });
-            emit(Sample { at_ms: now, field: Field::PickUpCount, amount: 1 });
+            emit(Sample::new(now, TypeCode::TimeToPickUp, now - requested));
         }
         self.control =
             Some(Control { joined_ms: now, last_message_ms: now, awaits_first_message: explicit });
         if !self.joined {
             self.joined = true;
             if let Some(first) = self.first_received_ms {
-                emit(Sample { at_ms: first, field: Field::Takeovers, amount: 1 });
+                // The session counted as one without a join.
+                emit(Sample::new(first, TypeCode::TakeoverRate, 0).taken_back());
+                emit(Sample::new(first, TypeCode::TakeoverRate, 1));
             }
         }
     }
 }
 
-fn support(at_ms: i64, amount: i64, emit: &mut impl FnMut(Sample)) {
-    emit(Sample { at_ms, field: Field::SupportSum, amount });
-    emit(Sample { at_ms, field: Field::SupportCount, amount: 1 });
-}
-
-/// What one event counts by itself, whatever its session.
-#[must_use]
-pub fn counted(kind: Kind, flags: u8) -> &'static [Field] {
-    let has = |bit: u8| flags & bit != 0;
-    match kind {
-        Kind::Received => &[Field::Incoming],
-        Kind::Sent if has(flag::FALLBACK) => &[Field::Messages, Field::Fallback],
-        Kind::Sent => &[Field::Messages],
-        Kind::Nlp if has(flag::DETECTED) => &[Field::NlpDetected],
-        Kind::Nlp => &[Field::NlpMissed],
-        Kind::Integration if has(flag::API) && has(flag::FAILED) => {
-            &[Field::Actions, Field::Api, Field::ApiErrors]
-        }
-        Kind::Integration if has(flag::API) => &[Field::Actions, Field::Api],
-        Kind::Integration => &[Field::Actions],
-        Kind::OperatorMessage if !has(flag::AUTOMATIC) => &[Field::OperatorMessages],
-        Kind::Goal => &[Field::Goals],
-        Kind::Tag => &[Field::Tags],
-        Kind::OperatorMessage | Kind::Requested | Kind::Joined | Kind::Released | Kind::Ended => {
-            &[]
-        }
-    }
+fn support(at_ms: i64, control: &Control) -> Sample {
+    Sample::new(at_ms, TypeCode::SupportLength, at_ms - control.joined_ms)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use Kind::*;
+    use xxhash_rust::xxh3::xxh3_64;
 
     use super::*;
+    use crate::metrics::{counted, source};
 
     const MIN: i64 = 60_000;
 
-    /// Folds (minutes, kind, flags) and gives all samples, open ones last, as (minute, field, amount
-    /// in minutes for durations).
-    fn samples(events: &[(i64, Kind, u8)]) -> Vec<(i64, Field, i64)> {
+    /// Folds (minutes, kind, flags) and gives all samples that are not taken back, open ones last, as
+    /// (minute, metric, value, of durations in minutes).
+    fn samples(events: &[(i64, Kind, u8)]) -> Vec<(i64, TypeCode, i64)> {
         let mut all = Vec::new();
         let mut emit = |s: Sample| {
-            // Counts of durations go with their sums; leave them out here.
-            match s.field {
-                Field::LengthCount
-                | Field::PickUpCount
-                | Field::SupportCount
-                | Field::FirstMessageCount => {}
-                Field::Sessions | Field::Takeovers => all.push((s.at_ms / MIN, s.field, s.amount)),
-                _ => all.push((s.at_ms / MIN, s.field, s.amount / MIN)),
+            let unit = if s.metric == TypeCode::TakeoverRate { 1 } else { MIN };
+            let sample = (s.at_ms / MIN, s.metric, s.value / unit);
+            if s.sign == 1 {
+                all.push(sample);
+            } else {
+                let place = all.iter().position(|other| *other == sample).unwrap();
+                all.remove(place);
             }
         };
         let mut state = State::default();
@@ -230,42 +226,49 @@ mod tests {
 
     #[test]
     fn sessions_as_cases() {
-        use Field::*;
+        use TypeCode::{
+            ConversationLength, SupportLength, TakeoverRate, TimeToFirstMessage, TimeToPickUp,
+        };
         let auto = flag::AUTOMATIC;
-        let check = |events: &[(i64, Kind, u8)], expect: &[(i64, Field, i64)]| {
+        let check = |events: &[(i64, Kind, u8)], expect: &[(i64, TypeCode, i64)]| {
             assert_eq!(samples(events), expect, "{events:?}");
         };
         // Exactly 30 minutes still belongs to the session; one more does not.
-        check(&[(0, Received, 0), (30, Sent, 0)], &[(0, Sessions, 1), (30, LengthSum, 30)]);
-        check(&[(0, Received, 0), (31, Sent, 0)], &[(0, Sessions, 1), (0, LengthSum, 0)]);
+        check(
+            &[(0, Received, 0), (30, Sent, 0)],
+            &[(0, TakeoverRate, 0), (30, ConversationLength, 30)],
+        );
+        check(
+            &[(0, Received, 0), (31, Sent, 0)],
+            &[(0, TakeoverRate, 0), (0, ConversationLength, 0)],
+        );
         // Any event keeps a session alive, only messages lengthen it.
         check(
             &[(0, Received, 0), (20, Kind::Tag, 0), (45, Sent, 0)],
-            &[(0, Sessions, 1), (45, LengthSum, 45)],
+            &[(0, TakeoverRate, 0), (45, ConversationLength, 45)],
         );
         // Requested: 24 hours.
         check(
             &[(0, Received, 0), (1, Requested, 0), (1 + 24 * 60, Joined, 0)],
             &[
-                (0, Sessions, 1),
-                (1441, PickUpSum, 1440),
-                (0, Takeovers, 1),
-                (0, LengthSum, 0),
-                (1441, SupportSum, 0),
+                (1441, TimeToPickUp, 1440),
+                (0, TakeoverRate, 1),
+                (0, ConversationLength, 0),
+                (1441, SupportLength, 0),
             ],
         );
         check(
             &[(0, Received, 0), (1, Requested, 0), (2 + 24 * 60, Joined, 0)],
-            &[(0, Sessions, 1), (0, LengthSum, 0), (1442, SupportSum, 0)],
+            &[(0, TakeoverRate, 0), (0, ConversationLength, 0), (1442, SupportLength, 0)],
         );
         // A request while in control changes nothing; a release does not clear a request.
         check(
             &[(0, Joined, 0), (1, Requested, 0), (2, Released, 0), (3, Joined, 0)],
-            &[(2, SupportSum, 2), (3, SupportSum, 0)],
+            &[(2, SupportLength, 2), (3, SupportLength, 0)],
         );
         check(
             &[(0, Requested, 0), (1, Released, 0), (5, Joined, 0)],
-            &[(5, PickUpSum, 5), (5, SupportSum, 0)],
+            &[(5, TimeToPickUp, 5), (5, SupportLength, 0)],
         );
         // An implied join feeds 9, 10 and 11 but starts no 16; an automatic message is none.
         check(
@@ -277,11 +280,10 @@ mod tests {
                 (5, OperatorMessage, 0),
             ],
             &[
-                (0, Sessions, 1),
-                (3, PickUpSum, 2),
-                (0, Takeovers, 1),
-                (5, LengthSum, 5),
-                (5, SupportSum, 2),
+                (3, TimeToPickUp, 2),
+                (0, TakeoverRate, 1),
+                (5, ConversationLength, 5),
+                (5, SupportLength, 2),
             ],
         );
         // 16: explicit join to the first message that is not automatic, before the release.
@@ -292,21 +294,21 @@ mod tests {
                 (4, OperatorMessage, 0),
                 (6, OperatorMessage, 0),
             ],
-            &[(4, FirstMessageSum, 4), (6, SupportSum, 6)],
+            &[(4, TimeToFirstMessage, 4), (6, SupportLength, 6)],
         );
         check(
             &[(0, Joined, 0), (1, Released, 0), (2, OperatorMessage, 0)],
-            &[(1, SupportSum, 1), (2, SupportSum, 0)],
+            &[(1, SupportLength, 1), (2, SupportLength, 0)],
         );
         // Joining while in control changes nothing.
         check(
             &[(0, OperatorMessage, 0), (1, Joined, 0), (3, OperatorMessage, 0)],
-            &[(3, SupportSum, 3)],
+            &[(3, SupportLength, 3)],
         );
         // The takeover counts at the session's first received message, whichever comes first.
         check(
             &[(0, Joined, 0), (2, Received, 0)],
-            &[(2, Sessions, 1), (2, Takeovers, 1), (2, LengthSum, 0), (2, SupportSum, 2)],
+            &[(2, TakeoverRate, 1), (2, ConversationLength, 0), (2, SupportLength, 2)],
         );
         // Ended cuts at once; state does not cross.
         check(
@@ -318,13 +320,53 @@ mod tests {
                 (4, Received, 0),
             ],
             &[
-                (0, Sessions, 1),
-                (0, Takeovers, 1),
-                (0, LengthSum, 0),
-                (1, SupportSum, 0),
-                (4, Sessions, 1),
-                (4, LengthSum, 0),
+                (0, TakeoverRate, 1),
+                (0, ConversationLength, 0),
+                (1, SupportLength, 0),
+                (4, TakeoverRate, 0),
+                (4, ConversationLength, 0),
             ],
+        );
+    }
+
+    /// The version of the rules, and a hash of what [`the_rules_have_a_version`] counts by them.
+    const GOLDEN: (u32, u64) = (1, 18_399_241_456_429_852_854);
+
+    /// What a thousand conversations contribute, and each event by itself.
+    #[test]
+    fn the_rules_have_a_version() {
+        let mut text = String::new();
+        let mut random = 7_u64;
+        let mut below = |n: usize| {
+            // The linear congruential generator of Knuth's MMIX.
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(random >> 33).unwrap() % n
+        };
+        for kind in Kind::ALL {
+            for flags in 0..4 {
+                writeln!(text, "{kind:?} {flags} {:?}", counted(kind, flags)).unwrap();
+            }
+        }
+        for code in TypeCode::ALL {
+            writeln!(text, "{code} {:?}", source(code)).unwrap();
+        }
+        for _ in 0..1000 {
+            let mut minute = 0;
+            let mut events = Vec::new();
+            for _ in 0..below(30) {
+                minute += [0, 1, 2, 5, 29, 30, 31, 24 * 60, 24 * 60 + 1][below(9)];
+                let kind = Kind::ALL[below(Kind::ALL.len())];
+                events.push((minute, kind, u8::try_from(below(4)).unwrap()));
+            }
+            writeln!(text, "{:?}", samples(&events)).unwrap();
+        }
+        let found = (RULES, xxh3_64(text.as_bytes()));
+        assert_eq!(
+            found, GOLDEN,
+            "events contribute something else than before: stored sums can't be continued. Raise RULES, so \
+             that stores are rebuilt, and put the new pair into GOLDEN"
         );
     }
 }

@@ -13,7 +13,7 @@
 //!
 //! *Format* of a stored slice (version 1): the version byte; the state on entry (postcard); the number
 //! of events as a varint; for each event the milliseconds since the previous one (the first: since the
-//! day began) as a varint, one byte kind * 16 + flags, 8 bytes hash of source and id, 4 bytes hash of the
+//! day began) as a varint, one byte number of the kind * 16 + flags, 8 bytes hash of source and id, 4 bytes hash of the
 //! content, both least significant byte first.
 
 use botstats_common::quarter::{DAY_MS, day_of_ms};
@@ -65,7 +65,7 @@ impl Entry {
         let ms = self.time_ms.rem_euclid(DAY_MS);
         Place {
             ms: u32::try_from(ms).unwrap_or(u32::MAX),
-            kind: self.kind as u8,
+            rank: self.kind.rank(),
             flags: self.flags,
             id: self.id,
         }
@@ -77,8 +77,8 @@ impl Entry {
 pub struct Place {
     /// Milliseconds since the day began.
     pub ms: u32,
-    /// Number of the event's kind.
-    pub kind: u8,
+    /// Rank of the event's kind.
+    pub rank: u8,
     /// Its flags.
     pub flags: u8,
     /// Hash of source and id.
@@ -288,7 +288,7 @@ fn fold<E>(
         }
         i += 1;
     }
-    old.open_samples(&mut |s| emit(Sample { amount: -s.amount, ..s }));
+    old.open_samples(&mut |s| emit(s.taken_back()));
     new.open_samples(emit);
     Ok(())
 }
@@ -315,7 +315,7 @@ impl Unit {
             new.clone_from(old);
         }
         for event in &self.before[same..] {
-            old.step(event.step(), &mut |s| emit(Sample { amount: -s.amount, ..s }));
+            old.step(event.step(), &mut |s| emit(s.taken_back()));
         }
         for event in &self.after[same..] {
             new.step(event.step(), emit);
@@ -418,7 +418,7 @@ impl Slice {
         for event in &self.events {
             varint::write(&mut out, event.time_ms.abs_diff(previous));
             previous = event.time_ms;
-            out.push((event.kind as u8) << 4 | event.flags);
+            out.push(event.kind.number() << 4 | event.flags);
             out.extend_from_slice(&event.id.to_le_bytes());
             out.extend_from_slice(&event.content.to_le_bytes());
         }
@@ -456,7 +456,7 @@ fn decode_events(day: u32, mut rest: &[u8]) -> Option<Vec<Entry>> {
         rest = tail;
         events.push(Entry {
             time_ms,
-            kind: *Kind::ALL.get(usize::from(kind_flags >> 4))?,
+            kind: Kind::of_number(kind_flags >> 4)?,
             flags: kind_flags & 15,
             id: u64::from_le_bytes(*id),
             content: u32::from_le_bytes(*content),

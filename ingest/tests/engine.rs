@@ -95,8 +95,8 @@ fn a_restart_finds_everything_and_passes_over_what_is_done() {
     let mut engine = open(folder.path());
     apply(&mut engine, &messages);
     apply(&mut engine, &messages);
-    assert_eq!(read(&engine, TypeCode::INCOMING_MESSAGE, START_NS), (10, 10));
-    assert_eq!(read(&engine, TypeCode::ACTIVE_USER, START_NS), (3, 3));
+    assert_eq!(read(&engine, TypeCode::IncomingMessage, START_NS), (10, 10));
+    assert_eq!(read(&engine, TypeCode::ActiveUser, START_NS), (3, 3));
     assert_eq!((engine.progress().accepted, engine.progress().duplicates), (10, 0));
 }
 
@@ -105,7 +105,7 @@ fn a_read_ends_when_nobody_waits_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut engine = open(folder.path());
     apply(&mut engine, &[event(1, START_NS, START_NS, "e", "c", "u")]);
-    let request = request(TypeCode::INCOMING_MESSAGE, START_NS);
+    let request = request(TypeCode::IncomingMessage, START_NS);
     let read = |until| engine.reader().until(until).chunks(&"acme".parse().unwrap(), &request, 0);
     let now = clock::monotonic();
     let cells = |chunks: Vec<Chunk>| chunks.iter().map(|chunk| chunk.cells.len()).sum::<usize>();
@@ -126,7 +126,7 @@ fn an_answer_that_no_query_takes_is_not_made() {
         })
         .collect();
     messages.chunks(50_000).for_each(|some| apply(&mut engine, some));
-    let all = request(TypeCode::INCOMING_MESSAGE, START_NS);
+    let all = request(TypeCode::IncomingMessage, START_NS);
     let read = |request| engine.reader().chunks(&"acme".parse().unwrap(), request, 0);
     let too_large = read(&all);
     assert!(matches!(too_large, Err(ReadError::TooLarge)), "{:?}", too_large.map(|c| c.len()));
@@ -138,7 +138,7 @@ fn an_answer_that_no_query_takes_is_not_made() {
         chunk.cells.iter().for_each(|_| size.add_cell(1 + 3));
     }
     assert!((MAX_ANSWER_BYTES / 2..MAX_ANSWER_BYTES).contains(&size.bytes()), "{size:?}");
-    let before = request(TypeCode::INCOMING_MESSAGE, START_NS - DAY_NS);
+    let before = request(TypeCode::IncomingMessage, START_NS - DAY_NS);
     assert_eq!(
         read(&before).unwrap().iter().map(|c| c.cells.len() + c.pairs.len()).sum::<usize>(),
         0
@@ -151,12 +151,12 @@ fn first_seen_moves_earlier_with_a_late_event() {
     let mut engine = open(folder.path());
     let now = START_NS + 34 * DAY_NS;
     apply(&mut engine, &[event(1, now, now, "e1", "c1", "u")]);
-    assert_eq!(read(&engine, TypeCode::NEW_USER, now), (1, 1));
+    assert_eq!(read(&engine, TypeCode::NewUser, now), (1, 1));
     // 34 days late: outside the 30 days asked for, so the user is a returning one there.
     apply(&mut engine, &[event(2, now, START_NS, "e2", "c2", "u")]);
-    assert_eq!(read(&engine, TypeCode::NEW_USER, now), (0, 0));
-    assert_eq!(read(&engine, TypeCode::RETURNING_USER, now), (1, 1));
-    assert_eq!(read(&engine, TypeCode::NEW_USER, START_NS + DAY_NS), (1, 1));
+    assert_eq!(read(&engine, TypeCode::NewUser, now), (0, 0));
+    assert_eq!(read(&engine, TypeCode::ReturningUser, now), (1, 1));
+    assert_eq!(read(&engine, TypeCode::NewUser, START_NS + DAY_NS), (1, 1));
 }
 
 #[test]
@@ -182,12 +182,12 @@ fn what_is_too_old_goes_and_duplicates_stay_duplicates_until_then() {
             engine = open(folder.path());
         }
         let expect = u64::try_from(day + 1).unwrap().min(30);
-        assert_eq!(read(&engine, TypeCode::INCOMING_MESSAGE, now), (expect, expect), "day {day}");
+        assert_eq!(read(&engine, TypeCode::IncomingMessage, now), (expect, expect), "day {day}");
     }
     assert_eq!((engine.progress().accepted, engine.progress().duplicates), (365, 330));
     // 41 days of buckets and 38 of slices are left of 365.
-    assert_eq!(read(&engine, TypeCode::INCOMING_MESSAGE, START_NS + 100 * DAY_NS), (0, 0));
-    assert_eq!(read(&engine, TypeCode::NEW_USER, START_NS + 364 * DAY_NS), (0, 0));
+    assert_eq!(read(&engine, TypeCode::IncomingMessage, START_NS + 100 * DAY_NS), (0, 0));
+    assert_eq!(read(&engine, TypeCode::NewUser, START_NS + 364 * DAY_NS), (0, 0));
 }
 
 #[test]
@@ -211,9 +211,9 @@ fn a_clock_of_1970_does_not_reach_what_was_deleted() {
     }
     let now = START_NS + 99 * DAY_NS;
     assert_eq!(engine.progress().accepted, 101);
-    assert_eq!(read(&engine, TypeCode::INCOMING_MESSAGE, now), (30, 30));
-    assert_eq!(read(&engine, TypeCode::NEW_USER, now), (0, 0));
-    assert_eq!(read(&engine, TypeCode::RETURNING_USER, now), (1, 1));
+    assert_eq!(read(&engine, TypeCode::IncomingMessage, now), (30, 30));
+    assert_eq!(read(&engine, TypeCode::NewUser, now), (0, 0));
+    assert_eq!(read(&engine, TypeCode::ReturningUser, now), (1, 1));
 }
 
 #[test]

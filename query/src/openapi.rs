@@ -18,7 +18,7 @@ pub const STATISTICS_PATH: &str =
     "/analytics/statistics/account/{APIKEY}/{TYPES}/{GROUPMODE}/{DAYS}";
 
 /// The largest type code.
-const MAX_CODE: usize = TypeCode::ALL.len() - 1;
+const MAX_CODE: u8 = *TypeCode::NUMBERS.end();
 
 /// The document as it is sent.
 #[must_use]
@@ -204,6 +204,12 @@ fn example_row() -> Value {
 
 fn row() -> Value {
     let labels: Vec<&str> = TypeCode::ALL.iter().map(|code| code.label()).collect();
+    let mut units: Vec<&str> = Vec::new();
+    for unit in TypeCode::ALL.map(|code| code.kind().unit()) {
+        if !units.contains(&unit) {
+            units.push(unit);
+        }
+    }
     json!({
         "type": "object",
         "required": COLUMNS,
@@ -227,7 +233,7 @@ fn row() -> Value {
                 "description": "The samples' sum: seconds for means, sessions with a join for the \
                     takeover rate, else the same as Count"
             },
-            "Unit": { "type": "string", "enum": ["users", "count", "seconds", "percent"] },
+            "Unit": { "type": "string", "enum": units },
             "BotId": { "type": "string" },
             "ChannelId": { "type": "string" },
             "GroupStart": {
@@ -405,7 +411,7 @@ mod tests {
         let entry = br#"{"name":"Pizza","channels":{"web":"Web"}}"#;
         let entry = botstats_common::directory::BotEntry::parse(entry).unwrap();
         let names = Names::from([("b1".parse().unwrap(), entry)]);
-        let samples = vec![Samples { code: TypeCode::TAKEOVER_RATE, count: 3, sum: 1 }];
+        let samples = vec![Samples { code: TypeCode::TakeoverRate, count: 3, sum: 1 }];
         let chunk = Chunk {
             last: true,
             pairs: vec![Pair { bot: "b1".parse().unwrap(), channel: "web".parse().unwrap() }],

@@ -139,7 +139,11 @@ pub struct Question {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadParameter {
     /// An item of TYPES.
-    #[error("TYPES: {0} is not allowed; type codes 0 to 18 in plain decimal, separated by commas")]
+    #[error(
+        "TYPES: {0} is not allowed; type codes {first} to {last} in plain decimal, separated by commas",
+        first = TypeCode::NUMBERS.start(),
+        last = TypeCode::NUMBERS.end()
+    )]
     Type(Shown),
     /// Too many items in TYPES.
     #[error("TYPES: {0} items; at most {MAX_TYPE_ITEMS} are allowed")]

@@ -67,7 +67,7 @@ impl Case {
                 TypeCode::try_from(u8::try_from(row["EventType"].as_u64().unwrap()).unwrap())
                     .unwrap();
             let sum = row["Sum"].as_f64().unwrap();
-            let sum = if code.kind() == Kind::Mean { (sum * 1000.0).round() } else { sum };
+            let sum = if code.kind() == Kind::DURATION { (sum * 1000.0).round() } else { sum };
             let pair = pairs.iter().position(|known| *known == pair(row)).unwrap();
             cells.entry((group, pair)).or_default().push(Samples {
                 code,

@@ -259,7 +259,7 @@ impl Asked {
 pub fn answer_of_one_tag(question: &Question, directory: &Directory) -> anyhow::Result<String> {
     let asked = Asked::new(question, directory)?;
     let last = asked.window.groups.len().checked_sub(1).context("a group")?;
-    let sample = wire::Samples { code: TypeCode::TAG_HIT, count: 1, sum: 1 };
+    let sample = wire::Samples { code: TypeCode::TagHit, count: 1, sum: 1 };
     let chunk = wire::Chunk {
         last: true,
         pairs: vec![wire::Pair { bot: "b".parse()?, channel: "c".parse()? }],

@@ -1,11 +1,15 @@
-//! Stores of every format there was: each opens and reads as when it was made, or is refused with what to
-//! do. The files were made by the programs of their time (`golden_store` makes the present one).
+//! What another version made: stores of every format there was, and a read of a newer query. Each store
+//! opens and reads as when it was made, or is refused with what to do. The files were made by the programs
+//! of their time (`golden_store` makes the present one).
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use botstats_common::metric::TypeSet;
+use botstats_common::quarter::Quarter;
+use botstats_common::wire::{self, Frame};
 use botstats_tests::fixture;
-use botstats_tests::harness::{Process, Site};
+use botstats_tests::harness::{Process, Site, Stage};
 use botstats_tests::in_process::Product;
 use botstats_tests::model::text_of;
 
@@ -65,5 +69,37 @@ async fn ingest_says_so_and_touches_nothing() {
         assert_eq!(status.code(), Some(1), "{log}");
         assert!(log.contains("botstats-ingest rebuild"), "{log}");
         assert_eq!(std::fs::read(&file).unwrap(), std::fs::read(store(format)).unwrap());
+    }
+}
+
+/// Never answered without the rows that the newer query asks for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_of_a_metric_that_is_not_known_is_refused() {
+    let stage = Stage::start("0s", 1).await;
+    let request = wire::Request {
+        request_id: String::new(),
+        bots: None,
+        types: TypeSet::ALL,
+        boundaries: vec![Quarter(0), Quarter(1)],
+        deadline_ms: 1_000,
+    };
+    let known = wire::encode(&request).unwrap();
+    let ask = async |bytes: &[u8]| {
+        let subject = "botstats.read.v1.acct-0";
+        let reply = stage.site.client.request(subject, bytes.to_vec().into()).await.unwrap();
+        wire::decode::<Frame>(&reply.payload).unwrap()
+    };
+    assert!(matches!(ask(&known).await, Frame::Accepted { .. }));
+    // The bits of all 19 metrics, least significant seven first: the last byte has room for one more.
+    let mut newer = known.clone();
+    assert_eq!(newer[3..6], [0xff, 0xff, 0x1f]);
+    newer[5] = 0x3f;
+    let longer = [&known[..], &[0]].concat();
+    for bytes in [newer, longer] {
+        let reply = ask(&bytes).await;
+        assert!(
+            matches!(&reply, Frame::Refused(why) if why.contains("not a read that this version")),
+            "{reply:?}"
+        );
     }
 }

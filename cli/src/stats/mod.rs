@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use botstats_common::metric::{TYPE_COUNT, TypeCode, TypeSet};
+use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::shell::{clock, settings};
 use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -95,7 +95,8 @@ fn check_key(key: &str) -> Result<&str, BadUsage> {
 }
 
 fn types(text: &str) -> Result<TypeSet, String> {
-    let bad = |item: &str| format!("{item:?}: codes 0 to {} are allowed", TYPE_COUNT - 1);
+    let (first, last) = (TypeCode::NUMBERS.start(), TypeCode::NUMBERS.end());
+    let bad = |item: &str| format!("{item:?}: codes {first} to {last} are allowed");
     let mut set = TypeSet::default();
     for item in text.split(',') {
         let (from, to) = item.split_once('-').unwrap_or((item, item));

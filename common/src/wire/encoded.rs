@@ -84,15 +84,16 @@ impl<'a> Reply<'a> {
             Some((&version, _)) => return Err(DecodeError::Version(version)),
             None => return Err(DecodeError::Empty),
         };
-        Ok(match front {
+        let whole = match front {
             Front::Accepted { instance } => Reply::Accepted { instance },
             Front::Refused(why) => Reply::Refused(why),
             Front::TooLarge => Reply::TooLarge,
             Front::Chunk(Head { number, last, as_of_ms, pairs, cells }) => {
                 let cells = EncodedCells { left: cells, rest };
-                Reply::Chunk(EncodedChunk { number, last, as_of_ms, pairs, cells })
+                return Ok(Reply::Chunk(EncodedChunk { number, last, as_of_ms, pairs, cells }));
             }
-        })
+        };
+        if rest.is_empty() { Ok(whole) } else { Err(DecodeError::Trailing(rest.len())) }
     }
 }
 
@@ -139,10 +140,14 @@ impl<'a> Iterator for EncodedCells<'a> {
     type Item = Result<EncodedCell<'a>, DecodeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
+        if self.left == 0 {
+            let rest = std::mem::take(&mut self.rest);
+            return (!rest.is_empty()).then(|| Err(DecodeError::Trailing(rest.len())));
+        }
+        self.left -= 1;
         let cell = self.take();
         if cell.is_err() {
-            self.left = 0;
+            (self.left, self.rest) = (0, &[]);
         }
         Some(cell)
     }
@@ -310,7 +315,11 @@ mod tests {
 
     fn chunks() -> impl Strategy<Value = Vec<Chunk>> {
         let number = || prop_oneof![0..200_u64, any::<u64>()];
-        let samples = prop::collection::btree_map(0..19_u8, (number(), number()), 1..19);
+        let samples = prop::collection::btree_map(
+            TypeCode::NUMBERS,
+            (number(), number()),
+            1..TypeCode::ALL.len(),
+        );
         let cell = (any::<u32>(), any::<u32>(), samples).prop_map(|(group, pair, samples)| Cell {
             group,
             pair,
@@ -379,7 +388,7 @@ mod tests {
 
     fn large_answer(max_bytes: usize) {
         let mut writer = ChunksWriter::new(7, max_bytes);
-        let code = TypeCode::TAG_HIT;
+        let code = TypeCode::TagHit;
         let mut samples = Vec::new();
         put_samples([Samples { code, count: u64::MAX, sum: u64::MAX }].into_iter(), &mut samples);
         for group in 0..30_000 {
@@ -414,7 +423,7 @@ mod tests {
     #[test]
     fn samples_keep_the_contract() {
         let sample = |code, count| Samples { code, count, sum: 1 };
-        let (a, b) = (TypeCode::MESSAGES, TypeCode::TAG_HIT);
+        let (a, b) = (TypeCode::Messages, TypeCode::TagHit);
         for (samples, good) in [
             (vec![], true),
             (vec![sample(a, 1), sample(b, 1)], true),

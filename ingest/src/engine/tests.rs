@@ -13,6 +13,8 @@ use crate::timeline::MAX_SLICE_EVENTS;
 
 const START_MS: i64 = 20_700 * DAY_MS;
 const DAYS: i64 = 4;
+/// The codes that sessions feed, and those of which each event of the tests is one.
+const COMPARED: [u8; 7] = [8, 9, 10, 11, 13, 16, 17];
 
 #[derive(Debug, Clone)]
 struct Given {
@@ -74,7 +76,7 @@ fn answered(engine: &Engine) -> Sums {
         .flat_map(|c| {
             c.samples.into_iter().map(move |s| ((c.group, s.code.number()), (s.count, s.sum)))
         })
-        .filter(|((_, code), _)| [8, 9, 10, 11, 13, 16, 17].contains(code))
+        .filter(|((_, code), _)| COMPARED.contains(code))
         .collect()
 }
 
@@ -94,29 +96,18 @@ fn naive(events: &[Given]) -> Sums {
         let time_ms = START_MS + event.ms;
         state.step(Step { time_ms, kind: event.kind, flags }, &mut |s| samples.push(s));
         let counted = counted(event.kind, flags).iter();
-        samples.extend(counted.map(|f| Sample { at_ms: time_ms, field: *f, amount: 1 }));
+        samples.extend(counted.map(|metric| Sample::new(time_ms, *metric, 1)));
     }
     state.open_samples(&mut |s| samples.push(s));
     for sample in samples {
         let group = u32::try_from((sample.at_ms - START_MS) / 3_600_000).unwrap();
-        let (code, count, sum) = match sample.field {
-            Field::LengthCount => (8, 1, 0),
-            Field::LengthSum => (8, 0, sample.amount),
-            Field::PickUpCount => (9, 1, 0),
-            Field::PickUpSum => (9, 0, sample.amount),
-            Field::Sessions => (10, 1, 0),
-            Field::Takeovers => (10, 0, 1),
-            Field::SupportCount => (11, 1, 0),
-            Field::SupportSum => (11, 0, sample.amount),
-            Field::FirstMessageCount => (16, 1, 0),
-            Field::FirstMessageSum => (16, 0, sample.amount),
-            Field::Incoming => (13, 1, 1),
-            Field::OperatorMessages => (17, 1, 1),
-            _ => continue,
-        };
+        let code = sample.metric.number();
+        if !COMPARED.contains(&code) {
+            continue;
+        }
         let entry = sums.entry((group, code)).or_default();
-        entry.0 += count;
-        entry.1 += u64::try_from(sum).unwrap();
+        entry.0 = entry.0.checked_add_signed(sample.sign).unwrap();
+        entry.1 = entry.1.checked_add_signed(sample.sign * sample.value).unwrap();
     }
     sums
 }

@@ -9,6 +9,7 @@
 
 mod cause;
 mod field;
+mod kind;
 mod rfc3339;
 mod split;
 
@@ -22,6 +23,8 @@ use data_encoding::BASE64;
 use percent_encoding::percent_decode_str;
 use serde_json::error::Category;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+pub use kind::Kind;
 
 use field::{Asked, DataFields, EnvelopeFields, Raw, Wrong};
 
@@ -64,69 +67,6 @@ pub enum Headers<'a> {
 impl<'a> From<Option<&'a HeaderMap>> for Headers<'a> {
     fn from(headers: Option<&'a HeaderMap>) -> Self {
         Self::Read(headers)
-    }
-}
-
-/// What an event is. The numbers order events of the same millisecond: the order of the table of
-/// types in `docs/events.md`, with `conversation.ended` last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Kind {
-    /// `message.received`
-    Received = 0,
-    /// `message.sent`
-    Sent = 1,
-    /// `nlp.evaluated`
-    Nlp = 2,
-    /// `integration.called`
-    Integration = 3,
-    /// `operator.requested`
-    Requested = 4,
-    /// `operator.joined`
-    Joined = 5,
-    /// `operator.message`
-    OperatorMessage = 6,
-    /// `operator.released`
-    Released = 7,
-    /// `goal.reached`
-    Goal = 8,
-    /// `tag.set`
-    Tag = 9,
-    /// `conversation.ended`
-    Ended = 10,
-}
-
-impl Kind {
-    /// All kinds, by number.
-    pub const ALL: [Kind; 11] = [
-        Kind::Received,
-        Kind::Sent,
-        Kind::Nlp,
-        Kind::Integration,
-        Kind::Requested,
-        Kind::Joined,
-        Kind::OperatorMessage,
-        Kind::Released,
-        Kind::Goal,
-        Kind::Tag,
-        Kind::Ended,
-    ];
-
-    fn of_type(name: &str) -> Option<Self> {
-        Some(match name.strip_prefix("io.botstats.")?.strip_suffix(".v1")? {
-            "message.received" => Kind::Received,
-            "message.sent" => Kind::Sent,
-            "nlp.evaluated" => Kind::Nlp,
-            "integration.called" => Kind::Integration,
-            "operator.requested" => Kind::Requested,
-            "operator.joined" => Kind::Joined,
-            "operator.message" => Kind::OperatorMessage,
-            "operator.released" => Kind::Released,
-            "goal.reached" => Kind::Goal,
-            "tag.set" => Kind::Tag,
-            "conversation.ended" => Kind::Ended,
-            _ => return None,
-        })
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{Damage, FORMAT};
 use crate::bucket::BucketError;
+use crate::session::RULES;
 use crate::timeline::SliceError;
 
 /// Why a folder cannot be used.
@@ -43,6 +44,12 @@ pub enum StoreError {
          botstats-ingest rebuild"
     )]
     Format(u32),
+    /// A file whose sums were made by other rules: they can't be continued.
+    #[error(
+        "the sums in the file were made by rules {0}, this program counts by rules {RULES}: use the \
+         program that made the file, or botstats-ingest rebuild"
+    )]
+    Rules(u32),
     /// A value of a version that this program does not know, or no such value at all.
     #[error("table {table}: a value that this program cannot read ({reason})")]
     Value {

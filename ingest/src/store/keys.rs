@@ -59,7 +59,7 @@ pub(crate) fn slice_key(prefix: &SlicePrefix, begins: Place) -> Vec<u8> {
     let mut key = prefix.to_vec();
     if begins != Place::default() {
         key.extend_from_slice(&begins.ms.to_be_bytes());
-        key.extend_from_slice(&[begins.kind, begins.flags]);
+        key.extend_from_slice(&[begins.rank, begins.flags]);
         key.extend_from_slice(&begins.id.to_be_bytes());
     }
     key
@@ -72,11 +72,11 @@ pub(crate) fn slice_place(key: &[u8]) -> Option<Place> {
         return Some(Place::default());
     }
     let (ms, rest) = rest.split_first_chunk()?;
-    let ([kind, flags], rest) = rest.split_first_chunk()?;
+    let ([rank, flags], rest) = rest.split_first_chunk()?;
     let id: [u8; 8] = rest.try_into().ok()?;
     Some(Place {
         ms: u32::from_be_bytes(*ms),
-        kind: *kind,
+        rank: *rank,
         flags: *flags,
         id: u64::from_be_bytes(id),
     })
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn keys_order_like_what_they_say() {
         let first = slice_prefix(20_000, 7, 9);
-        let place = Place { ms: 5, kind: 3, flags: 1, id: 0xff };
+        let place = Place { ms: 5, rank: 3, flags: 1, id: 0xff };
         let keys = [
             slice_key(&slice_prefix(19_999, u32::MAX, u128::MAX), Place::default()),
             slice_key(&first, Place::default()),

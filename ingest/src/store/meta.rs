@@ -6,11 +6,15 @@ use redb::{ReadableTable, Table};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
+use crate::session::RULES;
 use crate::watermark::Watermark;
 
 const VERSION: u8 = 1;
 const INSTANCE_KEY: &str = "instance";
 const PROGRESS_KEY: &str = "progress";
+const RULES_KEY: &str = "rules";
+/// The rules of a file without that key.
+const FIRST_RULES: u32 = 1;
 
 type Meta<'a> = Table<'a, &'static str, &'static [u8]>;
 
@@ -116,13 +120,21 @@ pub(super) fn encode<T: Serialize>(table: &'static str, value: &T) -> Result<Vec
     postcard::to_extend(value, vec![VERSION]).map_err(|e| StoreError::value(table, e))
 }
 
-/// Writes the instance id into a new file.
+/// Writes the instance id and the version of the rules into a new file.
 pub(super) fn make(table: &mut Meta<'_>) -> Result<(), StoreError> {
     let mut id = [0; 8];
     getrandom::fill(&mut id).map_err(|e| StoreError::value("meta", e))?;
     let id = format!("{:016x}", u64::from_le_bytes(id));
     table.insert(INSTANCE_KEY, id.as_bytes())?;
+    table.insert(RULES_KEY, encode("meta", &RULES)?.as_slice())?;
     Ok(())
+}
+
+/// The version of the rules by which the sums in the file were made.
+pub(super) fn rules(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<u32, StoreError> {
+    table.get(RULES_KEY)?.map_or(Ok(FIRST_RULES), |value| decode("meta", value.value()))
 }
 
 pub(super) fn instance(
@@ -150,6 +162,7 @@ pub(super) fn put_progress(table: &mut Meta<'_>, progress: &Progress) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use super::super::{META, STORE_FILE, Store, begin};
     use super::*;
 
     #[test]
@@ -196,5 +209,30 @@ mod tests {
             assert!(error.to_string().contains(reason), "{error}");
         }
         assert!(PairRow::decode(&[1, 0xff]).is_err());
+    }
+
+    #[test]
+    fn sums_by_other_rules_are_refused() {
+        let opened_with = |change: &dyn Fn(&mut Meta<'_>)| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(STORE_FILE);
+            let store = Store::open(&path).unwrap();
+            let write = begin(&store.database).unwrap();
+            change(&mut write.open_table(META).unwrap());
+            write.commit().unwrap();
+            drop(store);
+            Store::open(&path).map(|_| ())
+        };
+        opened_with(&|table| assert_eq!(rules(table).unwrap(), RULES)).unwrap();
+        // A file from before rules had a version.
+        let without = opened_with(&|table| drop(table.remove(RULES_KEY).unwrap()));
+        assert_eq!(without.is_ok(), RULES == FIRST_RULES);
+        let refused = opened_with(&|table| {
+            let other = encode("meta", &(RULES + 1)).unwrap();
+            table.insert(RULES_KEY, other.as_slice()).unwrap();
+        });
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, StoreError::Rules(other) if other == RULES + 1), "{refused}");
+        assert!(refused.to_string().contains("botstats-ingest rebuild"), "{refused}");
     }
 }

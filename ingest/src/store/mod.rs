@@ -37,6 +37,7 @@ pub use room::{Room, disk_room};
 
 use crate::bucket::{Bucket, Delta};
 use crate::event::Rule;
+use crate::session::RULES;
 use crate::timeline::{Place, Slice};
 use checked::{CheckedFile, FirstFailure};
 use keys::{BucketKey, LongKey, UserKey};
@@ -114,6 +115,10 @@ impl Store {
         let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file)?;
         let made = database.begin_read()?.list_tables()?.any(|table| table.name() == META.name());
         if made {
+            let rules = meta::rules(&database.begin_read()?.open_table(META)?)?;
+            if rules != RULES {
+                return Err(StoreError::Rules(rules));
+            }
             // Nothing is written, so that a full disk does not keep a file from being opened.
             return Ok(Self { database, first_failure });
         }

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use botstats_common::metric::TypeCode;
 use proptest::prelude::*;
 
 use super::*;
-use crate::bucket::Field;
 use crate::event::flag;
 
-type Totals = BTreeMap<(i64, u8), i64>;
+/// How often there is each sample, less how often it was taken back; never 0.
+type Totals = BTreeMap<(i64, TypeCode, i64), i64>;
 
 fn add(totals: &mut Totals, s: Sample) {
-    *totals.entry((s.at_ms, s.field as u8)).or_default() += s.amount;
-    if totals[&(s.at_ms, s.field as u8)] == 0 {
-        totals.remove(&(s.at_ms, s.field as u8));
+    let sample = (s.at_ms, s.metric, s.value);
+    *totals.entry(sample).or_default() += s.sign;
+    if totals[&sample] == 0 {
+        totals.remove(&sample);
     }
 }
 
@@ -175,7 +177,7 @@ fn deleting_old_slices_is_not_visible() {
     });
     assert_eq!(totals, naive(&events));
     assert!(slices.len() < 42);
-    assert!(totals.keys().any(|(_, field)| *field == Field::PickUpSum as u8));
+    assert!(totals.keys().any(|(_, metric, _)| *metric == TypeCode::TimeToPickUp));
 }
 
 #[test]

@@ -218,13 +218,13 @@ mod tests {
             ..chunk(0, true)
         };
         let one = [pair("b", "c")];
-        let (a, b) = (samples(TypeCode::MESSAGES, 1), samples(TypeCode::TAG_HIT, 1));
+        let (a, b) = (samples(TypeCode::Messages, 1), samples(TypeCode::TagHit, 1));
         for (chunk, expected) in [
             (with(&one, 0, &[a, b]), None),
             (with(&one, 1, &[a]), Some(Malformed::Pair)),
             (with(&one, 0, &[b, a]), Some(Malformed::Samples)),
             (with(&one, 0, &[a, a]), Some(Malformed::Samples)),
-            (with(&one, 0, &[samples(TypeCode::MESSAGES, 0)]), Some(Malformed::Samples)),
+            (with(&one, 0, &[samples(TypeCode::Messages, 0)]), Some(Malformed::Samples)),
             (with(&[pair("b", "c"), pair("b", "c")], 0, &[a]), Some(Malformed::PairTwice)),
         ] {
             assert_eq!(collect(vec![chunk.clone()]).err(), expected, "{chunk:?}");

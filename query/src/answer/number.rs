@@ -120,8 +120,10 @@ impl Value {
     pub fn of(kind: Kind, count: u64, sum: u64) -> Self {
         let (value, shown_sum) = match kind {
             Kind::Users | Kind::Count => (Some(Decimal::whole(count)), Decimal::whole(count)),
-            Kind::Mean => {
-                (Decimal::divided(sum.into(), count, 3), Decimal { units: sum.into(), decimals: 3 })
+            Kind::Mean { sum_decimals, .. } => {
+                let thousandths = u128::from(sum) * 10_u128.pow(3 - sum_decimals);
+                let shown_sum = Decimal { units: sum.into(), decimals: sum_decimals };
+                (Decimal::divided(thousandths, count, 3), shown_sum)
             }
             Kind::Ratio => {
                 (Decimal::divided(u128::from(sum) * 10_000, count, 2), Decimal::whole(sum))
@@ -189,17 +191,20 @@ mod tests {
             Some("18446744073709551615"),
             "18446744073709551615",
         );
-        check(Kind::Mean, 0, 0, None, "0");
-        check(Kind::Mean, 1, 420_000, Some("420"), "420");
-        check(Kind::Mean, 2, 150_000, Some("75"), "150");
-        check(Kind::Mean, 2, 1, Some("0.001"), "0.001");
-        check(Kind::Mean, 3, 1, Some("0"), "0.001");
-        check(Kind::Mean, 2, 1_001, Some("0.501"), "1.001");
-        check(Kind::Mean, 3, 10_000, Some("3.333"), "10");
-        check(Kind::Mean, 3, 20_000, Some("6.667"), "20");
-        check(Kind::Mean, 1, 500, Some("0.5"), "0.5");
-        check(Kind::Mean, 1, 50, Some("0.05"), "0.05");
-        check(Kind::Mean, u64::MAX, u64::MAX, Some("0.001"), "18446744073709551.615");
+        check(Kind::DURATION, 0, 0, None, "0");
+        check(Kind::DURATION, 1, 420_000, Some("420"), "420");
+        check(Kind::DURATION, 2, 150_000, Some("75"), "150");
+        check(Kind::DURATION, 2, 1, Some("0.001"), "0.001");
+        check(Kind::DURATION, 3, 1, Some("0"), "0.001");
+        check(Kind::DURATION, 2, 1_001, Some("0.501"), "1.001");
+        check(Kind::DURATION, 3, 10_000, Some("3.333"), "10");
+        check(Kind::DURATION, 3, 20_000, Some("6.667"), "20");
+        check(Kind::DURATION, 1, 500, Some("0.5"), "0.5");
+        check(Kind::DURATION, 1, 50, Some("0.05"), "0.05");
+        check(Kind::DURATION, u64::MAX, u64::MAX, Some("0.001"), "18446744073709551.615");
+        let of_whole = Kind::Mean { unit: "count", sum_decimals: 0 };
+        check(of_whole, 3, 20, Some("6.667"), "20");
+        check(of_whole, 1, u64::MAX, Some("18446744073709551615"), "18446744073709551615");
         check(Kind::Ratio, 0, 0, None, "0");
         check(Kind::Ratio, 3, 1, Some("33.33"), "1");
         check(Kind::Ratio, 3, 2, Some("66.67"), "2");

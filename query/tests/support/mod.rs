@@ -322,7 +322,7 @@ fn frames(
     };
     let pairs: Vec<Pair> =
         bots.into_iter().map(|bot| Pair { bot, channel: "web".parse().unwrap() }).collect();
-    let samples = vec![Samples { code: TypeCode::INCOMING_MESSAGE, count: 3, sum: 3 }];
+    let samples = vec![Samples { code: TypeCode::IncomingMessage, count: 3, sum: 3 }];
     let cell = |pair| Cell { group, pair, samples: samples.clone() };
     let cells = (0..u32::try_from(pairs.len()).unwrap()).map(cell).collect();
     let few = match behaviour {
