@@ -92,7 +92,7 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     ),
     bad_entries: gauge(
         "botstats_query_directory_bad_entries",
-        "Directory entries whose newest value cannot be read",
+        "Directory entries whose newest value cannot be read, or whose secrets stand twice",
     ),
     calls_at_work: gauge("botstats_query_calls_at_work", "Calls that are asking NATS now"),
     held_bytes: gauge(
@@ -127,7 +127,7 @@ pub fn look(app: &App) {
     let (account_entries, bot_entries) = known.directory.sizes();
     accounts.set(account_entries as f64);
     bots.set(bot_entries as f64);
-    METRICS.bad_entries.set(known.directory.bad().len() as f64);
+    METRICS.bad_entries.set(known.directory.bad_entries() as f64);
     drop(known);
     METRICS.calls_at_work.set(app.calls_at_work() as f64);
     let (held, most) = app.held_bytes();
