@@ -32,6 +32,9 @@ curl -H "Authorization: Bearer $BOTSTATS_TOKEN" -H "Accept: application/x-ndjson
 # 200 application/json: what all of this looks like to a program; needs no token, uses no call
 curl "$BOTSTATS_URL/openapi.json"
 
+# 200 text/plain: whether this replica is ready, for load balancers; needs no token, uses no call
+curl "$BOTSTATS_URL/healthz"
+
 # 401 unauthorized: no token
 curl "$BOTSTATS_URL/analytics/statistics/account/*/3/day/7"
 

@@ -7,6 +7,9 @@ use http::header::{ACCEPT, ACCEPT_ENCODING};
 
 use crate::answer::render::Format;
 
+/// The weight of an element without one, in thousandths.
+const HEAVIEST: u16 = 1000;
+
 /// A content coding of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
@@ -107,65 +110,78 @@ impl Element {
     }
 }
 
-/// The elements of a list header; `None` if it is absent. An element that cannot be read is left out.
+/// The elements of a list header; `None` if it is absent. Bytes that are no text spoil only the
+/// element in which they stand.
 fn elements(headers: &HeaderMap, name: &http::HeaderName) -> Option<Vec<Element>> {
     if !headers.contains_key(name) {
         return None;
     }
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    let all: Vec<&str> = values.flat_map(|value| split_outside_quotes(value, b',')).collect();
-    // An empty field says nothing, as an absent one.
-    if name == ACCEPT && all.iter().all(|element| element.trim().is_empty()) {
+    let mut all = Vec::new();
+    for field in headers.get_all(name) {
+        let text = String::from_utf8_lossy(field.as_bytes());
+        all.extend(split_outside_quotes(&text, b',').into_iter().filter_map(element));
+    }
+    // An `Accept` that names nothing says nothing, as an absent one.
+    if name == ACCEPT && all.is_empty() {
         return None;
     }
-    Some(all.into_iter().filter_map(element).collect())
+    Some(all)
 }
 
 fn element(text: &str) -> Option<Element> {
     let mut parts = split_outside_quotes(text, b';').into_iter().map(str::trim);
     let value = parts.next().filter(|value| !value.is_empty())?.to_owned();
     let mut parameters = Vec::new();
-    let mut weight = 1000;
     for part in parts.filter(|part| !part.is_empty()) {
-        let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        let (name, value) = (name.trim(), value.trim());
+        let (name, given) = part.split_once('=').unwrap_or((part, ""));
+        let (name, given) = (name.trim(), given.trim().trim_matches('"'));
         if name.eq_ignore_ascii_case("q") {
-            weight = thousandths(value)?;
-            // What follows q were extensions, which nobody defines any more.
-            break;
+            // What follows q were extensions, which nobody defines any more. A weight that is no
+            // number is left out: the client named the element, so it takes it.
+            let weight = thousandths(given).unwrap_or(HEAVIEST);
+            return Some(Element { value, parameters, weight });
         }
-        parameters.push((name.to_ascii_lowercase(), value.trim_matches('"').to_ascii_lowercase()));
+        parameters.push((name.to_ascii_lowercase(), given.to_ascii_lowercase()));
     }
-    Some(Element { value, parameters, weight })
+    Some(Element { value, parameters, weight: HEAVIEST })
 }
 
-/// A weight: `0` to `1` with up to three decimals.
+/// A weight in thousandths, at most [`HEAVIEST`]. Java writes `.2`, others `1.` or ten decimals:
+/// any plain decimal number is read. What is more than 0 stays more than 0, because 0 excludes.
 fn thousandths(text: &str) -> Option<u16> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
-    if decimals.len() > 3 || !decimals.bytes().all(|b| b.is_ascii_digit()) {
+    let mut digits = whole.bytes().chain(decimals.bytes());
+    if whole.len() + decimals.len() == 0 || !digits.all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let decimals: u16 = format!("{decimals:0<3}").parse().ok()?;
-    match (whole, decimals) {
-        ("0", decimals) => Some(decimals),
-        ("1", 0) => Some(1000),
-        _ => None,
+    let is_zero = |digits: &str| digits.bytes().all(|b| b == b'0');
+    if !is_zero(whole) {
+        return Some(HEAVIEST);
     }
+    let first: String = decimals.bytes().chain(*b"000").take(3).map(char::from).collect();
+    let least = u16::from(!is_zero(decimals));
+    first.parse::<u16>().ok().map(|weight| weight.max(least))
 }
 
 /// The weight of a media type: that of the most specific range that matches it.
 fn media_weight(ranges: &[Element], (kind, subtype): (&str, &str)) -> u16 {
     let specificity = |range: &Element| {
-        let (range_kind, range_subtype) = range.value.split_once('/')?;
-        let known_parameters = range.parameters.iter().all(|(name, value)| {
-            matches!((name.as_str(), value.as_str()), ("charset", "utf-8") | ("header", "present"))
-        });
-        let exact = range_kind.eq_ignore_ascii_case(kind)
-            && range_subtype.eq_ignore_ascii_case(subtype)
-            && known_parameters;
-        if exact {
+        // Java and others write `*` for `*/*`.
+        let (range_kind, range_subtype) = match range.value.as_str() {
+            "*" => ("*", "*"),
+            value => value.split_once('/').map(|(kind, subtype)| (kind.trim(), subtype.trim()))?,
+        };
+        if range_kind.eq_ignore_ascii_case(kind) && range_subtype.eq_ignore_ascii_case(subtype) {
+            let mut known = 0;
+            for (name, value) in &range.parameters {
+                match is_kept(subtype, name, value) {
+                    Some(true) => known += 1,
+                    Some(false) => return None,
+                    None => {}
+                }
+            }
             // A range with parameters is more specific than one without.
-            return Some(3 + range.parameters.len());
+            return Some(3 + known);
         }
         match (range_kind, range_subtype) {
             ("*", "*") => Some(1),
@@ -177,24 +193,50 @@ fn media_weight(ranges: &[Element], (kind, subtype): (&str, &str)) -> u16 {
     matching.max().map_or(0, |(_, weight)| weight)
 }
 
-/// Splits at a separator that does not stand in a quoted string.
+/// Whether an answer of that subtype is as a parameter of its media type asks; `None` if the media
+/// type has no such parameter, which is then ignored. JSON has none at all (RFC 8259, 11), CSV has
+/// two (RFC 7111, 5.1): it is UTF-8 and has a header line.
+fn is_kept(subtype: &str, name: &str, value: &str) -> Option<bool> {
+    match (subtype, name) {
+        ("csv", "charset") => Some(matches!(value, "utf-8" | "utf8")),
+        ("csv", "header") => Some(value == "present"),
+        _ => None,
+    }
+}
+
+/// Splits at a separator that does not stand in a quoted string. A quote that is never closed is a
+/// character like others: it must not hide the elements behind it.
 fn split_outside_quotes(text: &str, separator: u8) -> Vec<&str> {
+    let bytes = text.as_bytes();
     let mut parts = Vec::new();
-    let (mut start, mut quoted, mut escaped) = (0, false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            _ if byte == separator && !quoted => {
-                parts.push(text.get(start..at).unwrap_or_default());
-                start = at + 1;
+    let (mut start, mut at, mut closed) = (0, 0, true);
+    while let Some(byte) = bytes.get(at) {
+        if *byte == separator {
+            parts.push(text.get(start..at).unwrap_or_default());
+            start = at + 1;
+        } else if *byte == b'"' && closed {
+            match closing_quote(bytes, at + 1) {
+                Some(end) => at = end,
+                // Nor is any later one: it would have closed this one.
+                None => closed = false,
             }
-            _ => {}
         }
+        at += 1;
     }
     parts.push(text.get(start..).unwrap_or_default());
     parts
+}
+
+/// Where the quoted string ends that begins there; a backslash takes its meaning from what follows
+/// it.
+fn closing_quote(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match bytes.get(at)? {
+            b'"' => return Some(at),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -202,7 +244,9 @@ mod tests {
     use super::*;
 
     fn headers(name: http::HeaderName, values: &[&str]) -> HeaderMap {
-        values.iter().map(|value| (name.clone(), value.parse().unwrap())).collect()
+        // Bytes beyond ASCII as well.
+        let value = |value: &&str| http::HeaderValue::from_bytes(value.as_bytes()).unwrap();
+        values.iter().map(|text| (name.clone(), value(text))).collect()
     }
 
     #[test]
@@ -235,11 +279,56 @@ mod tests {
             (&["text/html, */*;q=0.1"], Some(Json)),
             (&["*/json"], None),
             (&["json"], None),
-            (&["application/json;version=2"], None),
-            // A weight that cannot be read spoils its element only.
-            (&["application/json;q=2, text/csv"], Some(Csv)),
-            (&["application/json;q=0.1234"], None),
+            // Of Java's HttpURLConnection.
+            (&["text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"], Some(Json)),
+            (&["*"], Some(Json)),
+            (&["*;q=.5, application/json;q=.4"], Some(Csv)),
+            (&["*;q=0"], None),
+            // Weights that are no qvalues of RFC 9110, but numbers.
+            (&["application/json;q=.2, text/csv;q=.3"], Some(Csv)),
+            (&["application/json;q=1., text/csv;q=0.9"], Some(Json)),
+            (&["application/json;q=0., text/csv;q=.1"], Some(Csv)),
+            (&["application/json;q=.0"], None),
+            (&["application/json;q=00.000"], None),
+            (&["application/json;q=0.90000001, text/csv;q=.8"], Some(Json)),
+            (&["application/json;q=0.1234"], Some(Json)),
+            (&["application/json;q=0.0001"], Some(Json)),
+            (&["application/json;q=2, text/csv"], Some(Json)),
+            (&["application/json ; q = \"0.5\" , text/csv ; q = 0.6"], Some(Csv)),
+            (&["application/json;\tq=0\t,\ttext/csv"], Some(Csv)),
+            // A weight that is no number says nothing.
+            (&["application/json;q=high, text/csv;q=0.9"], Some(Json)),
+            (&["text/csv;q="], Some(Csv)),
+            (&["text/csv;q"], Some(Csv)),
+            (&["text/csv;q=."], Some(Csv)),
+            (&["text/csv;q=-1"], Some(Csv)),
+            (&["text/csv;q=1e-1"], Some(Csv)),
+            // Parameters that a media type does not have are ignored, those that it has are not.
+            (&["application/json;version=2"], Some(Json)),
+            (&["application/json;odata=verbose;charset=latin1"], Some(Json)),
+            (&["application/x-ndjson; charset=UTF-8"], Some(Ndjson)),
+            (
+                &["application/json;odata=verbose;q=0.1, application/json;q=0.9, text/csv;q=0.5"],
+                Some(Json),
+            ),
+            (&["application/json;odata"], Some(Json)),
+            (&["application/json;;=;"], Some(Json)),
+            (&["text/csv;charset=\"UTF-8\";header=PRESENT"], Some(Csv)),
+            (&["text/csv;charset=utf8;columns=3"], Some(Csv)),
+            (&["text/csv;header=absent"], None),
+            (&["text/csv;header=absent, */*;q=0.1"], Some(Json)),
+            // What cannot be read costs its own element only.
             (&["text/html;x=\"a,application/json\""], None),
+            (&["text/html;x=\"a\\\",application/json\", text/csv"], Some(Csv)),
+            (&["text/html;x=\"a, text/csv"], Some(Csv)),
+            (&["text/html;x=\"a\\\", text/csv"], Some(Csv)),
+            (&["text/html;x=é, text/csv"], Some(Csv)),
+            (&["é", "text/csv"], Some(Csv)),
+            (&["é"], None),
+            (&[" , ,, text/csv ,"], Some(Csv)),
+            (&[";q=0, text/csv"], Some(Csv)),
+            (&["/, //, a/b/c, text/csv"], Some(Csv)),
+            (&[" , ;q=1,, "], Some(Json)),
         ] {
             assert_eq!(format(&headers(ACCEPT, accept)).ok(), expected, "{accept:?}");
         }
@@ -271,6 +360,17 @@ mod tests {
             (&["*;q=0"], None),
             (&["*;q=0, identity;q=0.1"], Some(Identity)),
             (&["br;q=1, *;q=0"], None),
+            (&["gzip;q=.5"], Some(Gzip)),
+            (&["zstd;q=.4, x-gzip;q=.5"], Some(Gzip)),
+            (&["zstd;q=1., gzip;q=.9999"], Some(Zstd)),
+            (&["gzip;q=high"], Some(Gzip)),
+            (&["gzip;level=9"], Some(Gzip)),
+            (&[", ,gzip ; q = 1 ,"], Some(Gzip)),
+            (&["é, gzip"], Some(Gzip)),
+            (&["é", "GZip;Q=.5"], Some(Gzip)),
+            (&["br;x=\", gzip"], Some(Gzip)),
+            (&["identity;q=.0, gzip;q=0."], None),
+            (&["*;q=.0"], None),
         ] {
             assert_eq!(coding(&headers(ACCEPT_ENCODING, accept)).ok(), expected, "{accept:?}");
         }

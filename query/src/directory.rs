@@ -2,19 +2,24 @@
 //!
 //! *Invariants*: a value that cannot be read leaves the last good one in force. A token or key that
 //! stands in two places grants nothing that either of them alone would not: see [`Directory::holder`]
-//! and [`Directory::bot_of`].
+//! and [`Directory::bot_of`]. [`Directory::clashes`] says so.
 //!
 //! *Not here*: NATS. An answer is given only after the entries were read again from there
 //! ([`crate::shell::entries`]); this copy serves refusals and names.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use botstats_common::directory::{AccountEntry, BotEntry, EntryError, Key};
 use botstats_common::ids::{Account, Bot};
+use botstats_common::names::{account_key, bot_key};
 use botstats_common::secret::SecretHash;
 
 use crate::answer::Names;
+
+/// The most entries of a clash that its text names.
+const MAX_NAMED: usize = 5;
 
 /// All entries.
 #[derive(Debug, Default)]
@@ -22,8 +27,72 @@ pub struct Directory {
     accounts: HashMap<Account, AccountEntry>,
     bots: HashMap<Account, Bots>,
     tokens: HashMap<SecretHash, BTreeSet<Account>>,
+    /// Tokens that several accounts have, removed ones included.
+    shared_tokens: HashSet<SecretHash>,
+    /// API keys that several bots of an account have, removed ones included.
+    shared_keys: HashSet<(Account, SecretHash)>,
+    /// Accounts that have a token, or the id of a token, twice.
+    repeating: HashMap<Account, Repeated>,
     /// Keys whose newest value cannot be read, and why.
     bad: BTreeMap<String, String>,
+}
+
+/// What stands twice among the tokens of one account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Repeated {
+    /// One token under two ids.
+    Token,
+    /// Two tokens under one id.
+    Id,
+}
+
+/// Entries that can be read, but whose secrets stand in each other's way. They are named by their
+/// KV keys, the secrets not at all.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Clash {
+    /// Accounts, none of them removed, with a token in common.
+    Token(BTreeSet<String>),
+    /// Bots of an account, none of them removed, with an API key in common.
+    ApiKey(BTreeSet<String>),
+    /// An account that is not removed.
+    Within(String, Repeated),
+}
+
+impl Clash {
+    /// The KV keys of the entries.
+    fn entries(&self) -> Vec<&str> {
+        match self {
+            Clash::Token(keys) | Clash::ApiKey(keys) => keys.iter().map(String::as_str).collect(),
+            Clash::Within(key, _) => vec![key],
+        }
+    }
+}
+
+impl fmt::Display for Clash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entries = self.entries();
+        let named = entries.iter().take(MAX_NAMED).copied().collect::<Vec<_>>().join(", ");
+        f.write_str(&named)?;
+        if let Some(more @ 1..) = entries.len().checked_sub(MAX_NAMED) {
+            write!(f, " and {more} more")?;
+        }
+        f.write_str(match self {
+            Clash::Token(_) => {
+                " have the same token: whose it is cannot be told, so calls with it get 401; give each \
+                 account a token of its own (`botstats token add`) and revoke the shared one"
+            }
+            Clash::ApiKey(_) => {
+                " have the same API key: which bot it means cannot be told, so calls with it get 404; give \
+                 each bot a key of its own (`botstats key rotate`)"
+            }
+            Clash::Within(_, Repeated::Token) => {
+                " has the same token under two ids: revoking one of them leaves it in force"
+            }
+            Clash::Within(_, Repeated::Id) => {
+                " has two tokens of the same id: revoking that id ends both"
+            }
+        })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +166,39 @@ impl Directory {
         &self.bad
     }
 
+    /// Entries whose secrets stand in each other's way.
+    #[must_use]
+    pub fn clashes(&self) -> BTreeSet<Clash> {
+        let lives = |account: &Account| self.accounts.get(account).is_some_and(|a| !a.removed);
+        let tokens = self.shared_tokens.iter().filter_map(|token| {
+            let holders = self.tokens.get(token)?.iter().filter(|account| lives(account));
+            Some(Clash::Token(holders.map(account_key).collect()))
+        });
+        let keys = self.shared_keys.iter().filter(|(account, _)| lives(account));
+        let keys = keys.filter_map(|(account, key)| {
+            let bots = self.bots.get(account)?;
+            let live = |bot: &&Bot| bots.entries.get(*bot).is_some_and(|entry| !entry.removed);
+            let holders = bots.keys.get(key)?.iter().filter(live);
+            Some(Clash::ApiKey(holders.map(|bot| bot_key(account, bot)).collect()))
+        });
+        let within = self.repeating.iter().filter(|(account, _)| lives(account));
+        let within = within.map(|(account, what)| Clash::Within(account_key(account), *what));
+        let several = |clash: &Clash| match clash {
+            Clash::Token(entries) | Clash::ApiKey(entries) => entries.len() > 1,
+            Clash::Within(..) => true,
+        };
+        tokens.chain(keys).filter(several).chain(within).collect()
+    }
+
+    /// How many entries cannot be read or clash.
+    #[must_use]
+    pub fn bad_entries(&self) -> usize {
+        let clashes = self.clashes();
+        let mut all: BTreeSet<&str> = self.bad.keys().map(String::as_str).collect();
+        all.extend(clashes.iter().flat_map(Clash::entries));
+        all.len()
+    }
+
     /// How many accounts and bots there are, removed ones included.
     #[must_use]
     pub fn sizes(&self) -> (usize, usize) {
@@ -142,12 +244,22 @@ impl Directory {
         let tokens = |entry: &AccountEntry| -> Vec<SecretHash> {
             entry.tokens.iter().map(|token| token.sha256).collect()
         };
-        for token in self.accounts.get(&account).map(tokens).unwrap_or_default() {
-            take_out(&mut self.tokens, token, &account);
+        let before = self.accounts.get(&account).map(tokens).unwrap_or_default();
+        let after = entry.as_ref().map(tokens).unwrap_or_default();
+        for token in &before {
+            take_out(&mut self.tokens, *token, &account);
         }
-        for token in entry.as_ref().map(tokens).unwrap_or_default() {
-            self.tokens.entry(token).or_default().insert(account.clone());
+        for token in &after {
+            self.tokens.entry(*token).or_default().insert(account.clone());
         }
+        for token in before.into_iter().chain(after) {
+            let shared = self.tokens.get(&token).is_some_and(|holders| holders.len() > 1);
+            put_or_take(&mut self.shared_tokens, token, shared);
+        }
+        match entry.as_ref().and_then(repeated) {
+            Some(what) => self.repeating.insert(account.clone(), what),
+            None => self.repeating.remove(&account),
+        };
         match entry {
             Some(entry) => self.accounts.insert(account, entry),
             None => self.accounts.remove(&account),
@@ -156,11 +268,17 @@ impl Directory {
 
     fn set_bot(&mut self, account: &Account, bot: Bot, entry: Option<BotEntry>) {
         let bots = self.bots.entry(account.clone()).or_default();
-        if let Some(key) = bots.entries.get(&bot).and_then(|old| old.key_sha256) {
+        let before = bots.entries.get(&bot).and_then(|old| old.key_sha256);
+        let after = entry.as_ref().and_then(|entry| entry.key_sha256);
+        if let Some(key) = before {
             take_out(&mut bots.keys, key, &bot);
         }
-        if let Some(key) = entry.as_ref().and_then(|entry| entry.key_sha256) {
+        if let Some(key) = after {
             bots.keys.entry(key).or_default().insert(bot.clone());
+        }
+        for key in before.into_iter().chain(after) {
+            let shared = bots.keys.get(&key).is_some_and(|holders| holders.len() > 1);
+            put_or_take(&mut self.shared_keys, (account.clone(), key), shared);
         }
         let entries = Arc::make_mut(&mut bots.entries);
         match entry {
@@ -180,6 +298,28 @@ fn the_one<T: Ord>(all: &BTreeSet<T>, removed: impl Fn(&&T) -> bool) -> Option<&
     }
     let mut live = all.iter().filter(|one| !removed(one));
     live.next().filter(|_| live.next().is_none())
+}
+
+/// What stands twice among an account's tokens. An exact copy of one of them is harmless.
+fn repeated(entry: &AccountEntry) -> Option<Repeated> {
+    let mut id_of = HashMap::new();
+    let mut token_of = HashMap::new();
+    entry.tokens.iter().find_map(|token| {
+        let id = id_of.insert(token.sha256, &token.id);
+        let other = token_of.insert(&token.id, token.sha256);
+        if id.is_some_and(|id| *id != token.id) {
+            return Some(Repeated::Token);
+        }
+        other.filter(|other| *other != token.sha256).map(|_| Repeated::Id)
+    })
+}
+
+fn put_or_take<T: Eq + std::hash::Hash>(set: &mut HashSet<T>, value: T, there: bool) {
+    if there {
+        set.insert(value);
+    } else {
+        set.remove(&value);
+    }
 }
 
 fn take_out<T: Ord>(from: &mut HashMap<SecretHash, BTreeSet<T>>, hash: SecretHash, one: &T) {
@@ -273,6 +413,100 @@ mod tests {
         d.apply("bot.a.b1", Change::Gone).unwrap();
         assert_eq!(bot_of(&d, "a", "k1"), None);
         assert_eq!(d.names(&"a".parse().unwrap()).len(), 2);
+    }
+
+    fn clashes(directory: &Directory) -> Vec<String> {
+        directory.clashes().iter().map(Clash::to_string).collect()
+    }
+
+    #[test]
+    fn secrets_that_stand_twice_are_told_with_the_keys_of_their_entries() {
+        let mut d = Directory::default();
+        let two = account_json(&["t1", "t2"], false).replacen("\"id\":\"t\"", "\"id\":\"u\"", 1);
+        put(&mut d, "account.a", &two);
+        put(&mut d, "account.b", &account_json(&["t3"], false));
+        put(&mut d, "bot.a.b1", &bot_json("k1", false));
+        assert!(d.clashes().is_empty() && d.bad_entries() == 0);
+
+        // A copy of a whole entry: two tokens, one clash.
+        put(&mut d, "account.c", &two);
+        insta::assert_snapshot!(clashes(&d).join("\n"), @"account.a, account.c have the same token: whose it is cannot be told, so calls with it get 401; give each account a token of its own (`botstats token add`) and revoke the shared one");
+        assert_eq!((holder(&d, "t1"), d.bad_entries()), (None, 2));
+        // A value that cannot be read leaves the last good one, so the clash too; it counts once.
+        assert!(d.apply("account.c", Change::Put(b"nonsense")).is_err());
+        assert_eq!((clashes(&d).len(), d.bad_entries()), (1, 2));
+        // Only one of them is not removed: it is whose token it is.
+        let removed = two.replace("\"removed\":false", "\"removed\":true");
+        put(&mut d, "account.c", &removed);
+        assert_eq!((holder(&d, "t1"), d.bad_entries()), (Some("a"), 0));
+        put(&mut d, "account.c", &two);
+        assert_eq!(d.bad_entries(), 2);
+        put(&mut d, "account.a", &account_json(&["t9"], false));
+        assert_eq!((holder(&d, "t1"), d.bad_entries()), (Some("c"), 0));
+        d.apply("account.c", Change::Gone).unwrap();
+
+        // Many copies are not all named.
+        for n in 0..8 {
+            put(&mut d, &format!("account.m{n}"), &account_json(&["t4"], false));
+        }
+        let text = clashes(&d).join("\n");
+        assert!(
+            text.starts_with(
+                "account.m0, account.m1, account.m2, account.m3, account.m4 and 3 more have"
+            ),
+            "{text}"
+        );
+        assert_eq!(d.bad_entries(), 8);
+        for n in 0..8 {
+            d.apply(&format!("account.m{n}"), Change::Gone).unwrap();
+        }
+        assert_eq!(d.bad_entries(), 0);
+
+        // The same key in another account opens there what it opens here.
+        put(&mut d, "bot.b.b1", &bot_json("k1", false));
+        put(&mut d, "bot.a.b2", &bot_json("k1", true));
+        assert!(d.clashes().is_empty());
+        put(&mut d, "bot.a.b2", &bot_json("k1", false));
+        insta::assert_snapshot!(clashes(&d).join("\n"), @"bot.a.b1, bot.a.b2 have the same API key: which bot it means cannot be told, so calls with it get 404; give each bot a key of its own (`botstats key rotate`)");
+        assert_eq!((bot_of(&d, "a", "k1"), d.bad_entries()), (None, 2));
+        put(&mut d, "account.a", &account_json(&["t9"], true));
+        assert!(d.clashes().is_empty(), "of a removed account");
+        put(&mut d, "account.a", &account_json(&["t9"], false));
+        put(&mut d, "bot.a.b1", &bot_json("k2", false));
+        assert!(d.clashes().is_empty());
+    }
+
+    #[test]
+    fn what_stands_twice_within_an_account_is_told() {
+        let entry = |tokens: &[(&str, &str)], removed: bool| {
+            let tokens: Vec<_> = tokens
+                .iter()
+                .map(|(id, t)| serde_json::json!({"id": id, "sha256": String::from(hash(t))}))
+                .collect();
+            serde_json::json!({"tokens": tokens, "removed": removed}).to_string()
+        };
+        let mut d = Directory::default();
+        for (tokens, removed, expected) in [
+            (&[("a", "t1"), ("b", "t2")][..], false, ""),
+            (&[("a", "t1"), ("a", "t1")], false, ""),
+            (&[("a", "t1"), ("b", "t1")], true, ""),
+            (
+                &[("a", "t1"), ("b", "t1")],
+                false,
+                "account.a has the same token under two ids: revoking one of them leaves it in force",
+            ),
+            (
+                &[("a", "t1"), ("a", "t2")],
+                false,
+                "account.a has two tokens of the same id: revoking that id ends both",
+            ),
+            (&[("a", "t1")], false, ""),
+        ] {
+            put(&mut d, "account.a", &entry(tokens, removed));
+            assert_eq!(clashes(&d).join("\n"), expected, "{tokens:?}");
+            assert_eq!(d.bad_entries(), usize::from(!expected.is_empty()));
+            assert_eq!(holder(&d, "t1"), Some("a"), "it is in force all the same");
+        }
     }
 
     #[test]

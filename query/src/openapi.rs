@@ -59,7 +59,11 @@ pub fn document() -> Value {
                     "500": response("Internal"),
                     "503": response("Unavailable")
                 }
-            } }
+            } },
+            "/healthz": {
+                "get": health("checkHealth", true),
+                "head": health("checkHealthHead", false)
+            }
         },
         "components": {
             "securitySchemes": { "token": {
@@ -71,6 +75,39 @@ pub fn document() -> Value {
             "headers": headers(),
             "responses": responses()
         }
+    })
+}
+
+/// The check of load balancers; the answer to HEAD has no body.
+fn health(operation: &str, body: bool) -> Value {
+    let answer = |description: &str, text: &str, more: &[&str]| {
+        let every = ["Cache-Control", "X-Content-Type-Options", "X-Request-Id"];
+        let mut answer = json!({
+            "description": description,
+            "headers": named(&[&every[..], more].concat())
+        });
+        if body {
+            let schema = json!({ "type": "string", "enum": [text] });
+            answer["content"] = json!({ "text/plain": { "schema": schema } });
+        }
+        answer
+    };
+    let mut answers = json!({
+        "200": answer("This replica answers calls", "ready\n", &[]),
+        "503": answer("This replica would answer 503: send calls to another", "not ready\n",
+            &["Retry-After"])
+    });
+    if body {
+        answers["400"] = response("BadRequest");
+        answers["405"] = response("MethodNotAllowed");
+        answers["431"] = response("HeadTooLarge");
+        answers["500"] = response("Internal");
+    }
+    json!({
+        "operationId": operation,
+        "summary": "Whether this replica is ready, for load balancers; uses no call",
+        "security": [],
+        "responses": answers
     })
 }
 
@@ -97,6 +134,7 @@ fn statistics() -> Value {
         "RateLimit-Policy",
         "Vary",
         "Content-Encoding",
+        "Content-Disposition",
         "X-Content-Type-Options",
         "X-Request-Id",
     ];
@@ -117,8 +155,8 @@ fn statistics() -> Value {
             {
                 "name": "TYPES", "in": "path", "required": true,
                 "description": format!(
-                    "Type codes separated by commas, at most {MAX_TYPE_ITEMS}; order and duplicates \
-                     do not matter: {}", codes.join(", ")),
+                    "Type codes separated by commas (or %2C), at most {MAX_TYPE_ITEMS}; order and \
+                     duplicates do not matter: {}", codes.join(", ")),
                 "style": "simple", "explode": false,
                 "schema": {
                     "type": "array", "minItems": 1, "maxItems": MAX_TYPE_ITEMS,
@@ -306,10 +344,14 @@ fn headers() -> Value {
             json!("Authorization, Accept, Accept-Encoding")),
         "Content-Encoding": header(Sometimes, "Absent if the body is sent as it is",
             json!({ "type": "string", "enum": ["gzip", "zstd"] }), json!("gzip")),
+        "Content-Disposition": header(Sometimes,
+            "A file name for CSV, of the account's id and the last local date; absent in other formats",
+            like("^attachment; filename=\"botstats-[A-Za-z0-9_-]+-[0-9-]+[.]csv\"$"),
+            json!("attachment; filename=\"botstats-acme-2026-11-20.csv\"")),
         "WWW-Authenticate": header(Always, "RFC 6750", like("^Bearer realm="),
             json!("Bearer realm=\"botstats\", error=\"invalid_token\"")),
         "Allow": header(Always, "The methods that are allowed",
-            json!({ "type": "string", "enum": ["GET"] }), json!("GET")),
+            json!({ "type": "string", "enum": ["GET", "GET, HEAD"] }), json!("GET")),
         "X-Content-Type-Options": header(Always, "The media type is the one that is said",
             json!({ "type": "string", "enum": ["nosniff"] }), json!("nosniff")),
         "X-Request-Id": header(Always, "The request's id, taken or made",
@@ -334,7 +376,7 @@ fn responses() -> Value {
         "Unauthorized": answer("No, malformed, unknown or revoked token", &["WWW-Authenticate"]),
         "NotFound": answer(
             "The account was removed, or the API key is unknown, removed or another account's", &[]),
-        "MethodNotAllowed": answer("Another method than GET", &["Allow"]),
+        "MethodNotAllowed": answer("Another method than Allow lists", &["Allow"]),
         "NotAcceptable": answer(
             "Accept allows none of JSON, CSV, NDJSON, or Accept-Encoding no coding", &[]),
         "Throttled": answer(
@@ -342,8 +384,8 @@ fn responses() -> Value {
         "HeadTooLarge": answer("A head of more than 16 KiB or 64 fields", &[]),
         "Internal": answer("A defect of the service; no call was used", &[]),
         "Unavailable": answer(
-            "The statistics or the throttle cannot be reached, or too much is going on; no call was \
-                used", &["Retry-After"])
+            "The statistics or the throttle cannot be reached, the service's clock is wrong, or too much \
+                is going on; no call was used", &["Retry-After"])
     })
 }
 

@@ -7,7 +7,8 @@ use http::StatusCode;
 use serde::Serialize;
 
 use crate::accept::NotAcceptable;
-use crate::question::BadParameter;
+use crate::answer::MAX_ROWS;
+use crate::question::{BadParameter, Methods};
 
 /// The realm of the bearer tokens.
 const REALM: &str = "botstats";
@@ -23,8 +24,8 @@ pub enum Problem {
     HeadTooLarge,
     /// There is nothing at this path.
     UnknownPath,
-    /// There is something, but only to GET.
-    MethodNotAllowed,
+    /// Another method than those of the path.
+    MethodNotAllowed(Methods),
     /// No, malformed, unknown or revoked token.
     Unauthorized {
         /// Whether there was a token at all.
@@ -43,12 +44,22 @@ pub enum Problem {
         /// The throttle window, in seconds.
         window_s: u64,
     },
-    /// The answer needs more memory than a call may hold.
-    AnswerTooLarge,
+    /// The answer is larger than a call may have.
+    AnswerTooLarge(TooLarge),
     /// Something cannot be reached; what, in words without secrets.
     Unavailable(&'static str),
     /// A defect of this program.
     Internal,
+}
+
+/// What an answer has too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TooLarge {
+    /// Memory while it is made: more than
+    /// [`MAX_ANSWER_BYTES`](botstats_common::wire::MAX_ANSWER_BYTES).
+    Memory,
+    /// Rows: so many, more than [`MAX_ROWS`].
+    Rows(usize),
 }
 
 /// A problem as it is sent.
@@ -69,13 +80,13 @@ impl Problem {
             Problem::BadRequest("one Host field is needed"),
             Problem::HeadTooLarge,
             Problem::UnknownPath,
-            Problem::MethodNotAllowed,
+            Problem::MethodNotAllowed(Methods::Get),
             Problem::Unauthorized { token_given: true },
             Problem::Parameter(BadParameter::ApiKey),
             Problem::NotAcceptable(NotAcceptable::Format),
             Problem::NotFound,
             Problem::Throttled { retry_after_s: 1800, window_s: 3600 },
-            Problem::AnswerTooLarge,
+            Problem::AnswerTooLarge(TooLarge::Memory),
             Problem::Unavailable("the statistics cannot be reached"),
             Problem::Internal,
         ]
@@ -85,12 +96,12 @@ impl Problem {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Problem::BadRequest(_) | Problem::Parameter(_) | Problem::AnswerTooLarge => {
+            Problem::BadRequest(_) | Problem::Parameter(_) | Problem::AnswerTooLarge(_) => {
                 StatusCode::BAD_REQUEST
             }
             Problem::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Problem::UnknownPath | Problem::NotFound => StatusCode::NOT_FOUND,
-            Problem::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Problem::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Problem::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
             Problem::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Problem::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -106,13 +117,13 @@ impl Problem {
             Problem::BadRequest(_) => "bad-request",
             Problem::HeadTooLarge => "head-too-large",
             Problem::UnknownPath => "unknown-path",
-            Problem::MethodNotAllowed => "method-not-allowed",
+            Problem::MethodNotAllowed(_) => "method-not-allowed",
             Problem::Unauthorized { .. } => "unauthorized",
             Problem::Parameter(_) => "bad-parameter",
             Problem::NotAcceptable(_) => "not-acceptable",
             Problem::NotFound => "not-found",
             Problem::Throttled { .. } => "throttled",
-            Problem::AnswerTooLarge => "answer-too-large",
+            Problem::AnswerTooLarge(_) => "answer-too-large",
             Problem::Unavailable(_) => "unavailable",
             Problem::Internal => "internal",
         }
@@ -123,13 +134,14 @@ impl Problem {
             Problem::BadRequest(_) => "Not a proper HTTP request",
             Problem::HeadTooLarge => "The request's head is too large",
             Problem::UnknownPath => "There is nothing at this path",
-            Problem::MethodNotAllowed => "Only GET is allowed here",
+            Problem::MethodNotAllowed(Methods::Get) => "Only GET is allowed here",
+            Problem::MethodNotAllowed(Methods::GetAndHead) => "Only GET and HEAD are allowed here",
             Problem::Unauthorized { .. } => "A valid account token is needed",
             Problem::Parameter(_) => "A parameter is not allowed",
             Problem::NotAcceptable(_) => "No acceptable representation",
             Problem::NotFound => "Account or bot not found",
             Problem::Throttled { .. } => "The account's call is used",
-            Problem::AnswerTooLarge => "The answer is too large",
+            Problem::AnswerTooLarge(_) => "The answer is too large",
             Problem::Unavailable(_) => "Not available for the moment",
             Problem::Internal => "An error in the service",
         }
@@ -140,7 +152,7 @@ impl Problem {
             Problem::BadRequest(what) => (*what).to_owned(),
             Problem::HeadTooLarge => "a head of at most 16 KiB and 64 fields is allowed".to_owned(),
             Problem::UnknownPath => "see /openapi.json for what there is".to_owned(),
-            Problem::MethodNotAllowed => "no call was used".to_owned(),
+            Problem::MethodNotAllowed(_) => "no call was used".to_owned(),
             Problem::Unauthorized { .. } => {
                 "send the account's token as Authorization: Bearer TOKEN".to_owned()
             }
@@ -152,9 +164,15 @@ impl Problem {
             Problem::Throttled { retry_after_s, window_s } => format!(
                 "an account has one call in {window_s} s; the next is allowed in {retry_after_s} s"
             ),
-            Problem::AnswerTooLarge => "the answer needs more than 64 MiB: ask for fewer DAYS or \
-                TYPES, a coarser GROUPMODE, or one bot; no call was used"
-                .to_owned(),
+            Problem::AnswerTooLarge(TooLarge::Memory) => {
+                "the answer needs more than 64 MiB: ask for \
+                fewer DAYS or TYPES, a coarser GROUPMODE, or one bot; no call was used"
+                    .to_owned()
+            }
+            Problem::AnswerTooLarge(TooLarge::Rows(rows)) => format!(
+                "the answer has {rows} rows; at most {MAX_ROWS} are allowed: ask for fewer DAYS or TYPES, \
+                 a coarser GROUPMODE, one bot, or without fill=zero; no call was used"
+            ),
             Problem::Unavailable(what) => format!("{what}; no call was used"),
             Problem::Internal => "the service's logs have the request_id".to_owned(),
         }
@@ -223,6 +241,12 @@ mod tests {
         {"type":"urn:botstats:problem:unavailable","title":"Not available for the moment","status":503,"detail":"the statistics cannot be reached; no call was used","request_id":"r1"}
         {"type":"urn:botstats:problem:internal","title":"An error in the service","status":500,"detail":"the service's logs have the request_id","request_id":"r1"}
         "#);
+    }
+
+    #[test]
+    fn an_answer_of_too_many_rows_says_what_to_narrow() {
+        let problem = Problem::AnswerTooLarge(TooLarge::Rows(16_416_000));
+        insta::assert_snapshot!(serde_json::to_string(&problem.body("r1")).unwrap(), @r#"{"type":"urn:botstats:problem:answer-too-large","title":"The answer is too large","status":400,"detail":"the answer has 16416000 rows; at most 2000000 are allowed: ask for fewer DAYS or TYPES, a coarser GROUPMODE, one bot, or without fill=zero; no call was used","request_id":"r1"}"#);
     }
 
     #[test]

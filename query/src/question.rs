@@ -1,20 +1,18 @@
 //! What is asked: the parameters of one call, read from the raw request target.
 //!
-//! *Invariants*: a [`Question`] holds no bad value, and no API key, only its hash. Segments are
-//! taken from the raw path, because decoding first would let `%2F` or `%00` change its shape; the API
-//! key alone is percent-decoded, once.
+//! *Invariants*: a [`Question`] holds no bad value, and no API key, only its hash. The raw path is
+//! cut at its slashes, then each segment is percent-decoded, once: a slash that was `%2F` separates
+//! nothing.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::secret::SecretHash;
+use http::Method;
 use percent_encoding::percent_decode_str;
 
-/// Where the statistics are; four segments follow.
-pub const STATISTICS_PREFIX: &str = "/analytics/statistics/account/";
-/// Where the description of the API is.
-pub const OPENAPI_PATH: &str = "/openapi.json";
 /// The most items in TYPES, duplicates included.
 pub const MAX_TYPE_ITEMS: usize = 64;
 /// The most days of history.
@@ -29,6 +27,8 @@ pub enum Route<'a> {
     Statistics([&'a str; 4]),
     /// The description of the API.
     OpenApi,
+    /// Whether the program is ready.
+    Health,
     /// Nothing.
     Unknown,
 }
@@ -37,21 +37,74 @@ impl<'a> Route<'a> {
     /// Reads a raw path, as it stands in the request target.
     #[must_use]
     pub fn of(path: &'a str) -> Self {
-        if path == OPENAPI_PATH {
-            return Route::OpenApi;
-        }
-        let Some(rest) = path.strip_prefix(STATISTICS_PREFIX) else {
+        let mut segments = path.split('/');
+        // A path begins with a slash, before which there is nothing.
+        let (Some(""), Some(first)) = (segments.next(), segments.next()) else {
             return Route::Unknown;
         };
-        let mut segments = rest.split('/');
-        let mut next = || segments.next();
-        match (next(), next(), next(), next(), next()) {
-            (Some(key), Some(types), Some(mode), Some(days), None) => {
+        // One more than the longest path has.
+        let more: [Option<&str>; 7] = std::array::from_fn(|_| segments.next());
+        match (decoded(first).as_ref(), more) {
+            ("openapi.json", [None, ..]) => Route::OpenApi,
+            ("healthz", [None, ..]) => Route::Health,
+            (
+                "analytics",
+                [
+                    Some(statistics),
+                    Some(account),
+                    Some(key),
+                    Some(types),
+                    Some(mode),
+                    Some(days),
+                    None,
+                ],
+            ) if decoded(statistics) == "statistics" && decoded(account) == "account" => {
                 Route::Statistics([key, types, mode, days])
             }
             _ => Route::Unknown,
         }
     }
+
+    /// The methods that are allowed there.
+    #[must_use]
+    pub fn methods(self) -> Methods {
+        match self {
+            Route::Health => Methods::GetAndHead,
+            Route::Statistics(_) | Route::OpenApi | Route::Unknown => Methods::Get,
+        }
+    }
+}
+
+/// Methods that a path allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Methods {
+    /// GET alone: a HEAD would use up a call and bring no statistics.
+    Get,
+    /// GET and HEAD.
+    GetAndHead,
+}
+
+impl Methods {
+    /// As `Allow` lists them.
+    #[must_use]
+    pub fn names(self) -> &'static str {
+        match self {
+            Methods::Get => "GET",
+            Methods::GetAndHead => "GET, HEAD",
+        }
+    }
+
+    /// Whether that method is one of them.
+    #[must_use]
+    pub fn allow(self, method: &Method) -> bool {
+        *method == Method::GET || (self == Methods::GetAndHead && *method == Method::HEAD)
+    }
+}
+
+/// A segment as it was meant. Bytes that are no UTF-8 become a character that is allowed nowhere; a
+/// broken escape stays as it is and so brings in a `%`, which is not allowed either.
+fn decoded(segment: &str) -> Cow<'_, str> {
+    percent_decode_str(segment).decode_utf8_lossy()
 }
 
 /// Whose statistics are asked for.
@@ -195,15 +248,13 @@ impl Question {
     ///
     /// # Errors
     /// The first bad parameter, in the order TYPES, GROUPMODE, DAYS, APIKEY, query.
-    pub fn parse(
-        [key, types, mode, days]: [&str; 4],
-        query: Option<&str>,
-    ) -> Result<Self, BadParameter> {
+    pub fn parse(segments: [&str; 4], query: Option<&str>) -> Result<Self, BadParameter> {
+        let [key, types, mode, days] = segments.map(decoded);
         Ok(Self {
-            types: parse_types(types)?,
-            mode: mode.parse().map_err(|()| BadParameter::Mode(Shown::new(mode)))?,
-            days: days.parse().map_err(|()| BadParameter::Days(Shown::new(days)))?,
-            asked: parse_key(key)?,
+            types: parse_types(&types)?,
+            mode: mode.parse().map_err(|()| BadParameter::Mode(Shown::new(&mode)))?,
+            days: days.parse().map_err(|()| BadParameter::Days(Shown::new(&days)))?,
+            asked: parse_key(&key)?,
             fill_zero: parse_query(query)?,
         })
     }
@@ -223,15 +274,13 @@ fn parse_types(text: &str) -> Result<TypeSet, BadParameter> {
         .collect()
 }
 
-fn parse_key(text: &str) -> Result<Asked, BadParameter> {
-    // A broken escape stays as it is and so brings in a `%`, which no key has.
-    let key = percent_decode_str(text).decode_utf8().map_err(|_| BadParameter::ApiKey)?;
+fn parse_key(key: &str) -> Result<Asked, BadParameter> {
     if key == "*" {
         return Ok(Asked::AllBots);
     }
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     if (8..=128).contains(&key.len()) && key.bytes().all(allowed) {
-        Ok(Asked::Key(SecretHash::of(&key)))
+        Ok(Asked::Key(SecretHash::of(key)))
     } else {
         Err(BadParameter::ApiKey)
     }
@@ -242,9 +291,7 @@ fn parse_query(query: Option<&str>) -> Result<bool, BadParameter> {
     let mut fill = false;
     for pair in query.filter(|query| !query.is_empty()).iter().flat_map(|query| query.split('&')) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = percent_decode_str(name).decode_utf8_lossy();
-        let value = percent_decode_str(value).decode_utf8_lossy();
-        match (name.as_ref(), value.as_ref()) {
+        match (decoded(name).as_ref(), decoded(value).as_ref()) {
             ("fill", _) if fill => return Err(BadParameter::RepeatedFill),
             ("fill", "zero") => fill = true,
             ("fill", other) => return Err(BadParameter::Fill(Shown::new(other))),
@@ -272,6 +319,14 @@ mod tests {
             Route::of("/analytics/statistics/account/k/0,1/day/7"),
             Route::Statistics(["k", "0,1", "day", "7"])
         );
+        assert_eq!(Route::of("/healthz"), Route::Health);
+        // Every segment is decoded once.
+        assert_eq!(Route::of("/%6fpenapi%2Ejson"), Route::OpenApi);
+        assert_eq!(Route::of("/health%7A"), Route::Health);
+        assert_eq!(
+            Route::of("/%61nalytics/st%61tistics/accoun%74/%2A/0%2C1/d%61y/%37"),
+            Route::Statistics(["%2A", "0%2C1", "d%61y", "%37"])
+        );
         // An empty segment in its place is a bad parameter, not another path.
         assert!(is_statistics("/analytics/statistics/account/k/0/day/"));
         assert!(is_statistics("/analytics/statistics/account////"));
@@ -287,6 +342,23 @@ mod tests {
             "/analytics/statistics/accounts/k/0/day/7",
             "//analytics/statistics/account/k/0/day/7",
             "/Analytics/statistics/account/k/0/day/7",
+            "/healthz/",
+            "/Healthz",
+            "//healthz",
+            "healthz",
+            "/healthz%2F",
+            "/health%257A",
+            "/%2Fhealthz",
+            // A slash that was encoded is no separator.
+            "/analytics%2Fstatistics/account/k/0/day/7",
+            "/analytics/statistics%2Faccount/k/0/day/7",
+            "%2Fanalytics/statistics/account/k/0/day/7",
+            "/analytics/statistics/account/k%2F0/day/7",
+            "/analytics/statistics/account%00/k/0/day/7",
+            "/analytics/statistics/account%FF/k/0/day/7",
+            "/analytics/statistics/accoun%2574/k/0/day/7",
+            "/analytics/statistics/accoun%7/k/0/day/7",
+            "/%2e%2e/analytics/statistics/account/k/0/day/7",
         ] {
             assert_eq!(Route::of(path), Route::Unknown, "{path}");
         }
@@ -313,6 +385,8 @@ mod tests {
         assert_eq!(codes("0"), Ok(vec![0]));
         assert_eq!(codes("18,3,3,0"), Ok(vec![0, 3, 18]));
         assert_eq!(codes(&vec!["7"; 64].join(",")), Ok(vec![7]));
+        assert_eq!(codes("0%2C12"), Ok(vec![0, 12]));
+        assert_eq!(codes("%30%2c1%32,3"), Ok(vec![0, 3, 12]));
         assert_eq!(
             codes(&vec!["7"; 65].join(",")),
             Err("TYPES: 65 items; at most 64 are allowed".to_owned())
@@ -327,7 +401,17 @@ mod tests {
             ("01", "\"01\""),
             ("00", "\"00\""),
             ("1, 2", "\" 2\""),
-            ("1%2C2", "\"1%2C2\""),
+            ("1%252C2", "\"1%2C2\""),
+            ("1%2", "\"1%2\""),
+            ("1%", "\"1%\""),
+            ("1%2C", "\"\""),
+            ("1%2C%202", "\" 2\""),
+            ("1%2F2", "\"1/2\""),
+            ("1%00", "\"1\\0\""),
+            ("1%FF", "\"1\u{fffd}\""),
+            ("1%0d%0a", "\"1\\r\\n\""),
+            ("%2B1", "\"+1\""),
+            ("%62sk_12345", "a secret (not repeated here)"),
             ("1.0", "\"1.0\""),
             ("256", "\"256\""),
             ("٣", "\"٣\""),
@@ -356,7 +440,12 @@ mod tests {
             ("week", None),
             ("", None),
             ("days", None),
-            ("d%61y", None),
+            ("d%61y", Some(GroupMode::Day)),
+            ("%44%41%59", Some(GroupMode::Day)),
+            ("d%2561y", None),
+            ("day%00", None),
+            ("day%ff", None),
+            ("day%", None),
         ] {
             assert_eq!(parse("*", "0", text, "1", None).ok().map(|q| q.mode), mode, "{text:?}");
         }
@@ -374,7 +463,13 @@ mod tests {
             ("7.0", None),
             ("1e1", None),
             ("300", None),
-            ("%37", None),
+            ("%37", Some(7)),
+            ("%33%30", Some(30)),
+            ("3%30", Some(30)),
+            ("%2537", None),
+            ("%2B7", None),
+            ("%207", None),
+            ("7%", None),
         ] {
             let parsed = parse("*", "0", "day", text, None).ok().map(|q| q.days.number());
             assert_eq!(parsed, days, "{text:?}");
@@ -423,6 +518,14 @@ mod tests {
             (Some(""), Some(false)),
             (Some("fill=zero"), Some(true)),
             (Some("fill=z%65ro"), Some(true)),
+            (Some("%66ill=zer%6F"), Some(true)),
+            (Some("fill=z%2565ro"), None),
+            (Some("fill%3Dzero"), None),
+            (Some("fill=zero+"), None),
+            (Some("fill=zero%20"), None),
+            (Some("fill=zero%ff"), None),
+            (Some("fill=zero%26fill=zero"), None),
+            (Some("_=1700000000000"), None),
             (Some("fill"), None),
             (Some("fill="), None),
             (Some("fill=ZERO"), None),

@@ -20,7 +20,7 @@ use crate::settings::Settings;
 use crate::shell::claims::Claims;
 use crate::shell::ingests::Ingests;
 use crate::shell::watch::{self, Shared};
-use crate::shell::{Connection, probe, status};
+use crate::shell::{Connection, clocks, probe, status};
 use crate::telemetry;
 use crate::throttle::Throttle;
 
@@ -100,11 +100,11 @@ pub async fn run_on(
     // Ends everything else; cancelled also when this returns early or is dropped.
     let tasks = CancellationToken::new();
     let _ends_with_this = tasks.clone().drop_guard();
-    let readiness =
-        Readiness::waiting_for(&[probe::NATS, watch::PART, probe::THROTTLE, probe::INGEST]);
+    let parts = [probe::NATS, watch::PART, probe::THROTTLE, probe::INGEST, clocks::PART];
+    let readiness = Readiness::waiting_for(&parts);
     let directory = Shared::default();
     let throttle = Throttle::with_window(settings.throttle_window);
-    let app = Arc::new(App::new(directory.clone(), throttle));
+    let app = Arc::new(App::new(directory.clone(), throttle, readiness.clone()));
     telemetry::begin();
     let looked_at = Arc::clone(&app);
     let look = move || telemetry::look(&looked_at);
@@ -116,8 +116,9 @@ pub async fn run_on(
         listener.local_addr().map_err(listen_error("BOTSTATS_HTTP_ADDR", settings.http_addr))?;
     // The endpoint is there at once: without NATS it says 503, and 401 where no token is given.
     let stop_listening = tasks.child_token();
+    let limits = server::Limits { room: server::room(), idle: settings.http_idle };
     let mut served =
-        spawn(server::serve(listener, Arc::clone(&app), server::room(), stop_listening.clone()));
+        spawn(server::serve(listener, Arc::clone(&app), limits, stop_listening.clone()));
     tracing::info!(address = %bound, "http listener ready");
 
     let failed = tokio::select! {
@@ -159,6 +160,8 @@ async fn work(
     let _already = app.backend.set(backend);
     let instance = Uuid::now_v7().to_string();
     spawn(status::keep(client, instance, readiness.clone(), tasks.clone()));
+    let (clocks, there) = (app.clocks.clone(), connection.clone());
+    spawn(clocks::keep(there, clocks, readiness.clone(), tasks.clone()));
     let watching =
         watch::keep(connection.clone(), directory.clone(), readiness.clone(), tasks.clone());
     spawn(watching);

@@ -1,10 +1,11 @@
 //! The query service's settings.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use botstats_common::shell::nats::NatsSettings;
-use botstats_common::shell::settings::duration;
+use botstats_common::shell::settings::{duration, show_duration};
 use clap::Args;
 
 /// Settings of the query service; each is an environment variable and a flag.
@@ -34,9 +35,26 @@ pub struct Settings {
     /// KV bucket botstats_throttle was made with
     #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", default_value = "1h", value_name = "DURATION", value_parser = duration, global = true)]
     pub throttle_window: Duration,
+    /// A client's connection is closed when it has been idle between two requests for so long
+    #[arg(long, env = "BOTSTATS_HTTP_IDLE", default_value = "75s", value_name = "DURATION", value_parser = http_idle, global = true)]
+    pub http_idle: Duration,
     /// The connection to NATS
     #[command(flatten)]
     pub nats: NatsSettings,
+}
+
+/// How long a connection may be idle; less than a second closes it on clients that are about to ask
+/// again.
+const HTTP_IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+
+/// Reads how long a client's connection may be idle.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn http_idle(text: &str) -> Result<Duration, String> {
+    let (least, most) = (show_duration(*HTTP_IDLE.start()), show_duration(*HTTP_IDLE.end()));
+    let idle = duration(text).ok().filter(|idle| HTTP_IDLE.contains(idle));
+    idle.ok_or_else(|| format!("a duration from {least} to {most}, such as 75s or 10m"))
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -62,6 +80,7 @@ mod tests {
         assert_eq!(settings.http_addr.to_string(), "127.0.0.1:8080");
         assert_eq!(settings.internal_addr.to_string(), "127.0.0.1:9102");
         assert_eq!(settings.throttle_window, Duration::from_secs(3600));
+        assert_eq!(settings.http_idle, Duration::from_secs(75));
     }
 
     #[test]
@@ -70,11 +89,29 @@ mod tests {
             ("--http-addr", "BOTSTATS_HTTP_ADDR", "127.0.0.1:8080"),
             ("--internal-addr", "BOTSTATS_INTERNAL_ADDR", "127.0.0.1:8080"),
             ("--throttle-window", "BOTSTATS_THROTTLE_WINDOW", "15m"),
+            ("--http-idle", "BOTSTATS_HTTP_IDLE", "from 1s to 1d"),
         ] {
             let (code, error) = try_parse::<Program, _>(["x", flag, "nonsense"]).unwrap_err();
             let text = error.to_string();
             assert!(text.contains(variable) && text.contains(allowed), "{text}");
             assert_eq!(code, EXIT_USAGE);
+        }
+    }
+
+    #[test]
+    fn how_long_a_connection_may_be_idle() {
+        for (text, ms) in [
+            ("1s", Some(1_000)),
+            ("75s", Some(75_000)),
+            ("1h", Some(3_600_000)),
+            ("1d", Some(86_400_000)),
+            ("0s", None),
+            ("999ms", None),
+            ("2d", None),
+            ("75", None),
+            ("", None),
+        ] {
+            assert_eq!(http_idle(text).ok().map(|idle| idle.as_millis()), ms, "{text:?}");
         }
     }
 }

@@ -18,6 +18,8 @@ pub struct Metrics {
     pub requests: Counters,
     /// Time from a request's head to its answer's head.
     pub request_seconds: Histogram,
+    /// Checks of load balancers by `status`.
+    pub health_checks: Counters,
     /// Throttle decisions by `decision`.
     pub decisions: Counters,
     /// Time of a read over NATS, from the first try to the last chunk.
@@ -36,6 +38,7 @@ pub struct Metrics {
     /// Accounts and bots.
     directory_entries: [Gauge; 2],
     bad_entries: Gauge,
+    clock_skew: Gauge,
     calls_at_work: Gauge,
     held_bytes: Gauge,
     most_held_bytes: Gauge,
@@ -52,6 +55,12 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     request_seconds: seconds(
         "botstats_query_request_seconds",
         "Time from a request's head to its answer's head, in seconds",
+    ),
+    health_checks: Counters::new(
+        "botstats_query_health_checks_total",
+        "Answers of /healthz on the public listener, by status; other requests do not count here, nor these there",
+        "status",
+        &["200", "503"],
     ),
     decisions: Counters::new(
         "botstats_query_throttle_decisions_total",
@@ -92,7 +101,11 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     ),
     bad_entries: gauge(
         "botstats_query_directory_bad_entries",
-        "Directory entries whose newest value cannot be read",
+        "Directory entries whose newest value cannot be read, or whose secrets stand twice",
+    ),
+    clock_skew: gauge(
+        "botstats_query_clock_skew_seconds",
+        "By how much this machine's clock is ahead of the NATS server's, in seconds; NaN before they were compared",
     ),
     calls_at_work: gauge("botstats_query_calls_at_work", "Calls that are asking NATS now"),
     held_bytes: gauge(
@@ -127,8 +140,9 @@ pub fn look(app: &App) {
     let (account_entries, bot_entries) = known.directory.sizes();
     accounts.set(account_entries as f64);
     bots.set(bot_entries as f64);
-    METRICS.bad_entries.set(known.directory.bad().len() as f64);
+    METRICS.bad_entries.set(known.directory.bad_entries() as f64);
     drop(known);
+    METRICS.clock_skew.set(app.clocks.skew_s().unwrap_or(f64::NAN));
     METRICS.calls_at_work.set(app.calls_at_work() as f64);
     let (held, most) = app.held_bytes();
     METRICS.held_bytes.set(held as f64);

@@ -50,6 +50,8 @@ pub struct Window {
     /// Where the groups' parts of the window begin and end: group `i` is
     /// `[boundaries[i], boundaries[i + 1])`. Strictly ascending, one more than groups.
     pub boundaries: Vec<Quarter>,
+    /// The account's local date at the moment of asking, the last one of the window.
+    pub last_date: Date,
 }
 
 impl Window {
@@ -64,7 +66,8 @@ impl Window {
         let calendar = Calendar { zone, mode, first, today };
         let spans = calendar.spans(running);
         let opens = calendar.window_start();
-        let mut window = Self { groups: Vec::new(), boundaries: Vec::new() };
+        let last_date = date(today);
+        let mut window = Self { groups: Vec::new(), boundaries: Vec::new(), last_date };
         for span in &spans {
             window.boundaries.push(quarter(span.start.max(opens)));
             window.groups.push(Group {

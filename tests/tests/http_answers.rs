@@ -3,7 +3,9 @@
 
 use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use botstats_common::shell::clock;
-use botstats_tests::harness::{ALL, Answer, PATIENCE, Stage, event, get, publish, stored, until};
+use botstats_tests::harness::{
+    ALL, Answer, PATIENCE, Stage, event, get, publish, send, stored, until,
+};
 use botstats_tests::model::{FIELDS, GroupMode, Model, Question, parse_time_ms};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
@@ -244,4 +246,135 @@ async fn the_description_needs_no_token() {
         assert_eq!(get(stage.query.internal, path, &[]).await.status, status, "{path}");
         assert_eq!(get(stage.query.http, path, &[]).await.status, 404, "{path} is internal");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_of_all_sorts_send_by_themselves_is_understood() {
+    let stage = Stage::start("0s", 1).await;
+    let asking = Asking { stage: &stage };
+    for accept in [
+        // Java 8 and 11, a proxy, OData.
+        "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2",
+        "*",
+        "application/json;odata=verbose",
+        "text/html;x=\"a, application/json",
+    ] {
+        let answer = asking.path(ALL, &[("Accept", accept)]).await;
+        assert_eq!(answer.header("content-type").as_deref(), Some("application/json"), "{accept}");
+    }
+    let packed = asking.path(ALL, &[("Accept-Encoding", "gzip;q=.5")]).await;
+    assert_eq!(packed.header("content-encoding").as_deref(), Some("gzip"));
+    // encodeURIComponent, Python's quote, clients that are made from the description.
+    let plain = "/analytics/statistics/account/*/0,12/day/7";
+    for encoded in [
+        "/analytics/statistics/account/%2A/0%2C12/day/7",
+        "/analytics/statistics/account/%2a/0%2c12/day/7",
+        "/%61nalytics/statistic%73/%61ccount/*/%30,1%32/d%61y/%37",
+    ] {
+        let [first, second] = asking.both((plain, &[]), (encoded, &[])).await;
+        assert_eq!(first.body, second.body, "{encoded}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn csv_has_the_name_of_a_file_and_other_formats_have_none() {
+    let stage = Stage::start("0s", 1).await;
+    let asking = Asking { stage: &stage };
+    let key = &stage.logins[0].keys["b1"];
+    for (path, accept, coding) in [
+        (ALL.to_owned(), "text/csv", "identity"),
+        (ALL.to_owned(), "text/csv", "gzip"),
+        (ALL.replace('*', key), "text/csv", "identity"),
+    ] {
+        let fields = [("Accept", accept), ("Accept-Encoding", coding)];
+        let answer = asking.path(&path, &fields).await;
+        let name = answer.header("content-disposition").unwrap();
+        // The account's date, in its own zone, which is more than five hours before UTC.
+        let date = name.strip_prefix("attachment; filename=\"botstats-acct-0-").unwrap();
+        let date = date.strip_suffix(".csv\"").unwrap();
+        let midnight_ms = parse_time_ms(&format!("{date}T00:00:00Z")).unwrap() - 345 * 60_000;
+        // A test that runs over midnight may look a minute later.
+        let day = midnight_ms..midnight_ms + 86_460_000;
+        assert!(day.contains(&clock::now_ms()), "{name}");
+        assert!(!name.contains(key.as_str()));
+        assert!(coding == "gzip" || answer.text().starts_with("GroupLabel,"), "no byte order mark");
+    }
+    for accept in ["application/json", "application/x-ndjson"] {
+        let answer = asking.path(ALL, &[("Accept", accept)]).await;
+        assert_eq!(answer.header("content-disposition"), None, "{accept}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_health_is_told_to_whoever_asks_and_counted_apart() {
+    let mut stage = Stage::start("1h", 1).await;
+    let address = stage.query.http;
+    let check = async |method: &str| {
+        let head = format!("{method} /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        send(address, head.as_bytes(), PATIENCE).await.unwrap()
+    };
+    let is = |answer: &Answer, status: u16, text: &str| {
+        assert_eq!((answer.status, answer.text()), (status, text), "{answer:?}");
+        assert_eq!(answer.header("content-type").as_deref(), Some("text/plain; charset=utf-8"));
+        assert_eq!(answer.header("cache-control").as_deref(), Some("no-store"));
+        let retry_after = answer.header("retry-after");
+        assert_eq!(retry_after.as_deref(), (status == 503).then_some("2"));
+    };
+    is(&check("GET").await, 200, "ready\n");
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"] {
+        let answer = check(method).await;
+        assert_eq!(answer.status, 405, "{method}");
+        assert_eq!(answer.header("allow").as_deref(), Some("GET, HEAD"), "{method}");
+    }
+    // What load balancers ask by themselves is refused elsewhere.
+    for (line, status) in [("GET /", 404), ("HEAD /", 405), ("OPTIONS /", 405), ("OPTIONS *", 405)]
+    {
+        let head = format!("{line} HTTP/1.0\r\n\r\n");
+        let answer = send(address, head.as_bytes(), PATIENCE).await.unwrap();
+        assert_eq!(answer.status, status, "{line}");
+    }
+    stage.ingest.kill();
+    let unready = until("the health of a query without an ingest", PATIENCE, async || {
+        Some(check("GET").await).filter(|answer| answer.status == 503)
+    });
+    is(&unready.await, 503, "not ready\n");
+    // A check that fails is no call that fails.
+    let metrics = get(stage.query.internal, "/metrics", &[]).await;
+    let of = |series: &str| {
+        let line = metrics.text().lines().find_map(|line| line.strip_prefix(series));
+        line.unwrap().trim().parse::<f64>().unwrap()
+    };
+    assert!(of("botstats_query_health_checks_total{status=\"200\"}") >= 1.0);
+    assert!(of("botstats_query_health_checks_total{status=\"503\"}") >= 1.0);
+    assert_eq!(of("botstats_query_requests_total{status=\"503\"}"), 0.0);
+    assert_eq!(of("botstats_query_requests_total{status=\"200\"}"), 0.0);
+    assert!(of("botstats_query_requests_total{status=\"405\"}") >= 5.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_too_many_rows_is_refused_and_uses_no_call() {
+    let stage = Stage::start("1h", 1).await;
+    let events = (0..160).map(|channel| {
+        let place = ["acct-0", "b1", &format!("channel-{channel}")];
+        event(place, "message.received", clock::now_ms(), "rows", &json!({}))
+    });
+    publish(&stage.site.js, events.collect::<Vec<_>>()).await;
+    stage.site.applied(PATIENCE).await;
+    let bearer = format!("Bearer {}", stage.logins[0].token);
+    let ask =
+        async |path: &str| get(stage.query.http, path, &[("Authorization", bearer.as_str())]).await;
+    // 162 pairs of bot and channel, more than 29 days of hours, 19 codes.
+    let path = format!("{}?fill=zero", ALL.replace("/day/2", "/hour/30"));
+    for _ in 0..2 {
+        let refused = ask(&path).await;
+        assert_eq!(refused.status, 400, "{refused:?}");
+        let problem = refused.json();
+        assert_eq!(problem["type"], "urn:botstats:problem:answer-too-large", "{problem}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("rows") && detail.contains("2000000"), "{detail}");
+        assert!(detail.contains("fill=zero") && detail.contains("no call was used"), "{detail}");
+    }
+    // By the day there are few enough; then the used call is what is found first.
+    assert_eq!(ask(&path.replace("/hour/", "/day/")).await.status, 200);
+    assert_eq!(ask(&path).await.status, 429);
 }

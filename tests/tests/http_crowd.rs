@@ -27,7 +27,7 @@ const SLOW: usize = 2_000;
 const TOO_MANY: usize = 9_000;
 /// Readers that take nothing of a large answer.
 const READERS: usize = 200;
-/// Heads and idle connections end after 5 s.
+/// Heads, and new connections that send nothing, end after 5 s.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
 /// Readers that take nothing end after 30 s.
 const STALL_LIMIT: Duration = Duration::from_secs(30);

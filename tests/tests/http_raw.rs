@@ -351,7 +351,15 @@ fn shapes() -> Vec<(&'static str, Vec<u8>, &'static [Got], Ending)> {
         ("a slash behind", line("GET /openapi.json/ HTTP/1.1"), NO_PATH, Open),
         ("dots", line("GET /x/../openapi.json HTTP/1.1"), NO_PATH, Open),
         ("encoded dots", line("GET /x/%2e%2e/openapi.json HTTP/1.1"), NO_PATH, Open),
-        ("an encoded path", line("GET /openapi%2ejson HTTP/1.1"), NO_PATH, Open),
+        ("an encoded path", line("GET /openapi%2ejson HTTP/1.1"), &[Fine], Open),
+        ("encoded twice", line("GET /openapi%252ejson HTTP/1.1"), NO_PATH, Open),
+        ("an encoded slash", line("GET /%2Fopenapi.json HTTP/1.1"), NO_PATH, Open),
+        ("the health", line("GET /healthz HTTP/1.1"), &[Fine], Open),
+        ("the health, HEAD", line("HEAD /healthz HTTP/1.1"), &[Fine], Open),
+        ("the health, HTTP/1.0", bytes(b"GET /healthz HTTP/1.0\r\n\r\n"), &[Fine], Closed),
+        ("the health, HEAD, HTTP/1.0", bytes(b"HEAD /healthz HTTP/1.0\r\n\r\n"), &[Fine], Closed),
+        ("the health without a Host", bytes(b"GET /healthz HTTP/1.1\r\n\r\n"), BAD, Open),
+        ("a slash behind the health", line("GET /healthz/ HTTP/1.1"), NO_PATH, Open),
         ("another case", line("GET /OpenAPI.json HTTP/1.1"), NO_PATH, Open),
         ("NUL in the path", line("GET /open\0api.json HTTP/1.1"), BARE, Closed),
         ("a byte in the path", bytes(b"GET /open\xffapi.json HTTP/1.1\r\nHost: a\r\n\r\n"), BARE, Closed),
@@ -537,8 +545,9 @@ async fn every_parameter_and_header_has_its_answer() {
         "1e1",
         "1.0",
         "0x1",
-        "1%2C2",
-        "%31",
+        "1%252C2",
+        "%2531",
+        "1%2c",
         "31",
         "99",
         "256",
@@ -604,7 +613,16 @@ async fn every_parameter_and_header_has_its_answer() {
         let name = tail.chars().take(40).collect::<String>();
         check(address, &name, &statistics(&tail, &token), bad, Open).await;
     }
-    for tail in ["*/1/day", "*/1/day/1/", "*/1/day/1/2", "*", "", "a/b/*/1/day/1"] {
+    for tail in [
+        "*/1/day",
+        "*/1/day/1/",
+        "*/1/day/1/2",
+        "*",
+        "",
+        "a/b/*/1/day/1",
+        "*%2F1/day/1",
+        "%2A%2F1%2Fday%2F1",
+    ] {
         check(address, tail, &statistics(tail, &token), NO_PATH, Open).await;
     }
 

@@ -9,7 +9,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use botstats_common::names::{DIRECTORY_BUCKET, THROTTLE_BUCKET};
 use botstats_common::shell::clock;
 use botstats_common::shell::setup::{self, Shape};
-use botstats_tests::harness::{Answer, Login, PATIENCE, Stage, ask_all, get, until};
+use botstats_tests::harness::{Answer, Login, PATIENCE, Proxy, Query, Stage, ask_all, get, until};
 
 const WINDOW: &str = "1h";
 /// What the contract allows, and some time for a busy machine.
@@ -282,4 +282,69 @@ async fn programs_start_in_any_order_and_stop_in_order() {
     assert!(stage.query.process.ended(limit).await.success(), "query stops in order");
     stage.ingest.signal("TERM");
     assert!(stage.ingest.ended(limit).await.success(), "ingest stops in order");
+}
+
+/// The metric of the two clocks.
+const SKEW: &str = "botstats_query_clock_skew_seconds";
+
+/// The value of a metric without labels.
+async fn metric(query: &Query, name: &str) -> f64 {
+    let metrics = get(query.internal, "/metrics", &[]).await;
+    let line = metrics.text().lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+    line.unwrap_or_else(|| panic!("no {name}")).trim().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_clock_that_is_not_the_servers() {
+    let mut stage = Stage::start(WINDOW, 3).await;
+    let proxy = Proxy::start(stage.site.nats.port()).await;
+    stage.site.route(Some(proxy.url()));
+    let query = stage.site.query("off").await;
+    query.ready().await;
+    let is_about = |found: f64, expected: f64| (found - expected).abs() < 10.0;
+    assert!(is_about(metric(&query, SKEW).await, 0.0));
+
+    // Less than a minute: measured, and answered all the same.
+    proxy.server_ahead(-40);
+    until("a skew of 40 s", PATIENCE, async || {
+        is_about(metric(&query, SKEW).await, 40.0).then_some(())
+    })
+    .await;
+    assert_eq!(get(query.internal, "/readyz", &[]).await.status, 200);
+    assert_eq!(ask_all(&query, &stage.logins[0]).await.status, 200);
+
+    // More, either way, also by days: not ready, prompt 503s, no call used; then all is well by
+    // itself.
+    for (ahead_s, way) in [(16 * 60, "behind"), (-3 * 3_600, "ahead of"), (2 * 86_400, "behind")] {
+        proxy.server_ahead(i64::from(ahead_s));
+        let unready = until("a query that is not ready", PATIENCE, async || {
+            let answer = get(query.internal, "/readyz", &[]).await;
+            (answer.status == 503).then_some(answer)
+        })
+        .await;
+        let text = unready.text();
+        assert!(text.contains("clock: this machine's clock is") && text.contains(way), "{text}");
+        assert!(is_about(metric(&query, SKEW).await, -f64::from(ahead_s)), "{ahead_s}");
+        assert_eq!(get(query.http, "/healthz", &[]).await.status, 503);
+        for _ in 0..3 {
+            let answer = ask_all(&query, &stage.logins[1]).await;
+            assert_eq!(answer.status, 503, "{answer:?}");
+            assert!(answer.text().contains("clocks"), "{}", answer.text());
+            assert!(answer.retry_after().is_some_and(|s| s > 0));
+        }
+        proxy.server_ahead(0);
+        query.ready().await;
+    }
+    let log = query.process.log();
+    assert!(log.contains("WARN") && log.contains("calls get 503: this machine's clock"), "{log}");
+    // Another account's call was used before; this one's was not.
+    assert_eq!(ask_all(&query, &stage.logins[1]).await.status, 200);
+    assert_eq!(ask_all(&query, &stage.logins[1]).await.status, 429);
+    // A refusal needs no clock: a used call is a 429 whatever the time.
+    proxy.server_ahead(16 * 60);
+    until("a query that is not ready again", PATIENCE, async || {
+        (get(query.internal, "/readyz", &[]).await.status == 503).then_some(())
+    })
+    .await;
+    assert_eq!(ask_all(&query, &stage.logins[0]).await.status, 429);
 }

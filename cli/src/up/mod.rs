@@ -74,6 +74,9 @@ pub struct Up {
     /// One call an account in this time, 0s switches it off [default: 1h; with --demo 10s]
     #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", value_name = "W", value_parser = duration)]
     throttle_window: Option<Duration>,
+    /// A client's connection is closed when it has been idle between two requests for so long
+    #[arg(long, env = "BOTSTATS_HTTP_IDLE", default_value = "75s", value_name = "TIME", value_parser = botstats_query::settings::http_idle)]
+    http_idle: Duration,
     #[command(flatten)]
     zones: ZoneSettings,
     /// Days that ingest keeps
@@ -101,6 +104,7 @@ struct Plan {
     ingest_internal: SocketAddr,
     query_internal: SocketAddr,
     window: Duration,
+    http_idle: Duration,
     keep_days: u32,
     max_lag: Duration,
     rebuild_damaged: bool,
@@ -121,6 +125,7 @@ impl Plan {
             ingest_internal: ingest.local_addr()?,
             query_internal: internal.local_addr()?,
             window: up.throttle_window.unwrap_or(window),
+            http_idle: up.http_idle,
             keep_days: up.keep_days,
             max_lag: up.max_lag,
             rebuild_damaged: up.rebuild_damaged,

@@ -48,6 +48,7 @@ impl Services {
             http_addr: plan.http,
             internal_addr: plan.query_internal,
             throttle_window: plan.window,
+            http_idle: plan.http_idle,
             nats: nats.clone(),
         };
         Self {

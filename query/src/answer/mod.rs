@@ -26,6 +26,10 @@ use crate::window::{Group, Window};
 /// The directory entries of an account's bots; a bot or channel without one shows as its id.
 pub type Names = BTreeMap<Bot, BotEntry>;
 
+/// The most rows of an answer. A row takes about 250 bytes as JSON, so it is 500 MB of text: what a
+/// program can still read, and a replica sends within the time of an answer.
+pub const MAX_ROWS: usize = 2_000_000;
+
 /// Cells in the order of their rows, with all that the rows need.
 #[derive(Debug)]
 pub struct Answer<N> {
@@ -114,6 +118,26 @@ impl<N: Borrow<Names>> Answer<N> {
                 fill_zero: question.fill_zero,
             }),
         }
+    }
+
+    /// How many rows there are, if they are more than [`MAX_ROWS`].
+    #[must_use]
+    pub fn too_many_rows(&self) -> Option<usize> {
+        // Without `fill` rows are counted sample by sample, so only where there may be too many.
+        let of_a_pair = self.types.iter().count();
+        if !self.fill_zero && self.cells.len().saturating_mul(of_a_pair) <= MAX_ROWS {
+            return None;
+        }
+        Some(self.row_count()).filter(|rows| *rows > MAX_ROWS)
+    }
+
+    fn row_count(&self) -> usize {
+        if self.fill_zero {
+            let places = self.groups.len().saturating_mul(self.pairs.len());
+            return places.saturating_mul(self.types.iter().count());
+        }
+        let asked = |samples: &Samples| self.types.contains(samples.code);
+        self.cells.iter().map(|cell| self.samples.of(cell).iter().filter(asked).count()).sum()
     }
 
     /// The next group, bot and channel that may have rows, in their order.
@@ -410,6 +434,41 @@ mod tests {
                 }
             }
             prop_assert_eq!(got, expected);
+        }
+    }
+
+    #[test]
+    fn rows_are_counted_before_they_are_made() {
+        let answer = |pairs: u32, types: &str, codes: &[u8], query| {
+            let pairs: Vec<Pair> = (0..pairs).map(|i| pair(&format!("b{i}"), "web")).collect();
+            let mut collecting = Collecting::default();
+            collecting.add_value(chunk(&pairs, &[0, 1], codes)).unwrap();
+            let cells = collecting.finish().unwrap();
+            Answer::new(&question(types, query), &window(3), Names::new(), cells).unwrap()
+        };
+        let all = (0..19).map(|code| code.to_string()).collect::<Vec<_>>().join(",");
+        let of =
+            |pairs, types, codes: &[u8], query| answer(pairs, types, codes, query).too_many_rows();
+        // Filled up: 3 groups, whatever has samples.
+        let fill = Some("fill=zero");
+        assert_eq!(of(35_000, &all, &[], fill), None);
+        assert_eq!(of(35_100, &all, &[], fill), Some(35_100 * 3 * 19));
+        assert_eq!(of(2, &all, &[], fill), None);
+        // Else 2 cells of each pair, with the samples that were asked for.
+        let (many, few): (Vec<u8>, Vec<u8>) = ((0..19).collect(), (0..16).collect());
+        assert_eq!(of(62_500, &all, &few, None), None, "2,000,000");
+        assert_eq!(of(62_501, &all, &few, None), Some(2_000_032));
+        assert_eq!(of(62_501, "0,1,2", &many, None), None);
+        // The count is that of the rows that are made.
+        for query in [None, fill] {
+            let small = answer(50, "0,3,18", &[0, 2, 18], query);
+            let mut rows = 0;
+            let mut place = Place::default();
+            while let Some(some) = small.next_rows(&mut place) {
+                some.for_each(|_, _, _| rows += 1);
+            }
+            assert_eq!(small.row_count(), rows);
+            assert_eq!(rows, if query.is_some() { 50 * 3 * 3 } else { 50 * 2 * 2 });
         }
     }
 

@@ -10,6 +10,7 @@ use botstats_common::directory::{AccountEntry, BotEntry, time_zone};
 use botstats_common::ids::{Account, Bot};
 use botstats_common::secret::SecretHash;
 use botstats_common::shell::clock;
+use botstats_common::shell::internal::Readiness;
 use botstats_common::wire;
 use futures::future::maybe_done;
 use http::request::Parts;
@@ -25,9 +26,10 @@ use crate::answer::cells::Cells;
 use crate::answer::render::{Format, Rendering};
 use crate::answer::{Answer, Names};
 use crate::openapi;
-use crate::problem::Problem;
-use crate::question::{Asked, Question, Route};
+use crate::problem::{Problem, TooLarge};
+use crate::question::{Asked, Methods, Question, Route};
 use crate::shell::claims::{Claims, Outcome, Standing};
+use crate::shell::clocks::Clocks;
 use crate::shell::ingests::Ingests;
 use crate::shell::read::{Budget, Held, ReadError, read};
 use crate::shell::watch::Shared;
@@ -58,6 +60,9 @@ pub struct App {
     pub throttle: Option<Throttle>,
     /// What needs NATS; empty until there is a connection.
     pub backend: OnceLock<Backend>,
+    /// Whether this machine's clock can be trusted.
+    pub clocks: Clocks,
+    readiness: Readiness,
     remembered: Remembered,
     turns: Turns,
     at_work: Semaphore,
@@ -110,6 +115,7 @@ impl Handler for App {
                 "application/json",
                 body::whole(openapi::json()),
             )),
+            Route::Health => Ok(respond::health(self.readiness.is_ready())),
             Route::Statistics(segments) => {
                 let admitted = self.admit(&head.headers, segments, head.uri.query())?;
                 // Boxed: what waits for NATS is large, and a refusal would carry its room around.
@@ -129,6 +135,21 @@ impl Handler for App {
         }
     }
 
+    fn methods(&self, head: &Parts) -> Methods {
+        Route::of(head.uri.path()).methods()
+    }
+
+    fn count(&self, head: &Parts, status: StatusCode, took: Duration) {
+        // Checks come all the time and fail together with the calls: among these they would hide
+        // how many calls fail.
+        if Route::of(head.uri.path()) == Route::Health {
+            METRICS.health_checks.count(status.as_str());
+        } else {
+            METRICS.requests.count(status.as_str());
+            METRICS.request_seconds.record(took.as_secs_f64());
+        }
+    }
+
     fn dress(&self, head: &Parts, response: &mut Response<Body>) {
         if matches!(Route::of(head.uri.path()), Route::Statistics(_)) {
             respond::vary(response.headers_mut());
@@ -139,11 +160,13 @@ impl Handler for App {
 impl App {
     /// Shared state without a connection yet.
     #[must_use]
-    pub fn new(directory: Shared, throttle: Option<Throttle>) -> Self {
+    pub fn new(directory: Shared, throttle: Option<Throttle>, readiness: Readiness) -> Self {
         Self {
             directory,
             throttle,
             backend: OnceLock::new(),
+            clocks: Clocks::default(),
+            readiness,
             remembered: Remembered::default(),
             turns: Turns::default(),
             at_work: Semaphore::new(MAX_AT_WORK),
@@ -256,8 +279,19 @@ impl App {
             tracing::error!(request_id, "an ingest's answer can't be used: {malformed}");
             Problem::Unavailable("the statistics cannot be reached")
         })?;
+        if let Some(rows) = answer.too_many_rows() {
+            return Err(Problem::AnswerTooLarge(TooLarge::Rows(rows)));
+        }
         let body = body::pieces(rendered(answer, call.format, held), call.coding);
-        let response = respond::statistics(body, call.format, call.coding, &as_of, self.throttle);
+        let told = respond::Told {
+            format: call.format,
+            coding: call.coding,
+            account: &call.account,
+            last_date: window.last_date,
+            as_of: &as_of,
+            throttle: self.throttle,
+        };
+        let response = respond::statistics(body, &told);
 
         // An answer that was still being received then is worth a moment more; what did not come in
         // time is not.
@@ -301,7 +335,7 @@ impl App {
     ) -> Result<(Window, Cells, Held), Problem> {
         let zone = time_zone(&zone).map_err(|_| Problem::Internal)?;
         let Question { days, mode, types, .. } = call.question;
-        let window = Window::new(clock::now_ms(), &zone, days, mode);
+        let window = Window::new(self.clocks.now_ms()?, &zone, days, mode);
         let request = wire::Request {
             request_id: request_id.to_owned(),
             bots: call.bot.as_ref().map(|(bot, _)| vec![bot.clone()]),
@@ -378,7 +412,7 @@ impl From<Unreachable> for Problem {
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::TooLarge => Problem::AnswerTooLarge,
+            ReadError::TooLarge => Problem::AnswerTooLarge(TooLarge::Memory),
             ReadError::Unreachable(unreachable) => unreachable.into(),
         }
     }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use http::header::{CONNECTION, EXPECT};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -25,7 +25,7 @@ use super::crowd::Presence;
 use super::head::{self, HeadSize};
 use super::respond;
 use crate::problem::Problem;
-use crate::telemetry::METRICS;
+use crate::question::Methods;
 
 /// The most time for all work before the head of the answer, an answer that is large included.
 const CALL_LIMIT: Duration = Duration::from_secs(12);
@@ -46,6 +46,12 @@ pub trait Handler: Send + Sync + 'static {
         request_id: &str,
         began: Instant,
     ) -> impl Future<Output = Result<Response<Body>, Problem>> + Send;
+
+    /// The methods that are allowed for that head's path.
+    fn methods(&self, head: &Parts) -> Methods;
+
+    /// Counts an answer that took so long.
+    fn count(&self, head: &Parts, status: StatusCode, took: Duration);
 
     /// Adds the headers that every answer to this request has, a refusal too.
     fn dress(&self, head: &Parts, response: &mut Response<Body>);
@@ -68,7 +74,7 @@ pub async fn answer(
         ignore(unwanted).await;
     }
     let answered = guard(async {
-        head::check(&head, size)?;
+        head::check(&head, size, handler.methods(&head))?;
         handler.handle(&head, &request_id, began).await
     });
     let mut response = answered.await.unwrap_or_else(|problem| {
@@ -85,8 +91,7 @@ pub async fn answer(
     }
     let (status, took) = (response.status(), began.elapsed());
     tracing::debug!(request_id, status = status.as_u16(), took_ms = whole_ms(took), "answered");
-    METRICS.requests.count(status.as_str());
-    METRICS.request_seconds.record(took.as_secs_f64());
+    handler.count(&head, status, took);
     // The body of an answer to HEAD is never sent.
     let ended = head.method == Method::HEAD;
     let last_moment = began + ANSWER_LIMIT;

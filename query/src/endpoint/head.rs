@@ -6,12 +6,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http::Version;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{Method, Version};
 
 use crate::problem::Problem;
+use crate::question::Methods;
 
 /// The most fields in a request's head.
 pub const MAX_HEAD_FIELDS: usize = 64;
@@ -36,6 +37,8 @@ pub struct Meter(Arc<Mutex<Measured>>);
 #[derive(Debug, Default)]
 struct Measured {
     whole: VecDeque<HeadSize>,
+    /// All that were ever whole.
+    heads: u64,
     bytes: usize,
     lines: usize,
     /// Whether the line that is arriving has anything but its end.
@@ -55,6 +58,13 @@ impl Meter {
         }
     }
 
+    /// How many heads were whole so far, and whether another has begun.
+    #[must_use]
+    pub fn progress(&self) -> (u64, bool) {
+        let measured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (measured.heads, measured.bytes > 0)
+    }
+
     /// The size of the next head that is whole.
     #[must_use]
     pub fn next(&self) -> Option<HeadSize> {
@@ -68,18 +78,20 @@ impl Measured {
             self.lines += 1;
         } else if let Some(fields) = self.lines.checked_sub(1) {
             self.whole.push_back(HeadSize { bytes: self.bytes, fields });
+            self.heads += 1;
             (self.bytes, self.lines) = (0, 0);
         }
     }
 }
 
-/// Checks what comes before any path: the limits, the one proper Host field that HTTP/1.1 needs (RFC
-/// 9112, 3.2), the method, and that no body is framed by a transfer coding, which smuggles requests
-/// past whatever stands before this service (RFC 9112, 11.2).
+/// Checks what comes before any path: the limits, the one proper Host field that HTTP/1.1 needs
+/// (RFC 9112, 3.2), the method (the path says only which are allowed), and that no body is framed
+/// by a transfer coding, which smuggles requests past whatever stands before this service (RFC
+/// 9112, 11.2).
 ///
 /// # Errors
 /// The first that is wrong.
-pub fn check(head: &Parts, size: Option<HeadSize>) -> Result<(), Problem> {
+pub fn check(head: &Parts, size: Option<HeadSize>, methods: Methods) -> Result<(), Problem> {
     let fits = |size: HeadSize| size.bytes <= MAX_HEAD_BYTES && size.fields <= MAX_HEAD_FIELDS;
     if !size.is_none_or(fits) {
         return Err(Problem::HeadTooLarge);
@@ -94,8 +106,8 @@ pub fn check(head: &Parts, size: Option<HeadSize>) -> Result<(), Problem> {
         (Some(host), None) if proper(host) => {}
         _ => return Err(Problem::BadRequest("one proper Host field is needed")),
     }
-    if head.method != Method::GET {
-        return Err(Problem::MethodNotAllowed);
+    if !methods.allow(&head.method) {
+        return Err(Problem::MethodNotAllowed(methods));
     }
     if head.headers.contains_key(TRANSFER_ENCODING) {
         return Err(Problem::BadRequest("nothing here takes a Transfer-Encoding"));
@@ -141,7 +153,7 @@ mod tests {
             for (name, value) in fields {
                 request = request.header(*name, *value);
             }
-            super::check(&request.body(()).unwrap().into_parts().0, size)
+            super::check(&request.body(()).unwrap().into_parts().0, size, Methods::Get)
         };
         let v11 = Version::HTTP_11;
         for host in ["a", "a.example:8080", "127.0.0.1", "[::1]:80", ""] {
@@ -157,7 +169,8 @@ mod tests {
         assert_eq!(check(small, Version::HTTP_10, "GET", &[host, host]), bad_host());
         for method in ["HEAD", "POST", "CONNECT", "get", "FOO"] {
             let coded = [host, ("transfer-encoding", "chunked")];
-            assert_eq!(check(small, v11, method, &coded), Err(Problem::MethodNotAllowed));
+            let refused = Err(Problem::MethodNotAllowed(Methods::Get));
+            assert_eq!(check(small, v11, method, &coded), refused);
         }
         let coded = [host, ("transfer-encoding", "chunked")];
         assert!(matches!(check(small, v11, "GET", &coded), Err(Problem::BadRequest(_))));
@@ -167,6 +180,24 @@ mod tests {
             (size(100, MAX_HEAD_FIELDS + 1), false),
         ] {
             assert_eq!(check(size, v11, "GET", &[host]).is_ok(), fits, "{size:?}");
+        }
+    }
+
+    #[test]
+    fn the_path_says_which_methods_are_allowed() {
+        for (method, get, get_and_head) in [
+            ("GET", true, true),
+            ("HEAD", false, true),
+            ("OPTIONS", false, false),
+            ("get", false, false),
+        ] {
+            let request = http::Request::builder().method(method).uri("/").header("host", "a");
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            for (methods, allowed) in [(Methods::Get, get), (Methods::GetAndHead, get_and_head)] {
+                let expected =
+                    if allowed { Ok(()) } else { Err(Problem::MethodNotAllowed(methods)) };
+                assert_eq!(super::check(&head, None, methods), expected, "{method}");
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod call;
 pub mod crowd;
 pub mod exchange;
 pub mod head;
+pub mod patience;
 pub mod respond;
 pub mod server;
 pub mod socket;

@@ -3,19 +3,20 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use botstats_common::ids::is_request_id;
+use botstats_common::ids::{Account, is_request_id};
 use botstats_common::shell::clock;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, RETRY_AFTER, VARY,
-    WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName,
+    RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use jiff::civil::Date;
 use uuid::Uuid;
 
 use super::body::{self, Body};
 use crate::accept::Coding;
 use crate::answer::render::Format;
-use crate::problem::Problem;
+use crate::problem::{Problem, UNAVAILABLE_RETRY_S};
 use crate::throttle::Throttle;
 
 /// Names a request in logs, answers and the reads that it causes.
@@ -76,8 +77,8 @@ pub fn problem(problem: &Problem, request_id: &str) -> Response<Body> {
         insert(headers, WWW_AUTHENTICATE, &challenge);
     }
     match problem {
-        Problem::MethodNotAllowed => {
-            headers.insert(ALLOW, HeaderValue::from_static("GET"));
+        Problem::MethodNotAllowed(methods) => {
+            headers.insert(ALLOW, HeaderValue::from_static(methods.names()));
         }
         Problem::Throttled { retry_after_s, window_s } => {
             rate_limit(headers, *window_s, *retry_after_s);
@@ -87,17 +88,35 @@ pub fn problem(problem: &Problem, request_id: &str) -> Response<Body> {
     response
 }
 
-/// The head of an answer with statistics.
+/// What the head of an answer with statistics tells.
+#[derive(Debug)]
+pub struct Told<'a> {
+    /// How the rows are written.
+    pub format: Format,
+    /// The coding of the body.
+    pub coding: Coding,
+    /// Whose statistics they are.
+    pub account: &'a Account,
+    /// The last local date of the window.
+    pub last_date: Date,
+    /// Everything stored up to then is counted, as RFC 3339.
+    pub as_of: &'a str,
+    /// The throttle; `None` if it is off.
+    pub throttle: Option<Throttle>,
+}
+
+/// An answer with statistics.
 #[must_use]
-pub fn statistics(
-    body: Body,
-    format: Format,
-    coding: Coding,
-    as_of: &str,
-    throttle: Option<Throttle>,
-) -> Response<Body> {
+pub fn statistics(body: Body, told: &Told<'_>) -> Response<Body> {
+    let Told { format, coding, account, last_date, as_of, throttle } = told;
     let mut response = with_body(StatusCode::OK, format.content_type(), body);
     let headers = response.headers_mut();
+    if *format == Format::Csv {
+        // A browser or spreadsheet that saves the answer would name the file after DAYS. Never the
+        // API key: file names are seen by others.
+        let file = format!("attachment; filename=\"botstats-{account}-{last_date}.csv\"");
+        insert(headers, CONTENT_DISPOSITION, &file);
+    }
     if let Some(name) = coding.name() {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
     }
@@ -111,6 +130,23 @@ pub fn statistics(
         None => {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
+    }
+    response
+}
+
+/// The answer to a check of the health: the same few bytes each time, which tell the public nothing
+/// else.
+#[must_use]
+pub fn health(ready: bool) -> Response<Body> {
+    let (status, text) = match ready {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+    };
+    let mut response = with_body(status, "text/plain; charset=utf-8", body::whole(text));
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if !ready {
+        headers.insert(RETRY_AFTER, HeaderValue::from(UNAVAILABLE_RETRY_S));
     }
     response
 }
@@ -150,6 +186,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::question::Methods;
 
     fn shown(response: &Response<Body>) -> Vec<String> {
         let mut lines: Vec<_> = response
@@ -164,16 +201,23 @@ mod tests {
 
     #[test]
     fn heads() {
-        let answer = |window_s| {
-            let throttle = Throttle::with_window(Duration::from_secs(window_s));
-            let as_of = "2026-11-20T10:52:00.000Z";
-            shown(&statistics(body::whole(""), Format::Csv, Coding::Gzip, as_of, throttle))
+        let answer = |format, window_s| {
+            let told = Told {
+                format,
+                coding: Coding::Gzip,
+                account: &"Acme_-1".parse().unwrap(),
+                last_date: Date::constant(2026, 11, 20),
+                as_of: "2026-11-20T10:52:00.000Z",
+                throttle: Throttle::with_window(Duration::from_secs(window_s)),
+            };
+            shown(&statistics(body::whole(""), &told))
         };
         assert_eq!(
-            answer(3600),
+            answer(Format::Csv, 3600),
             [
                 "200",
                 "cache-control: private, max-age=3600",
+                "content-disposition: attachment; filename=\"botstats-Acme_-1-2026-11-20.csv\"",
                 "content-encoding: gzip",
                 "content-type: text/csv; charset=utf-8",
                 "data-as-of: 2026-11-20T10:52:00.000Z",
@@ -182,8 +226,10 @@ mod tests {
                 "x-content-type-options: nosniff",
             ]
         );
-        assert_eq!(answer(0).iter().filter(|line| line.contains("ratelimit")).count(), 0);
-        assert!(answer(0).contains(&"cache-control: no-store".to_owned()));
+        let off = answer(Format::Json, 0);
+        let absent = |name: &str| off.iter().all(|line| !line.contains(name));
+        assert!(absent("ratelimit") && absent("content-disposition"), "{off:?}");
+        assert!(off.contains(&"cache-control: no-store".to_owned()));
         let throttled = Problem::Throttled { retry_after_s: 17, window_s: 3600 };
         assert_eq!(
             shown(&problem(&throttled, "r")),
@@ -198,7 +244,8 @@ mod tests {
             ]
         );
         for (kind, line) in [
-            (Problem::MethodNotAllowed, "allow: GET"),
+            (Problem::MethodNotAllowed(Methods::Get), "allow: GET"),
+            (Problem::MethodNotAllowed(Methods::GetAndHead), "allow: GET, HEAD"),
             (Problem::Unavailable("x"), "retry-after: 2"),
             (
                 Problem::Unauthorized { token_given: true },

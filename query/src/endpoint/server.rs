@@ -26,14 +26,13 @@ use botstats_common::shell::{clock, listen};
 use super::crowd::{Crowd, Place, Presence};
 use super::exchange::{self, Handler};
 use super::head::Meter;
+use super::patience::{HEAD_LIMIT, Patience};
 use super::respond::PROBLEM_JSON;
 use super::socket::Socket;
 use super::stall::Stall;
 use crate::problem::Problem;
 use crate::telemetry::METRICS;
 
-/// A head that is not complete in that time ends its connection, an idle one too.
-pub const HEAD_LIMIT: Duration = Duration::from_secs(5);
 /// A reader that takes nothing for that time is closed.
 pub const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// A stop waits so long for calls that are being answered: what is stopped after it, and a busy machine,
@@ -94,14 +93,23 @@ fn room_within(descriptors: Option<u64>) -> usize {
     all.saturating_sub(OTHER_DESCRIPTORS).max(all / 2).clamp(1, MAX_CONNECTIONS)
 }
 
-/// Serves until the token is cancelled and the calls of that moment are answered. At most `room`
-/// connections are open.
+/// How many connections there may be, and how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The most open connections.
+    pub room: usize,
+    /// A connection that has been answered is closed when it has been idle for so long.
+    pub idle: Duration,
+}
+
+/// Serves until the token is cancelled and the calls of that moment are answered.
 pub async fn serve<H: Handler>(
     listener: TcpListener,
     handler: Arc<H>,
-    room: usize,
+    limits: Limits,
     stop: CancellationToken,
 ) {
+    let Limits { room, idle } = limits;
     let connections = TaskTracker::new();
     let crowd = Crowd::new(room);
     METRICS.most_connections.set(u32::try_from(room).unwrap_or(u32::MAX));
@@ -145,7 +153,7 @@ pub async fn serve<H: Handler>(
             tokio::select! {
                 () = cut.cancelled() => {}
                 () = presence.has_to_go() => {}
-                served = connection(stream, handler, &place, stop) => if let Err(error) = served {
+                served = connection(stream, handler, &place, idle, stop) => if let Err(error) = served {
                     tracing::debug!("a connection ended: {error}");
                 },
             }
@@ -180,11 +188,13 @@ async fn connection<H: Handler>(
     stream: TcpStream,
     handler: Arc<H>,
     place: &Place,
+    idle: Duration,
     stop: CancellationToken,
 ) -> Result<(), hyper::Error> {
     let _faster_if_it_works: io::Result<()> = stream.set_nodelay(true);
     let (presence, meter) = (place.presence().clone(), Meter::default());
     let socket = Socket::new(stream, meter.clone(), presence.clone());
+    let socket = Patience::new(socket, meter.clone(), presence.clone(), idle);
     let socket = Stall::new(socket, STALL_LIMIT, presence.clone());
     let service = service_fn(move |request| {
         let (handler, presence, size) = (Arc::clone(&handler), presence.clone(), meter.next());
@@ -195,7 +205,9 @@ async fn connection<H: Handler>(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
+        // `Patience` ends every wait for a head before this. But only with a limit of its own does
+        // the parser read again after an answer, and so let `Patience` see that the wait has begun.
+        .header_read_timeout(idle + HEAD_LIMIT * 2)
         .max_buf_size(PARSER_BYTES)
         .serve_connection(TokioIo::new(socket), service);
     let mut connection = std::pin::pin!(connection);
@@ -240,6 +252,7 @@ mod tests {
     use super::*;
     use crate::accept::Coding;
     use crate::endpoint::respond;
+    use crate::question::Methods;
 
     #[test]
     fn room_for_connections() {
@@ -288,14 +301,25 @@ mod tests {
             }
         }
 
+        fn methods(&self, _: &http::request::Parts) -> Methods {
+            Methods::Get
+        }
+
+        fn count(&self, _: &http::request::Parts, _: StatusCode, _: Duration) {}
+
         fn dress(&self, _: &http::request::Parts, _: &mut Response<Body>) {}
     }
 
     async fn start(room: usize) -> (SocketAddr, tokio_util::sync::DropGuard) {
+        start_with(room, Duration::from_secs(75)).await
+    }
+
+    async fn start_with(room: usize, idle: Duration) -> (SocketAddr, tokio_util::sync::DropGuard) {
         let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        spawn(serve(listener, Arc::new(Doing), room, stop.clone()));
+        let limits = Limits { room, idle };
+        spawn(serve(listener, Arc::new(Doing), limits, stop.clone()));
         (address, stop.drop_guard())
     }
 
@@ -382,6 +406,28 @@ mod tests {
         let again = clock::monotonic() + Duration::from_secs(10);
         while !exchange(address, good).await.0.ends_with("fine") {
             assert!(clock::monotonic() < again, "no room again");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_closed_after_the_limit_of_the_setting() {
+        let idle = Duration::from_millis(1_500);
+        let (address, _stop) = start_with(10, idle).await;
+        for (name, answers) in [("after one answer", 1), ("after three", 3)] {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            for _ in 0..answers {
+                socket.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+                let mut got = Vec::new();
+                while !got.ends_with(b"fine") {
+                    assert!(socket.read_buf(&mut got).await.unwrap() > 0, "{name}: closed");
+                }
+            }
+            let answered = clock::monotonic();
+            let (text, ended) = rest(socket).await;
+            assert!(text.is_empty() && ended, "{name}: {text}");
+            // Neither at once nor by the parser's own limit, which is 10 s later.
+            let took = answered.elapsed();
+            assert!(took > idle / 2 && took < idle + HEAD_LIMIT, "{name}: {took:?}");
         }
     }
 

@@ -6,6 +6,7 @@
 //! *Why* a consumer of our own and not a KV watch: a watch of an empty bucket never says that it is
 //! complete, and one over a server restart stalls for many seconds. A short heartbeat finds that out.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Connection, kv};
-use crate::directory::{Change, Directory};
+use crate::directory::{Change, Clash, Directory};
 
 /// The part of the readiness.
 pub const PART: &str = "directory";
@@ -80,7 +81,8 @@ pub async fn keep(
     readiness: Readiness,
     stop: CancellationToken,
 ) {
-    let mut watch = Watch { connection, shared, readiness, made: false };
+    let told = BTreeSet::new();
+    let mut watch = Watch { connection, shared, readiness, made: false, told };
     while !stop.is_cancelled() {
         let ended = tokio::select! {
             () = stop.cancelled() => return,
@@ -100,6 +102,8 @@ struct Watch {
     readiness: Readiness,
     /// Whether the bucket was there before: one that went away is not made again in silence.
     made: bool,
+    /// The clashes that were logged and are still there: a fresh read does not log them again.
+    told: BTreeSet<Clash>,
 }
 
 impl Watch {
@@ -122,7 +126,7 @@ impl Watch {
         }
     }
 
-    async fn read(&self) -> Result<std::convert::Infallible, String> {
+    async fn read(&mut self) -> Result<std::convert::Infallible, String> {
         let statistics = self.connection.client.statistics();
         let connects = statistics.connects.load(Ordering::Relaxed);
         let prefix = format!("$KV.{DIRECTORY_BUCKET}.");
@@ -192,10 +196,11 @@ impl Watch {
                     tracing::error!(key, "a bad directory entry is left out: {error}");
                 }
             });
+            self.tell_clashes();
         }
     }
 
-    fn install(&self, mut fresh: Directory) {
+    fn install(&mut self, mut fresh: Directory) {
         for (key, why) in fresh.bad() {
             tracing::error!(key, "a bad directory entry is left out: {why}");
         }
@@ -204,6 +209,19 @@ impl Watch {
             known.loaded = true;
             known.directory = fresh;
         });
+        self.tell_clashes();
         self.readiness.present(PART);
+    }
+
+    /// Logs the clashes that are new, and those that are gone.
+    fn tell_clashes(&mut self) {
+        let clashes = self.shared.known().directory.clashes();
+        for clash in clashes.difference(&self.told) {
+            tracing::warn!("directory: {clash}");
+        }
+        for clash in self.told.difference(&clashes) {
+            tracing::info!("directory: no longer so: {clash}");
+        }
+        self.told = clashes;
     }
 }

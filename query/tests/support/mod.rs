@@ -111,6 +111,7 @@ impl Query {
             http_addr: http,
             internal_addr: internal,
             throttle_window: window,
+            http_idle: Duration::from_secs(75),
             nats: nats.settings(),
         };
         let stop = CancellationToken::new();

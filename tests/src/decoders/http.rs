@@ -24,8 +24,9 @@ pub(super) fn question(bytes: &[u8]) {
     let Route::Statistics(segments) = Route::of(path) else { return };
     let parsed = Question::parse(segments, query);
     assert_eq!(Question::parse(segments, query), parsed, "not repeatable");
-    let [key, types, mode, days] = segments;
-    naive(segments, query.unwrap_or_default(), parsed.is_ok());
+    let meant = segments.map(unescaped);
+    let [key, types, mode, days] = meant.each_ref().map(String::as_str);
+    naive([key, types, mode, days], query.unwrap_or_default(), parsed.is_ok());
     let question = match parsed {
         Ok(question) => question,
         Err(error) => {
@@ -52,9 +53,24 @@ pub(super) fn question(bytes: &[u8]) {
     assert_eq!(Question::parse(plain, query), Ok(question));
 }
 
-/// Whether a question is one, by lists of all that is allowed. Percent signs are left to the product.
+/// A segment with its escapes taken once, those that are none left as they are.
+fn unescaped(text: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+    while let [first, tail @ ..] = rest {
+        let digits =
+            tail.get(..2).filter(|two| *first == b'%' && two.iter().all(u8::is_ascii_hexdigit));
+        let byte =
+            digits.and_then(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Whether a question is one, by lists of all that is allowed. Percent signs in the query are left
+/// to the product.
 fn naive([key, types, mode, days]: [&str; 4], query: &str, taken: bool) {
-    if key.contains('%') || query.contains('%') {
+    if query.contains('%') {
         return;
     }
     let number = |text: &str, from: u8, to: u8| (from..=to).any(|n| n.to_string() == text);

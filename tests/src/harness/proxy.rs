@@ -1,13 +1,16 @@
 //! A TCP proxy between programs and their server, which can fail as networks do.
 //!
-//! *Invariants*: bytes are never changed but for the greeting of a [`Proxy::greeting_as`], and never
-//! reordered. What is on its way when a connection is cut is lost.
+//! *Invariants*: bytes are never changed but for the greeting of a [`Proxy::greeting_as`] and the
+//! times of a [`Proxy::server_ahead`], and never reordered. What is on its way when a connection is
+//! cut is lost.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use botstats_common::shell::stop;
+use jiff::ToSpan as _;
+use jiff::civil::DateTime;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -29,6 +32,8 @@ struct Weather {
     paused: bool,
     /// Each piece waits so long.
     delay: Duration,
+    /// The server seems to have a clock that is ahead by so many seconds.
+    ahead_s: i64,
 }
 
 type Rewrite = Arc<dyn Fn(&str) -> String + Send + Sync>;
@@ -94,6 +99,12 @@ impl Proxy {
     /// Holds everything back, or lets it go on: a network that says nothing.
     pub fn pause(&self, paused: bool) {
         self.weather.send_modify(|weather| weather.paused = paused);
+    }
+
+    /// Has the server tell a time that is later by so many seconds wherever JetStream's API tells
+    /// the time.
+    pub fn server_ahead(&self, ahead_s: i64) {
+        self.weather.send_modify(|weather| weather.ahead_s = ahead_s);
     }
 
     /// Delays each piece of both directions by so long.
@@ -172,15 +183,37 @@ async fn forward(
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         let Ok(length @ 1..) = from.read(&mut piece).await else { return };
-        let delay = match seen.wait_for(|weather| !weather.paused).await {
-            Ok(weather) => weather.delay,
+        let Weather { delay, ahead_s, .. } = match seen.wait_for(|weather| !weather.paused).await {
+            Ok(weather) => *weather,
             Err(_) => return,
         };
+        if ahead_s != 0 {
+            shift_times(&mut piece[..length], ahead_s);
+        }
         if !delay.is_zero() {
             sleep(delay).await;
         }
         if to.write_all(&piece[..length]).await.is_err() {
             return;
+        }
+    }
+}
+
+/// Moves the time that each answer of JetStream's API tells; a time in UTC keeps its length.
+fn shift_times(bytes: &mut [u8], ahead_s: i64) {
+    const BEFORE: &[u8] = b"\"ts\":\"";
+    const SECONDS: usize = "2026-11-20T10:52:00".len();
+    let starts: Vec<usize> = bytes
+        .windows(BEFORE.len())
+        .enumerate()
+        .filter_map(|(at, window)| (window == BEFORE).then_some(at + BEFORE.len()))
+        .collect();
+    for start in starts {
+        let Some(text) = bytes.get_mut(start..start + SECONDS) else { continue };
+        let read = std::str::from_utf8(text).ok().and_then(|text| text.parse::<DateTime>().ok());
+        let moved = read.and_then(|time| time.checked_add(ahead_s.seconds()).ok());
+        if let Some(moved) = moved {
+            text.copy_from_slice(moved.to_string().as_bytes());
         }
     }
 }

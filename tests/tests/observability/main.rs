@@ -534,6 +534,71 @@ async fn what_is_lost_is_seen() {
     assert!(warnings.is_some_and(|n| n >= 1.0 && n <= in_log as f64), "{warnings:?} {in_log}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_stands_twice_is_named_and_counted_until_it_is_mended() {
+    let stage = Stage::start("0s", 1).await;
+    let (internal, login) = (stage.query.internal, &stage.logins[0]);
+    let bad_entries = async |expected: f64| {
+        until("the number of bad entries", PATIENCE, async || {
+            let counted =
+                metrics(internal).await.1["botstats_query_directory_bad_entries"].value(&[]);
+            (counted == Some(expected)).then_some(())
+        })
+        .await;
+    };
+    let kv = stage.site.js.get_key_value("botstats_directory").await.unwrap();
+    let copy = async |from: &str, to: &str| {
+        let value = kv.get(from).await.unwrap().unwrap();
+        kv.put(to, value).await.unwrap();
+    };
+    let told = |text: &str| -> Vec<String> {
+        let messages = lines(&stage.query.process).into_iter().filter(|l| l["level"] == "WARN");
+        let messages = messages.map(|l| l["message"].as_str().unwrap().to_owned());
+        messages.filter(|message| message.contains(text)).collect()
+    };
+    bad_entries(0.0).await;
+    // The account's entry, then one bot's, as an operator copies them by hand.
+    for (from, to, status, what) in [
+        ("account.acct-0", "account.acct-1", 401, "the same token"),
+        ("bot.acct-0.b1", "bot.acct-0.b3", 404, "the same API key"),
+    ] {
+        copy(from, to).await;
+        bad_entries(2.0).await;
+        let path = ALL.replace('*', &login.keys["b1"]);
+        let bearer = format!("Bearer {}", login.token);
+        let answer = get(stage.query.http, &path, &[("Authorization", &bearer)]).await;
+        assert_eq!(answer.status, status, "{to}");
+        let lines = until("the warning", PATIENCE, async || {
+            let lines = told(what);
+            (!lines.is_empty()).then_some(lines)
+        })
+        .await;
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains(from) && lines[0].contains(to), "{lines:?}");
+        let entry = String::from_utf8(kv.get(from).await.unwrap().unwrap().to_vec()).unwrap();
+        let entry: Value = serde_json::from_str(&entry).unwrap();
+        let hash = entry["key_sha256"].as_str().or(entry["tokens"][0]["sha256"].as_str()).unwrap();
+        let log = stage.query.process.log();
+        assert!(
+            !log.contains(hash) && !log.contains(&login.token) && !log.contains(&login.keys["b1"])
+        );
+        kv.delete(to).await.unwrap();
+        bad_entries(0.0).await;
+        let answer = get(stage.query.http, &path, &[("Authorization", &bearer)]).await;
+        assert_eq!(answer.status, 200, "{to} is gone");
+    }
+    // A copy of a removed account is no clash.
+    let account =
+        String::from_utf8(kv.get("account.acct-0").await.unwrap().unwrap().to_vec()).unwrap();
+    let mut removed: Value = serde_json::from_str(&account).unwrap();
+    removed["removed"] = true.into();
+    stage.site.put("account.acct-2", &removed).await;
+    stage.site.put("account.bad", &json!([])).await;
+    bad_entries(1.0).await;
+    assert_eq!(ask_all(&stage.query, login).await.status, 200);
+    assert_eq!(told("have the same").len(), 2);
+}
+
 /// A 0 between the start and the state would be a leap for `increase`, and an alert.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_state_has_counted_goes_on_without_a_leap() {
