@@ -152,8 +152,7 @@ impl<R: BufRead> Lines<R> {
         self.number = self.before;
         let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
         let mut bytes = 0;
-        loop {
-            let Some(byte) = self.input.fill_buf()?.first().copied() else { break };
+        while let Some(byte) = self.input.fill_buf()?.first().copied() {
             self.input.consume(1);
             match byte {
                 _ if escaped => escaped = false,

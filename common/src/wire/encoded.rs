@@ -142,7 +142,7 @@ impl<'a> Iterator for EncodedCells<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         if self.left == 0 {
             let rest = std::mem::take(&mut self.rest);
-            return (!rest.is_empty()).then(|| Err(DecodeError::Trailing(rest.len())));
+            return (!rest.is_empty()).then_some(Err(DecodeError::Trailing(rest.len())));
         }
         self.left -= 1;
         let cell = self.take();

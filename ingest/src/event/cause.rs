@@ -95,7 +95,7 @@ fn of_headers(payload: &[u8], headers: Option<&HeaderMap>) -> Option<&'static st
         return (!is_text).then_some(FORMAT);
     }
     let is_json = text.is_some_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
-    (is_json && !ATTRIBUTES.iter().any(|attribute| says(&attribute))).then_some(NO_EVENT)
+    (is_json && !ATTRIBUTES.iter().any(says)).then_some(NO_EVENT)
 }
 
 fn names(headers: Option<&HeaderMap>) -> impl Iterator<Item = &str> {
