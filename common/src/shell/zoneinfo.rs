@@ -22,8 +22,9 @@ const MAX_ZONE_BYTES: u64 = 64 * 1024;
 const MAGIC: &[u8] = b"TZif";
 /// The file that names the release in its first line: `# version 2026a`.
 const RELEASE_FILE: &str = "tzdata.zi";
-/// From 2000 to the end of 2099, in Unix seconds: when zones must keep to the quarters of an hour.
-const CHECKED_S: [i64; 2] = [946_684_800, 4_102_444_800];
+/// From 2000 to the end of 2037, in Unix seconds: when zones must keep to the quarters of an hour. Many
+/// files have a change of nothing at the last second of 32 bits, in January 2038.
+const CHECKED_S: [i64; 2] = [946_684_800, 2_145_916_800];
 const MINUTE_S: i64 = 60;
 const QUARTER_S: i32 = 15 * 60;
 
@@ -180,6 +181,7 @@ mod tests {
         let now = Timestamp::from_second(begins_s + 1).unwrap();
         assert_eq!(rome.to_offset(now).seconds(), 6 * 3600 + 900);
         assert_eq!(files(&[("Cuba", good())]).unwrap().release, None);
+        assert!(files(&[("Cuba", tzif(3600, i64::from(i32::MAX)))]).is_ok());
 
         for (bad, why) in [
             (vec![("zone.tab", b"IT Europe/Rome".to_vec())], "a folder with time zone files"),
