@@ -2,8 +2,10 @@
 //!
 //! *Invariants*: decided from the headers alone, before anything costs anything.
 
-use http::HeaderMap;
+use std::borrow::Cow;
+
 use http::header::{ACCEPT, ACCEPT_ENCODING};
+use http::{HeaderMap, HeaderValue};
 
 use crate::answer::render::Format;
 
@@ -59,8 +61,14 @@ pub fn format(headers: &HeaderMap) -> Result<Format, NotAcceptable> {
     let Some(ranges) = elements(headers, &ACCEPT) else {
         return Ok(Format::Json);
     };
-    best(offers.map(|(format, media)| (format, media_weight(&ranges, media))))
-        .ok_or(NotAcceptable::Format)
+    match best(offers.map(|(format, media)| (format, media_weight(&ranges, media)))) {
+        Some(format) => Ok(format),
+        // What it says besides cannot be known, so it does not exclude.
+        None if headers.get_all(ACCEPT).iter().any(|value| value.to_str().is_err()) => {
+            Ok(Format::Json)
+        }
+        None => Err(NotAcceptable::Format),
+    }
 }
 
 /// The best content coding: by weight, then zstd before gzip before none.
@@ -116,51 +124,54 @@ fn elements(headers: &HeaderMap, name: &http::HeaderName) -> Option<Vec<Element>
     if !headers.contains_key(name) {
         return None;
     }
-    let mut all = Vec::new();
-    for field in headers.get_all(name) {
-        let text = String::from_utf8_lossy(field.as_bytes());
-        all.extend(split_outside_quotes(&text, b',').into_iter().filter_map(element));
-    }
-    // An `Accept` that names nothing says nothing, as an absent one.
-    if name == ACCEPT && all.is_empty() {
+    let fields: Vec<_> = headers.get_all(name).iter().map(text).collect();
+    let all: Vec<&str> = fields.iter().flat_map(|text| split_outside_quotes(text, b',')).collect();
+    // An empty field says nothing, as an absent one.
+    if name == ACCEPT && all.iter().all(|element| element.trim().is_empty()) {
         return None;
     }
-    Some(all)
+    Some(all.into_iter().filter_map(element).collect())
+}
+
+fn text(value: &HeaderValue) -> Cow<'_, str> {
+    String::from_utf8_lossy(value.as_bytes())
 }
 
 fn element(text: &str) -> Option<Element> {
     let mut parts = split_outside_quotes(text, b';').into_iter().map(str::trim);
     let value = parts.next().filter(|value| !value.is_empty())?.to_owned();
     let mut parameters = Vec::new();
+    let mut weight = HEAVIEST;
     for part in parts.filter(|part| !part.is_empty()) {
         let (name, given) = part.split_once('=').unwrap_or((part, ""));
-        let (name, given) = (name.trim(), given.trim().trim_matches('"'));
+        let (name, given) = (name.trim(), given.trim());
         if name.eq_ignore_ascii_case("q") {
-            // What follows q were extensions, which nobody defines any more. A weight that is no
-            // number is left out: the client named the element, so it takes it.
-            let weight = thousandths(given).unwrap_or(HEAVIEST);
-            return Some(Element { value, parameters, weight });
+            weight = thousandths(given)?;
+            // What follows q were extensions, which nobody defines any more.
+            break;
         }
-        parameters.push((name.to_ascii_lowercase(), given.to_ascii_lowercase()));
+        parameters.push((name.to_ascii_lowercase(), given.trim_matches('"').to_ascii_lowercase()));
     }
-    Some(Element { value, parameters, weight: HEAVIEST })
+    Some(Element { value, parameters, weight })
 }
 
-/// A weight in thousandths, at most [`HEAVIEST`]. Java writes `.2`, others `1.` or ten decimals:
-/// any plain decimal number is read. What is more than 0 stays more than 0, because 0 excludes.
+/// A weight in thousandths, from a plain decimal number of 0 to 1: Java writes `.2`, others `1.` or
+/// ten decimals. What is more than 0 stays more than 0, because 0 excludes.
 fn thousandths(text: &str) -> Option<u16> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     let mut digits = whole.bytes().chain(decimals.bytes());
     if whole.len() + decimals.len() == 0 || !digits.all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let is_zero = |digits: &str| digits.bytes().all(|b| b == b'0');
-    if !is_zero(whole) {
-        return Some(HEAVIEST);
+    let least = u16::from(decimals.bytes().any(|b| b != b'0'));
+    match whole.trim_start_matches('0') {
+        "" => {
+            let first: String = decimals.bytes().chain(*b"000").take(3).map(char::from).collect();
+            first.parse::<u16>().ok().map(|weight| weight.max(least))
+        }
+        "1" if least == 0 => Some(HEAVIEST),
+        _ => None,
     }
-    let first: String = decimals.bytes().chain(*b"000").take(3).map(char::from).collect();
-    let least = u16::from(!is_zero(decimals));
-    first.parse::<u16>().ok().map(|weight| weight.max(least))
 }
 
 /// The weight of a media type: that of the most specific range that matches it.
@@ -293,16 +304,17 @@ mod tests {
             (&["application/json;q=0.90000001, text/csv;q=.8"], Some(Json)),
             (&["application/json;q=0.1234"], Some(Json)),
             (&["application/json;q=0.0001"], Some(Json)),
-            (&["application/json;q=2, text/csv"], Some(Json)),
+            (&["application/json;q=2, text/csv"], Some(Csv)),
             (&["application/json ; q = \"0.5\" , text/csv ; q = 0.6"], Some(Csv)),
             (&["application/json;\tq=0\t,\ttext/csv"], Some(Csv)),
-            // A weight that is no number says nothing.
-            (&["application/json;q=high, text/csv;q=0.9"], Some(Json)),
-            (&["text/csv;q="], Some(Csv)),
-            (&["text/csv;q"], Some(Csv)),
-            (&["text/csv;q=."], Some(Csv)),
-            (&["text/csv;q=-1"], Some(Csv)),
-            (&["text/csv;q=1e-1"], Some(Csv)),
+            // A weight that cannot be read, or is more than 1, spoils its element only.
+            (&["application/json;q=high, text/csv;q=0.9"], Some(Csv)),
+            (&["application/json;q=1.001, text/csv;q=0.9"], Some(Csv)),
+            (&["text/csv;q="], None),
+            (&["text/csv;q"], None),
+            (&["text/csv;q=."], None),
+            (&["text/csv;q=-1"], None),
+            (&["text/csv;q=1e-1"], None),
             // Parameters that a media type does not have are ignored, those that it has are not.
             (&["application/json;version=2"], Some(Json)),
             (&["application/json;odata=verbose;charset=latin1"], Some(Json)),
@@ -324,11 +336,12 @@ mod tests {
             (&["text/html;x=\"a\\\", text/csv"], Some(Csv)),
             (&["text/html;x=é, text/csv"], Some(Csv)),
             (&["é", "text/csv"], Some(Csv)),
-            (&["é"], None),
+            (&["é"], Some(Json)),
             (&[" , ,, text/csv ,"], Some(Csv)),
             (&[";q=0, text/csv"], Some(Csv)),
             (&["/, //, a/b/c, text/csv"], Some(Csv)),
-            (&[" , ;q=1,, "], Some(Json)),
+            (&[" , ;q=1,, "], None),
+            (&[" , ,, "], Some(Json)),
         ] {
             assert_eq!(format(&headers(ACCEPT, accept)).ok(), expected, "{accept:?}");
         }
@@ -363,7 +376,8 @@ mod tests {
             (&["gzip;q=.5"], Some(Gzip)),
             (&["zstd;q=.4, x-gzip;q=.5"], Some(Gzip)),
             (&["zstd;q=1., gzip;q=.9999"], Some(Zstd)),
-            (&["gzip;q=high"], Some(Gzip)),
+            (&["gzip;q=high"], Some(Identity)),
+            (&["gzip;q=high, zstd;q=.1"], Some(Zstd)),
             (&["gzip;level=9"], Some(Gzip)),
             (&[", ,gzip ; q = 1 ,"], Some(Gzip)),
             (&["é, gzip"], Some(Gzip)),

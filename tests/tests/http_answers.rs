@@ -329,7 +329,7 @@ async fn the_health_is_told_to_whoever_asks_and_counted_apart() {
     // What load balancers ask by themselves is refused elsewhere.
     for (line, status) in [("GET /", 404), ("HEAD /", 405), ("OPTIONS /", 405), ("OPTIONS *", 405)]
     {
-        let head = format!("{line} HTTP/1.0\r\n\r\n");
+        let head = format!("{line} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         let answer = send(address, head.as_bytes(), PATIENCE).await.unwrap();
         assert_eq!(answer.status, status, "{line}");
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use botstats_common::shell::{clock, settings};
 use botstats_tests::generate::Dice;
-use botstats_tests::harness::{ALL, PATIENCE, Stage};
+use botstats_tests::harness::{ALL, PATIENCE, Query, Stage};
 use futures::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -740,7 +740,12 @@ async fn a_client_that_goes_away_keeps_its_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_requests() {
     let stage = Stage::start("0s", 1).await;
-    let address = stage.query.http;
+    // What keeps its connection open is waited for.
+    let mut settings = stage.site.settings();
+    settings.push(("BOTSTATS_HTTP_IDLE", "3s".to_owned()));
+    let query = Query::start(&settings, "0s", &stage.site.folder("impatient")).await;
+    query.ready().await;
+    let address = query.http;
     let variable =
         |name| settings::variable(name).and_then(|value| value.to_str()?.parse::<u64>().ok());
     let seed =

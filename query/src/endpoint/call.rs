@@ -142,7 +142,8 @@ impl Handler for App {
     fn count(&self, head: &Parts, status: StatusCode, took: Duration) {
         // Checks come all the time and fail together with the calls: among these they would hide
         // how many calls fail.
-        if Route::of(head.uri.path()) == Route::Health {
+        let is_check = Route::of(head.uri.path()) == Route::Health;
+        if is_check && matches!(status, StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE) {
             METRICS.health_checks.count(status.as_str());
         } else {
             METRICS.requests.count(status.as_str());
