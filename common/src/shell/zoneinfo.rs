@@ -108,7 +108,12 @@ fn zone(name: &str, bytes: &[u8]) -> Result<TimeZone, String> {
     let [from, to] = CHECKED_S;
     let from = Timestamp::from_second(from).map_err(|error| error.to_string())?;
     let changes = zone.following(from).map(|change| (change.timestamp(), change.offset()));
-    let changes = changes.take_while(|(time, _)| time.as_second() < to);
+    // Of a file without rules for the future the library gives the last change again and again.
+    let mut last_s = i64::MIN;
+    let changes = changes.take_while(|(time, _)| {
+        let before_s = std::mem::replace(&mut last_s, time.as_second());
+        (before_s + 1..to).contains(&last_s)
+    });
     for (time, offset) in [(from, zone.to_offset(from))].into_iter().chain(changes) {
         if time.as_second() % MINUTE_S != 0 {
             return Err("it counts leap seconds; take a folder without them, not right/".to_owned());
