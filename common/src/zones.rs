@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, OnceLock};
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 /// The zones of a folder.
@@ -81,6 +82,15 @@ pub fn names() -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+/// The changes of a zone's offset after a moment, ascending: when, in Unix seconds, and how many seconds the
+/// zone is ahead of UTC from then on.
+pub fn changes_after(zone: &TimeZone, from: Timestamp) -> impl Iterator<Item = (i64, i32)> {
+    let mut last_s = from.as_second();
+    let all = zone.following(from).map(|c| (c.timestamp().as_second(), c.offset().seconds()));
+    // For a zone without rules for the future the library gives the last change again and again.
+    all.take_while(move |(at_s, _)| std::mem::replace(&mut last_s, *at_s) < *at_s)
 }
 
 #[cfg(test)]

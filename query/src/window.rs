@@ -12,6 +12,7 @@
 //! day is a division. A window of 30 days then costs a few look-ups of the zone, not one a quarter.
 
 use botstats_common::quarter::{QUARTER_MS, Quarter};
+use botstats_common::zones;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
@@ -126,12 +127,11 @@ impl Stretches {
             end_s: to_s,
             offset_s: i64::from(zone.to_offset(from).seconds()),
         }];
-        for change in zone.following(from) {
-            let at_s = change.timestamp().as_second();
+        for (at_s, offset_s) in zones::changes_after(zone, from) {
             if at_s >= to_s {
                 break;
             }
-            let offset_s = i64::from(change.offset().seconds());
+            let offset_s = i64::from(offset_s);
             if let Some(last) = all.last_mut().filter(|last| last.offset_s != offset_s) {
                 last.end_s = at_s;
                 all.push(Stretch { start_s: at_s, end_s: to_s, offset_s });

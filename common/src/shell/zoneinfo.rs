@@ -107,18 +107,13 @@ fn zone(name: &str, bytes: &[u8]) -> Result<TimeZone, String> {
     let zone = TimeZone::tzif(name, bytes).map_err(|error| error.to_string())?;
     let [from, to] = CHECKED_S;
     let from = Timestamp::from_second(from).map_err(|error| error.to_string())?;
-    let changes = zone.following(from).map(|change| (change.timestamp(), change.offset()));
-    // Of a file without rules for the future the library gives the last change again and again.
-    let mut last_s = i64::MIN;
-    let changes = changes.take_while(|(time, _)| {
-        let before_s = std::mem::replace(&mut last_s, time.as_second());
-        (before_s + 1..to).contains(&last_s)
-    });
-    for (time, offset) in [(from, zone.to_offset(from))].into_iter().chain(changes) {
-        if time.as_second() % MINUTE_S != 0 {
+    let changes = zones::changes_after(&zone, from).take_while(|(at_s, _)| *at_s < to);
+    let at_first = (from.as_second(), zone.to_offset(from).seconds());
+    for (at_s, offset_s) in std::iter::once(at_first).chain(changes) {
+        if at_s % MINUTE_S != 0 {
             return Err("it counts leap seconds; take a folder without them, not right/".to_owned());
         }
-        if offset.seconds() % QUARTER_S != 0 {
+        if offset_s % QUARTER_S != 0 {
             return Err("its time is no multiple of 15 minutes from UTC".to_owned());
         }
     }
@@ -185,6 +180,12 @@ mod tests {
         assert_eq!(rome.iana_name(), Some("Europe/Rome"));
         let now = Timestamp::from_second(begins_s + 1).unwrap();
         assert_eq!(rome.to_offset(now).seconds(), 6 * 3600 + 900);
+        // Its file has no rules for the future.
+        for (from_s, expect) in [(begins_s - 1, 1), (begins_s, 0), (begins_s + 1, 0)] {
+            let from = Timestamp::from_second(from_s).unwrap();
+            let changes: Vec<_> = zones::changes_after(rome, from).collect();
+            assert_eq!(changes, vec![(begins_s, 6 * 3600 + 900); expect], "{from_s}");
+        }
         assert_eq!(files(&[("Cuba", good())]).unwrap().release, None);
         assert!(files(&[("Cuba", tzif(3600, i64::from(i32::MAX)))]).is_ok());
 
