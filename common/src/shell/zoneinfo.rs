@@ -104,6 +104,10 @@ fn collect(folder: &Path, prefix: &str, depth: usize, zones: &mut Zones) -> Resu
 
 /// A zone whose local time keeps to the quarters of an hour by which statistics are stored.
 fn zone(name: &str, bytes: &[u8]) -> Result<TimeZone, String> {
+    // Without it the library gives the last change as the next one for ever.
+    if !bytes.ends_with(b"\n") || bytes.ends_with(b"\n\n") {
+        return Err("it has no rule for the time after its last change (TZ string)".to_owned());
+    }
     let zone = TimeZone::tzif(name, bytes).map_err(|error| error.to_string())?;
     let [from, to] = CHECKED_S;
     let from = Timestamp::from_second(from).map_err(|error| error.to_string())?;
@@ -143,7 +147,9 @@ mod tests {
             }
             bytes.extend(b"XYZ\0");
         }
-        bytes.extend(b"\n\n");
+        // POSIX has the sign the other way round.
+        let (hours, minutes) = (-offset_s / 3600, offset_s.abs() % 3600 / 60);
+        bytes.extend(format!("\nXYZ{hours}:{minutes:02}\n").bytes());
         bytes
     }
 
@@ -186,8 +192,10 @@ mod tests {
         for (bad, why) in [
             (vec![("zone.tab", b"IT Europe/Rome".to_vec())], "a folder with time zone files"),
             (vec![("A/B", tzif(0, begins_s + 27))], "leap seconds"),
-            (vec![("A/B", tzif(20 * 60, begins_s))], "15 minutes"),
-            (vec![("A/B", b"TZif2".to_vec())], "A/B: "),
+            (vec![("A/B", tzif(3600 + 20 * 60, begins_s))], "15 minutes"),
+            (vec![("A/B", b"TZif2\n".to_vec())], "A/B: "),
+            (vec![("A/B", [tzif(3600, begins_s), b"\n".to_vec()].concat())], "no rule"),
+            (vec![("A/B", tzif(3600, begins_s)[..64].to_vec())], "no rule"),
         ] {
             let error = files(&bad).unwrap_err();
             assert!(error.contains(why), "{error}");
