@@ -139,7 +139,9 @@ fn zone_file(offset_s: i32) -> Vec<u8> {
         bytes.extend(offset_s.to_be_bytes());
         bytes.extend(b"\0\0XYZ\0");
     }
-    bytes.extend(b"\n\n");
+    // POSIX has the sign the other way round.
+    let (hours, minutes) = (-offset_s / 3600, offset_s.abs() % 3600 / 60);
+    bytes.extend(format!("\nXYZ{hours}:{minutes:02}\n").bytes());
     bytes
 }
 

@@ -83,7 +83,7 @@ fn of_headers(payload: &[u8], headers: Option<&HeaderMap>) -> Option<&'static st
         Some('{') if is_whole => return None,
         _ => {}
     }
-    if OTHER_HEADERS.iter().any(|name| has(headers, name)) {
+    if !has(headers, "ce-specversion") && OTHER_HEADERS.iter().any(|name| has(headers, name)) {
         return Some(NO_VERSION);
     }
     let foreign = ["ce_", "cloudevents"];

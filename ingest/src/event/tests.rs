@@ -477,6 +477,10 @@ fn the_cause_is_named() {
         check(&headers, b"\x02\x80", "headers ce_.. and cloudEvents.. are not read");
     }
     check(&with_prefix("ce-"), whole, "because of header ce-specversion");
+    let said_whole =
+        [header("Content-Type", "application/cloudevents+json"), with_prefix("ce-").to_vec()];
+    check(&said_whole.concat(), whole, "");
+    check(&said_whole.concat(), data, "the payload is no CloudEvent");
     check(&header("ce-specversion", "1.0"), whole, "because of header ce-specversion");
     check(&[], data, "the payload is no CloudEvent");
     check(&trace, data, "the payload is no CloudEvent");
