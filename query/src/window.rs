@@ -591,7 +591,8 @@ mod tests {
 
     #[test]
     fn every_zone_now() {
-        let names: Vec<_> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+        let names = jiff::tz::db().available().map(|name| name.to_string());
+        let names: Vec<_> = names.filter(|name| zones::is_place(name)).collect();
         assert!(names.len() > 400);
         for name in &names {
             compare(ms("2026-11-22T15:20:00Z"), name, 30, GroupMode::Hour);
