@@ -152,8 +152,8 @@ impl fmt::Display for TypeCode {
 )]
 pub struct UnknownTypeCode(pub u8);
 
-/// A set of metrics. A set with a bit that stands for no metric cannot be read: who asks knows a metric
-/// that this program does not.
+/// A set of metrics. A set with an unknown bit is refused: the program that sent it knows a metric
+/// that this program does not know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct TypeSet(u32);

@@ -18,8 +18,8 @@ pub const IDLE_MS: i64 = 30 * 60 * 1000;
 pub const IDLE_WITH_OPERATOR_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// The version of the rules by which the stored sums were made: those of this file and of
-/// [`crate::metrics`]. Raise it with every change of what events contribute: a commit takes back what old events
-/// contributed before, so sums that were made by other rules must be made anew.
+/// [`crate::metrics`]. Raise it with every change of what events contribute: a commit subtracts what
+/// old events contributed before, so a store whose sums were made by other rules must be rebuilt.
 pub const RULES: u32 = 1;
 
 /// One contribution of an event or a session to a metric.
@@ -202,8 +202,8 @@ mod tests {
 
     const MIN: i64 = 60_000;
 
-    /// Folds (minutes, kind, flags) and gives all samples that are not taken back, open ones last, as
-    /// (minute, metric, value, of durations in minutes).
+    /// Folds (minutes, kind, flags) and gives all samples that are not taken back, open ones last:
+    /// (minute, metric, value; durations in minutes).
     fn samples(events: &[(i64, Kind, u8)]) -> Vec<(i64, TypeCode, i64)> {
         let mut all = Vec::new();
         let mut emit = |s: Sample| {
