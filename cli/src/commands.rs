@@ -1,7 +1,7 @@
 //! The command line: what commands there are, and the settings that all share.
 
-use botstats_common::shell::logging::{Filter, LogSettings};
-use botstats_common::shell::nats::NatsSettings;
+use botstats_common::io::logging::{Filter, LogSettings};
+use botstats_common::io::nats::NatsSettings;
 use botstats_common::zones;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use async_nats::jetstream::Context;
 use async_nats::{Client, Request, RequestErrorKind};
+use botstats_common::io::clock;
+use botstats_common::io::nats::{NatsSettings, Role};
+use botstats_common::io::settings::whole;
 use botstats_common::names::{DEAD_LETTERS_SUBJECT, EVENTS_STREAM};
-use botstats_common::shell::clock;
-use botstats_common::shell::nats::{NatsSettings, Role};
-use botstats_common::shell::settings::whole;
 use botstats_common::status::{
     DeadLetter, DeadLettersReply, DeadLettersRequest, MAX_DEAD_LETTERS_PER_ANSWER,
 };

@@ -7,13 +7,13 @@ use anyhow::{Context as _, bail};
 use async_nats::Client;
 use async_nats::jetstream::Context;
 use botstats_common::ids::{Account, Bot, Channel};
+use botstats_common::io::internal::Readiness;
+use botstats_common::io::logging::RateLimit;
+use botstats_common::io::nats::{ConnectError, NatsSettings, Role};
+use botstats_common::io::producer::{Message, Progress, PublishError, Publisher};
+use botstats_common::io::{clock, stop};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::secret::{self, SecretHash, SecretKind};
-use botstats_common::shell::internal::Readiness;
-use botstats_common::shell::logging::Seldom;
-use botstats_common::shell::nats::{ConnectError, NatsSettings, Role};
-use botstats_common::shell::producer::{Message, Progress, PublishError, Publisher};
-use botstats_common::shell::{clock, stop};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -265,13 +265,13 @@ async fn history(js: &Context, publisher: &Publisher, cast: &Cast) -> anyhow::Re
     Ok(stream.info().await?.state.last_sequence)
 }
 
-static PAUSED: Seldom = Seldom::new();
+static PAUSED: RateLimit = RateLimit::new();
 
 async fn live_traffic(publisher: &Publisher, cast: &Cast) {
     loop {
         if let Err(error) = live_span(publisher, cast).await {
-            if let Some(left_out) = PAUSED.due(&error.to_string()) {
-                tracing::warn!("the demo's traffic pauses: {error}{left_out}");
+            if let Some(suppressed) = PAUSED.due(&error.to_string()) {
+                tracing::warn!("the demo's traffic pauses: {error}{suppressed}");
             }
             tokio::time::sleep(LIVE_PAUSE).await;
         }

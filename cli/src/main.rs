@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use botstats::commands::{self, Cli};
 use botstats::output::BadUsage;
-use botstats_common::shell::nats::ConnectError;
-use botstats_common::shell::{logging, nats, settings};
+use botstats_common::io::nats::ConnectError;
+use botstats_common::io::{logging, nats, settings};
 
 #[tokio::main]
 async fn main() -> ExitCode {

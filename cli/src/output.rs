@@ -43,7 +43,7 @@ impl Answer {
 }
 
 /// A bad command line or setting that only the command itself can see; the process ends with
-/// `botstats_common::shell::settings::EXIT_USAGE`.
+/// `botstats_common::io::settings::EXIT_USAGE`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadUsage(pub String);

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
+use botstats_common::io::clock;
+use botstats_common::io::logging::RateLimit;
+use botstats_common::io::nats::{self, ConnectError, NatsSettings, Role};
+use botstats_common::io::settings::{bytes, duration, show_duration};
+use botstats_common::io::setup::{self as making, Outcome, SetupError, Shape};
 use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET};
-use botstats_common::shell::clock;
-use botstats_common::shell::logging::Seldom;
-use botstats_common::shell::nats::{self, ConnectError, NatsSettings, Role};
-use botstats_common::shell::settings::{bytes, duration, show_duration};
-use botstats_common::shell::setup::{self as making, Outcome, SetupError, Shape};
 use clap::Args;
 use serde_json::json;
 
@@ -73,7 +73,7 @@ pub async fn make(
 }
 
 /// Tries until it works, until the time is over, or until it is clear that no waiting helps.
-static TRYING: Seldom = Seldom::new();
+static TRYING: RateLimit = RateLimit::new();
 
 async fn make_within(setup: &Setup, nats: &NatsSettings) -> anyhow::Result<[(String, Outcome); 3]> {
     let started = clock::monotonic();
@@ -99,8 +99,8 @@ async fn make_within(setup: &Setup, nats: &NatsSettings) -> anyhow::Result<[(Str
             return Err(error);
         }
         let text = nats::chain(error.as_ref());
-        if let Some(left_out) = TRYING.due(&text) {
-            tracing::warn!("trying again: {text}{left_out}");
+        if let Some(suppressed) = TRYING.due(&text) {
+            tracing::warn!("trying again: {text}{suppressed}");
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }

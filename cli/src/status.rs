@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::Client;
+use botstats_common::io::denied;
+use botstats_common::io::nats::{NatsSettings, Role};
 use botstats_common::names::STATUS_SUBJECT;
-use botstats_common::shell::denied;
-use botstats_common::shell::nats::{NatsSettings, Role};
 use botstats_common::status::Status;
 use clap::Args;
 use futures::StreamExt as _;

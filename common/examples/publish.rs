@@ -8,9 +8,9 @@
 use anyhow::ensure;
 use botstats_common::event::{Event, What};
 use botstats_common::ids::{Account, Bot, Channel};
-use botstats_common::shell::clock;
-use botstats_common::shell::nats::{NatsSettings, Role};
-use botstats_common::shell::producer::{Message, Publisher, new_id};
+use botstats_common::io::clock;
+use botstats_common::io::nats::{NatsSettings, Role};
+use botstats_common::io::producer::{Message, Publisher, new_id};
 use clap::Parser;
 
 #[derive(Parser)]

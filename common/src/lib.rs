@@ -2,8 +2,8 @@
 //!
 //! Two halves, and the border between them matters:
 //!
-//! * everything outside [`shell`] is plain data and plain functions: no clock, no socket, no file;
-//! * [`shell`] is what each program needs around its rules: settings, logging, the connection to
+//! * everything outside [`io`] is plain data and plain functions: no clock, no socket, no file;
+//! * [`io`] is what each program needs around its rules: settings, logging, the connection to
 //!   NATS, the making of stream and KV buckets, the internal HTTP listener, the stop signal.
 //!
 //! *Not here*: anything that only one service needs.
@@ -11,12 +11,13 @@
 pub mod directory;
 pub mod event;
 pub mod ids;
+pub mod io;
 pub mod metric;
 pub mod names;
 pub mod quarter;
 pub mod rules;
 pub mod secret;
-pub mod shell;
 pub mod status;
+pub mod varint;
 pub mod wire;
 pub mod zones;

@@ -13,8 +13,6 @@ pub const THROTTLE_BUCKET: &str = "botstats_throttle";
 
 /// Queue group in which ingests answer reads.
 pub const READ_QUEUE: &str = "botstats-read";
-/// What an ingest subscribes to for reads; the last token is the account.
-pub const READ_SUBJECTS: &str = "botstats.read.v1.*";
 /// Dead letters, asked of any ingest (JSON, see [`crate::status`]).
 pub const DEAD_LETTERS_SUBJECT: &str = "botstats.deadletters.v1";
 /// State of a program, answered by every ingest and query (JSON, see [`crate::status`]).
@@ -31,23 +29,55 @@ pub fn event_subject(account: &Account, bot: &Bot, channel: &Channel) -> String 
     format!("botstats.events.{account}.{bot}.{channel}")
 }
 
-/// The subject on which an account's statistics are asked.
-#[must_use]
-pub fn read_subject(account: &Account) -> String {
-    format!("botstats.read.v1.{account}")
+/// A stream of events, and the subjects on which the statistics counted from it are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventSource {
+    /// The name of the JetStream stream.
+    pub stream: String,
+    /// Where ingests of this stream answer reads.
+    pub reads: ReadSubject,
 }
 
-/// The subject on which an account's statistics are asked of one ingest alone, named by the id of its NATS
-/// service.
-#[must_use]
-pub fn read_subject_of(ingest: &str, account: &Account) -> String {
-    format!("botstats.read.v1.{ingest}.{account}")
+impl Default for EventSource {
+    fn default() -> Self {
+        Self { stream: EVENTS_STREAM.to_owned(), reads: ReadSubject::default() }
+    }
 }
 
-/// What an ingest subscribes to for reads that are asked of it alone.
-#[must_use]
-pub fn read_subjects_of(ingest: &str) -> String {
-    format!("botstats.read.v1.{ingest}.*")
+/// The first tokens of the subjects of reads. An account follows them, or an ingest and an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadSubject(String);
+
+impl Default for ReadSubject {
+    fn default() -> Self {
+        Self("botstats.read.v1".to_owned())
+    }
+}
+
+impl ReadSubject {
+    /// The subject on which any ingest is asked for an account's statistics.
+    #[must_use]
+    pub fn of_account(&self, account: &Account) -> String {
+        format!("{}.{account}", self.0)
+    }
+
+    /// The subject on which one ingest alone is asked, named by the id of its NATS service.
+    #[must_use]
+    pub fn of_account_at(&self, ingest: &str, account: &Account) -> String {
+        format!("{}.{ingest}.{account}", self.0)
+    }
+
+    /// What every ingest subscribes to; the last token is the account.
+    #[must_use]
+    pub fn all(&self) -> String {
+        format!("{}.*", self.0)
+    }
+
+    /// What one ingest subscribes to for reads that it alone is asked.
+    #[must_use]
+    pub fn all_at(&self, ingest: &str) -> String {
+        format!("{}.{ingest}.*", self.0)
+    }
 }
 
 /// The KV key of an account's directory entry.

@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::io::settings::show_duration;
 use crate::names::{
     DEAD_LETTERS_SUBJECT, DIRECTORY_BUCKET, EVENTS_SUBJECTS, MAX_MESSAGE_BYTES, STATUS_SUBJECT,
     THROTTLE_BUCKET,
 };
-use crate::shell::settings::show_duration;
 
 /// How long the server keeps a consumer that nobody reads: ingest and query ask for this when they
 /// make one.

@@ -1,5 +1,5 @@
 //! Time zones by name: the IANA data built into the program, and before them those of a folder that
-//! the operator names ([`crate::shell::zoneinfo`]), so that a new rule of some country needs no new program.
+//! the operator names ([`crate::io::zoneinfo`]), so that a new rule of some country needs no new program.
 //!
 //! *Invariants*: where zones come from is decided once, at the start. A zone that is no place
 //! ([`is_place`]) is never given.

@@ -11,7 +11,7 @@ use botstats_common::metric::TypeCode;
 use botstats_common::wire::Samples;
 
 use crate::metrics::{FIELDS, Field, Source, source};
-use crate::varint;
+use botstats_common::varint;
 
 /// Quarters in a bucket.
 pub const QUARTERS: usize = 4;

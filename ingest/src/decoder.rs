@@ -2,8 +2,9 @@
 //!
 //! *Invariants*: pairs get their numbers in the order of the stream, by accepted events alone.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -67,10 +68,10 @@ impl Decoder {
 
     /// The numbers of a subject that is met for the first time.
     fn learn(&mut self, subject: &str, address: &Address<'_>) -> Result<PairNumbers, StoreError> {
-        let known = self.registry.read().unwrap_or_else(PoisonError::into_inner).numbers(address);
+        let known = self.registry.read().numbers(address);
         let numbers = match known {
             Some(numbers) => numbers,
-            None => self.registry.write().unwrap_or_else(PoisonError::into_inner).add(address)?,
+            None => self.registry.write().add(address)?,
         };
         if self.subjects.len() >= MAX_SUBJECTS {
             self.subjects.clear();

@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use botstats_common::ids::Account;
 use botstats_common::quarter::{Quarter, day_of_ms};
 use botstats_common::wire;
+use parking_lot::RwLock;
 use rustc_hash::{FxHashMap, FxHashSet};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -132,7 +133,7 @@ impl Engine {
     /// What is held in memory beside the page cache.
     #[must_use]
     pub fn held(&self) -> Held {
-        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+        let registry = self.registry.read();
         Held {
             filter_bytes: self.days.bytes() + self.identities.bytes(),
             pair_bytes: registry.bytes(),
@@ -229,7 +230,7 @@ impl Engine {
         let mut changed_pairs = self.count_users(&commit, activities, &mut changes)?;
         commit.apply(changes.sorted(), next.deleted_to_day)?;
         {
-            let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+            let registry = self.registry.read();
             changed_pairs.extend(self.pairs..batch.pairs);
             changed_pairs.sort_unstable();
             changed_pairs.dedup();
@@ -445,7 +446,7 @@ impl Engine {
         }
         newcomers.sort_unstable();
         {
-            let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
+            let mut registry = self.registry.write();
             for (_, i, pair) in &newcomers {
                 let row = registry.row_mut(*pair).ok_or_else(|| unknown_pair(*pair))?;
                 found[*i] = Some(UserRow { ordinal: row.next_user, first_seen: u32::MAX });

@@ -115,7 +115,7 @@ impl Freshness {
 mod tests {
     use std::time::Duration;
 
-    use botstats_common::shell::clock::monotonic;
+    use botstats_common::io::clock::monotonic;
 
     use super::*;
 

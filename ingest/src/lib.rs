@@ -27,7 +27,6 @@ pub mod shared;
 pub mod store;
 pub mod telemetry;
 pub mod timeline;
-pub mod varint;
 pub mod watermark;
 
 pub use run::{RunError, rebuild, run, run_on};

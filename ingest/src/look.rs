@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Context;
+use botstats_common::io::clock::monotonic;
+use botstats_common::io::nats::{StreamInfoError, chain, stream_info};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::rules::{self, Finding};
-use botstats_common::shell::clock::monotonic;
-use botstats_common::shell::nats::{StreamInfoError, chain, stream_info};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -77,7 +77,7 @@ pub(crate) fn looks(
 ) -> watch::Sender<Option<Looked>> {
     let (sender, _) = watch::channel(None);
     let task_sender = sender.clone();
-    botstats_common::shell::stop::spawn(async move {
+    botstats_common::io::stop::spawn(async move {
         loop {
             sleep(LOOK_INTERVAL).await;
             // The reader's own handle does not listen.

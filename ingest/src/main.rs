@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use botstats_common::shell::nats::chain;
-use botstats_common::shell::{internal, logging, settings, stop};
+use botstats_common::io::nats::chain;
+use botstats_common::io::{internal, logging, settings, stop};
 use botstats_common::zones;
 use botstats_ingest::{OpenError, RunError, Settings};
 use clap::{Parser, Subcommand};

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, Message, StatusCode, Subject, Subscriber};
+use botstats_common::io::clock::monotonic;
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::rules::CONSUMER_LIFE;
-use botstats_common::shell::clock::monotonic;
 use futures::StreamExt as _;
 
 /// The server says so often that it is there while there are no messages.

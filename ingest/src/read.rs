@@ -10,17 +10,18 @@
 //! *Not here*: time zones, names, the clock (but for a read's last moment). Groups come as boundaries in
 //! quarters, answers go as counts and sums.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use botstats_common::ids::Account;
+use botstats_common::io::clock::monotonic;
 use botstats_common::metric::TypeSet;
 use botstats_common::quarter::{QUARTERS_PER_DAY, QUARTERS_PER_HOUR};
-use botstats_common::shell::clock::monotonic;
 use botstats_common::wire::{
     self, AnswerSize, Chunk, ChunksWriter, Frame, MAX_CHUNK_BYTES, MAX_GROUPS, Pair, Request,
     put_samples,
 };
+use parking_lot::RwLock;
 
 use crate::bucket::{Bucket, BucketError, QUARTERS, Totals};
 use crate::metrics::{Source, source};
@@ -99,11 +100,7 @@ impl Reader {
         as_of_ms: i64,
     ) -> Result<Vec<Vec<u8>>, ReadError> {
         let groups = Groups::of(request)?;
-        let asked = self
-            .registry
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pairs(account, request.bots.as_deref());
+        let asked = self.registry.read().pairs(account, request.bots.as_deref());
         let Some((number, pairs)) = asked else {
             return Ok(ChunksWriter::new(as_of_ms, self.max_chunk_bytes).finish());
         };

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::{Client, Message as NatsMessage};
+use botstats_common::io::logging::RateLimit;
+use botstats_common::io::nats::{NatsSettings, Role, StreamInfoError, chain};
+use botstats_common::io::setup::{self, Shape};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::rules::refusals;
-use botstats_common::shell::logging::Seldom;
-use botstats_common::shell::nats::{NatsSettings, Role, StreamInfoError, chain};
-use botstats_common::shell::setup::{self, Shape};
 use futures::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -142,8 +142,8 @@ pub async fn run(
                 (format!("reading the stream again: {why}"), RETRY_PAUSE)
             }
         };
-        if let Some(left_out) = FAILED.due(&text) {
-            tracing::warn!("{text}{left_out}");
+        if let Some(suppressed) = FAILED.due(&text) {
+            tracing::warn!("{text}{suppressed}");
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -180,8 +180,8 @@ async fn try_once(
     read_once(&client, &js, place, decoder, batches, shared).await
 }
 
-static FAILED: Seldom = Seldom::new();
-static RESCUED: Seldom = Seldom::new();
+static FAILED: RateLimit = RateLimit::new();
+static RESCUED: RateLimit = RateLimit::new();
 
 /// Takes some messages one by one, past what the client library cannot read; gives their number.
 ///
@@ -213,9 +213,9 @@ async fn rescue(
     }
     let count = batch.arrivals.len();
     if count > 0 {
-        if let Some(left_out) = RESCUED.due("") {
+        if let Some(suppressed) = RESCUED.due("") {
             let what = "took messages one by one: reading them in bulk failed";
-            tracing::info!(count, "{what}{left_out}");
+            tracing::info!(count, "{what}{suppressed}");
         }
         place.advance(&batch);
         batches.send(batch).await.map_err(|_| Gone::Stopped)?;

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_nats::Client;
-use botstats_common::shell::clock::monotonic;
-use botstats_common::shell::internal::{self, Readiness};
-use botstats_common::shell::listen::listen;
-use botstats_common::shell::nats::{ConnectError, NatsSettings, Role, chain};
-use botstats_common::shell::stop::spawn;
+use botstats_common::io::clock::monotonic;
+use botstats_common::io::internal::{self, Readiness};
+use botstats_common::io::listen::listen;
+use botstats_common::io::nats::{ConnectError, NatsSettings, Role, chain};
+use botstats_common::io::stop::spawn;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;

@@ -10,14 +10,12 @@ use async_nats::Client;
 use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{Service, ServiceExt as _};
 use botstats_common::ids::{Account, is_request_id};
-use botstats_common::names::{
-    DEAD_LETTERS_SUBJECT, READ_QUEUE, READ_SUBJECTS, STATUS_SUBJECT, read_subjects_of,
-};
-use botstats_common::shell::clock::{monotonic, rfc3339_ms, whole_ms};
-use botstats_common::shell::internal::Readiness;
-use botstats_common::shell::logging::Seldom;
-use botstats_common::shell::nats::chain;
-use botstats_common::shell::stop::spawn;
+use botstats_common::io::clock::{monotonic, rfc3339_ms, whole_ms};
+use botstats_common::io::internal::Readiness;
+use botstats_common::io::logging::RateLimit;
+use botstats_common::io::nats::chain;
+use botstats_common::io::stop::spawn;
+use botstats_common::names::{DEAD_LETTERS_SUBJECT, READ_QUEUE, ReadSubject, STATUS_SUBJECT};
 use botstats_common::status::{
     DeadLetter, DeadLettersReply, DeadLettersRequest, IngestStatus, MAX_DEAD_LETTERS_PER_ANSWER,
     Status,
@@ -121,7 +119,7 @@ pub async fn run(client: Client, answers: Answers, stop: CancellationToken) {
     let _ended = tokio::join!(status, letters);
 }
 
-static TOO_SMALL: Seldom = Seldom::new();
+static TOO_SMALL: RateLimit = RateLimit::new();
 
 /// Whether reads may be answered now, and their answers fit into messages.
 fn may_answer(client: &Client, answers: &Answers) -> bool {
@@ -166,8 +164,8 @@ async fn begin(client: &Client, instance: &str) -> Result<Serving, async_nats::E
         .await?;
     let id = service.info().await.id;
     let endpoint = |name| service.endpoint_builder().name(name).queue_group(READ_QUEUE);
-    let any = endpoint("read").add(READ_SUBJECTS).await?;
-    let own = endpoint("read_own").add(read_subjects_of(&id)).await?;
+    let any = endpoint("read").add(ReadSubject::default().all()).await?;
+    let own = endpoint("read_own").add(ReadSubject::default().all_at(&id)).await?;
     Ok(Serving { service, id, any, own })
 }
 

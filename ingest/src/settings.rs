@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use botstats_common::shell::nats::NatsSettings;
-use botstats_common::shell::settings::{address, duration, whole};
+use botstats_common::io::nats::NatsSettings;
+use botstats_common::io::settings::{address, duration, whole};
 use clap::Args;
 
 /// The fewest days of buckets that may be kept: what a question can ask for, and what late events reach.

@@ -3,12 +3,13 @@
 //!
 //! *Invariants*: reads are answered only while [`Shared::may_answer`] says so.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use botstats_common::io::clock::monotonic;
+use botstats_common::io::internal::Readiness;
 use botstats_common::rules::Finding;
-use botstats_common::shell::clock::monotonic;
-use botstats_common::shell::internal::Readiness;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::freshness::Freshness;
 use crate::identity::{Refusal, WHAT_TO_DO};
@@ -49,7 +50,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// The stream is not read, and reads are not answered.

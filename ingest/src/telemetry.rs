@@ -4,15 +4,16 @@
 //! at when somebody asks: [`Watched::look`].
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 use async_nats::Client;
 use async_nats::connection::State;
-use botstats_common::shell::clock::monotonic;
-use botstats_common::shell::telemetry::{
+use botstats_common::io::clock::monotonic;
+use botstats_common::io::telemetry::{
     Counters, counter, gauge, gauges, info, introduce, recorder, seconds,
 };
 use metrics::{Counter, Gauge, Histogram};
+use parking_lot::Mutex;
 
 use crate::event::Rule;
 use crate::shared::Shared;
@@ -224,7 +225,7 @@ impl Watched {
     }
 
     fn change(&self, change: impl FnOnce(&mut Parts)) {
-        change(&mut self.parts.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.parts.lock());
     }
 
     /// Sets what is looked at only when somebody asks.

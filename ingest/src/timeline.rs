@@ -21,7 +21,7 @@ use rustc_hash::FxHashMap;
 
 use crate::event::Kind;
 use crate::session::{Sample, State, Step};
-use crate::varint;
+use botstats_common::varint;
 
 /// A slice that grows beyond so many events is split. Few in the tests of this crate, so that small cases
 /// have many slices.

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use botstats_common::ids::Account;
+use botstats_common::io::clock;
 use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::quarter::Quarter;
-use botstats_common::shell::clock;
 use botstats_common::wire::{AnswerSize, Chunk, MAX_ANSWER_BYTES, Request};
 use botstats_ingest::engine::{Engine, Message};
 use botstats_ingest::read::ReadError;

@@ -5,7 +5,7 @@
 //! and [`Directory::bot_of`]. [`Directory::clashes`] says so.
 //!
 //! *Not here*: NATS. An answer is given only after the entries were read again from there
-//! ([`crate::shell::entries`]); this copy serves refusals and names.
+//! ([`crate::nats::entries`]); this copy serves refusals and names.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;

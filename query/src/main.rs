@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use botstats_common::shell::logging::{self, LogSettings};
-use botstats_common::shell::nats::chain;
-use botstats_common::shell::zoneinfo::ZoneSettings;
-use botstats_common::shell::{internal, settings, stop};
+use botstats_common::io::logging::{self, LogSettings};
+use botstats_common::io::nats::chain;
+use botstats_common::io::zoneinfo::ZoneSettings;
+use botstats_common::io::{internal, settings, stop};
 use botstats_common::zones;
 use botstats_query::{RunError, Settings, run};
 use clap::{Parser, Subcommand};

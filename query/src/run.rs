@@ -4,23 +4,23 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use botstats_common::shell::internal::{self, Readiness};
-use botstats_common::shell::listen::listen;
-use botstats_common::shell::nats::{ConnectError, Role};
-use botstats_common::shell::settings::EXIT_USAGE;
-use botstats_common::shell::setup::SetupError;
-use botstats_common::shell::stop::spawn;
+use botstats_common::io::internal::{self, Readiness};
+use botstats_common::io::listen::listen;
+use botstats_common::io::nats::{ConnectError, Role};
+use botstats_common::io::settings::EXIT_USAGE;
+use botstats_common::io::setup::SetupError;
+use botstats_common::io::stop::spawn;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::endpoint::call::{App, Backend};
 use crate::endpoint::server;
+use crate::nats::claims::Claims;
+use crate::nats::ingests::Ingests;
+use crate::nats::watch::{self, Shared};
+use crate::nats::{Connection, clocks, probe, status};
 use crate::settings::Settings;
-use crate::shell::claims::Claims;
-use crate::shell::ingests::Ingests;
-use crate::shell::watch::{self, Shared};
-use crate::shell::{Connection, clocks, probe, status};
 use crate::telemetry;
 use crate::throttle::Throttle;
 

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use botstats_common::shell::nats::NatsSettings;
-use botstats_common::shell::settings::{duration, show_duration};
+use botstats_common::io::nats::NatsSettings;
+use botstats_common::io::settings::{duration, show_duration};
 use clap::Args;
 
 /// Settings of the query service; each is an environment variable and a flag.
@@ -63,7 +63,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 #[cfg(test)]
 mod tests {
-    use botstats_common::shell::settings::{EXIT_USAGE, try_parse};
+    use botstats_common::io::settings::{EXIT_USAGE, try_parse};
     use clap::Parser;
 
     use super::*;

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use botstats_common::shell::telemetry::{
+use botstats_common::io::telemetry::{
     Counters, counter, gauge, gauges, introduce, recorder, seconds,
 };
 use metrics::{Counter, Gauge, Histogram};

@@ -1,17 +1,18 @@
 //! One call an account a window: what is known, what it means, what is remembered.
 //!
 //! *Invariants*: only the KV bucket's compare-and-set decides who may have an answer (see
-//! [`crate::shell::claims`]); everything here can only refuse. `Retry-After` is never too short: a
+//! [`crate::nats::claims`]); everything here can only refuse. `Retry-After` is never too short: a
 //! client that waits just that long is served.
 //!
 //! *Why* one second more: the bucket lets go of a key up to about a quarter of a second late, never
 //! early (measured on nats-server 2.15).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use botstats_common::ids::Account;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
@@ -96,7 +97,7 @@ struct Memory {
 impl Remembered {
     /// Remembers that an account's next call is allowed `retry_after_s` seconds from `now`.
     pub fn used(&self, account: &Account, retry_after_s: u64, now: Instant) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if known.len() >= MAX_REMEMBERED {
             known.retain(|_, memory| memory.until.min(memory.asked_again) > now);
         }
@@ -110,7 +111,7 @@ impl Remembered {
     /// asked again.
     #[must_use]
     pub fn retry_after_s(&self, account: &Account, now: Instant) -> Option<u64> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         let Memory { until, asked_again } = *known.get(account)?;
         let left = until.saturating_duration_since(now);
         if left.is_zero() {
@@ -128,7 +129,7 @@ impl Remembered {
     /// again, nor that there was no room to remember one.
     #[must_use]
     pub fn may_be_free(&self, account: &Account, now: Instant) -> bool {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.0.lock();
         match known.get(account) {
             Some(memory) => memory.until <= now,
             None => known.len() < MAX_REMEMBERED,
@@ -159,7 +160,7 @@ impl Turns {
     /// [`Busy`] if it did not come in time, or too many wait already.
     pub async fn wait(&self, account: &Account, deadline: Instant) -> Result<Turn, Busy> {
         let semaphore = {
-            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.0.lock();
             let semaphore =
                 all.entry(account.clone()).or_insert_with(|| Arc::new(Semaphore::new(1))).clone();
             // The map, this clone, and one each that waits or has the turn.
@@ -181,13 +182,13 @@ impl Turns {
 
     #[cfg(test)]
     fn accounts(&self) -> usize {
-        self.0.lock().unwrap().len()
+        self.0.lock().len()
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut all = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.turns.0.lock();
         drop(self.permit.take());
         // Only the map still has it: nobody waits.
         if all.get(&self.account).is_some_and(|semaphore| Arc::strong_count(semaphore) == 1) {
@@ -198,7 +199,7 @@ impl Drop for Turn {
 
 #[cfg(test)]
 mod tests {
-    use botstats_common::shell::clock;
+    use botstats_common::io::clock;
 
     use super::*;
 
@@ -289,7 +290,7 @@ mod tests {
         let later = start + Duration::from_secs(6);
         remembered.used(&account("late"), 5, later);
         assert_eq!(remembered.retry_after_s(&account("late"), later), Some(5));
-        assert_eq!(remembered.0.lock().unwrap().len(), 1);
+        assert_eq!(remembered.0.lock().len(), 1);
     }
 
     #[tokio::test]

@@ -8,12 +8,12 @@ mod support;
 use std::time::Duration;
 
 use async_nats::jetstream::kv::Operation;
+use botstats_common::io::clock;
+use botstats_common::io::setup::{self, Shape};
 use botstats_common::names::THROTTLE_BUCKET;
-use botstats_common::shell::clock;
-use botstats_common::shell::setup::{self, Shape};
 use botstats_query::RunError;
-use botstats_query::shell::Connection;
-use botstats_query::shell::claims::{Claims, Outcome, Standing};
+use botstats_query::nats::Connection;
+use botstats_query::nats::claims::{Claims, Outcome, Standing};
 use botstats_query::throttle::Throttle;
 use futures::future::join_all;
 use support::{
@@ -436,7 +436,7 @@ async fn another_window_than_the_buckets_is_refused() {
     let error = query.ended.await.unwrap().unwrap_err();
     assert!(matches!(error, RunError::Window(_)));
     assert_eq!(error.exit_code(), 64);
-    let text = botstats_common::shell::nats::chain(&error);
+    let text = botstats_common::io::nats::chain(&error);
     assert!(text.contains("1h") && text.contains("10m"), "{text}");
 }
 

@@ -36,7 +36,7 @@ mod throttled;
 pub mod usage;
 
 use anyhow::Context as _;
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use futures::future::LocalBoxFuture;
 use serde::Serialize;
 

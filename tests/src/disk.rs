@@ -4,9 +4,10 @@
 //! any order: the choice is the dice's.
 
 use std::io::{Error, ErrorKind, Result};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use botstats_ingest::store::StorageBackend;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::generate::Dice;
 
@@ -56,7 +57,7 @@ impl Disk {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// What it holds.

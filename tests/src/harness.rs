@@ -21,7 +21,7 @@ mod stream;
 
 use std::time::Duration;
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 
 pub use configured::Configured;
 pub use http::{Answer, get, head_of, read_answer, send};

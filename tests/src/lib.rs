@@ -38,6 +38,6 @@ pub mod model;
 /// If it is no number.
 #[must_use]
 pub fn setting(name: &str, default: usize) -> usize {
-    botstats_common::shell::settings::variable(name)
+    botstats_common::io::settings::variable(name)
         .map_or(default, |number| number.to_string_lossy().parse().expect("a number"))
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use botstats_tests::harness::{
     Outgoing, PATIENCE, Process, Query, Site, Stage, copy, event, get, publish, run, stored, until,
 };

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use botstats_tests::harness::{Outgoing, PATIENCE, Proxy, Stage, event, get, publish, until};
 use botstats_tests::model::GroupMode;
 use serde_json::json;

@@ -8,8 +8,8 @@ use std::path::Path;
 use async_nats::ConnectOptions;
 use async_nats::jetstream::Context;
 use botstats::server::{Options, Server, find};
+use botstats_common::io::{clock, nats};
 use botstats_common::names::EVENTS_STREAM;
-use botstats_common::shell::{clock, nats};
 use botstats_tests::harness::{
     ALL, Answer, Outgoing, PATIENCE, Process, Proxy, Query, Site, Stage, event, get, publish,
     publish_stubbornly, run, until,

@@ -14,7 +14,7 @@ const TO_MS: i64 = 2_145_916_800_000;
 
 /// The message whose only effect is one tag at that moment.
 fn tag(time_ms: i64) -> Message {
-    let time = botstats_common::shell::clock::rfc3339_ms(time_ms);
+    let time = botstats_common::io::clock::rfc3339_ms(time_ms);
     let data = json!({"conversationid": "c1", "userid": "u1", "tag": "t"});
     let envelope = json!({"specversion": "1.0", "id": "1", "source": "/s",
         "type": "io.botstats.tag.set.v1", "time": time, "data": data});

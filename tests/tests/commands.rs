@@ -4,7 +4,7 @@
 use std::process::Output;
 
 use anyhow::Context as _;
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use botstats_tests::harness::{PATIENCE, Query, Site, event, publish, run, until};
 use serde_json::{Value, json};
 

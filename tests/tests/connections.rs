@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use botstats::server::{Options, Server, find};
-use botstats_common::shell::{clock, stop};
+use botstats_common::io::{clock, stop};
 use botstats_tests::harness::{PATIENCE, Process, not_ready, ready, run, until};
 use data_encoding::BASE64URL_NOPAD;
 use nkeys::{KeyPair, KeyPairType};

@@ -8,7 +8,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::Context as _;
-use botstats_common::shell::settings::variable;
+use botstats_common::io::settings::variable;
 use botstats_tests::decoders::{TARGETS, Target, folder};
 use botstats_tests::generate::Dice;
 

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use botstats_tests::harness::{
     ALL, Answer, PATIENCE, Stage, event, get, publish, send, stored, until,
 };

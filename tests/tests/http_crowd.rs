@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use botstats_common::shell::{clock, settings, stop};
+use botstats_common::io::{clock, settings, stop};
 use botstats_tests::harness::{
     ALL, Answer, Login, PATIENCE, Process, Query, Stage, ask_all, event, get, head_of, publish,
     read_answer, until,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use botstats_common::shell::{clock, settings};
+use botstats_common::io::{clock, settings};
 use botstats_tests::generate::Dice;
 use botstats_tests::harness::{Answer, PATIENCE, Stage, get, send};
 use jsonschema::Validator;

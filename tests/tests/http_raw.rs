@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use botstats_common::shell::{clock, settings};
+use botstats_common::io::{clock, settings};
 use botstats_tests::generate::Dice;
 use botstats_tests::harness::{ALL, PATIENCE, Query, Stage};
 use futures::future::join_all;

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use botstats_common::io::{clock, settings, stop};
 use botstats_common::secret::SecretHash;
-use botstats_common::shell::{clock, settings, stop};
 use botstats_tests::generate::Dice;
 use botstats_tests::harness::{ALL, Answer, Login, PATIENCE, Stage, ask_all, get, until};
 use serde_json::json;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use botstats_tests::harness::{ALL, Answer, Login, PATIENCE, Stage, get, head_of, send, until};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

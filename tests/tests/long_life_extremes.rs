@@ -1,7 +1,7 @@
 //! One of something beyond all measure: pairs of an account, events of a conversation, conversations of
 //! a user, tenants.
 
-use botstats_common::shell::telemetry;
+use botstats_common::io::telemetry;
 use botstats_tests::disk::Disk;
 use botstats_tests::generate::{Dice, plain};
 use botstats_tests::in_process::Product;

@@ -10,9 +10,9 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context as _;
+use botstats_common::io::{clock, settings};
 use botstats_common::metric::TypeCode;
 use botstats_common::quarter::Quarter;
-use botstats_common::shell::{clock, settings};
 use botstats_common::wire;
 use botstats_ingest::engine::{Engine, Message as Incoming};
 use botstats_ingest::store::STORE_FILE;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use botstats_common::shell::{clock, settings};
+use botstats_common::io::{clock, settings};
 use botstats_tests::harness::{Site, run, stored_of};
 use botstats_tests::model::{Directory, GroupMode, Model, Question, text_of};
 use serde_json::Value;

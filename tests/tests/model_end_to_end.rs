@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use botstats_tests::generate::{Dice, Plan, question};
 use botstats_tests::harness::{
     PATIENCE, Site, check_counts, check_dead_letters, get, outgoing, publish, stored, until,

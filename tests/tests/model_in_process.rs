@@ -1,6 +1,6 @@
 //! Random streams through engine and renderer, against the model, to the last byte.
 
-use botstats_common::shell::settings;
+use botstats_common::io::settings;
 use botstats_tests::generate::{Dice, Generated, Plan, ZONES, moment, question};
 use botstats_tests::in_process::Product;
 use botstats_tests::model::{Message, Model, Rule, Verdict};

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
+use botstats_common::io::clock;
+use botstats_common::io::setup::{self, Shape};
 use botstats_common::names::{DIRECTORY_BUCKET, THROTTLE_BUCKET};
-use botstats_common::shell::clock;
-use botstats_common::shell::setup::{self, Shape};
 use botstats_tests::harness::{Answer, Login, PATIENCE, Proxy, Query, Stage, ask_all, get, until};
 
 const WINDOW: &str = "1h";

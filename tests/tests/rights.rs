@@ -6,9 +6,9 @@ use std::path::Path;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::pull;
+use botstats_common::io::clock;
+use botstats_common::io::nats::jetstream;
 use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET};
-use botstats_common::shell::clock;
-use botstats_common::shell::nats::jetstream;
 use botstats_tests::harness::{
     Answer, Outgoing, PATIENCE, Roles, event, get, not_ready, publish, ready, run,
     shipped_configuration, until,

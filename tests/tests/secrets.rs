@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use botstats_common::shell::clock;
-use botstats_common::shell::nats::jetstream;
+use botstats_common::io::clock;
+use botstats_common::io::nats::jetstream;
 use botstats_tests::harness::{
     ALL, Answer, Outgoing, PATIENCE, Roles, event, get, head_of, publish, ready, run, send, until,
 };

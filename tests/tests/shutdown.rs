@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use botstats_common::shell::settings::variable;
-use botstats_common::shell::{clock, stop};
+use botstats_common::io::settings::variable;
+use botstats_common::io::{clock, stop};
 use botstats_tests::harness::{
     ALL, Outgoing, PATIENCE, Process, Site, Stage, ask_all, event, get, head_of, publish,
     read_answer, until,

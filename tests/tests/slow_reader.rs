@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use botstats_tests::harness::{
     ALL, Answer, PATIENCE, Stage, event, get, head_of, publish, read_answer, send,
 };

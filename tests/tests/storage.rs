@@ -4,7 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use botstats_common::shell::settings;
+use botstats_common::io::settings;
 use botstats_tests::disk::{Disk, Fault, Replay};
 use botstats_tests::generate::{Dice, Generated, Plan, question};
 use botstats_tests::in_process::Product;

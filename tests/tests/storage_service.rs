@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use botstats_tests::harness::{
     Outgoing, PATIENCE, Process, Stage, event, get, publish, run, stored, until,
 };

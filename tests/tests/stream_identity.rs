@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
+use botstats_common::io::clock;
 use botstats_common::names::EVENTS_STREAM;
-use botstats_common::shell::clock;
 use botstats_common::status::IngestStatus;
 use botstats_tests::harness::{
     Login, Outgoing, PATIENCE, Process, Snapshot, Stage, copy, event, get, outgoing, publish, run,

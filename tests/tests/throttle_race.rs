@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use botstats_common::shell::{clock, stop};
+use botstats_common::io::{clock, stop};
 use botstats_tests::generate::Dice;
 use botstats_tests::harness::{Login, PATIENCE, Query, Stage, ask_all, until};
 

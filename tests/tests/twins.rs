@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_nats::service::ServiceExt as _;
-use botstats_common::names::{READ_QUEUE, READ_SUBJECTS};
-use botstats_common::shell::{clock, stop};
+use botstats_common::io::{clock, stop};
+use botstats_common::names::{READ_QUEUE, ReadSubject};
 use botstats_common::wire::{self, Chunk, Frame};
 use botstats_tests::harness::{
     PATIENCE, Process, Readers, Site, Stage, ask_all, event, get, publish, run, until,
@@ -182,7 +182,8 @@ enum Silent {
 /// An ingest of the test's own beside the real one, that takes reads and falls silent. Tells of each read.
 async fn takes_reads(site: &Site, silent: Silent) -> mpsc::UnboundedReceiver<()> {
     let client = site.client.clone();
-    let mut reads = client.queue_subscribe(READ_SUBJECTS, READ_QUEUE.to_owned()).await.unwrap();
+    let mut reads =
+        client.queue_subscribe(ReadSubject::default().all(), READ_QUEUE.to_owned()).await.unwrap();
     let service = client.service_builder().start("botstats-ingest", "0.1.0").await.unwrap();
     let instance = service.info().await.id;
     if !matches!(silent, Silent::For(_)) {

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use botstats_common::shell::nats::{NatsSettings, Role};
-use botstats_common::shell::producer::{
+use botstats_common::io::nats::{NatsSettings, Role};
+use botstats_common::io::producer::{
     BATCHES_IN_FLIGHT, Counts, MAX_BATCH, Message, Progress, PublishError, Publisher,
 };
 use clap::Args;

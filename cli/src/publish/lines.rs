@@ -11,8 +11,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Chain, Cursor, Read as _};
 
+use botstats_common::io::producer::Message;
 use botstats_common::names::EVENTS_SUBJECTS;
-use botstats_common::shell::producer::Message;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;

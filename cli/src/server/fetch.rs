@@ -12,7 +12,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use botstats_common::shell::{clock, settings};
+use botstats_common::io::{clock, settings};
 use sha2::{Digest as _, Sha256};
 
 use super::run::run;

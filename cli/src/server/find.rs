@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use botstats_common::shell::nats::MIN_SERVER;
-use botstats_common::shell::settings;
+use botstats_common::io::nats::MIN_SERVER;
+use botstats_common::io::settings;
 
 use super::fetch;
 use super::run::run;

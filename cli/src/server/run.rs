@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 
 /// How often an end is looked for.
 const POLL: Duration = Duration::from_millis(10);

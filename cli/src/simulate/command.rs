@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::thread;
 
 use anyhow::Context as _;
-use botstats_common::shell::clock;
-use botstats_common::shell::nats::{NatsSettings, Role};
-use botstats_common::shell::producer::{Message, Publisher};
-use botstats_common::shell::settings::whole;
+use botstats_common::io::clock;
+use botstats_common::io::nats::{NatsSettings, Role};
+use botstats_common::io::producer::{Message, Publisher};
+use botstats_common::io::settings::whole;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;

@@ -7,8 +7,8 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use botstats_common::io::{clock, settings};
 use botstats_common::metric::{TypeCode, TypeSet};
-use botstats_common::shell::{clock, settings};
 use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;

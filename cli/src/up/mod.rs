@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use botstats_common::shell::internal::{Readiness, healthcheck};
-use botstats_common::shell::nats::{ConnectError, NatsSettings, Role, Servers, chain};
-use botstats_common::shell::settings::{bytes, duration, show_duration};
-use botstats_common::shell::setup::{SetupError, Shape};
-use botstats_common::shell::stop;
-use botstats_common::shell::zoneinfo::ZoneSettings;
+use botstats_common::io::internal::{Readiness, healthcheck};
+use botstats_common::io::nats::{ConnectError, NatsSettings, Role, Servers, chain};
+use botstats_common::io::settings::{bytes, duration, show_duration};
+use botstats_common::io::setup::{SetupError, Shape};
+use botstats_common::io::stop;
+use botstats_common::io::zoneinfo::ZoneSettings;
 use clap::Args;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;

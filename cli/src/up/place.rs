@@ -7,8 +7,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use botstats_common::shell::listen;
-use botstats_common::shell::settings::variable;
+use botstats_common::io::listen;
+use botstats_common::io::settings::variable;
 use tokio::net::TcpListener;
 
 /// The folder that all data are in; made if absent, readable by its owner only.

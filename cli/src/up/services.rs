@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use botstats_common::shell::nats::NatsSettings;
-use botstats_common::shell::stop;
+use botstats_common::io::nats::NatsSettings;
+use botstats_common::io::stop;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

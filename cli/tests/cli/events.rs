@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use crate::tools::World;
-use botstats_common::shell::producer::{Message, Publisher};
-use botstats_common::shell::stop;
+use botstats_common::io::producer::{Message, Publisher};
+use botstats_common::io::stop;
 use serde_json::json;
 use tokio::sync::mpsc;
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{DecodeError, MIN_PAYLOAD_BYTES, Pair, Samples, VERSION};
 use crate::metric::TypeCode;
+use crate::varint;
 
 /// The most bytes around a chunk's pairs and cells: version, kind, numbers and lengths.
 const AROUND_BYTES: usize = 48;
@@ -212,23 +213,13 @@ pub fn put_samples(samples: impl Iterator<Item = Samples>, to: &mut Vec<u8>) {
     for Samples { code, count: n, sum } in samples {
         count += 1;
         to.push(code.number());
-        put(n, to);
-        put(sum, to);
+        varint::write(to, n);
+        varint::write(to, sum);
     }
     match to.get_mut(start) {
         Some(length) if count > 0 => *length = count,
         _ => to.truncate(start),
     }
-}
-
-/// Appends a number: seven bits a byte, least significant first, the high bit set on all but the last.
-#[inline]
-fn put(mut n: u64, to: &mut Vec<u8>) {
-    while n >= 0x80 {
-        to.push(n.to_le_bytes()[0] | 0x80);
-        n >>= 7;
-    }
-    to.push(n.to_le_bytes()[0]);
 }
 
 /// Writes an answer's chunks, each as large as it may be.
@@ -261,7 +252,7 @@ impl ChunksWriter {
     pub fn pair(&mut self, pair: &Pair) {
         self.make_room(PAIR_BYTES);
         for id in [pair.bot.as_str(), pair.channel.as_str()] {
-            put(id.len() as u64, &mut self.pairs.bytes);
+            varint::write(&mut self.pairs.bytes, id.len() as u64);
             self.pairs.bytes.extend_from_slice(id.as_bytes());
         }
         self.pairs.count += 1;
@@ -270,8 +261,8 @@ impl ChunksWriter {
     /// Adds a cell of a pair that was added before; [`put_samples`] made the samples.
     pub fn cell(&mut self, group: u32, pair: u32, samples: &[u8]) {
         self.make_room(PLACE_BYTES + samples.len());
-        put(group.into(), &mut self.cells.bytes);
-        put(pair.into(), &mut self.cells.bytes);
+        varint::write(&mut self.cells.bytes, group.into());
+        varint::write(&mut self.cells.bytes, pair.into());
         self.cells.bytes.extend_from_slice(samples);
         self.cells.count += 1;
     }
@@ -294,11 +285,11 @@ impl ChunksWriter {
         let (pairs, cells) = (&mut self.pairs, &mut self.cells);
         let mut chunk = Vec::with_capacity(AROUND_BYTES + pairs.bytes.len() + cells.bytes.len());
         chunk.extend_from_slice(&[VERSION, CHUNK]);
-        put(self.done.len() as u64, &mut chunk);
+        varint::write(&mut chunk, self.done.len() as u64);
         chunk.push(last.into());
-        put(((self.as_of_ms << 1) ^ (self.as_of_ms >> 63)).cast_unsigned(), &mut chunk);
+        varint::write(&mut chunk, ((self.as_of_ms << 1) ^ (self.as_of_ms >> 63)).cast_unsigned());
         for section in [pairs, cells] {
-            put(section.count, &mut chunk);
+            varint::write(&mut chunk, section.count);
             chunk.append(&mut section.bytes);
             section.count = 0;
         }

@@ -20,8 +20,9 @@
 
 use std::io::{Error, ErrorKind, Result};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::{Mutex, MutexGuard};
 use redb::{BackendError, StorageBackend};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -192,7 +193,7 @@ impl CheckedFile {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Remembers the first failure.

@@ -4,7 +4,7 @@ use std::io;
 
 use async_compression::Level;
 use async_compression::tokio::bufread::{GzipEncoder, ZstdEncoder};
-use botstats_common::shell::stop::spawn;
+use botstats_common::io::stop::spawn;
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt as _};
 use http_body::Frame;

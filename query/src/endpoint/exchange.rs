@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use botstats_common::shell::clock::{self, whole_ms};
+use botstats_common::io::clock::{self, whole_ms};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use http::header::{CONNECTION, EXPECT};

@@ -4,12 +4,13 @@
 //! request, so that what it gives says too little.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use http::Version;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Authority;
+use parking_lot::Mutex;
 
 use crate::problem::Problem;
 use crate::question::Methods;
@@ -48,7 +49,7 @@ struct Measured {
 impl Meter {
     /// Takes the next bytes that arrived.
     pub fn feed(&self, bytes: &[u8]) {
-        let mut measured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut measured = self.0.lock();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             measured.bytes += part.len();
             measured.in_line |= part.iter().any(|byte| !b"\r\n".contains(byte));
@@ -61,14 +62,14 @@ impl Meter {
     /// How many heads were whole so far, and whether another has begun.
     #[must_use]
     pub fn progress(&self) -> (u64, bool) {
-        let measured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let measured = self.0.lock();
         (measured.heads, measured.bytes > 0)
     }
 
     /// The size of the next head that is whole.
     #[must_use]
     pub fn next(&self) -> Option<HeadSize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).whole.pop_front()
+        self.0.lock().whole.pop_front()
     }
 }
 

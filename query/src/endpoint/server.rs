@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use botstats_common::shell::stop::spawn;
-use botstats_common::shell::{clock, listen};
+use botstats_common::io::stop::spawn;
+use botstats_common::io::{clock, listen};
 
 use super::crowd::{Crowd, Place, Presence};
 use super::exchange::{self, Handler};

@@ -10,11 +10,11 @@ use std::time::Duration;
 use async_nats::jetstream::Context;
 use botstats::server::{Options, Server, find};
 use botstats_common::ids::{Account, Bot};
+use botstats_common::io::nats::{self, NatsSettings, Role, Servers};
+use botstats_common::io::{clock, stop};
 use botstats_common::metric::TypeCode;
-use botstats_common::names::{READ_QUEUE, READ_SUBJECTS};
+use botstats_common::names::{READ_QUEUE, ReadSubject};
 use botstats_common::secret::SecretHash;
-use botstats_common::shell::nats::{self, NatsSettings, Role, Servers};
-use botstats_common::shell::{clock, stop};
 use botstats_common::wire::{self, Cell, Chunk, Frame, Pair, Samples};
 use botstats_query::{RunError, Settings, run};
 use bytes::Bytes;
@@ -128,7 +128,7 @@ impl Query {
     pub(crate) async fn becomes_ready(&self) {
         let internal = self.internal;
         until("readiness", async || {
-            botstats_common::shell::internal::healthcheck(internal).await.ok()
+            botstats_common::io::internal::healthcheck(internal).await.ok()
         })
         .await;
     }
@@ -136,7 +136,7 @@ impl Query {
     pub(crate) async fn becomes_unready(&self, part: &str) {
         let internal = self.internal;
         until("unreadiness", async || {
-            let missing = botstats_common::shell::internal::healthcheck(internal).await.err()?;
+            let missing = botstats_common::io::internal::healthcheck(internal).await.err()?;
             missing.contains(part).then_some(())
         })
         .await;
@@ -268,7 +268,10 @@ pub(crate) struct Ingest {
 impl Ingest {
     pub(crate) async fn start(nats: &Nats, behaviour: Behaviour) -> Self {
         let client = nats.client().await;
-        let mut reads = client.queue_subscribe(READ_SUBJECTS, READ_QUEUE.to_owned()).await.unwrap();
+        let mut reads = client
+            .queue_subscribe(ReadSubject::default().all(), READ_QUEUE.to_owned())
+            .await
+            .unwrap();
         let mut pings = client.subscribe("$SRV.PING.botstats-ingest").await.unwrap();
         client.flush().await.unwrap();
         let stop = CancellationToken::new();

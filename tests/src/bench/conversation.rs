@@ -4,7 +4,7 @@
 //! In the engine alone; in commits as small as live traffic has them, and in the largest.
 
 use botstats::simulate::Event;
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 
 use super::in_process::{FULL_BATCH, Fed, us_each};
 use super::{Row, Scale, Target};

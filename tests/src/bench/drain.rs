@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 
 use super::ingest::{applied, data_file};
 use super::load::{Headers, fill, history};

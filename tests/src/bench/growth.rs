@@ -3,7 +3,7 @@
 //! In the engine alone, in commits of the largest size. The three take turns, so that a round compares what was
 //! measured within the same seconds.
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 
 use super::in_process::{FULL_BATCH, Fed, us_each};
 use super::load::{DAY_MS, accounts, even};

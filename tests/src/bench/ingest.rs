@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::Client;
+use botstats_common::io::clock;
 use botstats_common::names::STATUS_SUBJECT;
-use botstats_common::shell::clock;
 use botstats_common::status::Status;
 use botstats_ingest::store::STORE_FILE;
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use botstats::simulate::Event;
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 
 use super::in_process::{FULL_BATCH, Fed, ON_THE_WAY_MS, us_each};
 use super::load::{DAY_MS, accounts, even};

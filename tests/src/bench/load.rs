@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use anyhow::Context as _;
 use async_nats::{Client, HeaderMap, Subscriber};
 use botstats::simulate::{Cast, Event, Params, Simulation, Spread};
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use futures::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
 use tokio::sync::mpsc;

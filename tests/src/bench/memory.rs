@@ -5,7 +5,7 @@
 //! as users are still open to late events too.
 
 use botstats::simulate::Event;
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 
 use super::ingest::{applied, data_file};
 use super::load::{DAY_MS, Headers, accounts, even, fill};

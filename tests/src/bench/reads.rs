@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_nats::Client;
 use botstats::simulate::Event;
-use botstats_common::shell::{clock, stop};
+use botstats_common::io::{clock, stop};
 use botstats_common::wire::{self, Reply};
 use botstats_ingest::engine::Engine;
 use botstats_query::answer::cells::Collecting;

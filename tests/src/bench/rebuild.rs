@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 
 use super::load::{Headers, fill, history};
 use super::{Row, Scale, usage};

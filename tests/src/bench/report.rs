@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use botstats::server::find;
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use serde::Serialize;
 
 use super::Scale;

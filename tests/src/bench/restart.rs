@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 
 use super::ingest::applied;
 use super::load::{EVENTS_PER_ACCOUNT_DAY, Headers, even, fill};

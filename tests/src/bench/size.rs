@@ -6,7 +6,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use botstats_ingest::store::STORE_FILE;
 
 use super::in_process::{Fed, us_each};

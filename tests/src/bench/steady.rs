@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use botstats::simulate::Event;
-use botstats_common::shell::{clock, stop};
+use botstats_common::io::{clock, stop};
 use futures::StreamExt as _;
 use tokio::sync::mpsc;
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use futures::StreamExt as _;
 use futures::future::try_join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

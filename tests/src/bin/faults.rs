@@ -6,7 +6,7 @@
 
 use std::io::Write as _;
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use botstats_tests::faults;
 use botstats_tests::faults::plan::Numbers;
 use clap::Parser;

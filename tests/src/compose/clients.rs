@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use botstats_common::shell::clock;
-use botstats_common::shell::nats::jetstream;
+use botstats_common::io::clock;
+use botstats_common::io::nats::jetstream;
 use serde_json::Value;
 use tokio::time::sleep;
 

@@ -1,8 +1,8 @@
 //! The profiles `demo` and `cluster`.
 
+use botstats_common::io::clock;
+use botstats_common::io::nats::jetstream;
 use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET};
-use botstats_common::shell::clock;
-use botstats_common::shell::nats::jetstream;
 use serde_json::{Value, json};
 
 use super::clients::{RECOVERY, all_applied, answered, connect, counted};

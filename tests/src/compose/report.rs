@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use futures::FutureExt as _;
 use serde::Serialize;
 

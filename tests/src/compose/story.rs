@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
+use botstats_common::io::nats::jetstream;
+use botstats_common::io::{clock, stop};
 use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM};
 use botstats_common::secret::SecretHash;
-use botstats_common::shell::nats::jetstream;
-use botstats_common::shell::{clock, stop};
 use futures::future::join;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;

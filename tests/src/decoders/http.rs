@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use botstats_common::directory::time_zone;
+use botstats_common::io::settings::{address, duration, show_duration};
 use botstats_common::secret::SecretHash;
-use botstats_common::shell::settings::{address, duration, show_duration};
 use botstats_ingest::keep_days;
 use botstats_query::accept;
 use botstats_query::question::{Asked, GroupMode, Question, Route};

@@ -58,7 +58,7 @@ fn reader() -> &'static Reader {
             .map(|n| {
                 let ago_ms = i64::try_from(n).unwrap_or(0) * 97 * MINUTE_MS;
                 let name = types[n % types.len()];
-                let time = botstats_common::shell::clock::rfc3339_ms(NOW_MS - ago_ms);
+                let time = botstats_common::io::clock::rfc3339_ms(NOW_MS - ago_ms);
                 let data = json!({"conversationid": format!("c{}", n % 7),
                     "userid": format!("u{}", n % 11), "tag": "t"});
                 json!({"specversion": "1.0", "id": n.to_string(), "source": "s", "time": time,

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use botstats_common::shell::{clock, stop};
+use botstats_common::io::{clock, stop};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use botstats::server::Server;
+use botstats_common::io::{clock, settings, stop};
 use botstats_common::names::EVENTS_STREAM;
-use botstats_common::shell::{clock, settings, stop};
 use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::watch;

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use botstats_common::shell::stop;
+use botstats_common::io::stop;
 use jiff::ToSpan as _;
 use jiff::civil::DateTime;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};

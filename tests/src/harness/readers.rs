@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream;
-use botstats_common::shell::{clock, stop};
+use botstats_common::io::{clock, stop};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;

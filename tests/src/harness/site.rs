@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use botstats::server::{Options, Server, find};
+use botstats_common::io::setup::{self, Shape};
+use botstats_common::io::{clock, nats, settings};
 use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM};
 use botstats_common::secret::SecretHash;
-use botstats_common::shell::setup::{self, Shape};
-use botstats_common::shell::{clock, nats, settings};
 use botstats_common::status::{IngestStatus, Status};
 use serde_json::{Value, json};
 use tempfile::TempDir;

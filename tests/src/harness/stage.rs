@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use serde_json::{Value, json};
 
 use super::{Answer, Login, Outgoing, PATIENCE, Process, Query, Site, get, publish, stored};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::{self, context::PublishAckFuture};
+use botstats_common::io::clock;
 use botstats_common::names::{EVENTS_STREAM, EVENTS_SUBJECTS};
-use botstats_common::shell::clock;
 use futures::StreamExt as _;
 
 use super::{PATIENCE, until};

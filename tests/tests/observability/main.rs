@@ -13,10 +13,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use botstats_common::io::clock;
+use botstats_common::io::logging::{self, LogFormat, LogSettings};
 use botstats_common::metric::TypeSet;
 use botstats_common::quarter::Quarter;
-use botstats_common::shell::clock;
-use botstats_common::shell::logging::{self, LogFormat, LogSettings};
 use botstats_common::wire;
 use botstats_tests::harness::{
     ALL, Outgoing, PATIENCE, Process, Query, Site, Stage, ask_all, event, get, head_of, publish,

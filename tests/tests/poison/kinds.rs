@@ -1,6 +1,6 @@
 //! Bad messages as data, and some that only look bad.
 
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use botstats_tests::model::Rule;
 use data_encoding::BASE64;
 

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use botstats_common::io::clock;
 use botstats_common::names::{DEAD_LETTERS_SUBJECT, EVENTS_STREAM};
-use botstats_common::shell::clock;
 use botstats_common::status::{DeadLetter, DeadLettersReply};
 use botstats_ingest::engine::{Engine, Message as Incoming};
 use botstats_ingest::event::MAX_REASON_BYTES;

@@ -7,19 +7,20 @@
 //! complete, and one over a server restart stalls for many seconds. A short heartbeat finds that out.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use botstats_common::io::internal::Readiness;
+use botstats_common::io::logging::RateLimit;
+use botstats_common::io::setup::{self, Shape};
+use botstats_common::io::{clock, nats};
 use botstats_common::names::DIRECTORY_BUCKET;
 use botstats_common::rules::CONSUMER_LIFE;
-use botstats_common::shell::internal::Readiness;
-use botstats_common::shell::logging::Seldom;
-use botstats_common::shell::setup::{self, Shape};
-use botstats_common::shell::{clock, nats};
 use futures::StreamExt as _;
+use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +58,7 @@ pub struct Known {
 impl Shared {
     /// What is known now.
     pub fn known(&self) -> RwLockReadGuard<'_, Known> {
-        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.read()
     }
 
     /// Says whether the KV bucket can be relied on.
@@ -68,11 +69,11 @@ impl Shared {
     }
 
     fn change(&self, change: impl FnOnce(&mut Known)) {
-        change(&mut self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner));
+        change(&mut self.0.write());
     }
 }
 
-static ENDED: Seldom = Seldom::new();
+static ENDED: RateLimit = RateLimit::new();
 
 /// Keeps the directory up to date until the token is cancelled.
 pub async fn keep(
@@ -89,8 +90,8 @@ pub async fn keep(
             ended = watch.follow() => ended,
         };
         watch.readiness.missing(PART, ended.clone());
-        if let Some(left_out) = ENDED.due(&ended) {
-            tracing::warn!("the directory is read anew: {ended}{left_out}");
+        if let Some(suppressed) = ENDED.due(&ended) {
+            tracing::warn!("the directory is read anew: {ended}{suppressed}");
         }
         sleep(RESTART_PAUSE).await;
     }

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use async_nats::{Message, StatusCode, Subscriber};
 use botstats_common::ids::Account;
-use botstats_common::names::{read_subject, read_subject_of};
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
+use botstats_common::names::ReadSubject;
 use botstats_common::wire::{self, Reply};
 use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -181,8 +181,8 @@ impl Try<'_> {
         let payload = wire::encode(request).map_err(TryError::again)?;
         let accept_by = self.deadline.min(clock::monotonic() + ACCEPT_LIMIT);
         let subject = match self.asked {
-            Some(ingest) => read_subject_of(ingest.as_str(), account),
-            None => read_subject(account),
+            Some(ingest) => ReadSubject::default().of_account_at(ingest.as_str(), account),
+            None => ReadSubject::default().of_account(account),
         };
         let asked = async {
             let answers = client.subscribe(inbox.clone()).await.map_err(TryError::again)?;

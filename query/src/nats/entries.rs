@@ -5,9 +5,9 @@ use std::time::Instant;
 use async_nats::jetstream::Context;
 use botstats_common::directory::{AccountEntry, BotEntry, EntryError};
 use botstats_common::ids::{Account, Bot};
+use botstats_common::io::nats;
 use botstats_common::names::{DIRECTORY_BUCKET, account_key, bot_key};
 use botstats_common::rules::{self, refusals};
-use botstats_common::shell::nats;
 use tokio::time::timeout_at;
 
 use super::{Unreachable, kv};

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use async_nats::Client;
 use async_nats::connection::State;
 use async_nats::jetstream::Context;
-use botstats_common::shell::{clock, nats};
+use botstats_common::io::{clock, nats};
 
 /// How often it is looked whether a lost connection is back.
 const RECONNECT_POLL: Duration = Duration::from_millis(25);

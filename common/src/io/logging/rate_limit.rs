@@ -2,31 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::super::clock::monotonic;
+use parking_lot::Mutex;
 
 /// A line of the same text is logged once in this time.
 const AGAIN: Duration = Duration::from_secs(60);
-/// The most different texts that one [`Seldom`] logs in that time; more than there are causes.
+/// The most different texts that one [`RateLimit`] logs in that time; more than there are causes.
 const MAX_TEXTS: usize = 16;
 
 /// Logs each text at most once a minute, and counts what it leaves out.
 #[derive(Debug)]
-pub struct Seldom(Mutex<BTreeMap<String, Known>>);
+pub struct RateLimit(Mutex<BTreeMap<String, Known>>);
 
 #[derive(Debug)]
 struct Known {
     logged: Instant,
-    left_out: u64,
+    suppressed: u64,
 }
 
 /// How many lines of the same text were left out; it belongs at the end of the line that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeftOut(u64);
+pub struct Suppressed(u64);
 
-impl LeftOut {
+impl Suppressed {
     /// Whether no line was left out.
     #[must_use]
     pub fn is_none(self) -> bool {
@@ -34,7 +34,7 @@ impl LeftOut {
     }
 }
 
-impl fmt::Display for LeftOut {
+impl fmt::Display for Suppressed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 => Ok(()),
@@ -43,7 +43,7 @@ impl fmt::Display for LeftOut {
     }
 }
 
-impl Seldom {
+impl RateLimit {
     /// Every text is due.
     #[must_use]
     pub const fn new() -> Self {
@@ -52,18 +52,18 @@ impl Seldom {
 
     /// `None` if a line of that text is to be left out; else it is not due again for a minute.
     #[must_use]
-    pub fn due(&self, text: &str) -> Option<LeftOut> {
+    pub fn due(&self, text: &str) -> Option<Suppressed> {
         let now = monotonic();
         let is_new = |known: &Known| now.duration_since(known.logged) < AGAIN;
-        let mut texts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut texts = self.0.lock();
         if let Some(known) = texts.get_mut(text) {
             if is_new(known) {
-                known.left_out += 1;
+                known.suppressed += 1;
                 return None;
             }
-            let left_out = LeftOut(known.left_out);
-            *known = Known { logged: now, left_out: 0 };
-            return Some(left_out);
+            let suppressed = Suppressed(known.suppressed);
+            *known = Known { logged: now, suppressed: 0 };
+            return Some(suppressed);
         }
         if texts.len() >= MAX_TEXTS {
             texts.retain(|_, known| is_new(known));
@@ -71,12 +71,12 @@ impl Seldom {
         if texts.len() >= MAX_TEXTS {
             return None;
         }
-        texts.insert(text.to_owned(), Known { logged: now, left_out: 0 });
-        Some(LeftOut(0))
+        texts.insert(text.to_owned(), Known { logged: now, suppressed: 0 });
+        Some(Suppressed(0))
     }
 }
 
-impl Default for Seldom {
+impl Default for RateLimit {
     fn default() -> Self {
         Self::new()
     }
@@ -87,16 +87,16 @@ mod tests {
     use super::*;
 
     /// A minute later.
-    fn pass(line: &Seldom) {
-        for known in line.0.lock().unwrap().values_mut() {
+    fn pass(line: &RateLimit) {
+        for known in line.0.lock().values_mut() {
             known.logged = known.logged.checked_sub(AGAIN).unwrap();
         }
     }
 
     #[test]
     fn a_text_is_due_once_a_minute_and_counted_between() {
-        let line = Seldom::new();
-        let said = |text| line.due(text).map(|left_out| left_out.to_string());
+        let line = RateLimit::new();
+        let said = |text| line.due(text).map(|suppressed| suppressed.to_string());
         assert_eq!(said("refused"), Some(String::new()));
         assert_eq!(said("timed out"), Some(String::new()));
         for _ in 0..59 {
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn texts_that_are_always_new_are_no_flood() {
-        let line = Seldom::new();
+        let line = RateLimit::new();
         let due = |from: usize| {
             (from..from + 1_000).filter(|n| line.due(&format!("text {n}")).is_some()).count()
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -34,25 +35,25 @@ impl Readiness {
 
     /// Says that a part is missing, and why.
     pub fn missing(&self, part: &'static str, why: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(part, why);
+        self.0.lock().insert(part, why);
     }
 
     /// Says that a part is there.
     pub fn present(&self, part: &'static str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(part);
+        self.0.lock().remove(part);
     }
 
     /// What is missing, by part; empty if ready.
     #[must_use]
     pub fn all_missing(&self) -> BTreeMap<String, String> {
-        let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts = self.0.lock();
         parts.iter().map(|(part, why)| ((*part).to_owned(), why.clone())).collect()
     }
 
     /// Whether nothing is missing.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.0.lock().is_empty()
     }
 }
 

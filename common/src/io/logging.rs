@@ -9,7 +9,7 @@
 
 mod filter;
 mod lines;
-mod seldom;
+mod rate_limit;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal as _;
@@ -27,7 +27,7 @@ use tracing_subscriber::{fmt, registry};
 use super::telemetry;
 pub use filter::{BadFilter, Filter};
 use lines::Lines;
-pub use seldom::{LeftOut, Seldom};
+pub use rate_limit::{RateLimit, Suppressed};
 
 /// How the targets of our own modules begin.
 const OWN: &str = "botstats";
@@ -166,7 +166,7 @@ fn may_be_told(line: &Metadata<'_>) -> bool {
 /// How the targets of the NATS client's modules begin.
 const NATS_LIBRARY: &str = "async_nats";
 
-static OF_NATS_LIBRARY: Seldom = Seldom::new();
+static OF_NATS_LIBRARY: RateLimit = RateLimit::new();
 
 /// Leaves out what the NATS client repeats: while a server refuses, it logs each try.
 struct Limited;
@@ -179,8 +179,8 @@ impl<S: Subscriber> Layer<S> for Limited {
         }
         // The name is the line's place in the library's code.
         match OF_NATS_LIBRARY.due(metadata.name()) {
-            Some(left_out) if !left_out.is_none() => {
-                tracing::info!("the next line of the NATS client came time and again{left_out}");
+            Some(suppressed) if !suppressed.is_none() => {
+                tracing::info!("the next line of the NATS client came time and again{suppressed}");
                 true
             }
             due => due.is_some(),

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::denied::{self, Denied, Guarded, guard};
 use super::internal::Readiness;
-use super::logging::Seldom;
+use super::logging::RateLimit;
 use super::settings;
 use super::stop::spawn;
 use crate::rules::StreamConfig;
@@ -388,8 +388,8 @@ impl NatsSettings {
                 },
             };
             let text = chain(&error);
-            if let Some(left_out) = WAITING.due(&text) {
-                tracing::warn!("waiting for NATS: {text}{left_out}");
+            if let Some(suppressed) = WAITING.due(&text) {
+                tracing::warn!("waiting for NATS: {text}{suppressed}");
             }
             readiness.missing("nats", text);
             tokio::select! {
@@ -495,8 +495,8 @@ fn check_server(client: &Client) -> Result<(), ConnectError> {
     Ok(())
 }
 
-static WAITING: Seldom = Seldom::new();
-static HEARD: Seldom = Seldom::new();
+static WAITING: RateLimit = RateLimit::new();
+static HEARD: RateLimit = RateLimit::new();
 
 fn heard(event: &Event, told: Option<&mpsc::Sender<Denied>>) {
     let denied = match event {
@@ -524,7 +524,7 @@ fn heard(event: &Event, told: Option<&mpsc::Sender<Denied>>) {
                 _ => format!("NATS: {event}"),
             };
             match HEARD.due(&text) {
-                Some(left_out) => tracing::warn!("{text}{left_out}"),
+                Some(suppressed) => tracing::warn!("{text}{suppressed}"),
                 None => tracing::debug!("{text}"),
             }
         }

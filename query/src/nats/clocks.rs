@@ -10,12 +10,13 @@
 //! call.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use botstats_common::shell::internal::Readiness;
-use botstats_common::shell::logging::Seldom;
-use botstats_common::shell::{clock, nats};
+use botstats_common::io::internal::Readiness;
+use botstats_common::io::logging::RateLimit;
+use botstats_common::io::{clock, nats};
+use parking_lot::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +34,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The same before the first one: at the start the KV bucket may only just be made.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-static TOO_LARGE: Seldom = Seldom::new();
+static TOO_LARGE: RateLimit = RateLimit::new();
 
 /// A moment by both clocks of this machine.
 #[derive(Debug, Clone, Copy)]
@@ -120,7 +121,7 @@ impl Clocks {
     }
 
     fn skew(&self, now: Moment) -> Option<Skew> {
-        let compared = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let compared = *self.0.lock();
         compared.map(|comparison| comparison.skew_at(now))
     }
 
@@ -132,7 +133,7 @@ impl Clocks {
         let info = nats::stream_info(&connection.js, DIRECTORY_STREAM).await;
         let server_ms = info.map_err(|error| nats::chain(&error))?.at_ms;
         let comparison = Comparison { server_ms, asked, answered: clock::monotonic() };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(comparison);
+        *self.0.lock() = Some(comparison);
         Ok(())
     }
 }

@@ -9,10 +9,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, ServerError};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -103,7 +104,7 @@ impl Denied {
     /// Remembers it for those who ask why, and logs it now and then.
     pub(super) fn remember(&self) {
         let now = monotonic();
-        let mut known = RECENT.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = RECENT.known.lock();
         if known.len() >= MAX_REMEMBERED {
             known.clear();
         }
@@ -142,7 +143,7 @@ static RECENT: LazyLock<Recent> =
 
 impl Recent {
     fn newest(&self, since: Instant, wanted: impl Fn(&Denied) -> bool) -> Option<Denied> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         let fitting =
             known.values().filter(|(denied, times)| times.last >= since && wanted(denied));
         fitting.max_by_key(|(_, times)| times.last).map(|(denied, _)| denied.clone())

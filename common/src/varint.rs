@@ -4,6 +4,7 @@
 const MAX_BYTES: usize = 10;
 
 /// Appends a number.
+#[inline]
 pub fn write(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         out.push(n.to_le_bytes()[0] | 0x80);

@@ -7,11 +7,12 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::mem::take;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use super::super::telemetry;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// The most bytes of lines that wait: thousands of lines, and little beside the rest of a program.
 const MAX_WAITING_BYTES: usize = 1024 * 1024;
@@ -49,7 +50,7 @@ impl Lines {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Adds a line, or drops it if there is no room.
@@ -72,7 +73,7 @@ impl Lines {
     /// Waits until everything is written, for no longer than the limit.
     pub(super) fn flush(&self, limit: Duration) {
         let unwritten = |state: &mut State| state.writing || !state.waiting.is_empty();
-        let _late = self.changed.wait_timeout_while(self.state(), limit, unwritten);
+        let _late = self.changed.wait_while_for(&mut self.state(), unwritten, limit);
     }
 
     fn write_for_ever(&self, mut out: impl Write, tell: impl Fn(u64)) {
@@ -96,9 +97,7 @@ impl Lines {
         let mut state = self.state();
         state.writing = false;
         self.changed.notify_all();
-        let nothing = |state: &mut State| state.waiting.is_empty();
-        let waited = self.changed.wait_while(state, nothing);
-        state = waited.unwrap_or_else(PoisonError::into_inner);
+        self.changed.wait_while(&mut state, |state| state.waiting.is_empty());
         state.writing = true;
         take(&mut state.waiting)
     }

@@ -8,12 +8,13 @@
 //! again without another ping.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, StatusCode, Subscriber};
-use botstats_common::shell::clock;
+use botstats_common::io::clock;
 use futures::StreamExt as _;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::time::timeout_at;
 
@@ -77,7 +78,7 @@ impl Ingests {
     /// The ingest to ask; `None` is any, as the server chooses.
     #[must_use]
     pub fn chosen(&self, now: Instant) -> Option<IngestId> {
-        let mut alone = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alone = self.0.lock();
         if alone.as_ref().is_some_and(|alone| alone.until <= now) {
             *alone = None;
         }
@@ -86,7 +87,7 @@ impl Ingests {
 
     /// That one answered when another was silent: it is asked for a while. True if none or another was.
     pub fn choose(&self, id: &IngestId, now: Instant) -> bool {
-        let mut alone = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alone = self.0.lock();
         if alone.as_ref().is_some_and(|alone| alone.id == *id && alone.until > now) {
             return false;
         }
@@ -96,7 +97,7 @@ impl Ingests {
 
     /// That one did not answer: any is asked.
     pub fn forget(&self, id: &IngestId) {
-        let mut alone = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alone = self.0.lock();
         if alone.as_ref().is_some_and(|alone| alone.id == *id) {
             *alone = None;
         }

@@ -1,8 +1,8 @@
 //! What this program says of itself over NATS, for `botstats status`.
 
 use async_nats::Client;
+use botstats_common::io::internal::Readiness;
 use botstats_common::names::STATUS_SUBJECT;
-use botstats_common::shell::internal::Readiness;
 use botstats_common::status::Status;
 use botstats_common::zones;
 use futures::StreamExt as _;

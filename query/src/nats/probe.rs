@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
+use botstats_common::io::internal::Readiness;
+use botstats_common::io::nats::{self, StreamInfoError};
+use botstats_common::io::setup::{self, SetupError, Shape};
 use botstats_common::rules::{self, Finding, StreamConfig, refusals};
-use botstats_common::shell::internal::Readiness;
-use botstats_common::shell::nats::{self, StreamInfoError};
-use botstats_common::shell::setup::{self, SetupError, Shape};
 use botstats_common::wire::MIN_PAYLOAD_BYTES;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
