@@ -1,0 +1,95 @@
+# What is done again and again: `just` lists it, `.ci/run` calls the recipes one after the other.
+# Get `just` with `pip install rust-just` or `cargo install just`. Recipes run in the folder of this file.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+_list:
+    @just --list --unsorted
+
+# Run everything on this machine, with demo traffic
+demo:
+    cargo run --release -- up --demo
+
+# Run all tests; arguments go to `cargo test`, such as: just test --test http
+test *arguments:
+    cargo test --workspace {{ arguments }}
+
+# Build the programs, then run one test program; more arguments go to it, such as: just one http throttle
+one program *arguments:
+    cargo test --workspace --no-run --test {{ program }} --bins
+    cargo test --workspace --test {{ program }} -- {{ arguments }}
+
+# Run the tests with fixed times or ratios, on a machine that does nothing else
+timing:
+    cargo test --workspace --test timing -- --test-threads 1
+
+# Format the code and wrap its comments
+format:
+    cargo fmt --all
+    .ci/comments --fix
+
+# Check the format of code and comments
+check-format:
+    cargo fmt --all --check
+    .ci/comments
+
+# Check with clippy
+lints:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Build the documentation of the code
+docs:
+    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+
+# Rewrite the documents that are made from the code: docs/openapi.json and docs/asyncapi.yaml
+renew:
+    BOTSTATS_TEST_RENEW=1 cargo test --workspace --test contracts --test http
+
+# Check licences, sources and bans of all dependencies
+deny:
+    .ci/deny licenses sources bans
+
+# Check the dependencies for known vulnerabilities; fetches the database of advisories
+advisories:
+    .ci/deny advisories
+
+# Test the store on a disk that fails, more thoroughly than `just test`
+disks:
+    BOTSTATS_TEST_DISK=4 cargo test --workspace --test storage
+
+# Kill, freeze and cut off the programs at moments that follow from a seed
+faults *arguments="--seed 338 --ingest-kills 50 --broker-kills 30 --others 21 --json":
+    . .ci/build && cargo test --quiet --workspace --no-run && "$BOTSTATS_PROGRAMS/faults" {{ arguments }}
+
+# Test the containers; installs a Docker engine (as root) if there is none
+compose:
+    tests/compose/run --json
+
+# Send random requests made from docs/openapi.json to a query
+openapi *arguments:
+    .ci/openapi {{ arguments }}
+
+# Test the documents and examples with the tools of others
+contracts:
+    .ci/contracts
+
+# Test alerts and dashboard with Prometheus
+observe:
+    .ci/observe
+
+# Measure; arguments are names of measures, such as: just bench drain --rounds 3 --quick
+bench *arguments:
+    cargo build --release --workspace --bins
+    cargo run --release --bin bench -- {{ arguments }}
+
+# Count the instructions of the hot paths with Valgrind
+instructions *filters:
+    tests/benches/run {{ filters }}
+
+# Fuzz the decoders
+fuzz *arguments:
+    tests/fuzz/run {{ arguments }}
+
+# Everything that must hold before a change lands
+ci:
+    .ci/run
