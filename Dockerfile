@@ -58,7 +58,7 @@ ENTRYPOINT ["/botstats"]
 
 # nats-server with the rights of each role, and the script that makes their passwords.
 FROM ${NATS_IMAGE} AS nats
-COPY docs/compose/nats/ /etc/botstats/
+COPY docs/deploy/compose/nats/ /etc/botstats/
 RUN for role in ingest query admin publisher operator routes; do mkdir -p "/secrets/$role"; done \
  && mkdir -p /data && chown -R 65532:65532 /data /secrets
 USER 65532:65532

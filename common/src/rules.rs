@@ -1,5 +1,5 @@
 //! Rules for the settings of the stream and the KV buckets: one list for `botstats setup`, ingest
-//! and query. The table in `docs/operations.md` says the same in words; a test compares both.
+//! and query. The table in `docs/configuration.md` says the same in words; a test compares both.
 //!
 //! | severity | `setup` | ingest, of the stream | query, of a KV bucket |
 //! | --- | --- | --- | --- |
@@ -518,7 +518,7 @@ mod tests {
 
     #[test]
     fn the_manual_has_the_same_rules() {
-        let manual = include_str!("../../docs/operations.md");
+        let manual = include_str!("../../docs/configuration.md");
         let (_, rules) = manual.split_once("### Rules for stream and buckets").unwrap();
         let (rules, _) = rules.split_once("\n### ").unwrap();
         let rows: Vec<Vec<String>> = rules

@@ -1,4 +1,4 @@
-//! This program's metrics: each name said once, with what it means. `docs/operations.md` lists them all.
+//! This program's metrics: each name said once, with what it means. `docs/monitoring.md` lists them all.
 //!
 //! What is measured while it works goes through handles that are made once. What is only looked at is looked
 //! at when somebody asks: [`Watched::look`].

@@ -43,7 +43,7 @@ pub enum RunError {
     /// The throttle's KV bucket has another window.
     #[error(
         "BOTSTATS_THROTTLE_WINDOW is not the window of the KV bucket: set it to the bucket's, or \
-         change the bucket (docs/operations.md)"
+         change the bucket (docs/runbook.md)"
     )]
     Window(#[from] SetupError),
 }

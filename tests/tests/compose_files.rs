@@ -17,8 +17,8 @@ fn account(config: &str) -> &str {
 /// `tests/tests/rights.rs` tests what the shipped file allows and denies; that holds for containers too.
 #[test]
 fn roles_have_the_rights_of_the_shipped_file() {
-    let shipped = file("docs/examples/nats-server.conf");
-    let ours = file("docs/compose/nats/accounts.conf");
+    let shipped = file("docs/deploy/nats-server.conf");
+    let ours = file("docs/deploy/compose/nats/accounts.conf");
     assert!(account(&shipped).contains("user: ingest"));
     assert_eq!(account(&ours), account(&shipped));
 }

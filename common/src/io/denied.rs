@@ -5,7 +5,7 @@
 //! asks again only over a new connection. So what was denied is remembered for the texts of errors, logged
 //! once a minute, and a guard makes a new connection as soon as a denied subscription is allowed.
 //!
-//! *Not here*: which rights are needed; see `docs/examples/nats-server.conf`.
+//! *Not here*: which rights are needed; see `docs/deploy/nats-server.conf`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -49,7 +49,7 @@ pub enum SetupError {
     },
     /// It exists with settings by which it cannot do what it is for.
     #[error(
-        "{what} cannot be used as it is: {why}; what exists is not changed here (docs/operations.md, \
+        "{what} cannot be used as it is: {why}; what exists is not changed here (docs/configuration.md, \
          \"Rules for stream and buckets\")"
     )]
     Refused {
@@ -61,7 +61,7 @@ pub enum SetupError {
     /// The throttle's bucket exists with another window.
     #[error(
         "KV bucket botstats_throttle exists with the window (max_age) {found}; {wanted} is needed, and \
-         what exists is not changed here (docs/operations.md says how)"
+         what exists is not changed here (docs/runbook.md says how)"
     )]
     Window {
         /// What it is.

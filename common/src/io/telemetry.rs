@@ -6,7 +6,7 @@
 //! that nobody asks for take no memory: they are put into their buckets every second.
 //!
 //! *Not here*: the names of each program's metrics; they are in its own `telemetry`. The table of all is in
-//! `docs/operations.md`.
+//! `docs/monitoring.md`.
 
 use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;

@@ -200,7 +200,7 @@ impl Probe<'_> {
                 let findings = judge(&info.config);
                 match refusals(&findings) {
                     Some(why) => Err(Lack::Seen(format!(
-                        "KV bucket {bucket} cannot be used as it is: {why} (docs/operations.md, \
+                        "KV bucket {bucket} cannot be used as it is: {why} (docs/configuration.md, \
                          \"Rules for stream and buckets\")"
                     ))),
                     None => Ok(findings.into_iter().map(|finding| finding.text).collect()),

@@ -23,7 +23,7 @@ pub(super) const CUT: io::ErrorKind = io::ErrorKind::InvalidData;
 /// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A connection to NATS as a role of `docs/compose/nats/accounts.conf`.
+/// A connection to NATS as a role of `docs/deploy/compose/nats/accounts.conf`.
 ///
 /// # Panics
 /// If it is refused.

@@ -21,7 +21,7 @@ const USERS: [(&str, &str); 5] = [
 /// The configuration file as it is shipped.
 #[must_use]
 pub fn shipped_configuration() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/nats-server.conf")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/deploy/nats-server.conf")
 }
 
 /// A nats-server with a configuration file, and those who use it.

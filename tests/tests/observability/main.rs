@@ -217,7 +217,7 @@ async fn the_metrics_and_those_who_use_them() {
 /// Every metric is in the table of the manual, and every one of the table exists, with these labels and in these
 /// programs.
 fn documented(ingest: &Exposition, query: &Exposition) -> Result<()> {
-    let manual = file("docs/operations.md");
+    let manual = file("docs/monitoring.md");
     let mut listed = BTreeMap::new();
     for line in manual.lines() {
         let mut cells = line.split('|').map(str::trim).skip(1);
@@ -323,7 +323,7 @@ impl Known {
 
 /// The alerts: name and expression.
 fn alerts() -> Result<Vec<(String, String)>> {
-    let rules = file("docs/observe/alerts.yml");
+    let rules = file("docs/deploy/observe/alerts.yml");
     let after = |start: &str| -> Vec<String> {
         let lines = rules.lines().filter_map(|line| line.trim().strip_prefix(start));
         lines.map(|rest| rest.trim().to_owned()).collect()
@@ -334,7 +334,7 @@ fn alerts() -> Result<Vec<(String, String)>> {
 }
 
 fn dashboard() -> Value {
-    serde_json::from_str(&file("docs/observe/dashboard.json")).unwrap()
+    serde_json::from_str(&file("docs/deploy/observe/dashboard.json")).unwrap()
 }
 
 /// The expressions of all panels, with the panel's title.
@@ -352,15 +352,15 @@ fn expressions(dashboard: &Value) -> Vec<(String, String)> {
 
 #[test]
 fn each_alert_is_explained_and_tested() {
-    let (manual, tests) = (file("docs/operations.md"), file("docs/observe/alerts_test.yml"));
-    let rules = file("docs/observe/alerts.yml");
+    let (manual, tests) = (file("docs/runbook.md"), file("docs/deploy/observe/alerts_test.yml"));
+    let rules = file("docs/deploy/observe/alerts.yml");
     let headings: BTreeSet<&str> =
-        manual.lines().filter_map(|l| l.strip_prefix("#### Botstats")).collect();
+        manual.lines().filter_map(|l| l.strip_prefix("### Botstats")).collect();
     let mut names = BTreeSet::new();
     for (alert, _) in alerts().unwrap() {
         let name = alert.strip_prefix("Botstats").unwrap().to_owned();
         assert!(headings.contains(name.as_str()), "the manual does not explain {alert}");
-        let runbook = format!("runbook: docs/operations.md#{}\n", alert.to_lowercase());
+        let runbook = format!("runbook: docs/runbook.md#{}\n", alert.to_lowercase());
         assert_eq!(rules.matches(&runbook).count(), 1, "{runbook}");
         assert!(tests.contains(&format!("      - alertname: {alert}\n")), "{alert} is not raised");
         let quiet = format!("{{alertname: {alert}, eval_time: 24h, exp_alerts: []}}");
@@ -380,7 +380,7 @@ fn the_dashboard_is_one() {
         (&variable["name"], &variable["type"]),
         (&json!("datasource"), &json!("datasource"))
     );
-    let provisioned = file("docs/observe/grafana-datasource.yml");
+    let provisioned = file("docs/deploy/observe/grafana-datasource.yml");
     let uid = variable["current"]["value"].as_str().unwrap();
     assert!(provisioned.contains(&format!("    uid: {uid}\n")), "{uid}");
     let (mut ids, mut titles, mut taken) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
