@@ -8,6 +8,7 @@ mod cluster;
 mod configured;
 mod http;
 mod judge;
+mod peer;
 mod process;
 mod proxy;
 mod raw;
@@ -24,8 +25,9 @@ use std::time::Duration;
 use botstats_common::io::clock;
 
 pub use configured::Configured;
-pub use http::{Answer, get, head_of, read_answer, send};
+pub use http::{Answer, Connection, get, get_as, head_as, head_of, read_answer, send};
 pub use judge::{check_counts, check_dead_letters};
+pub use peer::{Behaviour, Peer};
 pub use process::{Process, binary, run, signal};
 pub use proxy::Proxy;
 pub use raw::{Raw, Said};

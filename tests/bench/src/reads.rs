@@ -34,7 +34,7 @@ use super::ingest::{applied, data_file};
 use super::load::{DAY_MS, Headers, fill, history};
 use super::report::percentile;
 use super::{Row, Scale, Target, fixed, say, usage};
-use botstats_tests::harness::{Login, PATIENCE, Process, Query, Site, get};
+use botstats_tests::harness::{Login, PATIENCE, Process, Query, Site, get_as};
 use botstats_tests::model::Directory;
 
 /// Small reads a round.
@@ -353,8 +353,7 @@ impl Bench {
 
     /// Whether the answer over HTTP has the rows of the one in process; gives their number.
     async fn check(&self, query: &Query, login: &Login, ask: Ask) -> anyhow::Result<Checked> {
-        let bearer = format!("Bearer {}", login.token);
-        let answer = get(query.http, &path(ask), &[("Authorization", &bearer)]).await;
+        let answer = get_as(&login.token, query.http, &path(ask), &[]).await;
         anyhow::ensure!(answer.status == 200, "{}", answer.text());
         let rows = self.rows(login, ask)?;
         let over_http = rows_in(&answer.body);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use botstats_tests::harness::{
-    Answer, Login, PATIENCE, get, head_of, send, statuses, stored, until,
+    Answer, Login, PATIENCE, get, head_as, head_of, send, statuses, stored, until,
 };
 use botstats_tests::model::{Directory, Model, Question, text_of};
 
@@ -60,9 +60,7 @@ pub(super) async fn all_applied(operator: &async_nats::Client, ingests: usize) -
 /// # Errors
 /// If no answer comes; [`CUT`] if one was begun.
 pub(super) async fn ask(address: SocketAddr, token: &str, path: &str) -> io::Result<Answer> {
-    let bearer = format!("Bearer {token}");
-    let head = head_of(path, &[("Authorization", &bearer)]);
-    let answer = send(address, &head, ANSWER_LIMIT).await?;
+    let answer = send(address, &head_as(token, path, &[]), ANSWER_LIMIT).await?;
     if answer.whole { Ok(answer) } else { Err(CUT.into()) }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use botstats_tests::generate::Dice;
-use botstats_tests::harness::{Login, head_of, send};
+use botstats_tests::harness::{Login, head_as, send};
 
 /// The window of the services that they ask.
 pub const WINDOW: Duration = Duration::from_secs(2);
@@ -65,8 +65,7 @@ impl Callers {
                 let mut calls = Vec::new();
                 while !stop.is_cancelled() {
                     let account = dice.index(logins.len());
-                    let bearer = format!("Bearer {}", logins[account].token);
-                    let head = head_of(PATH, &[("Authorization", &bearer)]);
+                    let head = head_as(&logins[account].token, PATH, &[]);
                     let to = *address.borrow();
                     let sent = clock::monotonic();
                     // A service that was just killed does not answer.

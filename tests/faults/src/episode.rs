@@ -24,7 +24,7 @@ use super::report::Tally;
 use botstats_tests::generate::{self, Dice, Generated, Plan};
 use botstats_tests::harness::{
     Login, Outgoing, PATIENCE, Process, Proxy, Query, Site, check_counts, check_dead_letters,
-    connection, event, get, outgoing, publish_stubbornly, signal, statuses, stored, until,
+    connection, event, get_as, outgoing, publish_stubbornly, signal, statuses, stored, until,
 };
 use botstats_tests::model::{Directory, Message, Model, Verdict};
 
@@ -283,10 +283,9 @@ impl Running {
         let mark = event(MARKED, "message.received", clock::now_ms(), &id, &json!({}));
         let js = &self.publishers[self.dice.index(self.publishers.len())];
         publish_stubbornly(js, &mark, PATIENCE).await;
-        let bearer = format!("Bearer {}", self.marked.token);
         let path = "/analytics/statistics/account/*/13/year/30";
         until("an answer with the newest event", PATIENCE, async || {
-            let answer = get(self.asked.http, path, &[("Authorization", &bearer)]).await;
+            let answer = get_as(&self.marked.token, self.asked.http, path, &[]).await;
             assert!(matches!(answer.status, 200 | 503), "{answer:?}");
             if answer.status != 200 {
                 return None;

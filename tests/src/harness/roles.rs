@@ -7,7 +7,7 @@ use std::process::Output;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{ALL, Answer, Configured, PATIENCE, Process, Raw, get, run, until};
+use super::{ALL, Answer, Configured, PATIENCE, Process, Raw, get, get_as, run, until};
 
 /// The users of the shipped file, and the variables of their passwords.
 const USERS: [(&str, &str); 5] = [
@@ -160,7 +160,7 @@ impl Roles {
 impl RoleQuery {
     /// Asks for everything.
     pub async fn ask(&self, token: &str) -> Answer {
-        get(self.http, ALL, &[("Authorization", &format!("Bearer {token}"))]).await
+        get_as(token, self.http, ALL, &[]).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use botstats_common::io::clock;
 use serde_json::{Value, json};
 
-use super::{Answer, Login, Outgoing, PATIENCE, Process, Query, Site, get, publish, stored};
+use super::{Answer, Login, Outgoing, PATIENCE, Process, Query, Site, get_as, publish, stored};
 use crate::model::{Directory, GroupMode, Model, Question};
 
 /// nats-server, one ingest, one query, and accounts that have events.
@@ -71,8 +71,7 @@ impl Stage {
 
 /// Asks for all metrics of all bots of the last two days.
 pub async fn ask_all(query: &Query, login: &Login) -> Answer {
-    let bearer = format!("Bearer {}", login.token);
-    get(query.http, ALL, &[("Authorization", &bearer)]).await
+    get_as(&login.token, query.http, ALL, &[]).await
 }
 
 /// The path of a question about everything.

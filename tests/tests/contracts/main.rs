@@ -8,6 +8,7 @@
 
 mod agreement;
 mod asyncapi;
+mod curl;
 mod server;
 mod yaml;
 
