@@ -35,7 +35,7 @@ use super::load::{DAY_MS, Headers, fill, history};
 use super::report::percentile;
 use super::{Row, Scale, Target, fixed, say, usage};
 use botstats_tests::harness::{Login, PATIENCE, Process, Query, Site, get_as};
-use botstats_tests::model::Directory;
+use botstats_tests::model::{Directory, TYPES};
 
 /// Small reads a round.
 const SMALL_READS: u64 = 20;
@@ -47,7 +47,6 @@ const HOURS: u64 = 30 * 24;
 const HOUR_MS: i64 = DAY_MS / 24;
 /// Events that ingest drains in a round while it is read from.
 const DRAINED: u64 = 400_000;
-const ALL_TYPES: &str = "0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18";
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(60);
 const MIB: f64 = 1024.0 * 1024.0;
@@ -62,8 +61,8 @@ struct Ask {
 }
 
 const SMALL: Ask = Ask { types: "2,3,8", mode: "day", days: 30 };
-const MEDIUM: Ask = Ask { types: ALL_TYPES, mode: "day", days: 30 };
-const HUGE: Ask = Ask { types: ALL_TYPES, mode: "hour", days: 30 };
+const MEDIUM: Ask = Ask { types: TYPES, mode: "day", days: 30 };
+const HUGE: Ask = Ask { types: TYPES, mode: "hour", days: 30 };
 /// Reads whose rows are about one, four and sixteen times as many.
 const GROWING: [u32; 3] = [2, 8, 30];
 

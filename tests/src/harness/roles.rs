@@ -62,6 +62,22 @@ impl Roles {
         Self { nats, more: Vec::new(), folder }
     }
 
+    /// Starts a nats-server with a copy of the shipped file that lacks the first such text; gives the copy's folder too.
+    /// The rest of the text after a `|` says where, and stays.
+    ///
+    /// # Panics
+    /// If the text is not in the file.
+    pub async fn without(text: &str) -> (Self, TempDir) {
+        let whole = std::fs::read_to_string(shipped_configuration()).expect("the shipped file");
+        let stays = text.split_once('|').map_or("", |(_, stays)| stays);
+        let text = text.replacen('|', "", 1);
+        assert!(whole.contains(&text), "{text} is not in the file");
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("nats-server.conf");
+        std::fs::write(&file, whole.replacen(&text, stays, 1)).expect("a copy");
+        (Self::with(&file).await, folder)
+    }
+
     /// The password of a user.
     #[must_use]
     pub fn password(user: &str) -> String {

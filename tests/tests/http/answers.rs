@@ -3,7 +3,7 @@
 use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use botstats_common::io::clock;
 use botstats_tests::harness::{
-    ALL, Answer, PATIENCE, Stage, event, get, get_as, publish, send, stored, until,
+    ALL, Answer, PATIENCE, Stage, event, get, get_as, large, publish, send, stored, until,
 };
 use botstats_tests::model::{FIELDS, GroupMode, Model, Question, parse_time_ms};
 use serde_json::{Value, json};
@@ -178,15 +178,8 @@ async fn headers_and_bytes() {
     let model = Model::of(&stored(&stage.site.js).await);
     for fill in [false, true] {
         for mode in GroupMode::ALL {
-            let question = Question {
-                account: "acct-0".to_owned(),
-                bots: None,
-                types: (0..19).collect(),
-                mode,
-                days: 2,
-                fill,
-                now_ms: clock::now_ms(),
-            };
+            let now_ms = clock::now_ms();
+            let question = Question { fill, now_ms, ..Question::of_all("acct-0", mode, 2) };
             assert!(model.rows(&question, &stage.directory).len() > 10);
             stage.query.check(&model, &stage.logins[0], &question, &stage.directory).await;
         }
@@ -355,15 +348,10 @@ async fn the_health_is_told_to_whoever_asks_and_counted_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_of_too_many_rows_is_refused_and_uses_no_call() {
     let stage = Stage::start("1h", 1).await;
-    let events = (0..160).map(|channel| {
-        let place = ["acct-0", "b1", &format!("channel-{channel}")];
-        event(place, "message.received", clock::now_ms(), "rows", &json!({}))
-    });
-    publish(&stage.site.js, events.collect::<Vec<_>>()).await;
-    stage.site.applied(PATIENCE).await;
+    stage.add_channels("acct-0", 160).await;
     let ask = async |path: &str| get_as(&stage.logins[0].token, stage.query.http, path, &[]).await;
-    // 162 pairs of bot and channel, more than 29 days of hours, 19 codes.
-    let path = format!("{}?fill=zero", ALL.replace("/day/2", "/hour/30"));
+    // 162 pairs of bot and channel, more than 29 days of hours, all codes.
+    let path = large();
     for _ in 0..2 {
         let refused = ask(&path).await;
         assert_eq!((refused.status, refused.problem().as_str()), (400, "answer-too-large"));

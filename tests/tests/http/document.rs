@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use botstats_common::io::{clock, settings};
 use botstats_tests::generate::Dice;
 use botstats_tests::harness::{Answer, PATIENCE, Stage, get, send};
+use botstats_tests::model::CODES;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
@@ -162,7 +163,9 @@ fn value(dice: &mut Dice, name: &str, keys: &[String]) -> (String, Value) {
         let items: Vec<String> = (0..count)
             .map(|_| match junk && dice.one_in(2) {
                 true => escaped(JUNK[dice.index(JUNK.len())]),
-                false => dice.below(if junk { 24 } else { 19 }).to_string(),
+                false => dice
+                    .below(i64::try_from(CODES.len()).unwrap() + if junk { 5 } else { 0 })
+                    .to_string(),
             })
             .collect();
         let comma = if dice.one_in(3) { "%2C" } else { "," };

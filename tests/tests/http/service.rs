@@ -12,7 +12,8 @@ use botstats_query::nats::Connection;
 use botstats_query::nats::claims::{Claims, Outcome, Standing};
 use botstats_query::throttle::Throttle;
 use botstats_tests::harness::{
-    Answer, Behaviour, PATIENCE, Peer, Process, Query, Site, get_as, not_ready, signal, until,
+    Answer, Behaviour, PATIENCE, Peer, Process, Query, Site, account_entry, get_as, not_ready,
+    signal, until,
 };
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -27,10 +28,6 @@ async fn ask(query: &Query, path: &str) -> Answer {
 
 async fn ask_other(query: &Query) -> Answer {
     get_as("token-of-other", query.http, PATH, &[]).await
-}
-
-fn account_entry(token: &str) -> Value {
-    json!({"tokens": [{"id": "t", "sha256": String::from(SecretHash::of(token))}]})
 }
 
 fn removed(mut entry: Value) -> Value {
@@ -342,17 +339,4 @@ async fn nats_goes_and_comes_back() {
     })
     .await;
     stopped(&mut query.process).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn another_window_than_the_buckets_is_refused() {
-    let site = Site::start("1h").await;
-    let any = || "127.0.0.1:0".to_owned();
-    let mut settings = site.settings();
-    settings.extend([("BOTSTATS_HTTP_ADDR", any()), ("BOTSTATS_INTERNAL_ADDR", any())]);
-    settings.push(("BOTSTATS_THROTTLE_WINDOW", "10m".to_owned()));
-    let mut query = Process::start("botstats-query", &[], &settings, &site.folder("query"));
-    assert_eq!(query.ended(PATIENCE).await.code(), Some(64));
-    let log = query.log();
-    assert!(log.contains("1h") && log.contains("10m"), "{log}");
 }

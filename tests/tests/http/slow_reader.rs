@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use botstats_common::io::clock;
-use botstats_tests::harness::{
-    ALL, Answer, PATIENCE, Stage, event, head_as, publish, read_answer, send,
-};
-use serde_json::json;
+use botstats_tests::harness::{Answer, PATIENCE, Stage, head_as, large, read_answer, send};
+use botstats_tests::model::CODES;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -17,15 +14,10 @@ const SHORT: Duration = Duration::from_secs(15);
 /// A pause after which it is not: the limit is 30 s.
 const LONG: Duration = Duration::from_secs(36);
 
-/// Every hour of thirty days for every channel and metric.
-fn path() -> String {
-    format!("{}?fill=zero", ALL.replace("/day/2", "/hour/30"))
-}
-
 /// Asks, reads nothing for a while, then reads on.
 async fn pausing(stage: &Stage, account: usize, pause: Duration) -> std::io::Result<Answer> {
     let mut socket = TcpStream::connect(stage.query.http).await?;
-    socket.write_all(&head_as(&stage.logins[account].token, &path(), &[])).await?;
+    socket.write_all(&head_as(&stage.logins[account].token, &large(), &[])).await?;
     tokio::time::sleep(pause).await;
     tokio::time::timeout(PATIENCE, read_answer(&mut socket, false)).await?
 }
@@ -34,16 +26,11 @@ async fn pausing(stage: &Stage, account: usize, pause: Duration) -> std::io::Res
 async fn a_reader_that_takes_nothing_is_closed() -> anyhow::Result<()> {
     let stage = Stage::start("1h", 3).await;
     for login in &stage.logins {
-        let events = (0..CHANNELS).map(|channel| {
-            let place = [login.account.as_str(), "b1", &format!("channel-{channel}")];
-            event(place, "message.received", clock::now_ms(), "slow", &json!({}))
-        });
-        publish(&stage.site.js, events.collect::<Vec<_>>()).await;
+        stage.add_channels(&login.account, CHANNELS).await;
     }
-    stage.site.applied(PATIENCE).await;
 
     let prompt = async {
-        let head = head_as(&stage.logins[2].token, &path(), &[]);
+        let head = head_as(&stage.logins[2].token, &large(), &[]);
         send(stage.query.http, &head, PATIENCE).await
     };
     let (short, long, prompt) =
@@ -51,7 +38,7 @@ async fn a_reader_that_takes_nothing_is_closed() -> anyhow::Result<()> {
     let prompt = prompt?;
     assert!(prompt.status == 200 && prompt.whole);
     let rows = prompt.json().as_array().map(Vec::len).unwrap_or_default();
-    assert!(rows >= 29 * 24 * 19 * CHANNELS, "{rows} rows");
+    assert!(rows >= 29 * 24 * CODES.len() * CHANNELS, "{rows} rows");
     let short = short?;
     assert!(short.status == 200 && short.whole, "a pause of {SHORT:?}");
     // The connection ends before the answer does: closed, or reset.

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use botstats_common::io::clock;
 use botstats_tests::harness::{
-    ALL, Answer, Login, PATIENCE, Stage, get, get_as, head_as, send, until,
+    ALL, Answer, Login, PATIENCE, Stage, account_entry, get, get_as, head_as, send, until,
 };
+use botstats_tests::model::CODES;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -53,9 +54,9 @@ async fn every_refusal_and_none_of_them_uses_the_call() {
     }
 
     // A bad parameter of each kind, and the word that the answer must hold. (`query/src/question.rs` has them all.)
-    let many = ["1"; 65].join(",");
+    let (many, beyond) = (["1"; 65].join(","), CODES.len().to_string());
     for (tail, named) in [
-        ("*/19/day/1", "19"),
+        (format!("*/{beyond}/day/1").as_str(), beyond.as_str()),
         ("*/1,,2/day/1", "TYPES"),
         ("*/abc/day/1", "abc"),
         (&format!("*/{many}/day/1"), "64"),
@@ -144,8 +145,9 @@ async fn every_refusal_and_none_of_them_uses_the_call() {
 
 /// The entry of a removed account, its token still in it.
 fn removed(login: &Login) -> serde_json::Value {
-    let sha256: String = botstats_common::secret::SecretHash::of(&login.token).into();
-    json!({"timezone": "UTC", "tokens": [{"id": "t1", "sha256": sha256}], "removed": true})
+    let mut entry = account_entry(&login.token);
+    entry["removed"] = true.into();
+    entry
 }
 
 fn with_method(method: &str, login: &Login) -> Vec<u8> {
@@ -237,7 +239,6 @@ async fn the_directory_is_followed() {
     let (address, login) = (stage.query.http, &stage.logins[0]);
     assert_eq!(stage.ask(login).await.status, 200);
     let sha256 = |secret: &str| String::from(botstats_common::secret::SecretHash::of(secret));
-    let entry = |secret: &str| json!({"timezone": "UTC", "tokens": [{"id": "t", "sha256": sha256(secret)}]});
 
     // A value that is no entry leaves the last good one in force.
     stage.site.put("account.acct-0", &json!({"timezone": "Mars/Base"})).await;
@@ -252,13 +253,13 @@ async fn the_directory_is_followed() {
     // A token revoked before the question never gets an answer, not even once.
     for round in 0..20 {
         let (old, new) = (format!("old-token-{round}"), format!("new-token-{round}"));
-        stage.site.put("account.acct-0", &entry(&old)).await;
+        stage.site.put("account.acct-0", &account_entry(&old)).await;
         let old = Login { token: old, ..login.clone() };
         until("the new token is known", PATIENCE, async || {
             (stage.ask(&old).await.status == 200).then_some(())
         })
         .await;
-        stage.site.put("account.acct-0", &entry(&new)).await;
+        stage.site.put("account.acct-0", &account_entry(&new)).await;
         assert_eq!(stage.ask(&old).await.status, 401, "round {round}");
     }
     let login = Login { token: "new-token-19".to_owned(), ..login.clone() };

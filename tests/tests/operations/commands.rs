@@ -6,6 +6,7 @@ use std::process::Output;
 use anyhow::Context as _;
 use botstats_common::io::clock;
 use botstats_tests::harness::{PATIENCE, Query, Site, event, publish, run, until};
+use botstats_tests::model::CODES;
 use serde_json::{Value, json};
 
 struct Commands {
@@ -24,7 +25,8 @@ impl Commands {
     /// Asks for statistics with a token.
     fn stats(&self, query: &Query, token: &str, more: &[&str]) -> Output {
         let url = format!("http://{}", query.http);
-        let asked = ["stats", "--json", "--url", &url, "--types", "0-18", "--days", "2"];
+        let types = format!("0-{}", CODES.len() - 1);
+        let asked = ["stats", "--json", "--url", &url, "--types", &types, "--days", "2"];
         let mut settings = self.settings.clone();
         settings.push(("BOTSTATS_TOKEN", token.to_owned()));
         run("botstats", &[&asked, more].concat(), &settings)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use botstats_common::io::settings::variable;
 use botstats_common::io::{clock, stop};
 use botstats_tests::harness::{
-    ALL, Outgoing, PATIENCE, Process, Site, Stage, ask_all, event, get, head_as, publish,
+    ALL, Outgoing, PATIENCE, Process, Site, Stage, ask_all, event, get, head_as, large, publish,
     read_answer, until,
 };
 use botstats_tests::model::GroupMode;
@@ -145,12 +145,9 @@ async fn two_hundred_calls_under_way_are_answered() {
 /// Asks for every hour of thirty days of many channels, and reads the first bytes of the answer.
 async fn large_answer(stage: &Stage) -> (TcpStream, Vec<u8>) {
     let account = stage.logins[0].account.as_str();
-    let events = (0..CHANNELS).map(|n| received(account, &format!("channel-{n}"), "large"));
-    publish(&stage.site.js, events.collect::<Vec<_>>()).await;
-    stage.site.applied(PATIENCE).await;
-    let path = format!("{}?fill=zero", ALL.replace("/day/2", "/hour/30"));
+    stage.add_channels(account, CHANNELS).await;
     let mut socket = TcpStream::connect(stage.query.http).await.unwrap();
-    socket.write_all(&head_as(&stage.logins[0].token, &path, &[])).await.unwrap();
+    socket.write_all(&head_as(&stage.logins[0].token, &large(), &[])).await.unwrap();
     let mut first = vec![0; 1_000];
     socket.read_exact(&mut first).await.unwrap();
     assert!(first.starts_with(b"HTTP/1.1 200 "));

@@ -6,6 +6,7 @@ mod decoders;
 mod engine;
 mod example;
 mod generator;
+mod metric_table;
 mod model_fixture;
 mod model_in_process;
 mod rendering;

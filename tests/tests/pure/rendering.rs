@@ -11,6 +11,7 @@ use botstats_query::answer::render::{COLUMNS, Format};
 use botstats_query::answer::{Names, render_all};
 use botstats_query::question::Question;
 use botstats_query::window::Window;
+use botstats_tests::model::TYPES;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -27,13 +28,10 @@ struct Case {
 
 impl Case {
     fn question(&self) -> Question {
-        let types = match self.types.split_once('-') {
-            Some(("0", "18")) => (0..19).map(|code| code.to_string()).collect::<Vec<_>>().join(","),
-            _ => self.types.clone(),
-        };
+        let types = if self.types == "0-18" { TYPES } else { &self.types };
         let query = self.fill.as_ref().map(|fill| format!("fill={fill}"));
         let days = self.days.to_string();
-        Question::parse(["*", &types, &self.groupmode, &days], query.as_deref()).unwrap()
+        Question::parse(["*", types, &self.groupmode, &days], query.as_deref()).unwrap()
     }
 
     fn window(&self, question: &Question) -> Window {

@@ -55,9 +55,7 @@ fn check(messages: impl Iterator<Item = Message>, accounts: &[String]) -> anyhow
     for account in accounts {
         for (mode, days) in [(GroupMode::Hour, 2), (GroupMode::Day, 6), (GroupMode::Month, 30)] {
             let now_ms = START_MS + 5 * DAY_MS;
-            let (bots, types, fill) = (None, (0..=18).collect(), false);
-            let account = account.clone();
-            let question = Question { account, bots, types, mode, days, fill, now_ms };
+            let question = Question { now_ms, ..Question::of_all(account, mode, days) };
             product.check(&model, &question, &directory)?;
         }
         assert!(model.accounts().contains(account.as_str()), "{account} has no event");

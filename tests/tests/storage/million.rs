@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use botstats_common::io::{clock, settings};
-use botstats_tests::harness::{Site, run, stored_of};
+use botstats_tests::harness::{Site, run, stored_of, turn};
 use botstats_tests::model::{Directory, GroupMode, Model, Question, text_of};
 use serde_json::Value;
 
@@ -19,15 +19,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Everything about all bots.
 fn question(account: &str, mode: GroupMode, days: u32) -> Question {
-    Question {
-        account: account.to_owned(),
-        bots: None,
-        types: (0..19).collect(),
-        mode,
-        days,
-        fill: false,
-        now_ms: clock::now_ms(),
-    }
+    Question { now_ms: clock::now_ms(), ..Question::of_all(account, mode, days) }
 }
 
 fn directory(number: u64) -> Directory {
@@ -40,6 +32,7 @@ fn directory(number: u64) -> Directory {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_events() {
+    let _turn = turn().await;
     let asked_for = settings::variable("BOTSTATS_TEST_EVENTS");
     let events = asked_for.map_or(EVENTS, |number| number.to_string_lossy().parse().unwrap());
     let site = Site::start("0s").await;

@@ -11,12 +11,13 @@ use std::process::Command;
 
 use anyhow::Context as _;
 use botstats_common::io::{clock, settings};
-use botstats_common::metric::TypeCode;
+use botstats_common::metric::TypeSet;
 use botstats_common::quarter::Quarter;
 use botstats_common::wire;
 use botstats_ingest::engine::{Engine, Message as Incoming};
 use botstats_ingest::store::STORE_FILE;
 use botstats_tests::generate::{Dice, plain};
+use botstats_tests::harness::turn;
 use botstats_tests::model::Kind;
 use botstats_tests::setting;
 
@@ -102,7 +103,7 @@ fn open(folder: &Path) -> anyhow::Result<Taken> {
     let request = wire::Request {
         request_id: "test".to_owned(),
         bots: None,
-        types: (0..=18).filter_map(|code| TypeCode::try_from(code).ok()).collect(),
+        types: TypeSet::ALL,
         boundaries: (0..=30).map(|day| Quarter(end - 96 * (30 - day))).collect(),
         deadline_ms: 60_000,
     };
@@ -138,6 +139,7 @@ fn opening_does_not_depend_on_history() -> anyhow::Result<()> {
         eprintln!("\n{}", serde_json::to_string(&open(Path::new(&folder))?)?);
         return Ok(());
     }
+    let _turn = tokio::runtime::Runtime::new()?.block_on(turn());
     let events = u64::try_from(setting("BOTSTATS_TEST_RESTART_EVENTS", EVENTS))?;
     let files =
         [("small", events, DAYS), ("old", 10 * events, 10 * DAYS), ("busy", 10 * events, DAYS)];

@@ -18,18 +18,6 @@ fn events(numbers: std::ops::Range<i64>) -> Vec<Outgoing> {
     numbers.map(event).collect()
 }
 
-fn everything(account: &str) -> Question {
-    Question {
-        account: account.to_owned(),
-        bots: None,
-        types: (0..19).collect(),
-        mode: GroupMode::Hour,
-        days: 2,
-        fill: false,
-        now_ms: 0,
-    }
-}
-
 async fn stopped(ingest: &mut Process) {
     ingest.signal("TERM");
     assert!(ingest.ended(PATIENCE).await.success());
@@ -40,7 +28,14 @@ async fn equals_the_model(site: &Site, query: &Query, stage: &Stage, account: us
     site.applied(PATIENCE).await;
     let model = Model::of(&stored(&site.js).await);
     let login = &stage.logins[account];
-    query.check(&model, login, &everything(&login.account), &stage.directory).await;
+    query
+        .check(
+            &model,
+            login,
+            &Question::of_all(&login.account, GroupMode::Hour, 2),
+            &stage.directory,
+        )
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +106,10 @@ async fn everything_on_another_nats_server() {
     }
 
     // Tokens work, used calls stay used, others are free.
-    assert_eq!(query.ask(&stage.logins[0], &everything("acct-0")).await.status, 429);
+    assert_eq!(
+        query.ask(&stage.logins[0], &Question::of_all("acct-0", GroupMode::Hour, 2)).await.status,
+        429
+    );
     equals_the_model(&site, &query, &stage, 1).await;
     // It goes on, and all of it is exact.
     publish(&site.js, events(150..400)).await;
@@ -148,7 +146,10 @@ async fn a_folder_that_is_newer_than_the_stream() {
     })
     .await;
     let query = site.query_with("query", "0s").await;
-    assert_eq!(query.ask(&stage.logins[0], &everything("acct-0")).await.status, 503);
+    assert_eq!(
+        query.ask(&stage.logins[0], &Question::of_all("acct-0", GroupMode::Hour, 2)).await.status,
+        503
+    );
 
     // As it says: what is in the stream is counted anew.
     stopped(&mut ingest).await;

@@ -101,16 +101,10 @@ impl Judged {
         for login in &self.stage.logins {
             let what = format!("after {after} the model's answer for {}", login.account);
             until(&what, PATIENCE, async || {
-                let question = Question {
-                    account: login.account.clone(),
-                    bots: None,
-                    types: (0..19).collect(),
-                    mode: GroupMode::Day,
-                    days: 30,
-                    fill: false,
-                    // Each time anew: a quarter of an hour may begin while it waits.
-                    now_ms: clock::now_ms(),
-                };
+                // Each time anew: a quarter of an hour may begin while it waits.
+                let now_ms = clock::now_ms();
+                let question =
+                    Question { now_ms, ..Question::of_all(&login.account, GroupMode::Day, 30) };
                 let wanted = text_of(&model.rows(&question, &self.stage.directory));
                 let answer = self.stage.query.ask(login, &question).await;
                 (answer.status == 200 && answer.text() == wanted).then_some(())
