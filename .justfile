@@ -55,7 +55,7 @@ advisories:
 
 # Test the store on a disk that fails, more thoroughly than `just test`
 disks:
-    BOTSTATS_TEST_DISK=4 cargo test --workspace --test storage
+    BOTSTATS_TEST_DISK=4 cargo test --workspace --test storage disk
 
 # Kill, freeze and cut off the programs at moments that follow from a seed
 faults *arguments="--seed 338 --ingest-kills 50 --broker-kills 30 --others 21 --json":
@@ -84,7 +84,7 @@ bench *arguments:
 
 # Count the instructions of the hot paths with Valgrind
 instructions *filters:
-    tests/benches/run {{ filters }}
+    tests/bench/benches/run {{ filters }}
 
 # Fuzz the decoders
 fuzz *arguments:

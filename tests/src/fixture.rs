@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::model::{Directory, GroupMode, Message, Question, parse_time_ms};
+use crate::model::{CODES, Directory, GroupMode, Message, Question, parse_time_ms};
 
 const EVENTS: &str = include_str!("../tests/fixtures/events.ndjson");
 const DIRECTORY: &str = include_str!("../tests/fixtures/directory.json");
@@ -64,7 +64,7 @@ fn text(value: &Value) -> String {
 
 fn types(list: &str) -> Vec<u8> {
     match list {
-        "0-18" => (0..=18).collect(),
+        "0-18" => CODES.to_vec(),
         list => list.split(',').map(|code| code.parse().expect("a code")).collect(),
     }
 }

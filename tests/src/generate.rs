@@ -21,7 +21,7 @@ pub use dice::Dice;
 pub use life::{Life, Lifetime, ServerClock};
 pub use plain::plain;
 
-use crate::model::{Directory, GroupMode, Kind, Message, Question};
+use crate::model::{CODES, Directory, GroupMode, Kind, Message, Question};
 
 const SECOND_MS: i64 = 1_000;
 const MINUTE_MS: i64 = 60 * SECOND_MS;
@@ -238,7 +238,7 @@ pub fn question(dice: &mut Dice, generated: &Generated, account: &str, now_ms: i
         0 => Some(vec![dice.pick(&generated.bots[account]).clone()]),
         _ => None,
     };
-    let all: Vec<u8> = (0..=18).collect();
+    let all = CODES.to_vec();
     let types = if dice.one_in(3) { dice.some_of(&all) } else { all };
     Question {
         account: account.to_owned(),

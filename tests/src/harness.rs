@@ -8,6 +8,9 @@ mod cluster;
 mod configured;
 mod http;
 mod judge;
+mod load;
+mod lookalikes;
+mod peer;
 mod process;
 mod proxy;
 mod raw;
@@ -22,10 +25,16 @@ mod stream;
 use std::time::Duration;
 
 use botstats_common::io::clock;
+use tokio::sync::{Mutex, MutexGuard};
+
+pub use crate::model::ALL;
 
 pub use configured::Configured;
-pub use http::{Answer, get, head_of, read_answer, send};
+pub use http::{Answer, Connection, get, get_as, head_as, head_of, read_answer, send};
 pub use judge::{check_counts, check_dead_letters};
+pub use load::{allow_connections, flood, hammer, open};
+pub use lookalikes::{account_entry, lookalikes};
+pub use peer::{Behaviour, Peer};
 pub use process::{Process, binary, run, signal};
 pub use proxy::Proxy;
 pub use raw::{Raw, Said};
@@ -33,7 +42,7 @@ pub use readers::{Readers, Seen};
 pub use restored::{Snapshot, copy};
 pub use roles::{RoleQuery, Roles, not_ready, ready, shipped_configuration};
 pub use site::{Login, Query, Site, connection};
-pub use stage::{ALL, Stage, ask_all, event};
+pub use stage::{Stage, ask_all, event, large};
 pub use status::statuses;
 pub use stream::{Outgoing, outgoing, publish, publish_stubbornly, stored, stored_of};
 
@@ -56,4 +65,11 @@ pub async fn until<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -
         assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// A turn among the tests that load the machine or measure what it does: only one of them runs at a time, since each
+/// would see the others' load. It ends with the value.
+pub async fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
 }

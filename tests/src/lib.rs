@@ -6,10 +6,6 @@
 //! * [`in_process`]: the product without its sockets; [`disk`]: a disk that fails on command;
 //! * [`decoders`]: every reader of foreign bytes, and what must hold for any bytes;
 //! * [`harness`]: a real nats-server and the real programs as child processes;
-//! * [`faults`]: the real thing killed, frozen and cut off at seeded moments, with the model as judge
-//!   (`--bin faults` runs any number of them);
-//! * [`compose`]: the containers of `docker-compose.yml`, from outside (`tests/compose/run`);
-//! * [`mod@bench`]: how fast it is (`--bin bench`).
 //!
 //! The tests themselves are in `tests/`. Those with real processes take the programs from where they
 //! themselves were built: `cargo build --workspace --bins` first. `BOTSTATS_TEST_STREAMS` sets how many random
@@ -21,11 +17,8 @@
     reason = "support of tests: a panic is how a test says that its ground is gone"
 )]
 
-pub mod bench;
-pub mod compose;
 pub mod decoders;
 pub mod disk;
-pub mod faults;
 pub mod fixture;
 pub mod generate;
 pub mod harness;

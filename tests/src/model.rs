@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use serde_json::Value;
 
 pub use accept::{Event, Fields, Kind, Rule};
-pub use count::{FIELDS, text_of};
+pub use count::{ALL, CODES, FIELDS, TYPES, text_of};
 pub use time::parse_time_ms;
 pub use window::GroupMode;
 
@@ -97,6 +97,15 @@ pub struct Question {
     pub fill: bool,
     /// The moment of asking, in Unix milliseconds.
     pub now_ms: i64,
+}
+
+impl Question {
+    /// About all bots and metrics of an account, without empty groups, asked at 1970.
+    #[must_use]
+    pub fn of_all(account: &str, mode: GroupMode, days: u32) -> Self {
+        let (account, types) = (account.to_owned(), CODES.to_vec());
+        Self { account, bots: None, types, mode, days, fill: false, now_ms: 0 }
+    }
 }
 
 /// A (bot, channel) of one account.

@@ -11,6 +11,8 @@ use botstats_query::question::{Asked, GroupMode, Question, Route};
 use http::header::{ACCEPT, ACCEPT_ENCODING};
 use http::{HeaderMap, HeaderValue};
 
+use crate::model::CODES;
+
 /// The most bytes of an error: 64 characters are repeated, each of which may need ten to be shown.
 const MAX_ERROR_BYTES: usize = 1_000;
 
@@ -78,7 +80,7 @@ fn naive([key, types, mode, days]: [&str; 4], query: &str, taken: bool) {
     let key_is_good = (8..=128).contains(&key.len())
         && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
     let allowed = items.len() <= 64
-        && items.iter().all(|item| number(item, 0, 18))
+        && items.iter().all(|item| number(item, 0, CODES[CODES.len() - 1]))
         && ["hour", "day", "month", "year"].contains(&mode.to_ascii_lowercase().as_str())
         && number(days, 1, 30)
         && (key == "*" || key_is_good)

@@ -1,14 +1,17 @@
-//! HTTP over a plain socket: what is sent is what stands here, byte for byte.
+//! The HTTP client of all tests, over a plain socket: a request is sent byte for byte as the test wrote it.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::PATIENCE;
+
+/// Room for what comes with one read.
+const PIECE_BYTES: usize = 16 * 1024;
 
 /// What a server answered.
 #[derive(Debug, Clone)]
@@ -50,11 +53,148 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
+    /// The code of the problem that this answer is: the last part of its type.
+    ///
+    /// # Panics
+    /// If it is no complete problem.
+    #[must_use]
+    pub fn problem(&self) -> String {
+        let header = |name| self.header(name).unwrap_or_else(|| panic!("no {name}: {self:?}"));
+        assert_eq!(header("content-type"), "application/problem+json", "{self:?}");
+        assert_eq!(header("cache-control"), "no-store", "{self:?}");
+        let body = self.json();
+        assert_eq!(body["status"], self.status, "{body}");
+        assert_eq!(body["request_id"], header("x-request-id"), "{body}");
+        let text = |field: &str| match body[field].as_str() {
+            Some(text) if !text.is_empty() => text,
+            _ => panic!("no {field}: {body}"),
+        };
+        let (_title, _detail) = (text("title"), text("detail"));
+        let code = text("type").strip_prefix("urn:botstats:problem:");
+        code.unwrap_or_else(|| panic!("not a type of ours: {body}")).to_owned()
+    }
+
     /// `Retry-After` in seconds.
     #[must_use]
     pub fn retry_after(&self) -> Option<u64> {
         self.header("retry-after")?.parse().ok()
     }
+}
+
+/// A connection that reads answers one after the other.
+#[derive(Debug)]
+pub struct Connection<S = TcpStream> {
+    /// The socket, for what is sent.
+    pub socket: S,
+    /// Bytes that came behind the last answer.
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// If nobody listens.
+    pub async fn open(address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        Ok(Self { socket, buffer: Vec::with_capacity(PIECE_BYTES) })
+    }
+
+    /// Sends these bytes.
+    ///
+    /// # Errors
+    /// If the server has closed.
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.write_all(bytes).await
+    }
+}
+
+impl<S: AsyncRead + Unpin> Connection<S> {
+    /// Reads the next answer; that to a HEAD request has no body. `None` if the server closes in order before an
+    /// answer begins.
+    ///
+    /// # Errors
+    /// If the connection is reset, ends in a head, or gives nothing for [`PATIENCE`].
+    pub async fn answer(&mut self, no_body: bool) -> io::Result<Option<Answer>> {
+        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+        let Some(end) = self.find(b"\r\n\r\n").await? else {
+            let nothing = self.buffer.is_empty();
+            return if nothing { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+        };
+        let head: Vec<u8> = self.buffer.drain(..end + 4).collect();
+        let head = String::from_utf8(head).map_err(|_| bad("a head that is not UTF-8"))?;
+        let mut lines = head.trim_end().split("\r\n");
+        let line = lines.next().unwrap_or_default();
+        let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
+        let status = status.ok_or_else(|| bad(&format!("no status line: {line}")))?;
+        let headers = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let mut answer = Answer { status, headers, body: Vec::new(), whole: true };
+        if no_body || status == 100 {
+            return Ok(Some(answer));
+        }
+        if let Some(length) = answer.header("content-length") {
+            let length = length.parse().map_err(|_| bad("a bad content-length"))?;
+            answer.whole = self.take(length, &mut answer.body).await?;
+        } else if answer.header("transfer-encoding").as_deref() == Some("chunked") {
+            answer.whole = self.take_chunks(&mut answer.body).await?;
+        } else {
+            // The answer ends with the connection.
+            self.take(usize::MAX, &mut answer.body).await?;
+        }
+        Ok(Some(answer))
+    }
+
+    /// Reads once more; false at the end of the connection.
+    async fn more(&mut self) -> io::Result<bool> {
+        Ok(tokio::time::timeout(PATIENCE, self.socket.read_buf(&mut self.buffer)).await?? > 0)
+    }
+
+    /// Where these bytes stand, once they have come.
+    async fn find(&mut self, what: &[u8]) -> io::Result<Option<usize>> {
+        loop {
+            let found = self.buffer.windows(what.len()).position(|window| window == what);
+            if found.is_some() || !self.more().await? {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Moves that number of bytes into the body; false if there are fewer.
+    async fn take(&mut self, length: usize, body: &mut Vec<u8>) -> io::Result<bool> {
+        while self.buffer.len() < length && self.more().await? {}
+        let there = length.min(self.buffer.len());
+        body.extend(self.buffer.drain(..there));
+        Ok(there == length)
+    }
+
+    /// Moves what is in the chunks into the body; false if the last chunk does not come.
+    async fn take_chunks(&mut self, body: &mut Vec<u8>) -> io::Result<bool> {
+        loop {
+            let Some(end) = self.find(b"\r\n").await? else { return Ok(false) };
+            let line: Vec<u8> = self.buffer.drain(..end + 2).collect();
+            let size = std::str::from_utf8(&line)
+                .ok()
+                .and_then(|line| usize::from_str_radix(line.split(';').next()?.trim(), 16).ok());
+            let size = size.ok_or(io::ErrorKind::InvalidData)?;
+            let whole = self.take(size, body).await? && self.take(2, &mut Vec::new()).await?;
+            if !whole || size == 0 {
+                return Ok(whole);
+            }
+        }
+    }
+}
+
+/// Reads one answer; that to a HEAD request has no body.
+///
+/// # Errors
+/// If the connection fails or is closed before the end of the head.
+pub async fn read_answer(socket: &mut TcpStream, no_body: bool) -> io::Result<Answer> {
+    let mut connection = Connection { socket, buffer: Vec::with_capacity(PIECE_BYTES) };
+    connection.answer(no_body).await?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 /// Sends these bytes on a new connection and reads one answer.
@@ -88,88 +228,35 @@ pub fn head_of(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     head.into_bytes()
 }
 
+/// The same with a bearer token.
+#[must_use]
+pub fn head_as(token: &str, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+    let bearer = format!("Bearer {token}");
+    head_of(path, &[&[("Authorization", bearer.as_str())], headers].concat())
+}
+
 /// Asks with GET.
 ///
 /// # Panics
 /// If no answer comes.
 pub async fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
-    let answer = send(address, &head_of(path, headers), PATIENCE).await;
-    answer.unwrap_or_else(|e| panic!("no answer to GET {path}: {e}"))
+    answered(address, path, &head_of(path, headers)).await
 }
 
-/// Reads one answer; that to a HEAD request has no body.
+/// The same with a bearer token.
 ///
-/// # Errors
-/// If the connection fails or is closed before the end of the head.
-pub async fn read_answer(socket: &mut TcpStream, no_body: bool) -> io::Result<Answer> {
-    let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    let mut bytes = Vec::new();
-    let head_end = loop {
-        if let Some(end) = find(&bytes, b"\r\n\r\n") {
-            break end;
-        }
-        if socket.read_buf(&mut bytes).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    };
-    let body = bytes.split_off(head_end + 4);
-    let head = String::from_utf8(bytes).map_err(|_| bad("a head that is not UTF-8"))?;
-    let mut lines = head.trim_end().split("\r\n");
-    let status_line = lines.next().unwrap_or_default();
-    let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|s| s.get(..3)?.parse().ok());
-    let status = status.ok_or_else(|| bad(&format!("no status line: {status_line}")))?;
-    let headers: Vec<(String, String)> = lines
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-        .collect();
-    let mut answer = Answer { status, headers, body, whole: true };
-    if no_body {
-        return Ok(answer);
-    }
-    if let Some(length) = answer.header("content-length") {
-        let length: usize = length.parse().map_err(|_| bad("a bad content-length"))?;
-        while answer.body.len() < length && socket.read_buf(&mut answer.body).await? > 0 {}
-        answer.whole = answer.body.len() == length;
-        answer.body.truncate(length);
-    } else {
-        let chunked = answer.header("transfer-encoding").as_deref() == Some("chunked");
-        loop {
-            match dechunk(&answer.body).filter(|_| chunked) {
-                Some(body) => {
-                    answer.body = body;
-                    break;
-                }
-                None if socket.read_buf(&mut answer.body).await? == 0 => {
-                    answer.whole = !chunked;
-                    break;
-                }
-                None => {}
-            }
-        }
-    }
-    Ok(answer)
+/// # Panics
+/// If no answer comes.
+pub async fn get_as(
+    token: &str,
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Answer {
+    answered(address, path, &head_as(token, path, headers)).await
 }
 
-/// The body in these chunks, if the last one is there.
-fn dechunk(mut bytes: &[u8]) -> Option<Vec<u8>> {
-    // A cheap look first: most reads do not end the body.
-    if !bytes.ends_with(b"0\r\n\r\n") {
-        return None;
-    }
-    let mut body = Vec::new();
-    loop {
-        let line = find(bytes, b"\r\n")?;
-        let size = std::str::from_utf8(&bytes[..line]).ok()?;
-        let size = usize::from_str_radix(size.split(';').next()?.trim(), 16).ok()?;
-        bytes = &bytes[line + 2..];
-        if size == 0 {
-            return Some(body);
-        }
-        body.extend_from_slice(bytes.get(..size)?);
-        bytes = bytes.get(size + 2..)?;
-    }
-}
-
-fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|window| window == what)
+async fn answered(address: SocketAddr, path: &str, head: &[u8]) -> Answer {
+    let answer = send(address, head, PATIENCE).await;
+    answer.unwrap_or_else(|e| panic!("no answer to GET {path}: {e}"))
 }

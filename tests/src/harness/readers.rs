@@ -19,7 +19,7 @@ use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Login, Outgoing, PATIENCE, Query, Site, event, head_of, publish, send, stored_of, until,
+    Login, Outgoing, PATIENCE, Query, Site, event, head_as, publish, send, stored_of, until,
 };
 use crate::model::{Directory, Model, Verdict};
 
@@ -181,8 +181,7 @@ async fn read(
     stop: CancellationToken,
     answered: Arc<AtomicUsize>,
 ) -> Vec<Seen> {
-    let bearer = format!("Bearer {}", login.token);
-    let head = head_of(PATH, &[("Authorization", &bearer)]);
+    let head = head_as(&login.token, PATH, &[]);
     let mut pace = interval(PACE);
     let mut all = Vec::new();
     while !stop.is_cancelled() {

@@ -7,7 +7,7 @@ use std::process::Output;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{ALL, Answer, Configured, PATIENCE, Process, Raw, get, run, until};
+use super::{ALL, Answer, Configured, PATIENCE, Process, Raw, get, get_as, run, until};
 
 /// The users of the shipped file, and the variables of their passwords.
 const USERS: [(&str, &str); 5] = [
@@ -60,6 +60,22 @@ impl Roles {
         let variables = USERS.map(|(user, variable)| (variable, Self::password(user)));
         let nats = Configured::start(config, &variables, &folder.path().join("nats")).await;
         Self { nats, more: Vec::new(), folder }
+    }
+
+    /// Starts a nats-server with a copy of the shipped file that lacks the first such text; gives the copy's folder too.
+    /// The rest of the text after a `|` says where, and stays.
+    ///
+    /// # Panics
+    /// If the text is not in the file.
+    pub async fn without(text: &str) -> (Self, TempDir) {
+        let whole = std::fs::read_to_string(shipped_configuration()).expect("the shipped file");
+        let stays = text.split_once('|').map_or("", |(_, stays)| stays);
+        let text = text.replacen('|', "", 1);
+        assert!(whole.contains(&text), "{text} is not in the file");
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("nats-server.conf");
+        std::fs::write(&file, whole.replacen(&text, stays, 1)).expect("a copy");
+        (Self::with(&file).await, folder)
     }
 
     /// The password of a user.
@@ -160,7 +176,7 @@ impl Roles {
 impl RoleQuery {
     /// Asks for everything.
     pub async fn ask(&self, token: &str) -> Answer {
-        get(self.http, ALL, &[("Authorization", &format!("Bearer {token}"))]).await
+        get_as(token, self.http, ALL, &[]).await
     }
 }
 

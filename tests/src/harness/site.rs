@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::cluster::start_servers;
 use super::status::statuses;
-use super::{Answer, PATIENCE, Process, get, run, until};
+use super::{Answer, PATIENCE, Process, get, get_as, run, until};
 use crate::model::{Directory, GroupMode, Model, Question, text_of};
 
 /// Milliseconds in a quarter of an hour.
@@ -336,8 +336,7 @@ impl Query {
 
     /// Asks with the account's token.
     pub async fn ask(&self, login: &Login, question: &Question) -> Answer {
-        let bearer = format!("Bearer {}", login.token);
-        get(self.http, &login.path(question), &[("Authorization", &bearer)]).await
+        get_as(&login.token, self.http, &login.path(question), &[]).await
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use botstats_common::io::clock;
 use serde_json::{Value, json};
 
-use super::{Answer, Login, Outgoing, PATIENCE, Process, Query, Site, get, publish, stored};
-use crate::model::{Directory, GroupMode, Model, Question};
+use super::{Answer, Login, Outgoing, PATIENCE, Process, Query, Site, get_as, publish, stored};
+use crate::model::{ALL, Directory, GroupMode, Model, Question};
 
 /// nats-server, one ingest, one query, and accounts that have events.
 pub struct Stage {
@@ -51,16 +51,19 @@ impl Stage {
     pub async fn equals_the_model(&self, mode: GroupMode, days: u32) {
         self.site.applied(PATIENCE).await;
         let model = Model::of(&stored(&self.site.js).await);
-        let question = Question {
-            account: "acct-0".to_owned(),
-            bots: None,
-            types: (0..19).collect(),
-            mode,
-            days,
-            fill: false,
-            now_ms: 0,
-        };
+        let question = Question::of_all("acct-0", mode, days);
         self.query.check(&model, &self.logins[0], &question, &self.directory).await;
+    }
+
+    /// Gives an account an event in each of so many channels, and waits until they are applied: with a dozen, an answer
+    /// to [`large`] is larger than what sockets hold for a client.
+    pub async fn add_channels(&self, account: &str, channels: usize) {
+        let event = |channel| {
+            let place = [account, "b1", &format!("channel-{channel}")];
+            event(place, "message.received", clock::now_ms(), "wide", &json!({}))
+        };
+        publish(&self.site.js, (0..channels).map(event).collect::<Vec<_>>()).await;
+        self.site.applied(PATIENCE).await;
     }
 
     /// Asks for all metrics of all bots of the last two days.
@@ -71,13 +74,14 @@ impl Stage {
 
 /// Asks for all metrics of all bots of the last two days.
 pub async fn ask_all(query: &Query, login: &Login) -> Answer {
-    let bearer = format!("Bearer {}", login.token);
-    get(query.http, ALL, &[("Authorization", &bearer)]).await
+    get_as(&login.token, query.http, ALL, &[]).await
 }
 
-/// The path of a question about everything.
-pub const ALL: &str =
-    "/analytics/statistics/account/*/0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18/day/2";
+/// The path of the largest question: every hour of thirty days for every channel and metric.
+#[must_use]
+pub fn large() -> String {
+    format!("{}?fill=zero", ALL.replace("/day/2", "/hour/30"))
+}
 
 /// An event in structured mode.
 #[must_use]

@@ -18,28 +18,46 @@ enum Made {
     Ratio,
 }
 
-/// The metrics by code.
-const METRICS: [(&str, Made); 19] = [
-    ("New User", Made::Users),
-    ("Returning User", Made::Users),
-    ("Active User", Made::Users),
-    ("Messages", Made::Count),
-    ("Action Messages", Made::Count),
-    ("Fallback Reply", Made::Count),
-    ("NLP Detected", Made::Count),
-    ("NLP Missed", Made::Count),
-    ("Conversation Length", Made::Mean),
-    ("Time To Pick Up", Made::Mean),
-    ("Takeover Rate", Made::Ratio),
-    ("Support Conversation Length", Made::Mean),
-    ("Goal Reached", Made::Count),
-    ("Incoming Message", Made::Count),
-    ("API Request", Made::Count),
-    ("API Request Error", Made::Count),
-    ("Time To First Message", Made::Mean),
-    ("Operator Message", Made::Count),
-    ("Tag Hit", Made::Count),
-];
+macro_rules! metrics {
+    (0 $first:literal $made_first:ident; $($code:literal $label:literal $made:ident;)*) => {
+        /// The metrics by code.
+        const METRICS: [(&str, Made); CODES.len()] =
+            [($first, Made::$made_first), $(($label, Made::$made)),*];
+
+        /// All codes.
+        pub const CODES: [u8; [0, $($code),*].len()] = [0, $($code),*];
+
+        /// All codes as a question has them.
+        pub const TYPES: &str = concat!("0", $(",", $code),*);
+
+        /// The path of a question about everything in two days.
+        pub const ALL: &str =
+            concat!("/analytics/statistics/account/*/0", $(",", $code,)* "/day/2");
+    };
+}
+
+// The list of the tests: whoever adds a metric adds it here, and no other test names all codes.
+metrics! {
+    0 "New User" Users;
+    1 "Returning User" Users;
+    2 "Active User" Users;
+    3 "Messages" Count;
+    4 "Action Messages" Count;
+    5 "Fallback Reply" Count;
+    6 "NLP Detected" Count;
+    7 "NLP Missed" Count;
+    8 "Conversation Length" Mean;
+    9 "Time To Pick Up" Mean;
+    10 "Takeover Rate" Ratio;
+    11 "Support Conversation Length" Mean;
+    12 "Goal Reached" Count;
+    13 "Incoming Message" Count;
+    14 "API Request" Count;
+    15 "API Request Error" Count;
+    16 "Time To First Message" Mean;
+    17 "Operator Message" Count;
+    18 "Tag Hit" Count;
+}
 
 /// The samples that an event is by itself, whatever its session.
 pub(super) fn of_event(event: &Event) -> Vec<Sample> {
@@ -98,7 +116,7 @@ pub fn text_of(rows: &[Value]) -> String {
 }
 
 /// What one pair has in one group: count and sum by code.
-type Tally = [(u64, u64); 19];
+type Tally = [(u64, u64); CODES.len()];
 
 pub(super) fn rows(
     pairs: &BTreeMap<Pair, Facts>,
@@ -149,7 +167,7 @@ pub(super) fn rows(
 
 /// One tally for each group.
 fn tallies(facts: &Facts, groups: &[Group]) -> Vec<Tally> {
-    let mut tallies = vec![[(0, 0); 19]; groups.len()];
+    let mut tallies = vec![[(0, 0); CODES.len()]; groups.len()];
     let group_of = |ms: i64| {
         let after = groups.partition_point(|g| g.from_ms <= ms);
         after.checked_sub(1).filter(|&group| ms < groups[group].to_ms)

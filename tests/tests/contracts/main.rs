@@ -1,13 +1,14 @@
 //! The documents for programs, `docs/openapi.json` and `docs/asyncapi.yaml`: that they are current, and
 //! that what they say of events is what ingest does.
 //!
-//!     BOTSTATS_TEST_RENEW=1 cargo test -p botstats-tests --test contracts
+//!     BOTSTATS_TEST_RENEW=1 cargo test --workspace --test contracts is_current
 //!
 //! writes them anew.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod agreement;
 mod asyncapi;
+mod curl;
 mod server;
 mod yaml;
 
@@ -29,7 +30,7 @@ fn current(name: &str, wanted: &str) {
     let there = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         there == wanted,
-        "docs/{name} is not current: BOTSTATS_TEST_RENEW=1 cargo test -p botstats-tests --test contracts"
+        "docs/{name} is not current: BOTSTATS_TEST_RENEW=1 cargo test --workspace --test contracts is_current"
     );
 }
 

@@ -1,0 +1,91 @@
+//! Measures how fast the product is; [`botstats_bench`] says how, `docs/performance.md` what the
+//! numbers mean.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use botstats_bench::{ROUNDS, Scale, fixed, null};
+use clap::Parser;
+
+/// Measures how fast botstats is: prints a table, and with --json the same with every round.
+///
+/// The programs must be built first, in the same profile: `cargo build --release --workspace --bins`, then
+/// `cargo run --release -p botstats-bench`.
+#[derive(Debug, Parser)]
+#[command(name = "bench", after_help = measures())]
+struct Arguments {
+    /// What to measure; by default everything
+    measures: Vec<String>,
+    /// How often
+    #[arg(long, default_value_t = ROUNDS, value_parser = rounds)]
+    rounds: usize,
+    /// A tenth of the events
+    #[arg(long)]
+    quick: bool,
+    /// So few events that it proves only that it works
+    #[arg(long, hide = true)]
+    tiny: bool,
+    /// JSON instead of the table on standard output
+    #[arg(long)]
+    json: bool,
+    /// Be a consumer that drops what it gets
+    #[arg(long, hide = true, requires_all = ["null_url", "null_count"])]
+    null: Option<null::Null>,
+    /// Be a server that says what stands in that folder
+    #[arg(long, hide = true)]
+    serve: Option<std::path::PathBuf>,
+    #[arg(long, hide = true)]
+    null_url: Option<String>,
+    #[arg(long, hide = true)]
+    null_count: Option<u64>,
+}
+
+fn rounds(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=99).contains(n)).ok_or_else(|| "1 to 99".to_owned())
+}
+
+fn measures() -> String {
+    let width = botstats_bench::MEASURES.iter().map(|m| m.name.len()).max().unwrap_or(0);
+    let lines: Vec<String> = botstats_bench::MEASURES
+        .iter()
+        .map(|m| format!("  {:width$}  {}", m.name, m.about))
+        .collect();
+    format!("Measures:\n{}", lines.join("\n"))
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(folder) = arguments.serve {
+        return tokio::runtime::Runtime::new()?.block_on(fixed::serve(&folder));
+    }
+    let printed = match (arguments.null, arguments.null_url, arguments.null_count) {
+        (Some(null), Some(url), Some(count)) => {
+            // One thread is the least for the raw consumer; our reader has what ingest gives it.
+            let mut builder = match null {
+                null::Null::Raw => tokio::runtime::Builder::new_current_thread(),
+                null::Null::Reader => tokio::runtime::Builder::new_multi_thread(),
+            };
+            let runtime = builder.enable_all().build()?;
+            serde_json::to_string(&runtime.block_on(null::take(null, &url, count))?)?
+        }
+        _ => {
+            let own = std::env::current_exe()?;
+            for program in ["botstats-ingest", "botstats-query", "botstats"] {
+                anyhow::ensure!(
+                    own.with_file_name(program).is_file(),
+                    "there is no {program} beside this program: build the programs first, \
+                     `cargo build --release --workspace --bins`"
+                );
+            }
+            let scale = match (arguments.quick, arguments.tiny) {
+                (_, true) => Scale::tiny(),
+                (true, _) => Scale::quick(arguments.rounds),
+                _ => Scale::full(arguments.rounds),
+            };
+            let runtime = tokio::runtime::Runtime::new()?;
+            let report = runtime.block_on(botstats_bench::run(&arguments.measures, scale))?;
+            if arguments.json { serde_json::to_string(&report)? } else { report.table() }
+        }
+    };
+    writeln!(std::io::stdout(), "{}", printed.trim_end()).context("standard output")
+}

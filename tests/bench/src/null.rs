@@ -1,0 +1,148 @@
+//! Consumers that take a stream and drop it: what ingest would cost if it did nothing.
+//!
+//! Each runs in a process of its own, so that its CPU time is measured as ingest's is: the benchmark's
+//! program starts itself again with a hidden option.
+
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+use async_nats::Client;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use botstats_common::io::internal::Readiness;
+use botstats_common::io::nats::{NatsSettings, jetstream};
+use botstats_common::io::{clock, stop};
+use botstats_common::names::EVENTS_STREAM;
+use botstats_ingest::engine::Engine;
+use botstats_ingest::reader;
+use botstats_ingest::shared::Shared;
+use botstats_ingest::store::Progress;
+use botstats_ingest::telemetry::Held;
+use clap::{Parser, ValueEnum};
+use futures::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::usage;
+use botstats_tests::harness::{binary, connection};
+
+/// Messages of one pull request.
+const BATCH: u64 = 10_000;
+/// With no more than so many on their way the next request goes.
+const ASK_AGAIN_AT: u64 = BATCH / 2;
+/// How long a pull request waits for messages, in nanoseconds.
+const EXPIRES_NS: u64 = 30_000_000_000;
+
+/// Who takes the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Null {
+    /// Pull requests and one subscription, on one thread: the least that a consumer can do.
+    Raw,
+    /// Our reader, which decodes; its batches are dropped.
+    Reader,
+}
+
+/// What taking a stream took, from the first request on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Seconds until the last message was there.
+    pub seconds: f64,
+    /// CPU time of the process, all threads, in microseconds.
+    pub cpu_us: f64,
+}
+
+/// Takes so many messages in another process.
+///
+/// # Errors
+/// If it can't be started, or does not end well.
+pub fn run(null: Null, url: &str, count: u64) -> anyhow::Result<Drained> {
+    let name = null.to_possible_value().context("a name")?;
+    let output = Command::new(binary("bench"))
+        .args(["--null", name.get_name(), "--null-url", url, "--null-count", &count.to_string()])
+        .stderr(Stdio::inherit())
+        .output()?;
+    anyhow::ensure!(output.status.success(), "the null consumer ended with {}", output.status);
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// Takes so many messages in this process, from the first on.
+///
+/// # Errors
+/// If the stream can't be read.
+pub async fn take(null: Null, url: &str, count: u64) -> anyhow::Result<Drained> {
+    match null {
+        Null::Raw => raw(&connection(url).await, count).await,
+        Null::Reader => by_reader(url, count).await,
+    }
+}
+
+async fn raw(client: &Client, count: u64) -> anyhow::Result<Drained> {
+    let config = pull::Config {
+        ack_policy: AckPolicy::None,
+        deliver_policy: DeliverPolicy::All,
+        memory_storage: true,
+        ..pull::Config::default()
+    };
+    let consumer = jetstream(client, None).create_consumer_on_stream(config, EVENTS_STREAM).await;
+    let consumer = consumer.map_err(|e| anyhow::anyhow!("no consumer: {e}"))?;
+    let name = &consumer.cached_info().name;
+    let ask = format!("$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{name}");
+    let inbox = client.new_inbox();
+    let mut messages = client.subscribe(inbox.clone()).await?;
+
+    let (begun, cpu) = (clock::monotonic(), usage::own_cpu());
+    let (mut asked, mut taken) = (0, 0);
+    while taken < count {
+        while asked < count && asked - taken <= ASK_AGAIN_AT {
+            let batch = BATCH.min(count - asked);
+            let request = format!(r#"{{"batch":{batch},"expires":{EXPIRES_NS}}}"#);
+            client.publish_with_reply(ask.clone(), inbox.clone(), request.into()).await?;
+            asked += batch;
+        }
+        let message = messages.next().await.context("the subscription ended")?;
+        if let Some(status) = message.status {
+            anyhow::bail!("instead of a message: {status}");
+        }
+        taken += 1;
+    }
+    let (wall, cpu) = (begun.elapsed(), usage::own_cpu() - cpu);
+    Ok(Drained { seconds: wall.as_secs_f64(), cpu_us: cpu.as_secs_f64() * 1e6 })
+}
+
+/// The settings of a connection, as programs read them.
+#[derive(Debug, Parser)]
+struct Connection {
+    #[command(flatten)]
+    nats: NatsSettings,
+}
+
+async fn by_reader(url: &str, count: u64) -> anyhow::Result<Drained> {
+    let settings = Connection::try_parse_from(["null", "--nats-url", url])?.nats;
+    let shared = Shared::new(
+        Progress::default(),
+        Held::default(),
+        Readiness::default(),
+        std::time::Duration::ZERO,
+    );
+    let (sender, mut batches) = mpsc::channel(1);
+    let end = CancellationToken::new();
+    let folder = tempfile::tempdir()?;
+    let decoder = Engine::open(folder.path(), super::in_process::KEEP_DAYS)?.decoder();
+    let (begun, cpu) = (clock::monotonic(), usage::own_cpu());
+    let reading = stop::spawn(reader::run(settings, None, decoder, sender, shared, end.clone()));
+    // In a thread of its own, as the fold.
+    let dropping = tokio::task::spawn_blocking(move || {
+        let mut taken = 0;
+        while taken < count {
+            let Some(batch) = batches.blocking_recv() else { break };
+            taken += u64::try_from(batch.arrivals.len()).unwrap_or_default();
+        }
+        taken
+    });
+    let taken = dropping.await?;
+    let (wall, cpu) = (begun.elapsed(), usage::own_cpu() - cpu);
+    end.cancel();
+    reading.await?;
+    anyhow::ensure!(taken >= count, "the reader ended after {taken} messages");
+    Ok(Drained { seconds: wall.as_secs_f64(), cpu_us: cpu.as_secs_f64() * 1e6 })
+}

@@ -1,0 +1,139 @@
+//! An ingest that is none: it speaks the ingest's part of the wire, well or badly, as a test wants it.
+
+use std::fmt::Debug;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use botstats_common::ids::Bot;
+use botstats_common::io::stop;
+use botstats_common::metric::TypeCode;
+use botstats_common::names::{READ_QUEUE, ReadSubject};
+use botstats_common::wire::{self, Cell, Chunk, Frame, Pair, Samples};
+use futures::StreamExt as _;
+use tokio_util::sync::CancellationToken;
+
+use super::{Site, connection};
+
+/// How an [`Peer`] behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Answers.
+    Good,
+    /// Accepts and says nothing more.
+    Silent,
+    /// Refuses.
+    Refusing,
+    /// Loses a chunk at the first try of each request.
+    Losing,
+    /// Sends more than any request may hold.
+    Endless,
+    /// Says that it would send more than any request may hold.
+    TooLarge,
+}
+
+/// The other end of the wire: answers reads with 3 received messages of each bot on `web` in the last
+/// group, in two chunks; answers the ping of an ingest.
+pub struct Peer {
+    stop: CancellationToken,
+    reads: Arc<AtomicU32>,
+}
+
+impl Peer {
+    /// Starts it with a connection of its own; it ends with its value.
+    ///
+    /// # Panics
+    /// If NATS refuses it.
+    pub async fn start(site: &Site, behaviour: Behaviour) -> Self {
+        let client = connection(&site.nats.url()).await;
+        let queue = client.queue_subscribe(ReadSubject::default().all(), READ_QUEUE.to_owned());
+        let mut reads = queue.await.expect("a subscription");
+        let pings = client.subscribe("$SRV.PING.botstats-ingest").await;
+        let mut pings = pings.expect("a subscription");
+        client.flush().await.expect("a connection");
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let reads_counted = Arc::new(AtomicU32::new(0));
+        let counting = Arc::clone(&reads_counted);
+        stop::spawn(async move {
+            loop {
+                let message = tokio::select! {
+                    () = stopped.cancelled() => return,
+                    Some(ping) = pings.next() => {
+                        let reply = ping.reply.expect("an inbox");
+                        client.publish(reply, "{}".into()).await.expect("a connection");
+                        continue;
+                    }
+                    Some(message) = reads.next() => message,
+                };
+                let request: wire::Request = wire::decode(&message.payload).expect("a read");
+                let tries = counting.fetch_add(1, Ordering::SeqCst);
+                for frame in frames(&request, behaviour, tries) {
+                    let bytes = wire::encode(&frame).expect("a frame");
+                    let reply = message.reply.clone().expect("an inbox");
+                    client.publish(reply, bytes.into()).await.expect("a connection");
+                }
+            }
+        });
+        Self { stop, reads: reads_counted }
+    }
+
+    /// How many reads came.
+    #[must_use]
+    pub fn reads(&self) -> u32 {
+        self.reads.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// The frames of an answer; made while they are sent, so that the first is there at once.
+fn frames(
+    request: &wire::Request,
+    behaviour: Behaviour,
+    tries: u32,
+) -> Box<dyn Iterator<Item = Frame> + Send> {
+    let group = u32::try_from(request.boundaries.len()).expect("few boundaries") - 2;
+    let all: Vec<Bot> = vec![id("b1"), id("b2")];
+    let bots = request.bots.clone().unwrap_or(all);
+    let accepted = Frame::Accepted { instance: "test".to_owned() };
+    let chunk = |number, last, pairs: Vec<Pair>, cells| {
+        Frame::Chunk(Chunk { number, last, as_of_ms: 1_800_000_000_123, pairs, cells })
+    };
+    let pairs: Vec<Pair> = bots.into_iter().map(|bot| Pair { bot, channel: id("web") }).collect();
+    let samples = vec![Samples { code: TypeCode::IncomingMessage, count: 3, sum: 3 }];
+    let cell = |pair| Cell { group, pair, samples: samples.clone() };
+    let cells = (0..u32::try_from(pairs.len()).expect("few pairs")).map(cell).collect();
+    let few = match behaviour {
+        Behaviour::Silent => vec![accepted],
+        Behaviour::Refusing => vec![Frame::Refused("behind".to_owned())],
+        Behaviour::TooLarge => vec![accepted, Frame::TooLarge],
+        Behaviour::Losing if tries.is_multiple_of(2) => {
+            vec![accepted, chunk(1, true, pairs, Vec::new())]
+        }
+        Behaviour::Endless => {
+            // As bytes, which is how an answer is held, about 80 MB in all.
+            let many = 1 << 48;
+            let wide = TypeCode::ALL.map(|code| Samples { code, count: many, sum: many }).to_vec();
+            let big: Vec<Cell> =
+                (0..700).map(|group| Cell { group, pair: 0, samples: wide.clone() }).collect();
+            let chunks = (0..400).map(move |number| {
+                let (bot, channel) = (id("b1"), id(&format!("c{number}")));
+                let cells = big.iter().map(|c| Cell { pair: number, ..c.clone() }).collect();
+                chunk(number, number == 399, vec![Pair { bot, channel }], cells)
+            });
+            return Box::new(std::iter::once(accepted).chain(chunks));
+        }
+        _ => vec![accepted, chunk(0, false, pairs, Vec::new()), chunk(1, true, Vec::new(), cells)],
+    };
+    Box::new(few.into_iter())
+}
+
+/// A bot or channel that may be called so.
+fn id<T: FromStr<Err: Debug>>(text: &str) -> T {
+    text.parse().expect("an id")
+}

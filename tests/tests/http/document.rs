@@ -1,0 +1,282 @@
+//! Random requests made from `/openapi.json`, some as it describes them, some not: every answer must be
+//! as it is described, and what it allows must be what is allowed.
+
+use std::collections::BTreeMap;
+
+use botstats_common::io::{clock, settings};
+use botstats_tests::generate::Dice;
+use botstats_tests::harness::{Answer, PATIENCE, Stage, get, send};
+use botstats_tests::model::CODES;
+use jsonschema::Validator;
+use serde_json::{Value, json};
+
+/// Requests of a run; `BOTSTATS_TEST_REQUESTS` makes it more (or fewer).
+const REQUESTS: u32 = 1_200;
+/// Headers that HTTP itself brings.
+const OF_HTTP: [&str; 5] =
+    ["content-type", "content-length", "transfer-encoding", "connection", "date"];
+
+/// The description, its references in place.
+struct Document {
+    path: String,
+    operations: BTreeMap<String, Value>,
+    components: Value,
+}
+
+impl Document {
+    fn of(mut document: Value) -> Self {
+        let components = document["components"].take();
+        let paths = document["paths"].as_object().unwrap();
+        let operations: BTreeMap<_, _> = paths
+            .iter()
+            .map(|(path, item)| (path.clone(), resolved(&item["get"], &components)))
+            .collect();
+        let path = operations.keys().find(|path| path.contains('{')).unwrap().clone();
+        Self { path, operations, components }
+    }
+
+    fn validator(&self, schema: &Value) -> Validator {
+        let mut schema = schema.clone();
+        schema["components"] = self.components.clone();
+        jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
+    }
+
+    fn parameters(&self) -> &Vec<Value> {
+        self.operations[&self.path]["parameters"].as_array().unwrap()
+    }
+
+    /// Checks an answer to an operation against its description.
+    fn check(&self, path: &str, case: &str, answer: &Answer) {
+        let described = &self.operations[path]["responses"][answer.status.to_string()];
+        assert!(described.is_object(), "{case}: {} is not described", answer.status);
+        let headers = described["headers"].as_object().unwrap();
+        for (name, header) in headers {
+            let value = answer.header(&name.to_ascii_lowercase());
+            let Some(text) = value else {
+                assert_ne!(header["required"], true, "{case}: no {name} in {answer:?}");
+                continue;
+            };
+            let number = header["schema"]["type"] == "integer";
+            let value = if number { json!(text.parse::<u64>().unwrap()) } else { json!(text) };
+            self.valid(case, &header["schema"], &value);
+        }
+        for (name, _) in &answer.headers {
+            let known = OF_HTTP.contains(&name.as_str())
+                || headers.keys().any(|described| described.eq_ignore_ascii_case(name));
+            assert!(known, "{case}: {name} is not described for {}", answer.status);
+        }
+        let content_type = answer.header("content-type").unwrap();
+        let media_type = content_type.split(';').next().unwrap();
+        let schema = &described["content"][media_type]["schema"];
+        assert!(schema.is_object(), "{case}: {media_type} is not described for {}", answer.status);
+        assert!(answer.whole, "{case}");
+        if answer.header("content-encoding").is_some() {
+            return;
+        }
+        match media_type {
+            "text/plain" => self.valid(case, schema, &json!(answer.text())),
+            "text/csv" => assert!(answer.text().starts_with("GroupLabel,"), "{case}"),
+            "application/x-ndjson" => {
+                let row = json!({ "$ref": "#/components/schemas/Row" });
+                let rows = answer.text().lines().map(|line| serde_json::from_str(line).unwrap());
+                rows.for_each(|line: Value| self.valid(case, &row, &line));
+            }
+            _ => self.valid(case, schema, &answer.json()),
+        }
+        if answer.status >= 400 {
+            assert_eq!(answer.json()["status"], answer.status, "{case}");
+        }
+    }
+
+    fn valid(&self, case: &str, schema: &Value, value: &Value) {
+        if let Err(error) = self.validator(schema).validate(value) {
+            panic!("{case}: {error} at {}", error.instance_path());
+        }
+    }
+}
+
+/// The same with every reference outside schemas replaced by what it refers to.
+fn resolved(value: &Value, components: &Value) -> Value {
+    match value {
+        Value::Object(fields) => match fields.get("$ref").and_then(Value::as_str) {
+            Some(target) if !target.contains("/schemas/") => {
+                let pointer = target.strip_prefix("#/components").unwrap();
+                resolved(components.pointer(pointer).unwrap(), components)
+            }
+            _ => fields
+                .iter()
+                .map(|(name, value)| (name.clone(), resolved(value, components)))
+                .collect(),
+        },
+        Value::Array(items) => items.iter().map(|item| resolved(item, components)).collect(),
+        other => other.clone(),
+    }
+}
+
+/// A value as JSON, if it reads as such a number, else as text.
+fn as_json(text: &str) -> Value {
+    match text.parse::<i64>() {
+        Ok(number) if number.to_string() == text => json!(number),
+        _ => json!(text),
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let byte =
+        |byte: u8| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(byte).collect()
+}
+
+const JUNK: [&str; 24] = [
+    "",
+    "0",
+    "-1",
+    "31",
+    "19",
+    "01",
+    "1.5",
+    "1e1",
+    "null",
+    "true",
+    "[]",
+    "a b",
+    "\u{0}",
+    "/",
+    "..",
+    "%",
+    "%41",
+    "\u{e9}",
+    "\u{1f600}",
+    "week",
+    "'",
+    "\"",
+    "zero",
+    "*",
+];
+
+/// A value for a parameter: what is sent, and what it is to the description.
+fn value(dice: &mut Dice, name: &str, keys: &[String]) -> (String, Value) {
+    let junk = dice.one_in(12);
+    if name == "TYPES" {
+        let count = if dice.one_in(20) { 62 + dice.index(6) } else { 1 + dice.index(5) };
+        let items: Vec<String> = (0..count)
+            .map(|_| match junk && dice.one_in(2) {
+                true => escaped(JUNK[dice.index(JUNK.len())]),
+                false => dice
+                    .below(i64::try_from(CODES.len()).unwrap() + if junk { 5 } else { 0 })
+                    .to_string(),
+            })
+            .collect();
+        let comma = if dice.one_in(3) { "%2C" } else { "," };
+        return (items.join(comma), items.iter().map(|item| as_json(item)).collect());
+    }
+    let text = match name {
+        _ if junk => JUNK[dice.index(JUNK.len())].to_owned(),
+        "APIKEY" if dice.one_in(2) => "*".to_owned(),
+        "APIKEY" if dice.one_in(2) => dice.pick(keys).clone(),
+        "APIKEY" => {
+            let length = *dice.pick(&[0, 1, 7, 8, 9, 47, 127, 128, 129, 200]);
+            let letters = b"abcXYZ0189_-";
+            (0..length).map(|_| char::from(*dice.pick(letters))).collect()
+        }
+        "GROUPMODE" => {
+            let mode = *dice.pick(&["hour", "day", "month", "year"]);
+            mode.chars().map(|c| if dice.one_in(3) { c.to_ascii_uppercase() } else { c }).collect()
+        }
+        "DAYS" => dice.below(33).to_string(),
+        "fill" => "zero".to_owned(),
+        other => panic!("{other} is new: say here what it may be"),
+    };
+    let as_described = if name == "DAYS" { as_json(&text) } else { json!(text) };
+    (escaped(&text), as_described)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_is_as_described() {
+    let number =
+        |name| settings::variable(name).and_then(|value| value.to_str()?.parse::<u32>().ok());
+    let requests = number("BOTSTATS_TEST_REQUESTS").unwrap_or(REQUESTS);
+    let seed = number("BOTSTATS_TEST_SEED").map(u64::from);
+    let seed = seed.unwrap_or_else(|| u64::try_from(clock::now_ms()).unwrap());
+    eprintln!("seed {seed}, {requests} requests");
+    let mut dice = Dice::new(seed);
+    let mut statuses = BTreeMap::<(&str, u16), u32>::new();
+    for (window, share) in [("0s", 4), ("1h", 1)] {
+        let stage = Stage::start(window, 3).await;
+        let described = get(stage.query.http, "/openapi.json", &[]).await;
+        let document = Document::of(described.json());
+        document.check("/openapi.json", "the description", &described);
+        let health = get(stage.query.http, "/healthz", &[]).await;
+        document.check("/healthz", "the health", &health);
+        assert_eq!(health.status, 200);
+        let mut keys: Vec<String> = stage.logins[0].keys.values().cloned().collect();
+        keys.push(stage.logins[1].keys["b1"].clone());
+        let validators: Vec<(String, bool, Validator)> = document
+            .parameters()
+            .iter()
+            .map(|p| {
+                let in_path = p["in"] == "path";
+                (p["name"].as_str().unwrap().to_owned(), in_path, document.validator(&p["schema"]))
+            })
+            .collect();
+        for _ in 0..requests * share / 5 {
+            let (mut path, mut query, mut allowed) = (document.path.clone(), String::new(), true);
+            for (name, in_path, validator) in &validators {
+                if name == "X-Request-Id" || (!in_path && !dice.one_in(3)) {
+                    continue;
+                }
+                let (sent, meant) = value(&mut dice, name, &keys);
+                allowed &= validator.is_valid(&meant);
+                if *in_path {
+                    path = path.replace(&format!("{{{name}}}"), &sent);
+                } else {
+                    query = format!("?{name}={sent}");
+                }
+            }
+            let token = match dice.index(12) {
+                0 => None,
+                1 => Some("bst_nobodys".to_owned()),
+                // In the second round there is one 200 for each of them.
+                n => Some(stage.logins[n % 3].token.clone()),
+            };
+            let accept = *dice.pick(&[
+                "*/*",
+                "application/json",
+                "text/csv",
+                "application/x-ndjson",
+                "text/html",
+                "text/*;q=0.5",
+            ]);
+            let coding = *dice.pick(&["", "gzip", "zstd", "identity;q=0", "br"]);
+            let method =
+                if dice.one_in(15) { *dice.pick(&["POST", "PUT", "OPTIONS"]) } else { "GET" };
+            let bearer = token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n"));
+            let request = format!(
+                "{method} {path}{query} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAccept: {accept}\r\n\
+                 Accept-Encoding: {coding}\r\n{}\r\n",
+                bearer.unwrap_or_default()
+            );
+            let case = format!("seed {seed}: {request}");
+            let answer = send(stage.query.http, request.as_bytes(), PATIENCE).await;
+            let answer = answer.unwrap_or_else(|e| panic!("{case}: {e}"));
+            *statuses.entry((window, answer.status)).or_default() += 1;
+            document.check(&document.path, &case, &answer);
+            assert!(answer.status < 500, "{case}: {answer:?}");
+            // What comes before the parameters, then what is described of them, both ways.
+            let known = token.is_some_and(|token| token != "bst_nobodys");
+            let expected: &[u16] = match (method, known, allowed) {
+                ("GET", true, true) => &[200, 404, 406, 429],
+                ("GET", true, false) => &[400],
+                ("GET", false, _) => &[401],
+                _ => &[405],
+            };
+            assert!(expected.contains(&answer.status), "{case}: {answer:?}");
+        }
+    }
+    eprintln!("{statuses:?}");
+    for status in [200, 400, 401, 404, 405, 406] {
+        assert!(statuses.contains_key(&("0s", status)), "never a {status}: {statuses:?}");
+    }
+    assert!(statuses.contains_key(&("1h", 429)), "never a 429: {statuses:?}");
+}

@@ -1,0 +1,12 @@
+//! The query service as its clients see it: answers and refusals, the throttle, bytes that no good client sends, floods.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod answers;
+mod crowd;
+mod document;
+mod raw;
+mod secrets;
+mod service;
+mod slow_reader;
+mod table;
+mod throttle_race;
