@@ -9,10 +9,7 @@ use botstats_common::directory::{BotEntry, time_zone};
 use botstats_common::ids::Bot;
 use botstats_common::metric::{Kind, TypeCode};
 use botstats_common::wire::{Cell, Chunk, Pair, Samples};
-use botstats_query::answer::render::{COLUMNS, Format};
-use botstats_query::answer::{Names, render_all};
-use botstats_query::question::Question;
-use botstats_query::window::Window;
+use botstats_query::{COLUMNS, Format, Names, Question, Window, render_all};
 use serde::Deserialize;
 use serde_json::Value;
 

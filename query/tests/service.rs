@@ -11,10 +11,7 @@ use async_nats::jetstream::kv::Operation;
 use botstats_common::io::clock;
 use botstats_common::io::setup::{self, Shape};
 use botstats_common::names::THROTTLE_BUCKET;
-use botstats_query::RunError;
-use botstats_query::nats::Connection;
-use botstats_query::nats::claims::{Claims, Outcome, Standing};
-use botstats_query::throttle::Throttle;
+use botstats_query::{Allowance, AllowanceKey, Claims, Connection, Outcome, RunError, Standing};
 use futures::future::join_all;
 use support::{
     Behaviour, Ingest, Nats, PATH, Query, account, account_in, account_json, bot_json,
@@ -358,10 +355,10 @@ async fn a_claim_of_unknown_outcome_is_taken_back() {
     let client = nats.client().await;
     let js = nats.js().await;
     setup::throttle_bucket(&js, HOUR, Shape::default()).await.unwrap();
-    let throttle = Throttle::with_window(HOUR).unwrap();
-    let claims = Claims::new(Connection::new(client, None), throttle);
+    let allowance = Allowance::of_accounts(HOUR).unwrap();
+    let claims = Claims::new(Connection::new(client, None), allowance);
     claims.set_usable(true);
-    let acme = account("acme");
+    let acme = AllowanceKey::from(&account("acme"));
     let soon = || clock::monotonic() + Duration::from_millis(500);
     assert_eq!(claims.look(&acme, soon()).await, Ok(Standing::Free(0)));
     nats.signal("STOP");
