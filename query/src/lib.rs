@@ -1,31 +1,47 @@
 //! The query service: the public HTTP endpoint over what the ingests counted.
 //!
-//! A call comes in at [`endpoint`], is read into a [`question`], admitted by [`directory`] and
-//! [`throttle`], turned into the [`window`]'s groups, asked of an ingest over NATS by [`nats`], and
-//! its cells become ordered rows and bytes in [`answer`].
+//! A request meets the modules in this order: `http` takes it from the client, `handler` answers it in
+//! the order of the contract's checks, `request` parses it, `admission` checks it and says whether its
+//! call is used, `window` makes the groups in the account's time zone, `nats` asks an ingest for their
+//! cells (`gather`), `answer` turns the cells into rows and bytes, `respond` adds the head.
 //!
 //! *Invariants*
-//! * Nothing is held on disk; any number of replicas may run.
-//! * Only [`nats`] talks to NATS, only [`endpoint`] to clients; everything else is plain functions, and
-//!   `now` is a parameter.
+//! * Nothing is kept on disk; any number of replicas may run.
+//! * Only `nats` talks to NATS, only `http` to clients; the rest is plain functions, and `now` is a
+//!   parameter.
 //! * A 200 is sent only after the account's call was claimed, and the claim is the last thing that can
 //!   fail.
-//! * Tokens and API keys exist here only as hashes, but for the moment in which they are read.
+//! * Tokens and API keys are hashed as soon as they are read.
 
-pub mod accept;
-pub mod answer;
-pub mod directory;
-pub mod endpoint;
-
-pub mod nats;
+mod admission;
+mod answer;
+mod app;
+mod deadlines;
+mod gather;
+mod handler;
+mod http;
+mod nats;
 pub mod openapi;
-pub mod problem;
-pub mod question;
-pub mod run;
+mod problem;
+mod request;
+mod respond;
+mod run;
 pub mod settings;
-pub mod telemetry;
-pub mod throttle;
-pub mod window;
+mod telemetry;
+mod window;
 
+pub use self::admission::allowance::{Allowance, AllowanceKey};
+pub use self::admission::directory::{Change, Directory};
+pub use self::answer::cells::{Collecting, Malformed};
+pub use self::answer::render::{COLUMNS, Format, Rendering};
+pub use self::answer::{Answer, Names, render_all};
+pub use self::http::listen;
+pub use self::nats::claims::{Claims, Outcome, Standing};
+pub use self::nats::{Connection, Unreachable};
+pub use self::request::accept;
+pub use self::request::question::{
+    BadParameter, BotFilter, Days, GroupMode, MAX_DAYS, Question, Route,
+};
 pub use self::run::{Listeners, RunError, run, run_on};
 pub use self::settings::Settings;
+pub use self::window::{Group, Window};

@@ -64,7 +64,7 @@ async fn serve(settings: Settings) -> ExitCode {
     let ended = match stop::on_signal(&stop) {
         Ok(()) => run(settings, stop).await,
         Err(error) => {
-            tracing::error!("signals cannot be waited for: {error}");
+            tracing::error!("cannot set up the handling of stop signals: {error}");
             return ExitCode::FAILURE;
         }
     };

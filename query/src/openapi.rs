@@ -11,18 +11,16 @@ use serde_json::{Map, Value, json};
 
 use crate::answer::render::COLUMNS;
 use crate::problem::Problem;
-use crate::question::{MAX_DAYS, MAX_TYPE_ITEMS};
+use crate::request::question::{MAX_DAYS, MAX_TYPE_ITEMS};
 
 /// The path of the statistics, with its parameters.
-pub const STATISTICS_PATH: &str =
-    "/analytics/statistics/account/{APIKEY}/{TYPES}/{GROUPMODE}/{DAYS}";
+const STATISTICS_PATH: &str = "/analytics/statistics/account/{APIKEY}/{TYPES}/{GROUPMODE}/{DAYS}";
 
 /// The largest type code.
 const MAX_CODE: u8 = *TypeCode::NUMBERS.end();
 
 /// The document as it is sent.
-#[must_use]
-pub fn json() -> Bytes {
+pub(crate) fn json() -> Bytes {
     static JSON: OnceLock<Bytes> = OnceLock::new();
     JSON.get_or_init(|| Bytes::from(document().to_string())).clone()
 }
@@ -398,7 +396,7 @@ mod tests {
     use super::*;
     use crate::answer::render::Format;
     use crate::answer::{Names, render_all};
-    use crate::question::Question;
+    use crate::request::question::Question;
     use crate::window::Window;
 
     /// Every `$ref` in the document.

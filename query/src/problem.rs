@@ -6,18 +6,21 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use crate::accept::NotAcceptable;
 use crate::answer::MAX_ROWS;
-use crate::question::{BadParameter, Methods};
+use crate::http::{BadHead, Failure, Methods};
+use crate::nats::Unreachable;
+use crate::nats::read::ReadError;
+use crate::request::accept::NotAcceptable;
+use crate::request::question::BadParameter;
 
 /// The realm of the bearer tokens.
 const REALM: &str = "botstats";
 /// Seconds after which a client may ask again when something cannot be reached.
-pub const UNAVAILABLE_RETRY_S: u64 = 2;
+pub(crate) const UNAVAILABLE_RETRY_S: u64 = 2;
 
 /// Everything that can be wrong with a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// The request is not HTTP as it should be.
     BadRequest(&'static str),
     /// The head has too many fields or bytes.
@@ -54,7 +57,7 @@ pub enum Problem {
 
 /// What an answer has too much of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TooLarge {
+pub(crate) enum TooLarge {
     /// Memory while it is made: more than
     /// [`MAX_ANSWER_BYTES`](botstats_common::wire::MAX_ANSWER_BYTES).
     Memory,
@@ -64,7 +67,7 @@ pub enum TooLarge {
 
 /// A problem as it is sent.
 #[derive(Debug, Serialize)]
-pub struct Body<'a> {
+pub(crate) struct Body<'a> {
     r#type: String,
     title: &'static str,
     status: u16,
@@ -74,8 +77,7 @@ pub struct Body<'a> {
 
 impl Problem {
     /// One of each kind, for what describes or tests them all.
-    #[must_use]
-    pub fn examples() -> Vec<Problem> {
+    pub(crate) fn examples() -> Vec<Problem> {
         vec![
             Problem::BadRequest("one Host field is needed"),
             Problem::HeadTooLarge,
@@ -93,8 +95,7 @@ impl Problem {
     }
 
     /// The HTTP status.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Problem::BadRequest(_) | Problem::Parameter(_) | Problem::AnswerTooLarge(_) => {
                 StatusCode::BAD_REQUEST
@@ -111,8 +112,7 @@ impl Problem {
     }
 
     /// The last part of the problem's `type`, stable for programs.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         match self {
             Problem::BadRequest(_) => "bad-request",
             Problem::HeadTooLarge => "head-too-large",
@@ -179,8 +179,7 @@ impl Problem {
     }
 
     /// `Retry-After` in seconds, where there is one.
-    #[must_use]
-    pub fn retry_after_s(&self) -> Option<u64> {
+    pub(crate) fn retry_after_s(&self) -> Option<u64> {
         match self {
             Problem::Throttled { retry_after_s, .. } => Some(*retry_after_s),
             Problem::Unavailable(_) => Some(UNAVAILABLE_RETRY_S),
@@ -189,8 +188,7 @@ impl Problem {
     }
 
     /// `WWW-Authenticate`, where there is one (RFC 6750, 3: no error code if there was no token).
-    #[must_use]
-    pub fn challenge(&self) -> Option<String> {
+    pub(crate) fn challenge(&self) -> Option<String> {
         match self {
             Problem::Unauthorized { token_given: true } => {
                 Some(format!("Bearer realm=\"{REALM}\", error=\"invalid_token\""))
@@ -203,14 +201,47 @@ impl Problem {
     }
 
     /// The body to send as `application/problem+json`.
-    #[must_use]
-    pub fn body<'a>(&self, request_id: &'a str) -> Body<'a> {
+    pub(crate) fn body<'a>(&self, request_id: &'a str) -> Body<'a> {
         Body {
             r#type: format!("urn:botstats:problem:{}", self.code()),
             title: self.title(),
             status: self.status().as_u16(),
             detail: self.detail(),
             request_id,
+        }
+    }
+}
+
+impl From<BadHead> for Problem {
+    fn from(bad: BadHead) -> Self {
+        match bad {
+            BadHead::TooLarge => Problem::HeadTooLarge,
+            BadHead::Malformed(what) => Problem::BadRequest(what),
+            BadHead::MethodNotAllowed(methods) => Problem::MethodNotAllowed(methods),
+        }
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Panicked => Problem::Internal,
+            Failure::TimedOut => Problem::Unavailable("the answer took too long"),
+        }
+    }
+}
+
+impl From<Unreachable> for Problem {
+    fn from(unreachable: Unreachable) -> Self {
+        Problem::Unavailable(unreachable.0)
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::TooLarge => Problem::AnswerTooLarge(TooLarge::Memory),
+            ReadError::Unreachable(unreachable) => unreachable.into(),
         }
     }
 }

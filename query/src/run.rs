@@ -1,4 +1,4 @@
-//! The service, put together: listeners, connection, watches; and taken apart in order.
+//! Starts the service (listeners, connection to NATS, what follows NATS) and stops it in order.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,21 +10,22 @@ use botstats_common::io::nats::{ConnectError, Role};
 use botstats_common::io::settings::EXIT_USAGE;
 use botstats_common::io::setup::SetupError;
 use botstats_common::io::stop::spawn;
+use botstats_common::names::EventSource;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::endpoint::call::{App, Backend};
-use crate::endpoint::server;
+use crate::admission::allowance::Allowance;
+use crate::app::App;
+use crate::deadlines::LISTENER_STOP_LIMIT;
+use crate::http;
 use crate::nats::claims::Claims;
-use crate::nats::ingests::Ingests;
-use crate::nats::watch::{self, Shared};
-use crate::nats::{Connection, clocks, probe, status};
+use crate::nats::watch::{self, LiveDirectory};
+use crate::nats::{Connection, clocks, readiness as checks, status};
 use crate::settings::Settings;
-use crate::telemetry;
-use crate::throttle::Throttle;
+use crate::telemetry::{self, METRICS};
 
-/// What no waiting mends.
+/// An error that ends the service, because no waiting mends it.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// An address cannot be listened on.
@@ -32,12 +33,12 @@ pub enum RunError {
     Listen {
         /// The setting with the address.
         variable: &'static str,
-        /// The address.
+        /// As it was set.
         address: SocketAddr,
-        /// Why not.
+        /// The system's reason.
         source: io::Error,
     },
-    /// A setting of the connection to NATS.
+    /// A setting of the connection to NATS is wrong.
     #[error("the connection to NATS cannot be made with these settings")]
     Nats(#[from] ConnectError),
     /// The throttle's KV bucket has another window.
@@ -59,10 +60,10 @@ impl RunError {
     }
 }
 
-/// What the service listens on.
+/// The sockets that the service listens on.
 #[derive(Debug)]
 pub struct Listeners {
-    /// The endpoint.
+    /// The public endpoint.
     pub http: TcpListener,
     /// `/livez`, `/readyz` and `/metrics`.
     pub internal: TcpListener,
@@ -70,11 +71,11 @@ pub struct Listeners {
 
 impl Listeners {
     fn at(settings: &Settings) -> Result<Self, RunError> {
-        let (http, internal) = (settings.http_addr, settings.internal_addr);
+        let (http_addr, internal) = (settings.http_addr, settings.internal_addr);
         Ok(Self {
             internal: listen(internal, |_| Ok(()))
                 .map_err(listen_error("BOTSTATS_INTERNAL_ADDR", internal))?,
-            http: server::listen(http).map_err(listen_error("BOTSTATS_HTTP_ADDR", http))?,
+            http: http::listen(http_addr).map_err(listen_error("BOTSTATS_HTTP_ADDR", http_addr))?,
         })
     }
 }
@@ -82,13 +83,13 @@ impl Listeners {
 /// Runs the service until the token is cancelled.
 ///
 /// # Errors
-/// [`RunError`]; what can be waited for is waited for, not ready.
+/// [`RunError`]. While NATS or an ingest is away the service runs and is not ready.
 pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunError> {
     let listeners = Listeners::at(&settings)?;
     run_on(settings, listeners, stop).await
 }
 
-/// The same on listeners that are there already.
+/// Runs the service on listeners that are open already.
 ///
 /// # Errors
 /// [`RunError`], as [`run`].
@@ -100,35 +101,40 @@ pub async fn run_on(
     // Ends everything else; cancelled also when this returns early or is dropped.
     let tasks = CancellationToken::new();
     let _ends_with_this = tasks.clone().drop_guard();
-    let parts = [probe::NATS, watch::PART, probe::THROTTLE, probe::INGEST, clocks::PART];
+    let parts = [checks::NATS, watch::PART, checks::THROTTLE, checks::INGEST, clocks::PART];
     let readiness = Readiness::waiting_for(&parts);
-    let directory = Shared::default();
-    let throttle = Throttle::with_window(settings.throttle_window);
-    let app = Arc::new(App::new(directory.clone(), throttle, readiness.clone()));
+    let allowance = Allowance::of_accounts(settings.throttle_window);
+    let app = Arc::new(App::new(LiveDirectory::default(), allowance, readiness.clone()));
     telemetry::begin();
-    let looked_at = Arc::clone(&app);
-    let look = move || telemetry::look(&looked_at);
+    let observed = Arc::clone(&app);
+    let observe = move || observed.observe();
     let Listeners { http: listener, internal } = listeners;
-    internal::serve(internal, readiness.clone(), look, tasks.clone())
+    internal::serve(internal, readiness.clone(), observe, tasks.clone())
         .map_err(listen_error("BOTSTATS_INTERNAL_ADDR", settings.internal_addr))?;
 
     let bound =
         listener.local_addr().map_err(listen_error("BOTSTATS_HTTP_ADDR", settings.http_addr))?;
-    // The endpoint is there at once: without NATS it says 503, and 401 where no token is given.
+    // The endpoint is there at once: without NATS it answers 503, or 401 to a request without a token.
     let stop_listening = tasks.child_token();
-    let limits = server::Limits { room: server::room(), idle: settings.http_idle };
-    let mut served =
-        spawn(server::serve(listener, Arc::clone(&app), limits, stop_listening.clone()));
+    let limits = http::Limits {
+        connections: http::connection_limit(),
+        idle: settings.http_idle,
+        stop: LISTENER_STOP_LIMIT,
+    };
+    METRICS.connection_limit.set(u32::try_from(limits.connections).unwrap_or(u32::MAX));
+    let metrics = METRICS.connections.clone();
+    let serving = http::serve(listener, Arc::clone(&app), limits, metrics, stop_listening.clone());
+    let mut served = spawn(serving);
     tracing::info!(address = %bound, "http listener ready");
 
     let failed = tokio::select! {
         () = stop.cancelled() => None,
-        error = work(&settings, &app, directory, throttle, &readiness, &tasks) => Some(error),
+        error = work(&settings, &app, &readiness, &tasks) => Some(error),
     };
     readiness.missing("stop", "stopping".to_owned());
     stop_listening.cancel();
     if (&mut served).await.is_err() {
-        tracing::error!("the listener's task did not end in order");
+        tracing::error!("the task of the http listener panicked");
     }
     if let Some(claims) = app.backend.get().and_then(|backend| backend.claims.as_ref()) {
         claims.finish().await;
@@ -136,12 +142,10 @@ pub async fn run_on(
     failed.map_or(Ok(()), Err)
 }
 
-/// Connects and keeps everything up to date; ends only with what no waiting mends.
+/// Connects to NATS and keeps everything up to date; ends only with an error.
 async fn work(
     settings: &Settings,
     app: &App,
-    directory: Shared,
-    throttle: Option<Throttle>,
     readiness: &Readiness,
     tasks: &CancellationToken,
 ) -> RunError {
@@ -150,25 +154,18 @@ async fn work(
         Err(error) => return error.into(),
     };
     let connection = Connection::new(client.clone(), settings.nats.domain.as_deref());
-    let claims = throttle.map(|throttle| Claims::new(connection.clone(), throttle));
-    let backend = Backend {
-        connection: connection.clone(),
-        ingests: Ingests::default(),
-        claims: claims.clone(),
-    };
-    // Set once: this is the only place, and it runs once.
-    let _already = app.backend.set(backend);
+    let claims = app.throttle.allowance().map(|one| Claims::new(connection.clone(), one));
+    app.connected(connection.clone(), EventSource::default().reads, claims.clone());
     let instance = Uuid::now_v7().to_string();
-    spawn(status::keep(client, instance, readiness.clone(), tasks.clone()));
-    let (clocks, there) = (app.clocks.clone(), connection.clone());
-    spawn(clocks::keep(there, clocks, readiness.clone(), tasks.clone()));
-    let watching =
-        watch::keep(connection.clone(), directory.clone(), readiness.clone(), tasks.clone());
-    spawn(watching);
-    let probing = probe::keep(connection, directory, claims, readiness.clone(), tasks.clone());
-    match spawn(probing).await {
+    spawn(status::answer(client, instance, readiness.clone(), tasks.clone()));
+    let (clocks, directory) = (app.clocks.clone(), app.directory.clone());
+    spawn(clocks::compare(connection.clone(), clocks, readiness.clone(), tasks.clone()));
+    let followed = directory.clone();
+    spawn(watch::follow(connection.clone(), followed, readiness.clone(), tasks.clone()));
+    let checking = checks::check(connection, directory, claims, readiness.clone(), tasks.clone());
+    match spawn(checking).await {
         Ok(Err(error)) => error.into(),
-        // It ends only with the token that ends this program.
+        // The checks end without an error only when the program stops.
         _ => std::future::pending().await,
     }
 }

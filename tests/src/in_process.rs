@@ -14,10 +14,7 @@ use botstats_common::metric::TypeCode;
 use botstats_common::wire;
 use botstats_ingest::engine::{Engine, Message as Incoming};
 use botstats_ingest::store::{STORE_FILE, Store};
-use botstats_query::answer::render::Format;
-use botstats_query::answer::render_all;
-use botstats_query::question::{self, Days, Question as Parsed};
-use botstats_query::window::Window;
+use botstats_query::{BotFilter, Days, Format, Question as Parsed, Window, render_all};
 use tempfile::TempDir;
 
 /// An engine on a folder or a disk of its own.
@@ -234,7 +231,7 @@ struct Asked {
 impl Asked {
     fn new(question: &Question, directory: &Directory) -> anyhow::Result<Self> {
         let parsed = Parsed {
-            asked: question::Asked::AllBots,
+            bots: BotFilter::All,
             types: question.types.iter().filter_map(|c| TypeCode::try_from(*c).ok()).collect(),
             mode: question.mode.name().parse().ok().context("a mode")?,
             days: Days::try_from(u8::try_from(question.days)?).ok().context("days")?,

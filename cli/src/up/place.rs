@@ -62,7 +62,7 @@ pub(super) fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListe
 
 /// The same for the endpoint.
 pub(super) fn listen_http(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    named(botstats_query::endpoint::server::listen(address), address, flag)
+    named(botstats_query::listen(address), address, flag)
 }
 
 fn named(

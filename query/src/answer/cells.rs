@@ -1,9 +1,9 @@
-//! An ingest's chunks, gathered into cells.
+//! Collects an ingest's chunks into cells.
 //!
 //! *Invariants*: chunks come without a gap, pairs are distinct, every cell's samples are in order and
 //! counted; what breaks the contract of the wire is refused, never guessed.
 //!
-//! *Why* samples stay encoded: a large answer has a million of them, and each is looked at once more, when
+//! *Why* samples stay encoded: a large answer has a million samples, and each is read only once more, when
 //! its row is written.
 
 use std::collections::HashSet;
@@ -13,7 +13,7 @@ use botstats_common::wire::{
     Reply,
 };
 
-/// Chunks that are no whole answer.
+/// Why chunks are not a whole answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// Bytes that are no chunk.
@@ -28,13 +28,13 @@ pub enum Malformed {
     /// The last chunk is not there.
     #[error("the last chunk of the answer is missing")]
     NoLast,
-    /// A cell of a pair that was not named.
+    /// A cell's pair is not among the pairs of the answer.
     #[error("a cell belongs to no bot and channel")]
     Pair,
     /// A (bot, channel) named twice.
     #[error("a bot and channel is named twice")]
     PairTwice,
-    /// A cell of a group that was not asked for.
+    /// A cell's group was not asked for.
     #[error("a cell belongs to no group")]
     Group,
     /// Two cells of one group and pair.
@@ -54,7 +54,7 @@ impl From<DecodeError> for Malformed {
     }
 }
 
-/// Where a cell's samples are.
+/// A cell, with the place of its samples.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CellAt {
     pub(crate) group: u32,
@@ -85,7 +85,7 @@ pub struct Cells {
     pub as_of_ms: i64,
 }
 
-/// An answer of which not every chunk is there yet.
+/// An answer whose chunks are still coming.
 #[derive(Debug, Default)]
 pub struct Collecting {
     next: u32,
@@ -128,7 +128,7 @@ impl Collecting {
             self.size.add_cell(samples.bytes().len());
             self.cells.push(CellAt { group, pair, chunk: chunk.number, first });
         }
-        // A copy: the message may be a part of a larger one that would stay for its sake.
+        // A copy: a slice could keep the whole buffer of the connection in memory.
         self.samples.0.push(bytes.into());
         self.next += 1;
         self.last_as_of_ms = chunk.last.then_some(chunk.as_of_ms);
@@ -153,7 +153,7 @@ impl Collecting {
         self.last_as_of_ms.is_some()
     }
 
-    /// What is held for the answer.
+    /// The memory that the answer takes so far.
     #[must_use]
     pub fn size(&self) -> AnswerSize {
         self.size

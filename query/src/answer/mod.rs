@@ -1,13 +1,14 @@
-//! The answer: from the cells that an ingest counted to ordered rows to bytes.
+//! The answer: the cells that an ingest counted become ordered rows, then bytes.
 //!
 //! *Invariants*: the same question over the same cells and names gives the same bytes, in whatever
-//! order the cells came. Rows are made one at a time while they are sent: what is held is cells.
+//! order the cells came. Rows are made one at a time while they are sent; only cells are held.
 //!
 //! *Not here*: NATS and HTTP.
 
-pub mod cells;
-pub mod number;
-pub mod render;
+pub(crate) mod budget;
+pub(crate) mod cells;
+mod number;
+pub(crate) mod render;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -18,19 +19,19 @@ use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::wire::{Chunk, EncodedSamples, Pair, Samples};
 
 use self::cells::{CellAt, Cells, Collecting, Malformed};
-pub use self::render::Format;
+pub(crate) use self::render::Format;
 use self::render::Rendering;
-use crate::question::Question;
+use crate::request::question::Question;
 use crate::window::{Group, Window};
 
 /// The directory entries of an account's bots; a bot or channel without one shows as its id.
 pub type Names = BTreeMap<Bot, BotEntry>;
 
-/// The most rows of an answer. A row takes about 250 bytes as JSON, so it is 500 MB of text: what a
-/// program can still read, and a replica sends within the time of an answer.
-pub const MAX_ROWS: usize = 2_000_000;
+/// The most rows of an answer. A row has about 250 bytes as JSON, so this is 500 MB of text: a program
+/// can still read it, and a replica sends it within the time of an answer.
+pub(crate) const MAX_ROWS: usize = 2_000_000;
 
-/// Cells in the order of their rows, with all that the rows need.
+/// Cells in the order of their rows, with everything that the rows need.
 #[derive(Debug)]
 pub struct Answer<N> {
     groups: Vec<Group>,
@@ -42,9 +43,9 @@ pub struct Answer<N> {
     fill_zero: bool,
 }
 
-/// The place of the next cell.
+/// Where the next rows begin.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Place {
+pub(crate) struct Cursor {
     cell: usize,
     group: usize,
     pair: usize,
@@ -61,7 +62,7 @@ pub(crate) struct Rows<'a> {
     pub(crate) channel_name: &'a str,
     /// `BotId` and `ChannelId`
     pub(crate) pair: &'a Pair,
-    /// Of all metrics that have any here.
+    /// The samples of all metrics, also of those that were not asked for.
     samples: EncodedSamples<'a>,
     types: TypeSet,
     fill_zero: bool,
@@ -120,10 +121,10 @@ impl<N: Borrow<Names>> Answer<N> {
         }
     }
 
-    /// How many rows there are, if they are more than [`MAX_ROWS`].
+    /// The number of rows, if it is more than [`MAX_ROWS`].
     #[must_use]
     pub fn too_many_rows(&self) -> Option<usize> {
-        // Without `fill` rows are counted sample by sample, so only where there may be too many.
+        // Without `fill` the rows are counted sample by sample, so only where there may be too many.
         let of_a_pair = self.types.iter().count();
         if !self.fill_zero && self.cells.len().saturating_mul(of_a_pair) <= MAX_ROWS {
             return None;
@@ -141,23 +142,23 @@ impl<N: Borrow<Names>> Answer<N> {
     }
 
     /// The next group, bot and channel that may have rows, in their order.
-    pub(crate) fn next_rows(&self, place: &mut Place) -> Option<Rows<'_>> {
+    pub(crate) fn next_rows(&self, cursor: &mut Cursor) -> Option<Rows<'_>> {
         if !self.fill_zero {
-            let cell = self.cells.get(place.cell)?;
-            place.cell += 1;
+            let cell = self.cells.get(cursor.cell)?;
+            cursor.cell += 1;
             return self.rows(as_usize(cell.group), as_usize(cell.pair), Some(cell));
         }
-        if place.pair == self.pairs.len() {
-            place.pair = 0;
-            place.group += 1;
+        if cursor.pair == self.pairs.len() {
+            cursor.pair = 0;
+            cursor.group += 1;
         }
         let here = |cell: &&CellAt| {
-            (as_usize(cell.group), as_usize(cell.pair)) == (place.group, place.pair)
+            (as_usize(cell.group), as_usize(cell.pair)) == (cursor.group, cursor.pair)
         };
-        let cell = self.cells.get(place.cell).filter(here);
-        let rows = self.rows(place.group, place.pair, cell);
-        place.cell += usize::from(cell.is_some());
-        place.pair += 1;
+        let cell = self.cells.get(cursor.cell).filter(here);
+        let rows = self.rows(cursor.group, cursor.pair, cell);
+        cursor.cell += usize::from(cell.is_some());
+        cursor.pair += 1;
         rows
     }
 
@@ -206,7 +207,7 @@ fn names_of<'a>(pair: &'a Pair, names: &'a Names) -> (&'a str, &'a str) {
     })
 }
 
-/// The pairs in the order of rows, and the new place of each by its old one.
+/// The pairs in the order of rows, and the new index of each by its old index.
 fn sorted(pairs: Vec<Pair>, names: &Names) -> (Vec<Pair>, Vec<u32>) {
     let mut order: Vec<(u32, Pair)> = (0..).zip(pairs).collect();
     // Code points and UTF-8 bytes have the same order.
@@ -227,7 +228,7 @@ fn row_key<'a>(pair: &'a Pair, names: &'a Names) -> [&'a str; 4] {
     [bot_name, pair.bot.as_str(), channel_name, pair.channel.as_str()]
 }
 
-/// Widening, on every machine that this runs on.
+/// A widening conversion on every machine that this program runs on.
 fn as_usize(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
@@ -463,8 +464,8 @@ mod tests {
         for query in [None, fill] {
             let small = answer(50, "0,3,18", &[0, 2, 18], query);
             let mut rows = 0;
-            let mut place = Place::default();
-            while let Some(some) = small.next_rows(&mut place) {
+            let mut cursor = Cursor::default();
+            while let Some(some) = small.next_rows(&mut cursor) {
                 some.for_each(|_, _, _| rows += 1);
             }
             assert_eq!(small.row_count(), rows);

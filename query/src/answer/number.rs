@@ -2,25 +2,20 @@
 
 use botstats_common::metric::Kind;
 
-/// Digits of the largest number of 64 bits.
-const MAX_DIGITS: usize = 20;
-
 /// A number with a fixed number of decimals, as an integer of its smallest unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decimal {
+pub(super) struct Decimal {
     units: u128,
     decimals: u32,
 }
 
 impl Decimal {
-    /// A whole number.
-    #[must_use]
-    pub fn whole(number: u64) -> Self {
+    pub(super) fn whole(number: u64) -> Self {
         Self { units: number.into(), decimals: 0 }
     }
 
-    /// `numerator / denominator` of some unit, rounded half up to whole ones; 10^`decimals` of them
-    /// make 1. Nothing for a denominator of 0.
+    /// `numerator / denominator` in units of 10^-`decimals`, rounded half up to whole units. `None` for a
+    /// denominator of 0.
     fn divided(numerator: u128, denominator: u64, decimals: u32) -> Option<Self> {
         let small = |numerator: u128| {
             let twice = u64::try_from(numerator).ok()?.checked_mul(2)?.checked_add(denominator)?;
@@ -36,12 +31,16 @@ impl Decimal {
         Some(Self { units, decimals })
     }
 
-    /// Writes it without trailing zeros and without an exponent.
+    /// Writes the number without trailing zeros and without an exponent.
     #[inline]
-    pub fn write(self, to: &mut Vec<u8>) {
+    pub(super) fn write(self, to: &mut Vec<u8>) {
         match u64::try_from(self.units) {
             Ok(whole) if self.decimals == 0 => write_whole(whole, to),
-            Ok(units) => write_parts(units, self.decimals, to),
+            Ok(units) => {
+                let unit = 10_u64.pow(self.decimals);
+                write_whole(units / unit, to);
+                write_decimals(units % unit, self.decimals, to);
+            }
             Err(_) => self.write_large(to),
         }
     }
@@ -49,75 +48,49 @@ impl Decimal {
     #[cold]
     fn write_large(self, to: &mut Vec<u8>) {
         let unit = 10_u128.pow(self.decimals);
-        to.extend_from_slice((self.units / unit).to_string().as_bytes());
+        to.extend_from_slice(itoa::Buffer::new().format(self.units / unit).as_bytes());
         let rest = u64::try_from(self.units % unit).unwrap_or_default();
         write_decimals(rest, self.decimals, to);
     }
 }
 
-fn write_parts(units: u64, decimals: u32, to: &mut Vec<u8>) {
-    let unit = 10_u64.pow(decimals);
-    write_whole(units / unit, to);
-    write_decimals(units % unit, decimals, to);
-}
-
-/// The `decimals` digits of `rest` after a point, without the zeros at their end.
-fn write_decimals(mut rest: u64, decimals: u32, to: &mut Vec<u8>) {
+/// Writes a point and the `decimals` digits of `rest`, without the zeros at their end.
+fn write_decimals(rest: u64, decimals: u32, to: &mut Vec<u8>) {
     if rest == 0 {
         return;
     }
-    let mut digits = decimals;
-    while rest.is_multiple_of(10) {
-        rest /= 10;
-        digits -= 1;
+    // The digit before the decimals keeps their leading zeros; the point takes its place.
+    let unit = 10_u64.pow(decimals);
+    let point = to.len();
+    write_whole(unit + rest, to);
+    if let Some(digit) = to.get_mut(point) {
+        *digit = b'.';
     }
-    to.push(b'.');
-    for place in (0..digits).rev() {
-        to.push(digit(rest / 10_u64.pow(place)));
+    while to.last() == Some(&b'0') {
+        to.pop();
     }
 }
 
 /// Writes a whole number.
 #[inline]
-pub fn write_whole(mut number: u64, to: &mut Vec<u8>) {
-    if number < 10 {
-        to.push(digit(number));
-        return;
-    }
-    let mut digits = [0; MAX_DIGITS];
-    let mut first = digits.len();
-    for place in digits.iter_mut().rev() {
-        *place = digit(number);
-        first -= 1;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    to.extend_from_slice(digits.get(first..).unwrap_or_default());
-}
-
-/// The last digit of a number.
-#[inline]
-fn digit(number: u64) -> u8 {
-    b'0' + (number % 10).to_le_bytes()[0]
+pub(super) fn write_whole(number: u64, to: &mut Vec<u8>) {
+    to.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// `Value`, `Count` and `Sum` of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Value {
-    /// The number to read; absent for a mean or ratio of nothing.
-    pub value: Option<Decimal>,
-    /// How many samples.
-    pub count: u64,
-    /// Their sum; of durations in seconds.
-    pub sum: Decimal,
+pub(super) struct Value {
+    /// The number to read; absent for a mean or ratio of no samples.
+    pub(super) value: Option<Decimal>,
+    /// The number of samples.
+    pub(super) count: u64,
+    /// The sum of the samples; of durations in seconds.
+    pub(super) sum: Decimal,
 }
 
 impl Value {
     /// The numbers of `count` samples whose sum, as the wire has it, is `sum`.
-    #[must_use]
-    pub fn of(kind: Kind, count: u64, sum: u64) -> Self {
+    pub(super) fn of(kind: Kind, count: u64, sum: u64) -> Self {
         let (value, shown_sum) = match kind {
             Kind::Users | Kind::Count => (Some(Decimal::whole(count)), Decimal::whole(count)),
             Kind::Mean { sum_decimals, .. } => {

@@ -1,7 +1,8 @@
 //! Rows as bytes: JSON, CSV or NDJSON, a piece at a time.
 //!
-//! *Why* texts are put together first: of a row's thirteen columns three are its own. What belongs to the
-//! metric is written once an answer, what belongs to group, bot and channel once for all their rows.
+//! *Why* texts are put together first: only three of a row's thirteen columns differ from row to row.
+//! The columns of the metric are written once an answer, the columns of group, bot and channel once for
+//! all rows of these.
 
 use std::borrow::Borrow;
 use std::fmt::Write as _;
@@ -9,11 +10,11 @@ use std::fmt::Write as _;
 use botstats_common::metric::{TypeCode, TypeSet};
 
 use super::number::{Decimal, Value, write_whole};
-use super::{Answer, Names, Place, Rows};
+use super::{Answer, Cursor, Names, Rows};
 
-/// A piece is sent when it has about so many bytes.
+/// A piece is sent when it has about 64 KiB: a few pieces a large answer's buffers, few writes.
 const PIECE_BYTES: usize = 64 * 1024;
-/// More than the rows of one group, bot and channel are likely to need beyond that.
+/// The capacity beyond that for the rows of one group, bot and channel.
 const ROWS_BYTES: usize = 16 * 1024;
 
 /// How an answer is written.
@@ -28,7 +29,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The media type to answer with.
+    /// The value of `Content-Type`.
     #[must_use]
     pub fn content_type(self) -> &'static str {
         match self {
@@ -56,18 +57,18 @@ pub const COLUMNS: [&str; 13] = [
     "Complete",
 ];
 
-/// An answer on its way out.
+/// An answer that is being written.
 #[derive(Debug)]
 pub struct Rendering<N> {
     answer: Answer<N>,
     format: Format,
-    place: Place,
-    state: State,
+    cursor: Cursor,
+    progress: Progress,
     texts: Texts,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Progress {
     NotBegun,
     FirstRow,
     Rows,
@@ -79,26 +80,26 @@ impl<N: Borrow<Names>> Rendering<N> {
     #[must_use]
     pub fn new(answer: Answer<N>, format: Format) -> Self {
         let texts = Texts::new(format, answer.types);
-        Self { answer, format, place: Place::default(), state: State::NotBegun, texts }
+        Self { answer, format, cursor: Cursor::default(), progress: Progress::NotBegun, texts }
     }
 
     /// The next bytes, about 64 KiB of them; `None` after the last.
     pub fn next_piece(&mut self) -> Option<Vec<u8>> {
-        if self.state == State::Ended {
+        if self.progress == Progress::Ended {
             return None;
         }
         let mut piece = Vec::with_capacity(PIECE_BYTES + ROWS_BYTES);
-        if self.state == State::NotBegun {
+        if self.progress == Progress::NotBegun {
             match self.format {
                 Format::Json => piece.push(b'['),
                 Format::Csv => csv_header(&mut piece),
                 Format::Ndjson => {}
             }
-            self.state = State::FirstRow;
+            self.progress = Progress::FirstRow;
         }
         while piece.len() < PIECE_BYTES {
-            let Some(rows) = self.answer.next_rows(&mut self.place) else {
-                self.state = State::Ended;
+            let Some(rows) = self.answer.next_rows(&mut self.cursor) else {
+                self.progress = Progress::Ended;
                 if self.format == Format::Json {
                     piece.push(b']');
                 }
@@ -107,28 +108,28 @@ impl<N: Borrow<Names>> Rendering<N> {
             self.texts.of_all(self.format, &rows);
             let between = self.format == Format::Json;
             rows.for_each(|code, count, sum| {
-                if between && self.state == State::Rows {
+                if between && self.progress == Progress::Rows {
                     piece.push(b',');
                 }
-                self.state = State::Rows;
+                self.progress = Progress::Rows;
                 self.texts.row(code, count, sum, &mut piece);
             });
         }
-        // An answer without rows is nothing at all in NDJSON.
+        // In NDJSON an answer without rows has no bytes.
         if piece.is_empty() { None } else { Some(piece) }
     }
 }
 
-/// The parts of rows that are the same for many.
+/// The parts of rows that many rows share.
 #[derive(Debug)]
 struct Texts {
-    /// By code; empty for those that were not asked for.
+    /// By code; empty for the metrics that were not asked for.
     codes: Vec<CodeText>,
-    /// Up to the channel's name, of the rows of one group, bot and channel.
+    /// From the group's label to the channel's name, for the rows of one group, bot and channel.
     before: Vec<u8>,
-    /// From the bot's id on, of the same rows.
+    /// From the bot's id to the end, for the same rows.
     after: Vec<u8>,
-    /// What stands between `Value` and `Count`, and between that and `Sum`.
+    /// Between the numbers of `Value` and `Count`, and of `Count` and `Sum`.
     before_count: Vec<u8>,
     before_sum: Vec<u8>,
     null: &'static [u8],
@@ -148,9 +149,12 @@ impl Texts {
             let mut text = CodeText::default();
             if types.contains(code) {
                 let before = Columns { format, to: &mut text.before };
-                before.text(3, code.label()).number(4, code.number().into()).name(5);
+                before
+                    .text("EventLabel", code.label())
+                    .number("EventType", code.number().into())
+                    .name("Value");
                 let after = Columns { format, to: &mut text.after };
-                after.text(8, code.kind().unit());
+                after.text("Unit", code.kind().unit());
             }
             text
         };
@@ -163,26 +167,26 @@ impl Texts {
             codes: TypeCode::ALL.into_iter().map(of_code).collect(),
             before: Vec::new(),
             after: Vec::new(),
-            before_count: name(6),
-            before_sum: name(7),
+            before_count: name("Count"),
+            before_sum: name("Sum"),
             null: if format == Format::Csv { b"" } else { b"null" },
         }
     }
 
-    /// Makes the texts that these rows have in common.
+    /// Makes the texts that these rows share.
     fn of_all(&mut self, format: Format, rows: &Rows<'_>) {
         self.before.clear();
         Columns { format, to: &mut self.before }
-            .text(0, &rows.group.label)
-            .text(1, rows.bot_name)
-            .text(2, rows.channel_name);
+            .text("GroupLabel", &rows.group.label)
+            .text("BotName", rows.bot_name)
+            .text("ChannelName", rows.channel_name);
         self.after.clear();
         let after = Columns { format, to: &mut self.after };
         after
-            .text(9, rows.pair.bot.as_str())
-            .text(10, rows.pair.channel.as_str())
-            .text(11, &rows.group.start_utc)
-            .name(12)
+            .text("BotId", rows.pair.bot.as_str())
+            .text("ChannelId", rows.pair.channel.as_str())
+            .text("GroupStart", &rows.group.start_utc)
+            .name("Complete")
             .to
             .extend_from_slice(if rows.group.complete { b"true" } else { b"false" });
         self.after.extend_from_slice(match format {
@@ -210,27 +214,28 @@ impl Texts {
     }
 }
 
-/// Writes columns, each with what stands before its value.
+/// Writes columns in their order, each with its separator and, in JSON, its name.
 struct Columns<'a> {
     format: Format,
     to: &'a mut Vec<u8>,
 }
 
 impl Columns<'_> {
-    fn name(self, column: usize) -> Self {
+    fn name(self, column: &str) -> Self {
+        let is_first = COLUMNS.first() == Some(&column);
         if self.format == Format::Csv {
-            if column > 0 {
+            if !is_first {
                 self.to.push(b',');
             }
         } else {
-            self.to.push(if column > 0 { b',' } else { b'{' });
-            json_text(COLUMNS.get(column).copied().unwrap_or_default(), self.to);
+            self.to.push(if is_first { b'{' } else { b',' });
+            json_text(column, self.to);
             self.to.push(b':');
         }
         self
     }
 
-    fn text(self, column: usize, text: &str) -> Self {
+    fn text(self, column: &str, text: &str) -> Self {
         let this = self.name(column);
         if this.format == Format::Csv {
             csv_text(text, this.to)
@@ -240,7 +245,7 @@ impl Columns<'_> {
         this
     }
 
-    fn number(self, column: usize, number: u64) -> Self {
+    fn number(self, column: &str, number: u64) -> Self {
         let this = self.name(column);
         Decimal::whole(number).write(this.to);
         this

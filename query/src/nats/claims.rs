@@ -1,22 +1,20 @@
-//! Claims: the KV bucket's compare-and-set by which exactly one request gets an account's call.
+//! Claims: the KV bucket's compare-and-set by which exactly one request gets the call of a key.
 //!
-//! *Invariants*: only the server's acknowledgement of a claim, or the claim itself read back with its
-//! nonce, is a yes. A claim whose outcome stays unknown is answered 503 and taken back as soon as the
-//! server can be asked, so that it costs nobody an hour; a program that stops waits for that.
+//! *Invariants*: a claim is won only by the server's acknowledgement, or when it is read back with its
+//! nonce. A claim whose outcome stays unknown is answered 503 and taken back as soon as the server can
+//! be asked, so that it costs no client its call; a program that stops waits for that.
 //!
-//! *Why* a publish of our own: it is what `kv::Store::create` sends, but that reads the key back
-//! without a nonce after any failure, and then takes its own claim for another's.
+//! *Why* a publish of our own and not `kv::Store::create`: after any failure that reads the key back
+//! without a nonce, and then takes its own claim for another's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_nats::HeaderMap;
 use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_EXPECTED_STREAM};
 use async_nats::jetstream::context::PublishErrorKind;
-use botstats_common::ids::Account;
 use botstats_common::io::{clock, nats};
-use botstats_common::names::THROTTLE_BUCKET;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout, timeout_at};
@@ -25,52 +23,41 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{Connection, Unreachable, kv};
-use crate::throttle::{Decision, Throttle};
+use crate::admission::allowance::{Allowance, AllowanceKey, Decision};
+use crate::deadlines::{
+    CLAIMS_STOP_LIMIT, CLAIMS_STOP_PAUSE, READ_BACK_PAUSE, TAKE_BACK_LIMIT, TAKE_BACK_LOOKS,
+    TAKE_BACK_PAUSE,
+};
 
-/// The stream of the throttle's KV bucket.
-pub const THROTTLE_STREAM: &str = "KV_botstats_throttle";
 /// The most claims that are taken back at the same time.
 const MAX_TAKING_BACK: usize = 256;
-/// How often a claim of unknown outcome is looked for.
-const TAKE_BACK_PAUSE: Duration = Duration::from_secs(1);
-/// After so many looks that the server answered without finding it, it never arrived.
-const TAKE_BACK_LOOKS: u32 = 10;
-/// The longest that a claim is looked for while the server cannot be asked.
-const TAKE_BACK_LIMIT: Duration = Duration::from_secs(600);
-/// The same pause in a program that stops.
-const STOPPING_PAUSE: Duration = Duration::from_millis(100);
-/// The longest that a program that stops looks for its claims: it ends within 10 s, of which connections may
-/// take 8.
-const STOPPING_LIMIT: Duration = Duration::from_millis(1_500);
-/// Pause between two looks whether a claim was stored.
-const READ_BACK_PAUSE: Duration = Duration::from_millis(50);
-/// The most publishes for one claim: more than one only if a key went away in between.
+/// The most publishes for one claim. A second one is needed only if the key was deleted in between.
 const MAX_TRIES: u32 = 3;
 
-/// The throttle's KV bucket.
+/// The claims of an allowance's calls, in its KV bucket. All clones are one.
 #[derive(Debug, Clone)]
 pub struct Claims {
     connection: Connection,
-    throttle: Throttle,
+    allowance: Allowance,
     /// False while the bucket is missing or not as it must be.
     usable: Arc<AtomicBool>,
     taking_back: TaskTracker,
     stopping: CancellationToken,
 }
 
-/// What is known of an account's call before it is claimed.
+/// Whether a call can be claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Free as far as is known, the key's newest revision being this (0: none).
+    /// No claim is stored. The newest revision of the key is this; 0 if it has none.
     Free(u64),
-    /// Used.
+    /// The call is used.
     Wait {
         /// Seconds until the next call.
         retry_after_s: u64,
     },
 }
 
-/// What came of a claim.
+/// The outcome of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The call is this request's.
@@ -83,53 +70,54 @@ pub enum Outcome {
 }
 
 impl Claims {
-    /// Claims by that throttle; not usable until [`Claims::set_usable`].
+    /// Claims of an allowance; not usable until [`Claims::set_usable`].
     #[must_use]
-    pub fn new(connection: Connection, throttle: Throttle) -> Self {
+    pub fn new(connection: Connection, allowance: Allowance) -> Self {
         Self {
             connection,
-            throttle,
+            allowance,
             usable: Arc::default(),
             taking_back: TaskTracker::new(),
             stopping: CancellationToken::new(),
         }
     }
 
-    /// Takes back what is still to be taken back, as far as the server can be asked; there must be no claim
-    /// on its way any more.
+    /// Takes back the claims of unknown outcome, if the server answers in time. No request may claim any
+    /// more.
     pub async fn finish(&self) {
         self.stopping.cancel();
         self.taking_back.close();
-        if timeout(STOPPING_LIMIT, self.taking_back.wait()).await.is_err() {
+        if timeout(CLAIMS_STOP_LIMIT, self.taking_back.wait()).await.is_err() {
             let left = self.taking_back.len();
-            tracing::warn!(left, "claims of unknown outcome are left to expire");
+            tracing::warn!(
+                left,
+                "claims of unknown outcome are left to expire: NATS did not answer before the stop"
+            );
         }
     }
 
-    /// Says whether the bucket is there and has the window.
+    /// Says whether the bucket is there and has the allowance's window.
     pub fn set_usable(&self, usable: bool) {
         self.usable.store(usable, Ordering::Relaxed);
     }
 
-    /// The throttle.
-    #[must_use]
-    pub fn throttle(&self) -> Throttle {
-        self.throttle
+    pub(crate) fn allowance(&self) -> Allowance {
+        self.allowance
     }
 
-    /// Looks whether the account's call is used.
+    /// Looks whether the call of a key is used.
     ///
     /// # Errors
     /// If NATS does not answer by the deadline, or the bucket is not usable.
     pub async fn look(
         &self,
-        account: &Account,
+        key: &AllowanceKey,
         deadline: Instant,
     ) -> Result<Standing, Unreachable> {
         if !self.usable.load(Ordering::Relaxed) {
             return Err(Unreachable("the throttle is not set up"));
         }
-        match self.latest(account, deadline).await? {
+        match self.latest(key, deadline).await? {
             None => Ok(Standing::Free(0)),
             Some(kv::Latest { value: None, revision, .. }) => Ok(Standing::Free(revision)),
             Some(claim) => {
@@ -138,25 +126,25 @@ impl Claims {
         }
     }
 
-    /// Claims the account's call. `revision` is the key's newest, from [`Claims::look`].
+    /// Claims the call of a key. `revision` is the key's newest, from [`Claims::look`].
     ///
     /// # Errors
     /// If the outcome is not known by the deadline. The claim is then taken back.
     pub async fn claim(
         &self,
-        account: &Account,
+        key: &AllowanceKey,
         mut revision: u64,
         deadline: Instant,
     ) -> Result<Outcome, Unreachable> {
         let mut pending = Pending {
             claims: self.clone(),
-            account: account.clone(),
+            key: key.clone(),
             nonce: Bytes::from(Uuid::now_v7().to_string()),
             unknown: true,
         };
         for _ in 0..MAX_TRIES {
             let published =
-                timeout_at(deadline.into(), self.publish(account, &pending.nonce, revision)).await;
+                timeout_at(deadline.into(), self.publish(key, &pending.nonce, revision)).await;
             let refused = match published {
                 Ok(Ok(())) => {
                     pending.unknown = false;
@@ -169,7 +157,7 @@ impl Claims {
                 Ok(Err(kind)) => kind == PublishErrorKind::WrongLastSequence,
                 Err(_late) => false,
             };
-            match self.read_back(account, &pending.nonce, refused, deadline).await? {
+            match self.read_back(key, &pending.nonce, refused, deadline).await? {
                 ReadBack::Mine => {
                     pending.unknown = false;
                     return Ok(Outcome::Won);
@@ -182,19 +170,19 @@ impl Claims {
                 ReadBack::Nobodys(newest) => revision = newest,
             }
         }
-        Err(Unreachable::throttle(&"the key changed again and again"))
+        Err(Unreachable::throttle(&"the key changed at every try"))
     }
 
     async fn publish(
         &self,
-        account: &Account,
+        key: &AllowanceKey,
         nonce: &Bytes,
         revision: u64,
     ) -> Result<(), PublishErrorKind> {
         let mut headers = HeaderMap::new();
-        headers.insert(NATS_EXPECTED_STREAM, THROTTLE_STREAM);
+        headers.insert(NATS_EXPECTED_STREAM, self.allowance.stream());
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string().as_str());
-        let subject = self.subject(account);
+        let subject = self.subject(key);
         let js = &self.connection.js;
         let acknowledged = match js.publish_with_headers(subject, headers, nonce.clone()).await {
             Ok(acknowledgement) => acknowledgement.await,
@@ -206,21 +194,21 @@ impl Claims {
         })
     }
 
-    fn subject(&self, account: &Account) -> String {
-        format!("{}$KV.{THROTTLE_BUCKET}.{account}", self.connection.put_prefix)
+    fn subject(&self, key: &AllowanceKey) -> String {
+        format!("{}$KV.{}.{key}", self.connection.put_prefix, self.allowance.bucket())
     }
 
-    /// Looks whose claim is stored. Unless the own one was refused for certain, a key without a claim
-    /// says nothing: it may still be on its way.
+    /// Looks whose claim is stored. A key without a claim says nothing unless the own claim was refused
+    /// for certain: it may still be on its way.
     async fn read_back(
         &self,
-        account: &Account,
+        key: &AllowanceKey,
         nonce: &Bytes,
         refused: bool,
         deadline: Instant,
     ) -> Result<ReadBack, Unreachable> {
         loop {
-            match self.latest(account, deadline).await {
+            match self.latest(key, deadline).await {
                 Ok(Some(claim)) if claim.value.as_ref() == Some(nonce) => {
                     return Ok(ReadBack::Mine);
                 }
@@ -241,22 +229,25 @@ impl Claims {
 
     async fn latest(
         &self,
-        account: &Account,
+        key: &AllowanceKey,
         deadline: Instant,
     ) -> Result<Option<kv::Latest>, Unreachable> {
-        let latest = kv::latest(&self.connection.js, THROTTLE_BUCKET, account.as_str());
+        let key = key.to_string();
+        let latest = kv::latest(&self.connection.js, self.allowance.bucket(), &key);
         timeout_at(deadline.into(), latest)
             .await
             .map_err(|late| Unreachable::throttle(&late))?
             .map_err(|error| Unreachable::throttle(&error))
     }
 
-    /// How long a stored claim makes others wait; the longest, if the server's clock cannot be read.
+    /// How long a stored claim makes others wait, in seconds; the longest wait if the server's clock
+    /// cannot be read.
     async fn wait_for(&self, claim: &kv::Latest, deadline: Instant) -> u64 {
-        let info = nats::stream_info(&self.connection.js, THROTTLE_STREAM);
+        let stream = self.allowance.stream();
+        let info = nats::stream_info(&self.connection.js, &stream);
         let decision = match timeout_at(deadline.into(), info).await {
-            Ok(Ok(info)) => self.throttle.decide(Some(claim.created_ms), info.at_ms),
-            _ => Decision::Wait { retry_after_s: self.throttle.longest_wait_s() },
+            Ok(Ok(info)) => self.allowance.decide(Some(claim.created_ms), info.at_ms),
+            _ => Decision::Wait { retry_after_s: self.allowance.longest_wait_s() },
         };
         match decision {
             Decision::Wait { retry_after_s } => retry_after_s,
@@ -265,23 +256,23 @@ impl Claims {
     }
 
     /// Takes back a claim of unknown outcome, once the server can be asked.
-    async fn take_back(&self, account: &Account, nonce: &Bytes) {
-        let gives_up = clock::monotonic() + TAKE_BACK_LIMIT.min(self.throttle.window());
+    async fn take_back(&self, key: &AllowanceKey, nonce: &Bytes) {
+        let gives_up = clock::monotonic() + TAKE_BACK_LIMIT.min(self.allowance.window());
         let mut looks = 0;
         while looks < TAKE_BACK_LOOKS && clock::monotonic() < gives_up {
             tokio::select! {
-                () = sleep(TAKE_BACK_PAUSE.min(self.throttle.window() / 4)) => {}
-                () = self.stopping.cancelled() => sleep(STOPPING_PAUSE).await,
+                () = sleep(TAKE_BACK_PAUSE.min(self.allowance.window() / 4)) => {}
+                () = self.stopping.cancelled() => sleep(CLAIMS_STOP_PAUSE).await,
             }
             let deadline = clock::monotonic() + nats::REQUEST_TIMEOUT;
-            match self.latest(account, deadline).await {
+            match self.latest(key, deadline).await {
                 Ok(Some(claim)) if claim.value.as_ref() == Some(nonce) => {
-                    if self.remove(account, claim.revision).await {
-                        tracing::info!(%account, "took back a claim that had no answer");
+                    if self.remove(key, claim.revision).await {
+                        tracing::info!(%key, "took back a claim of unknown outcome: its call is free again");
                         return;
                     }
                 }
-                // Another's claim: the own one can't be stored any more.
+                // Another's claim is stored: the own one can't be any more.
                 Ok(Some(claim)) if claim.value.is_some() => return,
                 Ok(_) => looks += 1,
                 Err(_) => {}
@@ -290,12 +281,12 @@ impl Claims {
     }
 
     /// Marks a claim as deleted if it is still the newest.
-    async fn remove(&self, account: &Account, revision: u64) -> bool {
+    async fn remove(&self, key: &AllowanceKey, revision: u64) -> bool {
         let mut headers = HeaderMap::new();
         headers.insert("KV-Operation", "DEL");
-        headers.insert(NATS_EXPECTED_STREAM, THROTTLE_STREAM);
+        headers.insert(NATS_EXPECTED_STREAM, self.allowance.stream());
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string().as_str());
-        let subject = self.subject(account);
+        let subject = self.subject(key);
         let removed = async {
             let js = &self.connection.js;
             js.publish_with_headers(subject, headers, Bytes::new()).await?.await
@@ -310,11 +301,11 @@ enum ReadBack {
     Nobodys(u64),
 }
 
-/// A claim on its way. Dropped while its outcome is unknown (a timeout, a client that went away), it
-/// is taken back.
+/// A claim on its way. It is taken back if it is dropped while its outcome is unknown (a timeout, a
+/// client that went away).
 struct Pending {
     claims: Claims,
-    account: Account,
+    key: AllowanceKey,
     nonce: Bytes,
     unknown: bool,
 }
@@ -325,11 +316,12 @@ impl Drop for Pending {
             return;
         }
         if self.claims.taking_back.len() >= MAX_TAKING_BACK {
-            tracing::warn!("too many claims of unknown outcome: one is left to expire");
+            tracing::warn!(
+                "a claim of unknown outcome is left to expire: {MAX_TAKING_BACK} others are being taken back"
+            );
             return;
         }
-        let (claims, account, nonce) =
-            (self.claims.clone(), self.account.clone(), self.nonce.clone());
-        self.claims.taking_back.spawn(async move { claims.take_back(&account, &nonce).await });
+        let (claims, key, nonce) = (self.claims.clone(), self.key.clone(), self.nonce.clone());
+        self.claims.taking_back.spawn(async move { claims.take_back(&key, &nonce).await });
     }
 }

@@ -1,13 +1,11 @@
 //! Whether this machine's clock and the NATS server's agree.
 //!
-//! *Why*: this machine's clock alone says which day and which quarter of an hour it is. Where it is
-//! wrong an answer has the wrong groups, or none of the newest events, and would use up the
-//! account's call.
+//! *Why*: only this machine's clock says which day and which quarter of an hour it is. With a wrong clock
+//! an answer has the wrong groups, or lacks the newest events, and would use up the account's call.
 //!
-//! *Invariants*: only what is certain counts. The server reads its clock at some moment between a
-//! question and its answer, so half of that time is taken off the difference. Between two
-//! comparisons the monotonic clock goes on, so a step of this machine's clock is seen by the next
-//! call.
+//! *Invariants*: a clock is called wrong only if that is certain. The server reads its clock at some
+//! moment between a request and its reply, so half of that time is taken off the difference. Between two
+//! comparisons the monotonic clock goes on, so the next call notices a step of this machine's clock.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,15 +21,14 @@ use tokio_util::sync::CancellationToken;
 use super::entries::DIRECTORY_STREAM;
 use super::{Connection, Unreachable};
 
-/// The part of the readiness.
-pub const PART: &str = "clock";
-/// The clocks may differ by so much. Machines that keep their time by NTP differ by milliseconds;
-/// one that is off by more than a minute gives wrong answers more than once in a quarter of an
-/// hour.
+/// The name of this part in the readiness.
+pub(crate) const PART: &str = "clock";
+/// The clocks may differ by a minute, in milliseconds. Machines that keep their time by NTP differ by
+/// milliseconds; with a clock that is a minute off, one call in fifteen gets the wrong quarter of an hour.
 const MAX_SKEW_MS: i64 = 60_000;
-/// Pause between two comparisons.
+/// The pause between two comparisons.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The same before the first one: at the start the KV bucket may only just be made.
+/// The pause until the first comparison succeeds: at the start the KV bucket may only just be made.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 static TOO_LARGE: RateLimit = RateLimit::new();
@@ -43,7 +40,7 @@ struct Moment {
     at: Instant,
 }
 
-/// A look at the server's clock: it was read after the question and before the answer.
+/// The server's clock, which the server read between a request and its reply.
 #[derive(Debug, Clone, Copy)]
 struct Comparison {
     server_ms: i64,
@@ -55,13 +52,13 @@ struct Comparison {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Skew {
     ms: i64,
-    /// The difference may be wrong by so much, either way.
+    /// The most by which the difference may be wrong, either way.
     uncertain_ms: i64,
 }
 
-/// The last comparison; all clones are one.
+/// The last comparison. All clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct Clocks(Arc<Mutex<Option<Comparison>>>);
+pub(crate) struct Clocks(Arc<Mutex<Option<Comparison>>>);
 
 impl Moment {
     fn now() -> Self {
@@ -78,7 +75,7 @@ impl Comparison {
 }
 
 impl Skew {
-    /// Whether it is certain that the clocks differ by too much.
+    /// True if the clocks certainly differ by more than is allowed.
     fn is_too_large(self) -> bool {
         self.ms.saturating_abs() - self.uncertain_ms > MAX_SKEW_MS
     }
@@ -97,11 +94,11 @@ impl fmt::Display for Skew {
 }
 
 impl Clocks {
-    /// Unix milliseconds now, as this machine's clock has it.
+    /// Unix milliseconds now, by this machine's clock.
     ///
     /// # Errors
-    /// If it differs from the server's by too much, or was not compared with it yet.
-    pub fn now_ms(&self) -> Result<i64, Unreachable> {
+    /// If this clock differs from the server's by too much, or was not compared with it yet.
+    pub(crate) fn now_ms(&self) -> Result<i64, Unreachable> {
         let now = Moment::now();
         match self.skew(now) {
             None => Err(Unreachable("the clock has not been compared with the NATS server's yet")),
@@ -116,7 +113,7 @@ impl Clocks {
     /// were compared.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "for a gauge, which is floating point")]
-    pub fn skew_s(&self) -> Option<f64> {
+    pub(crate) fn skew_s(&self) -> Option<f64> {
         self.skew(Moment::now()).map(|skew| skew.ms as f64 / 1000.0)
     }
 
@@ -125,7 +122,7 @@ impl Clocks {
         compared.map(|comparison| comparison.skew_at(now))
     }
 
-    async fn compare(&self, connection: &Connection) -> Result<(), String> {
+    async fn compare_with(&self, connection: &Connection) -> Result<(), String> {
         if !connection.is_up() {
             return Err("no connection to NATS".to_owned());
         }
@@ -139,7 +136,7 @@ impl Clocks {
 }
 
 /// Compares the clocks until the token is cancelled.
-pub async fn keep(
+pub(crate) async fn compare(
     connection: Connection,
     clocks: Clocks,
     readiness: Readiness,
@@ -148,7 +145,7 @@ pub async fn keep(
     loop {
         let compared = tokio::select! {
             () = stop.cancelled() => return,
-            compared = clocks.compare(&connection) => compared,
+            compared = clocks.compare_with(&connection) => compared,
         };
         let mut pause = PAUSE;
         match (clocks.skew(Moment::now()), compared) {
@@ -158,7 +155,7 @@ pub async fn keep(
                 }
                 readiness.missing(PART, skew.to_string());
             }
-            // A server that cannot be asked now is another part's; the last comparison still holds.
+            // Another part of the readiness says that the server is away; the last comparison holds.
             (Some(_), _) => readiness.present(PART),
             (None, Err(why)) => {
                 readiness.missing(PART, format!("not compared with the NATS server's yet: {why}"));

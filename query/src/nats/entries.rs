@@ -1,4 +1,4 @@
-//! The directory's entries, read again from NATS before an answer is given.
+//! The directory's entries as they are in NATS now.
 
 use std::time::Instant;
 
@@ -13,26 +13,24 @@ use tokio::time::timeout_at;
 use super::{Unreachable, kv};
 
 /// The stream of the directory's KV bucket.
-pub const DIRECTORY_STREAM: &str = "KV_botstats_directory";
+pub(crate) const DIRECTORY_STREAM: &str = "KV_botstats_directory";
 
-/// What stands in NATS under a key now.
+/// What NATS has under a key now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry<T> {
-    /// This entry.
+pub(crate) enum Stored<T> {
     Good(T),
     /// A value that cannot be read: the last good one is in force.
     Bad,
-    /// Nothing.
-    Gone,
+    Absent,
 }
 
-impl<T> Entry<T> {
-    /// The entry in force, given the last good one that is known.
-    pub fn in_force(self, last_good: Option<T>) -> Option<T> {
+impl<T> Stored<T> {
+    /// The entry in force, given the last good one.
+    pub(crate) fn in_force(self, last_good: Option<T>) -> Option<T> {
         match self {
-            Entry::Good(entry) => Some(entry),
-            Entry::Bad => last_good,
-            Entry::Gone => None,
+            Stored::Good(entry) => Some(entry),
+            Stored::Bad => last_good,
+            Stored::Absent => None,
         }
     }
 }
@@ -41,11 +39,11 @@ impl<T> Entry<T> {
 ///
 /// # Errors
 /// If NATS does not answer by the deadline.
-pub async fn account(
+pub(crate) async fn account(
     js: &Context,
     account: &Account,
     deadline: Instant,
-) -> Result<Entry<AccountEntry>, Unreachable> {
+) -> Result<Stored<AccountEntry>, Unreachable> {
     get(js, &account_key(account), AccountEntry::parse, deadline).await
 }
 
@@ -53,12 +51,12 @@ pub async fn account(
 ///
 /// # Errors
 /// If NATS does not answer by the deadline.
-pub async fn bot(
+pub(crate) async fn bot(
     js: &Context,
     account: &Account,
     bot: &Bot,
     deadline: Instant,
-) -> Result<Entry<BotEntry>, Unreachable> {
+) -> Result<Stored<BotEntry>, Unreachable> {
     get(js, &bot_key(account, bot), BotEntry::parse, deadline).await
 }
 
@@ -67,22 +65,22 @@ async fn get<T>(
     key: &str,
     parse: fn(&[u8]) -> Result<T, EntryError>,
     deadline: Instant,
-) -> Result<Entry<T>, Unreachable> {
+) -> Result<Stored<T>, Unreachable> {
     let latest = timeout_at(deadline.into(), kv::latest(js, DIRECTORY_BUCKET, key))
         .await
         .map_err(|late| Unreachable::directory(&late))?
         .map_err(|error| Unreachable::directory(&error))?;
     match latest {
         Some(kv::Latest { value: Some(value), .. }) => {
-            Ok(parse(&value).map_or(Entry::Bad, Entry::Good))
+            Ok(parse(&value).map_or(Stored::Bad, Stored::Good))
         }
-        // A key that was removed has a marker.
-        Some(_) => Ok(Entry::Gone),
-        None => not_expired(js, deadline).await.map(|()| Entry::Gone),
+        // A deleted key has a tombstone.
+        Some(_) => Ok(Stored::Absent),
+        None => not_expired(js, deadline).await.map(|()| Stored::Absent),
     }
 }
 
-/// A key without a marker may have expired, in a bucket that was given an age limit a moment ago.
+/// A key without a tombstone may have expired, in a bucket that was given an age limit a moment ago.
 async fn not_expired(js: &Context, deadline: Instant) -> Result<(), Unreachable> {
     let info = timeout_at(deadline.into(), nats::stream_info(js, DIRECTORY_STREAM))
         .await

@@ -1,6 +1,6 @@
 //! The newest value of a KV key, read from the stream's leader.
 //!
-//! *Why* not `kv::Store::get`: it reads from any replica of the stream, which may be behind; a
+//! *Why* not `kv::Store::get`: it reads from any replica of the stream. A replica may be behind, and a
 //! revoked token must not get an answer.
 
 use async_nats::jetstream::Context;
@@ -10,22 +10,19 @@ use bytes::Bytes;
 
 /// The newest message of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Latest {
-    /// Its stream sequence.
-    pub revision: u64,
-    /// When the server stored it, in Unix milliseconds by its clock.
-    pub created_ms: i64,
+pub(crate) struct Latest {
+    /// The message's sequence in the stream.
+    pub(crate) revision: u64,
+    /// When the server stored the message, in Unix milliseconds by its clock.
+    pub(crate) created_ms: i64,
     /// The value; `None` if the key was deleted.
-    pub value: Option<Bytes>,
+    pub(crate) value: Option<Bytes>,
 }
 
-/// Why a key could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum KvError {
-    /// No such bucket, no JetStream, no permission, no answer.
+pub(crate) enum KvError {
     #[error("the KV bucket's stream did not answer")]
     Get(#[from] async_nats::jetstream::stream::LastRawMessageError),
-    /// The name is no stream's name.
     #[error("not a KV bucket's name")]
     Bucket(#[from] async_nats::jetstream::context::GetStreamError),
 }
@@ -34,7 +31,11 @@ pub enum KvError {
 ///
 /// # Errors
 /// [`KvError`].
-pub async fn latest(js: &Context, bucket: &str, key: &str) -> Result<Option<Latest>, KvError> {
+pub(crate) async fn latest(
+    js: &Context,
+    bucket: &str,
+    key: &str,
+) -> Result<Option<Latest>, KvError> {
     let stream = js.get_stream_no_info(format!("KV_{bucket}")).await?;
     match stream.get_last_raw_message_by_subject(&format!("$KV.{bucket}.{key}")).await {
         Ok(message) => Ok(Some(read(message))),
@@ -48,14 +49,13 @@ fn read(message: StreamMessage) -> Latest {
     Latest {
         revision: message.sequence,
         created_ms: i64::try_from(created_ms).unwrap_or(i64::MAX),
-        value: (!is_removal(&message.headers)).then_some(message.payload),
+        value: (!is_tombstone(&message.headers)).then_some(message.payload),
     }
 }
 
-/// Whether a message with these headers removes its key.
-#[must_use]
-pub fn is_removal(headers: &async_nats::HeaderMap) -> bool {
+/// True if a message with these headers is a tombstone: it deletes its key.
+pub(crate) fn is_tombstone(headers: &async_nats::HeaderMap) -> bool {
     let operation = headers.get("KV-Operation").map(async_nats::HeaderValue::as_str);
-    // Markers that the server leaves when a key expires have a reason instead.
+    // A tombstone that the server leaves when a key expires has a reason instead.
     matches!(operation, Some("DEL" | "PURGE")) || headers.get("Nats-Marker-Reason").is_some()
 }

@@ -1,57 +1,52 @@
-//! The edges: everything that talks to NATS.
+//! Everything that talks to NATS.
 //!
 //! *Invariants*: every wait here has a deadline or a named limit; what cannot be reached is
-//! [`Unreachable`], which costs nobody a call.
+//! [`Unreachable`], which uses no call.
 
-pub mod claims;
-pub mod clocks;
-pub mod entries;
-pub mod ingests;
-pub mod kv;
-pub mod probe;
-pub mod read;
-pub mod status;
-pub mod watch;
+pub(crate) mod claims;
+pub(crate) mod clocks;
+pub(crate) mod entries;
+pub(crate) mod ingests;
+pub(crate) mod kv;
+pub(crate) mod read;
+pub(crate) mod readiness;
+pub(crate) mod status;
+pub(crate) mod watch;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_nats::Client;
 use async_nats::connection::State;
 use async_nats::jetstream::Context;
 use botstats_common::io::{clock, nats};
 
-/// How often it is looked whether a lost connection is back.
-const RECONNECT_POLL: Duration = Duration::from_millis(25);
+use crate::deadlines::RECONNECT_POLL;
 
-/// Something did not answer in time, or not as it should. The text is for clients; the reason is
-/// logged where it happened.
+/// A part of the system did not answer in time, or not as it should. The text is for clients; the
+/// reason is logged where it happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreachable(pub &'static str);
 
 impl Unreachable {
-    /// The directory's, and why.
     fn directory(why: &dyn std::fmt::Display) -> Self {
-        tracing::debug!("no answer from the directory: {why}");
+        tracing::debug!("a request to the directory's KV bucket failed: {why}");
         Self("the directory cannot be reached")
     }
 
-    /// The throttle's, and why.
     fn throttle(why: &dyn std::fmt::Display) -> Self {
-        tracing::debug!("no answer from the throttle: {why}");
+        tracing::debug!("a request to the throttle's KV bucket failed: {why}");
         Self("the throttle cannot be reached")
     }
 }
 
-/// The connection to NATS.
+/// The connection to NATS. All clones are one.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    /// For requests of our own.
-    pub client: Client,
-    /// For KV buckets.
-    pub js: Context,
-    /// What comes before the subject of a key that is written.
-    pub put_prefix: String,
+    pub(crate) client: Client,
+    pub(crate) js: Context,
+    /// What comes before the subject of a KV key that is written.
+    pub(crate) put_prefix: String,
 }
 
 impl Connection {
@@ -62,10 +57,9 @@ impl Connection {
         Self { client, js, put_prefix: nats::put_prefix(domain) }
     }
 
-    /// Whether there is a connection now. What is sent without one waits in the client, and would
-    /// arrive when nobody expects it any more.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
+    /// Whether there is a connection now. A message that is sent without a connection waits in the
+    /// client, and would arrive when no request expects it any more.
+    pub(crate) fn is_up(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
 
@@ -73,7 +67,7 @@ impl Connection {
     ///
     /// # Errors
     /// If it is not there by the deadline.
-    pub async fn up_by(&self, deadline: Instant) -> Result<(), Unreachable> {
+    pub(crate) async fn up_by(&self, deadline: Instant) -> Result<(), Unreachable> {
         while !self.is_up() {
             if clock::monotonic() >= deadline {
                 return Err(Unreachable("NATS cannot be reached"));

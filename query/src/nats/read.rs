@@ -1,48 +1,38 @@
-//! Reads: a question to any ingest over NATS, its chunks gathered.
+//! Reads over NATS: asks an ingest, and collects the chunks of its answer.
 //!
 //! | an ingest that | is seen by | then |
 //! | --- | --- | --- |
-//! | is not there | the server, at once | any is asked again after a pause |
-//! | refuses | its answer | the same |
-//! | is silent, before it accepts or between its chunks | 0.4 s without a word, and a ping that others answer and it does not | one that answered the ping is asked, alone for a while ([`ingests`]) |
-//! | works slowly | its answer to the ping | it is waited for |
+//! | is not there | the server, at once | any ingest is asked again after a pause |
+//! | refuses | its answer | any ingest is asked again after a pause |
+//! | is silent, before it accepts or between its chunks | 0.4 s without a message, and a ping that others answer and it does not | an ingest that answered the ping is asked, alone for a while ([`super::ingests`]) |
+//! | works slowly | its answer to the ping | is waited for |
 //!
-//! *Invariants*: one inbox a try, so that a late chunk of an earlier try is never taken for one of
-//! this; what a read holds is counted and bounded.
+//! *Invariants*: each try has an inbox of its own, so that a late chunk of an earlier try is never
+//! taken for one of this try; the memory of a read is counted and bounded.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{Message, StatusCode, Subscriber};
-use botstats_common::ids::Account;
+use botstats_common::ids::{Account, Bot};
 use botstats_common::io::clock;
+use botstats_common::metric::TypeSet;
 use botstats_common::names::ReadSubject;
+use botstats_common::quarter::Quarter;
 use botstats_common::wire::{self, Reply};
 use futures::StreamExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout_at};
 
-use super::ingests::{self, Found, IngestId, Ingests, look_for};
+use super::ingests::{Found, IngestId, Ingests, look_for};
 use super::{Connection, Unreachable};
+use crate::answer::budget::{Budget, BudgetSpent, Reservation};
 use crate::answer::cells::{Cells, Collecting};
+use crate::deadlines::{
+    ACCEPT_LIMIT, CHUNK_LIMIT, OVERTIME_LIMIT, READ_RETRY_PAUSE, SILENCE_LIMIT,
+};
 
-/// After so long without a word from an ingest it is asked whether it lives.
-const SILENCE: Duration = Duration::from_millis(400);
-/// An ingest that does not accept in that time is not waited for. Long enough for a ping to be heard to its end.
-const ACCEPT_LIMIT: Duration = SILENCE.saturating_add(ingests::PING_LIMIT.saturating_mul(2));
-/// Pause before another try, when an ingest refused or none was there.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
-/// An answer that is being sent may take longer than the deadline, but no chunk longer than that.
-const CHUNK_LIMIT: Duration = Duration::from_millis(500);
-/// The longest that a whole answer may take beyond the deadline.
-const OVERTIME_LIMIT: Duration = Duration::from_secs(8);
-/// The most that all answers together may hold, in units of [`UNIT_BYTES`]: 512 MiB.
-const MAX_HELD_UNITS: usize = 8 * 1024;
-const UNIT_BYTES: usize = 64 * 1024;
-
-/// Why there is no answer to read from.
+/// Why a read has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
+pub(crate) enum ReadError {
     /// More than [`MAX_ANSWER_BYTES`](wire::MAX_ANSWER_BYTES).
     #[error("the answer is too large")]
     TooLarge,
@@ -51,95 +41,91 @@ pub enum ReadError {
     Unreachable(#[from] Unreachable),
 }
 
-/// Memory for answers, shared by all requests.
-#[derive(Debug, Clone)]
-pub struct Budget(Arc<Semaphore>);
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_HELD_UNITS)))
+impl From<BudgetSpent> for ReadError {
+    fn from(_: BudgetSpent) -> Self {
+        Unreachable("too many large answers at the same time").into()
     }
 }
 
-/// A part of the budget; given back when it is dropped.
-#[derive(Debug)]
-pub struct Held {
-    permit: OwnedSemaphorePermit,
+/// What is read of an account.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Read<'a> {
+    pub(crate) request_id: &'a str,
+    pub(crate) account: &'a Account,
+    /// `None` is all bots.
+    pub(crate) bot: Option<&'a Bot>,
+    pub(crate) types: TypeSet,
+    pub(crate) boundaries: &'a [Quarter],
 }
 
-impl Budget {
-    /// A part of no size yet; [`Held::grow`] makes it larger.
+impl Read<'_> {
+    /// The request for an answer that is waited for as long as `left`.
+    fn request(&self, left: Duration) -> wire::Request {
+        wire::Request {
+            request_id: self.request_id.to_owned(),
+            bots: self.bot.map(|bot| vec![bot.clone()]),
+            types: self.types,
+            boundaries: self.boundaries.to_vec(),
+            deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// Reads from the ingests of one stream.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    connection: Connection,
+    subject: ReadSubject,
+    ingests: Ingests,
+    budget: Budget,
+}
+
+impl Reader {
+    pub(crate) fn new(connection: Connection, subject: ReadSubject, budget: Budget) -> Self {
+        Self { connection, subject, ingests: Ingests::default(), budget }
+    }
+
+    /// Asks for an account's cells; asks again until the deadline.
     ///
     /// # Errors
-    /// If the budget is closed, which it never is.
-    fn hold(&self) -> Result<Held, Unreachable> {
-        let permit = Arc::clone(&self.0).try_acquire_many_owned(0);
-        Ok(Held { permit: permit.map_err(|_| Self::SHORT)? })
-    }
-
-    /// What is given out, and the most that can be, in bytes.
-    #[must_use]
-    pub fn held_bytes(&self) -> (usize, usize) {
-        let held = MAX_HELD_UNITS - self.0.available_permits();
-        (held * UNIT_BYTES, MAX_HELD_UNITS * UNIT_BYTES)
-    }
-
-    const SHORT: Unreachable = Unreachable("too many large answers at the same time");
-
-    fn grow(&self, held: &mut Held, bytes: usize) -> Result<(), Unreachable> {
-        let more = bytes.div_ceil(UNIT_BYTES).saturating_sub(held.permit.num_permits());
-        let more = u32::try_from(more).map_err(|_| Self::SHORT)?;
-        let permit = Arc::clone(&self.0).try_acquire_many_owned(more);
-        held.permit.merge(permit.map_err(|_| Self::SHORT)?);
-        Ok(())
-    }
-}
-
-/// Asks for an account's cells; asks again until the deadline.
-///
-/// # Errors
-/// [`ReadError`].
-pub async fn read(
-    connection: &Connection,
-    ingests: &Ingests,
-    budget: &Budget,
-    account: &Account,
-    mut request: wire::Request,
-    deadline: Instant,
-) -> Result<(Cells, Held), ReadError> {
-    let mut why = "no answer".to_owned();
-    while clock::monotonic() < deadline {
-        let left = deadline.saturating_duration_since(clock::monotonic());
-        request.deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
-        let asked = ingests.chosen(clock::monotonic());
-        let attempt = Try { connection, budget, asked: asked.as_ref(), deadline };
-        let outcome = attempt.run(account, &request).await;
-        if let Some(asked) = &asked
-            && matches!(outcome, Err(TryError::Again(_) | TryError::Silent(_)))
-        {
-            ingests.forget(asked);
-        }
-        match outcome {
-            Ok(answer) => return Ok(answer),
-            Err(TryError::Final(error)) => return Err(error),
-            Err(TryError::Silent(another)) => {
-                if ingests.choose(&another, clock::monotonic()) {
-                    let request_id = &request.request_id;
-                    tracing::warn!(
-                        request_id,
-                        "an ingest is silent; {another}, which answers a ping, is asked alone for a while"
-                    );
+    /// [`ReadError`].
+    pub(crate) async fn read(
+        &self,
+        read: &Read<'_>,
+        deadline: Instant,
+    ) -> Result<(Cells, Reservation), ReadError> {
+        let request_id = read.request_id;
+        let mut why = "no answer".to_owned();
+        while clock::monotonic() < deadline {
+            let asked = self.ingests.alone(clock::monotonic());
+            let attempt = Try { reader: self, read, asked: asked.as_ref(), deadline };
+            let outcome = attempt.run().await;
+            if let Some(asked) = &asked
+                && matches!(outcome, Err(TryError::Again(_) | TryError::Silent(_)))
+            {
+                self.ingests.forget(asked);
+            }
+            match outcome {
+                Ok(answer) => return Ok(answer),
+                Err(TryError::Final(error)) => return Err(error),
+                Err(TryError::Silent(another)) => {
+                    if self.ingests.ask_alone(&another, clock::monotonic()) {
+                        tracing::warn!(
+                            request_id,
+                            "an ingest is silent: reads go to {another}, which answers a ping, for a while"
+                        );
+                    }
+                    "an ingest is silent".clone_into(&mut why);
                 }
-                "an ingest is silent".clone_into(&mut why);
-            }
-            Err(TryError::Again(reason)) => {
-                why = reason;
-                sleep(RETRY_PAUSE).await;
+                Err(TryError::Again(reason)) => {
+                    why = reason;
+                    sleep(READ_RETRY_PAUSE).await;
+                }
             }
         }
+        tracing::warn!(request_id, "no ingest answered a read in time; the last try: {why}");
+        Err(Unreachable("the statistics cannot be reached").into())
     }
-    tracing::warn!(request_id = request.request_id, "no ingest answered a read: {why}");
-    Err(Unreachable("the statistics cannot be reached").into())
 }
 
 enum TryError {
@@ -163,27 +149,26 @@ impl From<ReadError> for TryError {
 }
 
 struct Try<'a> {
-    connection: &'a Connection,
-    budget: &'a Budget,
+    reader: &'a Reader,
+    read: &'a Read<'a>,
     /// The ingest to ask; `None` is any.
     asked: Option<&'a IngestId>,
     deadline: Instant,
 }
 
 impl Try<'_> {
-    async fn run(
-        &self,
-        account: &Account,
-        request: &wire::Request,
-    ) -> Result<(Cells, Held), TryError> {
-        let client = &self.connection.client;
-        let inbox = client.new_inbox();
-        let payload = wire::encode(request).map_err(TryError::again)?;
-        let accept_by = self.deadline.min(clock::monotonic() + ACCEPT_LIMIT);
+    async fn run(&self) -> Result<(Cells, Reservation), TryError> {
+        let Reader { connection: Connection { client, .. }, subject, .. } = self.reader;
+        let now = clock::monotonic();
+        let request = self.read.request(self.deadline.saturating_duration_since(now));
+        let payload = wire::encode(&request).map_err(TryError::again)?;
+        let accept_by = self.deadline.min(now + ACCEPT_LIMIT);
+        let account = self.read.account;
         let subject = match self.asked {
-            Some(ingest) => ReadSubject::default().of_account_at(ingest.as_str(), account),
-            None => ReadSubject::default().of_account(account),
+            Some(ingest) => subject.of_account_at(ingest.as_str(), account),
+            None => subject.of_account(account),
         };
+        let inbox = client.new_inbox();
         let asked = async {
             let answers = client.subscribe(inbox.clone()).await.map_err(TryError::again)?;
             let sent = client.publish_with_reply(subject, inbox, payload.into());
@@ -196,23 +181,24 @@ impl Try<'_> {
         let message = self.next(&mut answers, self.asked, accept_by).await?;
         let ingest = match reply(&message)? {
             Reply::Accepted { instance } => {
-                tracing::debug!(request_id = request.request_id, instance, "read accepted");
+                let request_id = self.read.request_id;
+                tracing::debug!(request_id, instance, "an ingest accepted the read");
                 IngestId::new(instance)
             }
             Reply::Refused(why) => return Err(TryError::again(why)),
             Reply::TooLarge => return Err(ReadError::TooLarge.into()),
             Reply::Chunk(_) => return Err(TryError::again("a chunk before the acceptance")),
         };
-        self.gather(&mut answers, ingest.as_ref()).await
+        self.collect(&mut answers, ingest.as_ref()).await
     }
 
-    async fn gather(
+    async fn collect(
         &self,
         answers: &mut Subscriber,
         ingest: Option<&IngestId>,
-    ) -> Result<(Cells, Held), TryError> {
+    ) -> Result<(Cells, Reservation), TryError> {
         let mut collecting = Collecting::default();
-        let mut held = self.budget.hold().map_err(ReadError::from)?;
+        let mut memory = self.reader.budget.reserve().map_err(ReadError::from)?;
         let last_moment = self.deadline + OVERTIME_LIMIT;
         let mut next_by = self.deadline;
         while !collecting.is_whole() {
@@ -227,13 +213,13 @@ impl Try<'_> {
             if size.is_too_large() {
                 return Err(ReadError::TooLarge.into());
             }
-            self.budget.grow(&mut held, size.bytes()).map_err(ReadError::from)?;
+            memory.grow_to(size.bytes()).map_err(ReadError::from)?;
             next_by = self.deadline.max(clock::monotonic() + CHUNK_LIMIT).min(last_moment);
         }
-        Ok((collecting.finish().map_err(TryError::again)?, held))
+        Ok((collecting.finish().map_err(TryError::again)?, memory))
     }
 
-    /// The next message of an ingest; gives up on it when it is silent and another is not.
+    /// The next message of an ingest; gives up when the ingest is silent and another is not.
     async fn next(
         &self,
         answers: &mut Subscriber,
@@ -242,8 +228,8 @@ impl Try<'_> {
     ) -> Result<Message, TryError> {
         loop {
             let silent = async {
-                sleep(SILENCE).await;
-                look_for(&self.connection.client, ingest).await
+                sleep(SILENCE_LIMIT).await;
+                look_for(&self.reader.connection.client, ingest).await
             };
             tokio::select! {
                 biased;

@@ -1,4 +1,4 @@
-//! What this program says of itself over NATS, for `botstats status`.
+//! Answers requests for this program's status over NATS (`botstats status`).
 
 use async_nats::Client;
 use botstats_common::io::internal::Readiness;
@@ -9,11 +9,18 @@ use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 /// Answers until the token is cancelled.
-pub async fn keep(client: Client, instance: String, readiness: Readiness, stop: CancellationToken) {
+pub(crate) async fn answer(
+    client: Client,
+    instance: String,
+    readiness: Readiness,
+    stop: CancellationToken,
+) {
     let mut asked = match client.subscribe(STATUS_SUBJECT).await {
         Ok(asked) => asked,
         Err(error) => {
-            tracing::warn!("this program's status can't be asked over NATS: {error}");
+            tracing::warn!(
+                "cannot subscribe to {STATUS_SUBJECT}, so `botstats status` does not show this program: {error}"
+            );
             return;
         }
     };
@@ -36,7 +43,7 @@ pub async fn keep(client: Client, instance: String, readiness: Readiness, stop: 
             ingest: None,
         };
         if let (Some(reply), Ok(json)) = (message.reply, serde_json::to_vec(&status)) {
-            // Who asked may be gone already.
+            // The program that asked may be gone already.
             let _sent = client.publish(reply, json.into()).await;
         }
     }

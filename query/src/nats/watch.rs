@@ -1,10 +1,11 @@
-//! The watch that keeps the directory in memory.
+//! Follows the directory's KV bucket and keeps its entries in memory.
 //!
-//! *Invariants*: the values of each key are applied in order and without a gap; anything else starts a
-//! fresh full read. While NATS is away the last known directory stays.
+//! *Invariants*: the values of each key are applied in order and without a gap; a gap starts a full
+//! read. While NATS is away the last directory stays.
 //!
 //! *Why* a consumer of our own and not a KV watch: a watch of an empty bucket never says that it is
-//! complete, and one over a server restart stalls for many seconds. A short heartbeat finds that out.
+//! complete, and a watch over a restart of the server stalls for many seconds. Here a short heartbeat
+//! notices the restart.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,44 +26,42 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Connection, kv};
-use crate::directory::{Change, Clash, Directory};
+use crate::admission::directory::{Change, Clash, Directory};
 
-/// The part of the readiness.
-pub const PART: &str = "directory";
-/// Messages asked for at once.
+/// The name of this part in the readiness.
+pub(crate) const PART: &str = "directory";
+/// The messages of one pull request: the entries of a usual directory.
 const BATCH: usize = 500;
-/// Silence of twice that is an error.
+/// The server sends a heartbeat every second; two seconds of silence are an error.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How often it is looked whether the connection was made anew.
-const RECONNECT_LOOK: Duration = Duration::from_millis(250);
-/// Pause before a fresh read.
+/// A reconnection is noticed within 250 ms.
+const RECONNECT_POLL: Duration = Duration::from_millis(250);
+/// The pause before a full read, so that a bucket that cannot be read costs the server little.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
-/// A full read that makes no progress for so long is started anew.
+/// A full read that makes no progress for 10 s starts again.
 const LOAD_LIMIT: Duration = Duration::from_secs(10);
 
-/// The directory as far as it is known; all clones are one.
+/// The directory as it is followed. All clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct Shared(Arc<RwLock<Known>>);
+pub(crate) struct LiveDirectory(Arc<RwLock<Known>>);
 
-/// The directory in memory.
+/// The directory, and whether it can be relied on.
 #[derive(Debug, Default)]
-pub struct Known {
-    /// Whether it was read in full at least once.
-    pub loaded: bool,
-    /// Whether the KV bucket has settings by which entries may be missing that should be there.
-    pub refused: bool,
-    /// What was read.
-    pub directory: Directory,
+pub(crate) struct Known {
+    /// True once the directory was read in full.
+    pub(crate) loaded: bool,
+    /// True while the KV bucket has settings by which entries may be missing.
+    pub(crate) refused: bool,
+    pub(crate) directory: Directory,
 }
 
-impl Shared {
-    /// What is known now.
-    pub fn known(&self) -> RwLockReadGuard<'_, Known> {
+impl LiveDirectory {
+    pub(crate) fn known(&self) -> RwLockReadGuard<'_, Known> {
         self.0.read()
     }
 
-    /// Says whether the KV bucket can be relied on.
-    pub fn set_refused(&self, refused: bool) {
+    /// Says whether the settings of the KV bucket are refused.
+    pub(crate) fn set_refused(&self, refused: bool) {
         if self.known().refused != refused {
             self.change(|known| known.refused = refused);
         }
@@ -76,14 +75,14 @@ impl Shared {
 static ENDED: RateLimit = RateLimit::new();
 
 /// Keeps the directory up to date until the token is cancelled.
-pub async fn keep(
+pub(crate) async fn follow(
     connection: Connection,
-    shared: Shared,
+    directory: LiveDirectory,
     readiness: Readiness,
     stop: CancellationToken,
 ) {
-    let told = BTreeSet::new();
-    let mut watch = Watch { connection, shared, readiness, made: false, told };
+    let logged = BTreeSet::new();
+    let mut watch = Watch { connection, directory, readiness, made: false, logged };
     while !stop.is_cancelled() {
         let ended = tokio::select! {
             () = stop.cancelled() => return,
@@ -91,7 +90,7 @@ pub async fn keep(
         };
         watch.readiness.missing(PART, ended.clone());
         if let Some(suppressed) = ENDED.due(&ended) {
-            tracing::warn!("the directory is read anew: {ended}{suppressed}");
+            tracing::warn!("the directory is read again in full: {ended}{suppressed}");
         }
         sleep(RESTART_PAUSE).await;
     }
@@ -99,16 +98,16 @@ pub async fn keep(
 
 struct Watch {
     connection: Connection,
-    shared: Shared,
+    directory: LiveDirectory,
     readiness: Readiness,
-    /// Whether the bucket was there before: one that went away is not made again in silence.
+    /// True once the bucket was there. A bucket that went away is not made again in silence.
     made: bool,
-    /// The clashes that were logged and are still there: a fresh read does not log them again.
-    told: BTreeSet<Clash>,
+    /// The clashes that were logged and are still there: another full read does not log them again.
+    logged: BTreeSet<Clash>,
 }
 
 impl Watch {
-    /// Reads everything, then what changes, until something goes wrong; says what.
+    /// Reads all entries, then follows their changes until something goes wrong; says what.
     async fn follow(&mut self) -> String {
         if !self.connection.is_up() {
             return "no connection to NATS".to_owned();
@@ -161,68 +160,71 @@ impl Watch {
         }
         let mut expected = 1;
         loop {
-            let message = match timeout(RECONNECT_LOOK, messages.next()).await {
+            let message = match timeout(RECONNECT_POLL, messages.next()).await {
                 Ok(Some(Ok(message))) => message,
                 Ok(Some(Err(error))) => return Err(nats::chain(&error)),
                 Ok(None) => return Err("the watch ended".to_owned()),
                 Err(_quiet) if statistics.connects.load(Ordering::Relaxed) != connects => {
-                    return Err("the connection to NATS was made anew".to_owned());
+                    return Err("the connection to NATS was lost and is back".to_owned());
                 }
                 Err(_quiet) if loading.is_some() && progress.elapsed() > LOAD_LIMIT => {
-                    return Err("the full read does not end".to_owned());
+                    return Err("the full read made no progress for 10 s".to_owned());
                 }
                 Err(_quiet) => continue,
             };
             let info = message.info().map_err(|e| e.to_string())?;
             if info.consumer_sequence != expected {
-                return Err("a change was missed".to_owned());
+                return Err("a change of an entry was missed".to_owned());
             }
             expected += 1;
             progress = clock::monotonic();
             let Some(key) = message.subject.strip_prefix(&prefix) else {
                 continue;
             };
-            let removed = message.headers.as_ref().is_some_and(kv::is_removal);
-            let change = if removed { Change::Gone } else { Change::Put(&message.payload) };
+            let deleted = message.headers.as_ref().is_some_and(kv::is_tombstone);
+            let change = if deleted { Change::Delete } else { Change::Put(&message.payload) };
             if let Some(directory) = &mut loading {
-                // Old bad values are of no interest; install() logs those that count.
+                // Bad values that a later one replaces are of no interest; install() logs the others.
                 let _bad = directory.apply(key, change);
                 if info.pending == 0 {
                     self.install(loading.take().unwrap_or_default());
                 }
                 continue;
             }
-            self.shared.change(|known| {
+            self.directory.change(|known| {
                 if let Err(error) = known.directory.apply(key, change) {
-                    tracing::error!(key, "a bad directory entry is left out: {error}");
+                    tracing::error!(key, "a bad directory entry is left out, the last good one stays in force: {error}");
                 }
             });
-            self.tell_clashes();
+            self.log_clashes();
         }
     }
 
     fn install(&mut self, mut fresh: Directory) {
         for (key, why) in fresh.bad() {
-            tracing::error!(key, "a bad directory entry is left out: {why}");
+            tracing::error!(
+                key,
+                "a bad directory entry is left out, the last good one stays in force: {why}"
+            );
         }
-        self.shared.change(|known| {
+        self.directory.change(|known| {
             fresh.keep_last_good(&known.directory);
             known.loaded = true;
             known.directory = fresh;
         });
-        self.tell_clashes();
+        self.log_clashes();
         self.readiness.present(PART);
     }
 
     /// Logs the clashes that are new, and those that are gone.
-    fn tell_clashes(&mut self) {
-        let clashes = self.shared.known().directory.clashes();
-        for clash in clashes.difference(&self.told) {
+    fn log_clashes(&mut self) {
+        let clashes = self.directory.known().directory.clashes();
+        for clash in clashes.difference(&self.logged) {
             tracing::warn!("directory: {clash}");
         }
-        for clash in self.told.difference(&clashes) {
-            tracing::info!("directory: no longer so: {clash}");
+        for clash in self.logged.difference(&clashes) {
+            tracing::info!("directory: this ended: {clash}");
         }
-        self.told = clashes;
+        self.logged = clashes;
     }
 }

@@ -24,10 +24,7 @@ use botstats_common::quarter::day_of_ms;
 use botstats_common::wire;
 use botstats_ingest::event::{Decoded, Message, decode};
 use botstats_ingest::timeline::{Entry, NewEvent, Slice, admit, insert};
-use botstats_query::answer::render::Format;
-use botstats_query::answer::{Names, render_all};
-use botstats_query::question::{Asked, Question};
-use botstats_query::window::Window;
+use botstats_query::{BotFilter, Format, Names, Question, Window, render_all};
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use tempfile::TempDir;
 
@@ -180,7 +177,7 @@ fn reading(mode: &str, buckets: u64) -> Reading {
     let found = rows.iter().find(|(name, _)| *name == "buckets").unwrap().1;
     assert_eq!(found, buckets, "give the case the number that is right now");
     let question = Question {
-        asked: Asked::AllBots,
+        bots: BotFilter::All,
         types: (0..19_u8).filter_map(|code| code.try_into().ok()).collect(),
         mode: mode.parse().ok().unwrap(),
         days: u8::try_from(DAYS).unwrap().try_into().ok().unwrap(),

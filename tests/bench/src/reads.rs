@@ -23,11 +23,7 @@ use botstats::simulate::Event;
 use botstats_common::io::{clock, stop};
 use botstats_common::wire::{self, Reply};
 use botstats_ingest::engine::Engine;
-use botstats_query::answer::cells::Collecting;
-use botstats_query::answer::render::{Format, Rendering};
-use botstats_query::answer::{Answer, Names};
-use botstats_query::question::Question;
-use botstats_query::window::Window;
+use botstats_query::{Answer, Collecting, Format, Names, Question, Rendering, Window};
 use futures::StreamExt as _;
 
 use super::ingest::{applied, data_file};

@@ -6,8 +6,7 @@ use botstats_common::directory::time_zone;
 use botstats_common::io::settings::{address, duration, show_duration};
 use botstats_common::secret::SecretHash;
 use botstats_ingest::keep_days;
-use botstats_query::accept;
-use botstats_query::question::{Asked, GroupMode, Question, Route};
+use botstats_query::{BotFilter, GroupMode, Question, Route, accept};
 use http::header::{ACCEPT, ACCEPT_ENCODING};
 use http::{HeaderMap, HeaderValue};
 
@@ -39,7 +38,7 @@ pub(super) fn question(bytes: &[u8]) {
         }
     };
     // Written again in its plainest form it is the same question.
-    let key = if question.asked == Asked::AllBots { "*" } else { key };
+    let key = if question.bots == BotFilter::All { "*" } else { key };
     let codes: Vec<String> = question.types.iter().map(|code| code.number().to_string()).collect();
     assert!(codes.iter().all(|code| types.split(',').any(|item| item == code)));
     let name = match question.mode {

@@ -12,12 +12,9 @@ use botstats_ingest::engine::{Engine, Message};
 use botstats_ingest::event::{self, Headers};
 use botstats_ingest::read::Reader;
 use botstats_ingest::rescue::read;
-use botstats_query::answer::cells::Collecting;
-use botstats_query::answer::render::Format;
-use botstats_query::answer::render_all;
-use botstats_query::directory::{Change, Directory};
-use botstats_query::question::{Asked, Days, GroupMode, Question};
-use botstats_query::window::Window;
+use botstats_query::{
+    BotFilter, Change, Collecting, Days, Directory, Format, GroupMode, Question, Window, render_all,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -95,7 +92,7 @@ pub(super) fn read_reply(bytes: &[u8]) {
     assert!(borrowed.is_ok() || frame.is_none());
     let Some(Frame::Chunk(chunk)) = frame else { return };
     let question = |fill_zero| Question {
-        asked: Asked::AllBots,
+        bots: BotFilter::All,
         types: botstats_common::metric::TypeSet::ALL,
         mode: GroupMode::Day,
         days: Days::try_from(3).expect("days"),
@@ -159,7 +156,7 @@ pub(super) fn directory(bytes: &[u8]) {
         assert!(error.to_string().len() < 1_000, "a long reason: {error}");
         assert_eq!(known.bad().len(), 1);
     }
-    known.apply(&key, Change::Gone).expect("a removal");
+    known.apply(&key, Change::Delete).expect("a removal");
     assert!(known.bad().is_empty());
 }
 

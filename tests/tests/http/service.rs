@@ -4,13 +4,12 @@
 use std::time::Duration;
 
 use async_nats::jetstream::kv::Operation;
+use botstats_common::ids::Account;
 use botstats_common::io::clock;
 use botstats_common::io::setup::{self, Shape};
 use botstats_common::names::{DIRECTORY_BUCKET, THROTTLE_BUCKET};
 use botstats_common::secret::SecretHash;
-use botstats_query::nats::Connection;
-use botstats_query::nats::claims::{Claims, Outcome, Standing};
-use botstats_query::throttle::Throttle;
+use botstats_query::{Allowance, AllowanceKey, Claims, Connection, Outcome, Standing};
 use botstats_tests::harness::{
     Answer, Behaviour, PATIENCE, Peer, Process, Query, Site, account_entry, get_as, not_ready,
     signal, until,
@@ -263,10 +262,10 @@ async fn without_the_throttles_bucket_nobody_is_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_of_unknown_outcome_is_taken_back() {
     let site = Site::start("1h").await;
-    let throttle = Throttle::with_window(Duration::from_secs(3_600)).unwrap();
-    let claims = Claims::new(Connection::new(site.client.clone(), None), throttle);
+    let allowance = Allowance::of_accounts(Duration::from_secs(3_600)).unwrap();
+    let claims = Claims::new(Connection::new(site.client.clone(), None), allowance);
     claims.set_usable(true);
-    let acme = "acme".parse().unwrap();
+    let acme = AllowanceKey::from(&"acme".parse::<Account>().unwrap());
     let soon = || clock::monotonic() + Duration::from_millis(500);
     let server = site.nats.pid().unwrap();
     let stands_still = async || {

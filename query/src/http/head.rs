@@ -1,54 +1,86 @@
 //! The head of a request: how large it is, and whether it is HTTP as it should be.
 //!
-//! *Why* measured as it arrives: the parser drops white space around values and empty lines before the
-//! request, so that what it gives says too little.
+//! *Why* measured as it arrives and not by hyper: hyper's own limits give a bare 431, and what it
+//! parses has lost the white space around values and the empty lines before the request. The contract
+//! promises a problem for heads beyond its limits *as they were sent*.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use http::Version;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::Authority;
+use http::{HeaderValue, Method, Version};
 use parking_lot::Mutex;
 
-use crate::problem::Problem;
-use crate::question::Methods;
-
 /// The most fields in a request's head.
-pub const MAX_HEAD_FIELDS: usize = 64;
+const MAX_HEAD_FIELDS: usize = 64;
 /// The largest head of a request, in bytes.
-pub const MAX_HEAD_BYTES: usize = 16 * 1024;
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// Why a request is not answered by what its path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BadHead {
+    /// Too many fields or bytes.
+    TooLarge,
+    /// Not HTTP as it should be.
+    Malformed(&'static str),
+    /// Another method than the allowed ones.
+    MethodNotAllowed(Methods),
+}
+
+/// Methods that a path allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Methods {
+    Get,
+    GetAndHead,
+}
+
+impl Methods {
+    /// As the field `Allow` lists them.
+    pub(crate) fn names(self) -> &'static str {
+        match self {
+            Methods::Get => "GET",
+            Methods::GetAndHead => "GET, HEAD",
+        }
+    }
+
+    fn allow(self, method: &Method) -> bool {
+        *method == Method::GET || (self == Methods::GetAndHead && *method == Method::HEAD)
+    }
+}
 
 /// The size of a head as it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeadSize {
+pub(super) struct HeadSize {
     /// All bytes, to the end of the empty line.
-    pub bytes: usize,
+    bytes: usize,
     /// The lines after the first one.
-    pub fields: usize,
+    fields: usize,
 }
 
-/// Measures the heads that a connection brings. All clones are one.
+/// Measures the heads that a connection brings, in their order. All clones are one.
 ///
-/// A body would be taken for heads: a connection ends after a request that has one.
+/// It would take a body for heads, but a connection ends after a request that has a body.
 #[derive(Debug, Clone, Default)]
-pub struct Meter(Arc<Mutex<Measured>>);
+pub(super) struct HeadMeter(Arc<Mutex<Measured>>);
 
 #[derive(Debug, Default)]
 struct Measured {
+    /// Heads that are whole and not taken yet.
     whole: VecDeque<HeadSize>,
-    /// All that were ever whole.
+    /// The number of all whole heads so far.
     heads: u64,
+    /// Of the head that is arriving.
     bytes: usize,
     lines: usize,
     /// Whether the line that is arriving has anything but its end.
     in_line: bool,
 }
 
-impl Meter {
+impl HeadMeter {
     /// Takes the next bytes that arrived.
-    pub fn feed(&self, bytes: &[u8]) {
+    pub(super) fn feed(&self, bytes: &[u8]) {
         let mut measured = self.0.lock();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             measured.bytes += part.len();
@@ -59,16 +91,14 @@ impl Meter {
         }
     }
 
-    /// How many heads were whole so far, and whether another has begun.
-    #[must_use]
-    pub fn progress(&self) -> (u64, bool) {
+    /// The number of whole heads so far, and whether another has begun.
+    pub(super) fn progress(&self) -> (u64, bool) {
         let measured = self.0.lock();
         (measured.heads, measured.bytes > 0)
     }
 
-    /// The size of the next head that is whole.
-    #[must_use]
-    pub fn next(&self) -> Option<HeadSize> {
+    /// Takes the size of the next whole head.
+    pub(super) fn next(&self) -> Option<HeadSize> {
         self.0.lock().whole.pop_front()
     }
 }
@@ -86,32 +116,28 @@ impl Measured {
 }
 
 /// Checks what comes before any path: the limits, the one proper Host field that HTTP/1.1 needs
-/// (RFC 9112, 3.2), the method (the path says only which are allowed), and that no body is framed
-/// by a transfer coding, which smuggles requests past whatever stands before this service (RFC
-/// 9112, 11.2).
-///
-/// # Errors
-/// The first that is wrong.
-pub fn check(head: &Parts, size: Option<HeadSize>, methods: Methods) -> Result<(), Problem> {
+/// (RFC 9112, 3.2), the method, and that no transfer coding frames a body, which smuggles requests
+/// past whatever stands before this service (RFC 9112, 11.2).
+pub(super) fn check(head: &Parts, size: Option<HeadSize>, methods: Methods) -> Result<(), BadHead> {
     let fits = |size: HeadSize| size.bytes <= MAX_HEAD_BYTES && size.fields <= MAX_HEAD_FIELDS;
     if !size.is_none_or(fits) {
-        return Err(Problem::HeadTooLarge);
+        return Err(BadHead::TooLarge);
     }
     let mut hosts = head.headers.get_all(HOST).iter();
-    let proper = |host: &http::HeaderValue| {
+    let proper = |host: &HeaderValue| {
         host.is_empty()
             || Authority::try_from(host.as_bytes()).is_ok_and(|host| !host.as_str().contains('@'))
     };
     match (hosts.next(), hosts.next()) {
         (None, _) if head.version != Version::HTTP_11 => {}
         (Some(host), None) if proper(host) => {}
-        _ => return Err(Problem::BadRequest("one proper Host field is needed")),
+        _ => return Err(BadHead::Malformed("one proper Host field is needed")),
     }
     if !methods.allow(&head.method) {
-        return Err(Problem::MethodNotAllowed(methods));
+        return Err(BadHead::MethodNotAllowed(methods));
     }
     if head.headers.contains_key(TRANSFER_ENCODING) {
-        return Err(Problem::BadRequest("nothing here takes a Transfer-Encoding"));
+        return Err(BadHead::Malformed("nothing here takes a Transfer-Encoding"));
     }
     Ok(())
 }
@@ -136,7 +162,7 @@ mod tests {
             ),
         ] {
             for piece in 1..=bytes.len().max(1) {
-                let meter = Meter::default();
+                let meter = HeadMeter::default();
                 bytes.chunks(piece).for_each(|piece| meter.feed(piece));
                 let measured: Vec<_> = std::iter::from_fn(|| meter.next()).collect();
                 assert_eq!(measured, expected, "{:?} by {piece}", String::from_utf8_lossy(bytes));
@@ -145,8 +171,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_checked_before_the_path() {
-        let bad_host = || Err(Problem::BadRequest("one proper Host field is needed"));
+    fn checks_before_the_path() {
+        let bad_host = || Err(BadHead::Malformed("one proper Host field is needed"));
         let size = |bytes, fields| Some(HeadSize { bytes, fields });
         let small = size(100, 3);
         let check = |size, version, method: &str, fields: &[(&str, &str)]| {
@@ -170,11 +196,11 @@ mod tests {
         assert_eq!(check(small, Version::HTTP_10, "GET", &[host, host]), bad_host());
         for method in ["HEAD", "POST", "CONNECT", "get", "FOO"] {
             let coded = [host, ("transfer-encoding", "chunked")];
-            let refused = Err(Problem::MethodNotAllowed(Methods::Get));
+            let refused = Err(BadHead::MethodNotAllowed(Methods::Get));
             assert_eq!(check(small, v11, method, &coded), refused);
         }
         let coded = [host, ("transfer-encoding", "chunked")];
-        assert!(matches!(check(small, v11, "GET", &coded), Err(Problem::BadRequest(_))));
+        assert!(matches!(check(small, v11, "GET", &coded), Err(BadHead::Malformed(_))));
         for (size, fits) in [
             (size(MAX_HEAD_BYTES, MAX_HEAD_FIELDS), true),
             (size(MAX_HEAD_BYTES + 1, 3), false),
@@ -185,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_says_which_methods_are_allowed() {
+    fn methods_depend_on_the_path() {
         for (method, get, get_and_head) in [
             ("GET", true, true),
             ("HEAD", false, true),
@@ -196,7 +222,7 @@ mod tests {
             let (head, ()) = request.body(()).unwrap().into_parts();
             for (methods, allowed) in [(Methods::Get, get), (Methods::GetAndHead, get_and_head)] {
                 let expected =
-                    if allowed { Ok(()) } else { Err(Problem::MethodNotAllowed(methods)) };
+                    if allowed { Ok(()) } else { Err(BadHead::MethodNotAllowed(methods)) };
                 assert_eq!(super::check(&head, None, methods), expected, "{method}");
             }
         }

@@ -1,35 +1,37 @@
-//! What is asked: the parameters of one call, read from the raw request target.
+//! The parameters of one call, parsed from the raw request target.
 //!
-//! *Invariants*: a [`Question`] holds no bad value, and no API key, only its hash. The raw path is
-//! cut at its slashes, then each segment is percent-decoded, once: a slash that was `%2F` separates
-//! nothing.
+//! *Invariants*: a [`Question`] holds no bad value, and of an API key only the hash. The raw path is
+//! split at its slashes, then each segment is percent-decoded once: a slash that was `%2F` does not
+//! separate segments.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use botstats_common::ids::is_id_char;
 use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::secret::SecretHash;
-use http::Method;
 use percent_encoding::percent_decode_str;
 
-/// The most items in TYPES, duplicates included.
-pub const MAX_TYPE_ITEMS: usize = 64;
+use crate::http::Methods;
+
+/// The most items in TYPES, duplicates included: several times as many as there are types.
+pub(crate) const MAX_TYPE_ITEMS: usize = 64;
 /// The most days of history.
 pub const MAX_DAYS: u8 = 30;
-/// The longest part of a bad parameter that an error repeats, in characters.
+/// An error repeats at most 64 characters of a bad parameter.
 const MAX_ECHO_CHARS: usize = 64;
 
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route<'a> {
-    /// The statistics, with its four raw segments: APIKEY, TYPES, GROUPMODE, DAYS.
+    /// The statistics, with the four raw segments APIKEY, TYPES, GROUPMODE, DAYS.
     Statistics([&'a str; 4]),
     /// The description of the API.
     OpenApi,
-    /// Whether the program is ready.
+    /// Whether the program is ready, for load balancers.
     Health,
-    /// Nothing.
+    /// No known path.
     Unknown,
 }
 
@@ -38,11 +40,11 @@ impl<'a> Route<'a> {
     #[must_use]
     pub fn of(path: &'a str) -> Self {
         let mut segments = path.split('/');
-        // A path begins with a slash, before which there is nothing.
+        // The segment before the first slash is empty.
         let (Some(""), Some(first)) = (segments.next(), segments.next()) else {
             return Route::Unknown;
         };
-        // One more than the longest path has.
+        // One segment more than the longest path has.
         let more: [Option<&str>; 7] = std::array::from_fn(|_| segments.next());
         match (decoded(first).as_ref(), more) {
             ("openapi.json", [None, ..]) => Route::OpenApi,
@@ -65,9 +67,8 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The methods that are allowed there.
-    #[must_use]
-    pub fn methods(self) -> Methods {
+    /// The methods that the path allows. A HEAD of the statistics would use up a call and bring none.
+    pub(crate) fn methods(self) -> Methods {
         match self {
             Route::Health => Methods::GetAndHead,
             Route::Statistics(_) | Route::OpenApi | Route::Unknown => Methods::Get,
@@ -75,45 +76,19 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Methods that a path allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Methods {
-    /// GET alone: a HEAD would use up a call and bring no statistics.
-    Get,
-    /// GET and HEAD.
-    GetAndHead,
-}
-
-impl Methods {
-    /// As `Allow` lists them.
-    #[must_use]
-    pub fn names(self) -> &'static str {
-        match self {
-            Methods::Get => "GET",
-            Methods::GetAndHead => "GET, HEAD",
-        }
-    }
-
-    /// Whether that method is one of them.
-    #[must_use]
-    pub fn allow(self, method: &Method) -> bool {
-        *method == Method::GET || (self == Methods::GetAndHead && *method == Method::HEAD)
-    }
-}
-
-/// A segment as it was meant. Bytes that are no UTF-8 become a character that is allowed nowhere; a
-/// broken escape stays as it is and so brings in a `%`, which is not allowed either.
+/// A percent-decoded segment. Bytes that are not UTF-8 become a character that no parameter allows; a
+/// broken escape keeps its `%`, which no parameter allows either.
 fn decoded(segment: &str) -> Cow<'_, str> {
     percent_decode_str(segment).decode_utf8_lossy()
 }
 
-/// Whose statistics are asked for.
+/// The bots whose statistics are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asked {
+pub enum BotFilter {
     /// `*`: all bots of the account.
-    AllBots,
-    /// The bot with the API key of that hash.
-    Key(SecretHash),
+    All,
+    /// The bot with the API key of this hash.
+    ApiKey(SecretHash),
 }
 
 /// How rows are grouped in time.
@@ -150,7 +125,7 @@ impl FromStr for GroupMode {
 pub struct Days(u8);
 
 impl Days {
-    /// The number of days.
+    /// As a number.
     #[must_use]
     pub fn number(self) -> u8 {
         self.0
@@ -176,22 +151,22 @@ impl FromStr for Days {
 /// One call's parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// Which bots.
-    pub asked: Asked,
-    /// Which metrics.
+    /// APIKEY
+    pub bots: BotFilter,
+    /// TYPES
     pub types: TypeSet,
-    /// How rows are grouped.
+    /// GROUPMODE
     pub mode: GroupMode,
-    /// How far back.
+    /// DAYS
     pub days: Days,
     /// Whether combinations without a sample get a row too (`fill=zero`).
     pub fill_zero: bool,
 }
 
-/// The parameter that is wrong, and what is allowed. Its text never holds an API key.
+/// A bad parameter, and what is allowed. The text never holds an API key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadParameter {
-    /// An item of TYPES.
+    /// A bad item of TYPES.
     #[error(
         "TYPES: {0} is not allowed; type codes {first} to {last} in plain decimal, separated by commas",
         first = TypeCode::NUMBERS.start(),
@@ -201,13 +176,13 @@ pub enum BadParameter {
     /// Too many items in TYPES.
     #[error("TYPES: {0} items; at most {MAX_TYPE_ITEMS} are allowed")]
     TooManyTypes(usize),
-    /// GROUPMODE.
+    /// A bad GROUPMODE.
     #[error("GROUPMODE: {0} is not allowed; hour, day, month or year")]
     Mode(Shown),
-    /// DAYS.
+    /// Bad DAYS.
     #[error("DAYS: {0} is not allowed; 1 to {MAX_DAYS} in plain decimal")]
     Days(Shown),
-    /// APIKEY.
+    /// A bad APIKEY.
     #[error("APIKEY: * (all bots) or 8 to 128 of the characters A-Z a-z 0-9 _ - is allowed")]
     ApiKey,
     /// A query parameter that does not exist.
@@ -221,13 +196,13 @@ pub enum BadParameter {
     Fill(Shown),
 }
 
-/// A piece of what the client sent, quoted and cut so that it can stand in an answer.
+/// A part of the client's request, quoted and cut so that an answer can repeat it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown(String);
 
 impl Shown {
     fn new(text: &str) -> Self {
-        // Parameters in the wrong order put a secret where a harmless item is expected.
+        // Parameters in the wrong order put a secret in the place of a harmless item.
         if text.contains("bsk_") || text.contains("bst_") {
             return Self("a secret (not repeated here)".to_owned());
         }
@@ -254,7 +229,7 @@ impl Question {
             types: parse_types(&types)?,
             mode: mode.parse().map_err(|()| BadParameter::Mode(Shown::new(&mode)))?,
             days: days.parse().map_err(|()| BadParameter::Days(Shown::new(&days)))?,
-            asked: parse_key(&key)?,
+            bots: parse_key(&key)?,
             fill_zero: parse_query(query)?,
         })
     }
@@ -274,19 +249,18 @@ fn parse_types(text: &str) -> Result<TypeSet, BadParameter> {
         .collect()
 }
 
-fn parse_key(key: &str) -> Result<Asked, BadParameter> {
+fn parse_key(key: &str) -> Result<BotFilter, BadParameter> {
     if key == "*" {
-        return Ok(Asked::AllBots);
+        return Ok(BotFilter::All);
     }
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-    if (8..=128).contains(&key.len()) && key.bytes().all(allowed) {
-        Ok(Asked::Key(SecretHash::of(key)))
+    if (8..=128).contains(&key.len()) && key.bytes().all(is_id_char) {
+        Ok(BotFilter::ApiKey(SecretHash::of(key)))
     } else {
         Err(BadParameter::ApiKey)
     }
 }
 
-/// Whether `fill=zero` stands there.
+/// True if the query is `fill=zero`.
 fn parse_query(query: Option<&str>) -> Result<bool, BadParameter> {
     let mut fill = false;
     for pair in query.filter(|query| !query.is_empty()).iter().flat_map(|query| query.split('&')) {
@@ -478,13 +452,13 @@ mod tests {
 
     #[test]
     fn keys() {
-        let hash = |text: &str| Some(Asked::Key(SecretHash::of(text)));
+        let hash = |text: &str| Some(BotFilter::ApiKey(SecretHash::of(text)));
         let longest = "k".repeat(128);
         let too_long = "k".repeat(129);
         for (text, asked) in [
-            ("*", Some(Asked::AllBots)),
-            ("%2A", Some(Asked::AllBots)),
-            ("%2a", Some(Asked::AllBots)),
+            ("*", Some(BotFilter::All)),
+            ("%2A", Some(BotFilter::All)),
+            ("%2a", Some(BotFilter::All)),
             (KEY, hash(KEY)),
             ("%61bcdefgh", hash(KEY)),
             ("A-z_0123", hash("A-z_0123")),
@@ -504,7 +478,7 @@ mod tests {
             ("abcdefg.", None),
             ("abcdefgé", None),
         ] {
-            let parsed = parse(text, "0", "day", "1", None).ok().map(|q| q.asked);
+            let parsed = parse(text, "0", "day", "1", None).ok().map(|q| q.bots);
             assert_eq!(parsed, asked, "{text:?}");
         }
         let error = parse("secret!!key", "0", "day", "1", None).unwrap_err();

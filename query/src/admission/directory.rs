@@ -1,10 +1,11 @@
-//! The directory in memory: who holds a token, whose is an API key, what things are called.
+//! The directory in memory: which account holds a token, which bot has an API key, what bots and
+//! channels are called.
 //!
-//! *Invariants*: a value that cannot be read leaves the last good one in force. A token or key that
-//! stands in two places grants nothing that either of them alone would not: see [`Directory::holder`]
-//! and [`Directory::bot_of`]. [`Directory::clashes`] says so.
+//! *Invariants*: a value that cannot be read leaves the last good one in force. A token or key that two
+//! entries have grants nothing that one of them alone would not grant: see [`Directory::holder`] and
+//! [`Directory::bot_of`]. [`Directory::clashes`] names such entries.
 //!
-//! *Not here*: NATS. An answer is given only after the entries were read again from there
+//! *Not here*: NATS. An answer is given only after the entries were read again from NATS
 //! ([`crate::nats::entries`]); this copy serves refusals and names.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -21,7 +22,7 @@ use crate::answer::Names;
 /// The most entries of a clash that its text names.
 const MAX_NAMED: usize = 5;
 
-/// All entries.
+/// All entries of the directory.
 #[derive(Debug, Default)]
 pub struct Directory {
     accounts: HashMap<Account, AccountEntry>,
@@ -33,11 +34,11 @@ pub struct Directory {
     shared_keys: HashSet<(Account, SecretHash)>,
     /// Accounts that have a token, or the id of a token, twice.
     repeating: HashMap<Account, Repeated>,
-    /// Keys whose newest value cannot be read, and why.
+    /// KV keys whose newest value cannot be read, and why.
     bad: BTreeMap<String, String>,
 }
 
-/// What stands twice among the tokens of one account.
+/// What one account has twice among its tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Repeated {
     /// One token under two ids.
@@ -46,8 +47,8 @@ pub enum Repeated {
     Id,
 }
 
-/// Entries that can be read, but whose secrets stand in each other's way. They are named by their
-/// KV keys, the secrets not at all.
+/// Entries that can be read, but whose secrets conflict. The entries are named by their KV keys, the
+/// secrets not at all.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Clash {
     /// Accounts, none of them removed, with a token in common.
@@ -59,7 +60,6 @@ pub enum Clash {
 }
 
 impl Clash {
-    /// The KV keys of the entries.
     fn entries(&self) -> Vec<&str> {
         match self {
             Clash::Token(keys) | Clash::ApiKey(keys) => keys.iter().map(String::as_str).collect(),
@@ -104,17 +104,17 @@ struct Bots {
 /// A new value of a KV key.
 #[derive(Debug, Clone, Copy)]
 pub enum Change<'a> {
-    /// These bytes.
+    /// The key has this value.
     Put(&'a [u8]),
-    /// None any more.
-    Gone,
+    /// The key was deleted.
+    Delete,
 }
 
 impl Directory {
-    /// Applies the change of a KV key. A key that is no entry's is ignored.
+    /// Applies the change of a KV key. Keys that are not of an entry are ignored.
     ///
     /// # Errors
-    /// Why a value cannot be read; the last good one stays.
+    /// If the value cannot be read; the last good one stays.
     pub fn apply(&mut self, key: &str, change: Change<'_>) -> Result<(), EntryError> {
         let Some(parsed) = Key::parse(key) else {
             return Ok(());
@@ -126,11 +126,11 @@ impl Directory {
             (Key::Bot(account, bot), Change::Put(json)) => {
                 BotEntry::parse(json).map(|entry| self.set_bot(&account, bot, Some(entry)))
             }
-            (Key::Account(account), Change::Gone) => {
+            (Key::Account(account), Change::Delete) => {
                 self.set_account(account, None);
                 Ok(())
             }
-            (Key::Bot(account, bot), Change::Gone) => {
+            (Key::Bot(account, bot), Change::Delete) => {
                 self.set_bot(&account, bot, None);
                 Ok(())
             }
@@ -142,7 +142,7 @@ impl Directory {
         applied
     }
 
-    /// Takes what `older` knew of the keys of which this one has seen bad values only.
+    /// Takes the entries of `older` for the keys of which this directory has seen bad values only.
     pub fn keep_last_good(&mut self, older: &Directory) {
         let bad: Vec<String> = self.bad.keys().cloned().collect();
         for key in bad {
@@ -160,13 +160,13 @@ impl Directory {
         }
     }
 
-    /// Keys whose newest value cannot be read, and why.
+    /// KV keys whose newest value cannot be read, and why.
     #[must_use]
     pub fn bad(&self) -> &BTreeMap<String, String> {
         &self.bad
     }
 
-    /// Entries whose secrets stand in each other's way.
+    /// Entries whose secrets conflict.
     #[must_use]
     pub fn clashes(&self) -> BTreeSet<Clash> {
         let lives = |account: &Account| self.accounts.get(account).is_some_and(|a| !a.removed);
@@ -190,7 +190,7 @@ impl Directory {
         tokens.chain(keys).filter(several).chain(within).collect()
     }
 
-    /// How many entries cannot be read or clash.
+    /// The number of entries that cannot be read or clash.
     #[must_use]
     pub fn bad_entries(&self) -> usize {
         let clashes = self.clashes();
@@ -199,21 +199,21 @@ impl Directory {
         all.len()
     }
 
-    /// How many accounts and bots there are, removed ones included.
+    /// The numbers of accounts and bots, removed ones included.
     #[must_use]
     pub fn sizes(&self) -> (usize, usize) {
         (self.accounts.len(), self.bots.values().map(|bots| bots.entries.len()).sum())
     }
 
-    /// The account that a token is of. Of several that hold the same one: the one that is not
-    /// removed; `None` if that does not decide.
+    /// The account that holds a token. If several hold it: the only one that is not removed, else
+    /// `None`.
     #[must_use]
     pub fn holder(&self, token: &SecretHash) -> Option<&Account> {
         let removed = |account: &&Account| self.accounts.get(*account).is_some_and(|a| a.removed);
         the_one(self.tokens.get(token)?, removed)
     }
 
-    /// The account's bot that has that key and is not removed; `None` if there are two.
+    /// The account's bot that has an API key and is not removed; `None` if two bots have it.
     #[must_use]
     pub fn bot_of(&self, account: &Account, key: &SecretHash) -> Option<&Bot> {
         let bots = self.bots.get(account)?;
@@ -222,13 +222,13 @@ impl Directory {
         holders.next().filter(|_| holders.next().is_none())
     }
 
-    /// An account's entry.
+    /// The entry of an account, removed or not.
     #[must_use]
     pub fn account(&self, account: &Account) -> Option<&AccountEntry> {
         self.accounts.get(account)
     }
 
-    /// A bot's entry.
+    /// The entry of a bot, removed or not.
     #[must_use]
     pub fn bot(&self, account: &Account, bot: &Bot) -> Option<&BotEntry> {
         self.bots.get(account)?.entries.get(bot)
@@ -291,7 +291,7 @@ impl Directory {
     }
 }
 
-/// The only one; among several the only one that is not removed.
+/// The only item; among several the only one that is not removed.
 fn the_one<T: Ord>(all: &BTreeSet<T>, removed: impl Fn(&&T) -> bool) -> Option<&T> {
     if all.len() == 1 {
         return all.first();
@@ -300,7 +300,7 @@ fn the_one<T: Ord>(all: &BTreeSet<T>, removed: impl Fn(&&T) -> bool) -> Option<&
     live.next().filter(|_| live.next().is_none())
 }
 
-/// What stands twice among an account's tokens. An exact copy of one of them is harmless.
+/// What an account has twice among its tokens. An exact copy of a token's item is harmless.
 fn repeated(entry: &AccountEntry) -> Option<Repeated> {
     let mut id_of = HashMap::new();
     let mut token_of = HashMap::new();
@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(holder(&d, "t1"), None);
         // A removed account is still known by its token: 404, not 401.
         assert_eq!(holder(&d, "t2"), Some("a"));
-        d.apply("account.a", Change::Gone).unwrap();
+        d.apply("account.a", Change::Delete).unwrap();
         assert_eq!(holder(&d, "t2"), None);
         assert!(d.account(&"a".parse().unwrap()).is_none());
     }
@@ -410,7 +410,7 @@ mod tests {
         assert_eq!(bot_of(&d, "a", "k1"), None);
         put(&mut d, "bot.a.b3", &bot_json("k4", false));
         assert_eq!((bot_of(&d, "a", "k1"), bot_of(&d, "a", "k4")), (Some("b1"), Some("b3")));
-        d.apply("bot.a.b1", Change::Gone).unwrap();
+        d.apply("bot.a.b1", Change::Delete).unwrap();
         assert_eq!(bot_of(&d, "a", "k1"), None);
         assert_eq!(d.names(&"a".parse().unwrap()).len(), 2);
     }
@@ -443,7 +443,7 @@ mod tests {
         assert_eq!(d.bad_entries(), 2);
         put(&mut d, "account.a", &account_json(&["t9"], false));
         assert_eq!((holder(&d, "t1"), d.bad_entries()), (Some("c"), 0));
-        d.apply("account.c", Change::Gone).unwrap();
+        d.apply("account.c", Change::Delete).unwrap();
 
         // Many copies are not all named.
         for n in 0..8 {
@@ -458,7 +458,7 @@ mod tests {
         );
         assert_eq!(d.bad_entries(), 8);
         for n in 0..8 {
-            d.apply(&format!("account.m{n}"), Change::Gone).unwrap();
+            d.apply(&format!("account.m{n}"), Change::Delete).unwrap();
         }
         assert_eq!(d.bad_entries(), 0);
 

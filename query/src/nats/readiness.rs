@@ -1,5 +1,5 @@
-//! What this program needs to answer, looked at about every second: the connection, the KV buckets'
-//! settings, an ingest.
+//! Whether this program can answer calls, checked every second: the connection, the settings of the KV
+//! buckets, an ingest.
 
 use std::time::Duration;
 
@@ -12,51 +12,47 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Connection;
-use super::claims::{Claims, THROTTLE_STREAM};
+use super::claims::Claims;
 use super::entries::DIRECTORY_STREAM;
 use super::ingests::PING_SUBJECT;
-use super::watch::Shared;
+use super::watch::LiveDirectory;
 
-/// The parts of the readiness beside [`super::watch::PART`].
-pub const NATS: &str = "nats";
-/// The throttle's KV bucket.
-pub const THROTTLE: &str = "throttle";
-/// The settings of the directory's KV bucket.
-pub const DIRECTORY_SETTINGS: &str = "directory-settings";
-/// The size of messages that the server takes.
+// The names of the parts in the readiness.
+pub(crate) const NATS: &str = "nats";
+pub(crate) const THROTTLE: &str = "throttle";
+pub(crate) const DIRECTORY_SETTINGS: &str = "directory-settings";
 const PAYLOAD: &str = "max_payload";
-/// An ingest that answers reads.
-pub const INGEST: &str = "ingest";
+pub(crate) const INGEST: &str = "ingest";
 
-/// Pause between two looks.
+/// The pause between two checks.
 const PAUSE: Duration = Duration::from_secs(1);
-/// An ingest that does not answer a ping in that time is not there.
+/// An ingest counts as absent if it does not answer a ping within 1 s.
 const PING_LIMIT: Duration = Duration::from_secs(1);
 
-/// Looks until the token is cancelled.
+/// Checks until the token is cancelled.
 ///
 /// # Errors
-/// If the throttle's bucket has another window at the first look: no waiting mends that.
-pub async fn keep(
+/// If the throttle's bucket has another window at the first check: no waiting mends that.
+pub(crate) async fn check(
     connection: Connection,
-    directory: Shared,
+    directory: LiveDirectory,
     claims: Option<Claims>,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> Result<(), SetupError> {
     let buckets = async {
-        let mut probe = Probe {
+        let mut checks = Checks {
             connection: &connection,
             readiness: &readiness,
             made: false,
-            throttle_warnings: Warned::default(),
-            directory_warnings: Warned::default(),
+            throttle_warnings: Warnings::default(),
+            directory_warnings: Warnings::default(),
         };
         loop {
-            probe.connection();
-            probe.directory(&directory).await;
+            checks.connection();
+            checks.directory(&directory).await;
             match &claims {
-                Some(claims) => probe.throttle(claims).await?,
+                Some(claims) => checks.throttle(claims).await?,
                 None => readiness.present(THROTTLE),
             }
             sleep(PAUSE).await;
@@ -75,17 +71,17 @@ pub async fn keep(
         () = stop.cancelled() => Ok(()),
         failed = buckets => failed,
         () = ingest => Ok(()),
-        () = tell(&readiness) => Ok(()),
+        () = log_changes(&readiness) => Ok(()),
     }
 }
 
-/// Logs when the program becomes ready and when it is not any more; of what is missing, at each change.
-async fn tell(readiness: &Readiness) {
-    let mut told = None;
+/// Logs when the program becomes ready, and at each change what it lacks.
+async fn log_changes(readiness: &Readiness) {
+    let mut logged = None;
     loop {
         let missing = readiness.all_missing();
         let parts: Vec<String> = missing.keys().cloned().collect();
-        if told.as_ref() != Some(&parts) {
+        if logged.as_ref() != Some(&parts) {
             if missing.is_empty() {
                 tracing::info!("ready");
             } else {
@@ -93,31 +89,31 @@ async fn tell(readiness: &Readiness) {
                     missing.iter().map(|(p, why)| format!("{p}: {why}")).collect();
                 tracing::warn!("not ready: {}", why.join("; "));
             }
-            told = Some(parts);
+            logged = Some(parts);
         }
         sleep(PAUSE).await;
     }
 }
 
-/// What is wrong with the bucket.
+/// Why a KV bucket is not known to be right.
 enum Lack {
-    /// It was seen not to be there, or not as it must be.
-    Seen(String),
-    /// It could not be looked at: what was seen last holds, and a claim will show.
-    NotSeen(String),
+    /// The bucket is missing, or not as it must be.
+    Wrong(String),
+    /// The server did not say: the last check holds.
+    Unknown(String),
 }
 
-struct Probe<'a> {
+struct Checks<'a> {
     connection: &'a Connection,
     readiness: &'a Readiness,
-    /// Whether the bucket was there before. One that went away is not made again here: the calls of
-    /// the last hour went with it, and an administrator should know.
+    /// True once the throttle's bucket was there. A bucket that went away is not made again here: the
+    /// used calls of the last hour went with it, and an administrator should know.
     made: bool,
-    throttle_warnings: Warned,
-    directory_warnings: Warned,
+    throttle_warnings: Warnings,
+    directory_warnings: Warnings,
 }
 
-impl Probe<'_> {
+impl Checks<'_> {
     fn connection(&self) {
         let most = self.connection.client.max_payload();
         if most < MIN_PAYLOAD_BYTES {
@@ -137,11 +133,12 @@ impl Probe<'_> {
     }
 
     async fn throttle(&mut self, claims: &Claims) -> Result<(), SetupError> {
-        let window = claims.throttle().window();
+        let allowance = claims.allowance();
+        let window = allowance.window();
         let looked = if !self.connection.is_up() {
-            Err(Lack::NotSeen("no connection to NATS".to_owned()))
+            Err(Lack::Unknown("no connection to NATS".to_owned()))
         } else if self.made {
-            self.look(THROTTLE_STREAM, |config| rules::throttle(config, window)).await
+            self.look(&allowance.stream(), |config| rules::throttle(config, window)).await
         } else {
             match setup::throttle_bucket(&self.connection.js, window, Shape::default()).await {
                 Ok(outcome) => {
@@ -149,28 +146,28 @@ impl Probe<'_> {
                     Ok(outcome.warnings().to_vec())
                 }
                 Err(error @ SetupError::Window { .. }) => return Err(error),
-                Err(error @ SetupError::Refused { .. }) => Err(Lack::Seen(error.to_string())),
-                Err(error) => Err(Lack::NotSeen(nats::chain(&error))),
+                Err(error @ SetupError::Refused { .. }) => Err(Lack::Wrong(error.to_string())),
+                Err(error) => Err(Lack::Unknown(nats::chain(&error))),
             }
         };
         match looked {
             Ok(warnings) => {
                 claims.set_usable(true);
                 self.readiness.present(THROTTLE);
-                self.throttle_warnings.tell("KV bucket botstats_throttle", warnings);
+                self.throttle_warnings.log("KV bucket botstats_throttle", warnings);
             }
-            Err(Lack::Seen(why)) => {
+            Err(Lack::Wrong(why)) => {
                 claims.set_usable(false);
                 self.readiness.missing(THROTTLE, why);
             }
-            Err(Lack::NotSeen(why)) => self.readiness.missing(THROTTLE, why),
+            Err(Lack::Unknown(why)) => self.readiness.missing(THROTTLE, why),
         }
         Ok(())
     }
 
-    /// Whether the directory's bucket can be relied on; [`super::watch`] makes it and says if it is
-    /// missing.
-    async fn directory(&mut self, directory: &Shared) {
+    /// Checks the settings of the directory's bucket; [`super::watch`] makes the bucket and says if it
+    /// is missing.
+    async fn directory(&mut self, directory: &LiveDirectory) {
         if !self.connection.is_up() {
             return;
         }
@@ -178,17 +175,17 @@ impl Probe<'_> {
             Ok(warnings) => {
                 directory.set_refused(false);
                 self.readiness.present(DIRECTORY_SETTINGS);
-                self.directory_warnings.tell("KV bucket botstats_directory", warnings);
+                self.directory_warnings.log("KV bucket botstats_directory", warnings);
             }
-            Err(Lack::Seen(why)) => {
+            Err(Lack::Wrong(why)) => {
                 directory.set_refused(true);
                 self.readiness.missing(DIRECTORY_SETTINGS, why);
             }
-            Err(Lack::NotSeen(_)) => {}
+            Err(Lack::Unknown(_)) => {}
         }
     }
 
-    /// Whether a bucket is there and as it must be; gives the settings that may lose something.
+    /// Checks that a bucket is there and as it must be; gives warnings about its settings.
     async fn look(
         &self,
         stream: &str,
@@ -199,7 +196,7 @@ impl Probe<'_> {
             Ok(info) => {
                 let findings = judge(&info.config);
                 match refusals(&findings) {
-                    Some(why) => Err(Lack::Seen(format!(
+                    Some(why) => Err(Lack::Wrong(format!(
                         "KV bucket {bucket} cannot be used as it is: {why} (docs/configuration.md, \
                          \"Rules for stream and buckets\")"
                     ))),
@@ -207,19 +204,19 @@ impl Probe<'_> {
                 }
             }
             Err(StreamInfoError::NoStream(_)) => {
-                Err(Lack::Seen(format!("KV bucket {bucket} is missing: run `botstats setup`")))
+                Err(Lack::Wrong(format!("KV bucket {bucket} is missing: run `botstats setup`")))
             }
-            Err(error) => Err(Lack::NotSeen(nats::chain(&error))),
+            Err(error) => Err(Lack::Unknown(nats::chain(&error))),
         }
     }
 }
 
-/// What was warned of: each once, until it changes.
+/// The warnings that were logged: each is logged once until it ends.
 #[derive(Default)]
-struct Warned(Vec<String>);
+struct Warnings(Vec<String>);
 
-impl Warned {
-    fn tell(&mut self, what: &str, warnings: Vec<String>) {
+impl Warnings {
+    fn log(&mut self, what: &str, warnings: Vec<String>) {
         for warning in warnings.iter().filter(|warning| !self.0.contains(warning)) {
             tracing::warn!("{what}: {warning}");
         }

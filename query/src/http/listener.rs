@@ -1,13 +1,19 @@
-//! The listener: accepts, bounds and closes connections.
+//! Accepts connections, up to a limit, and closes them.
 //!
-//! *Invariants*: connections, heads, waits for a head and for a reader are bounded; whoever opens many
-//! connections can't keep others out ([`super::crowd`]); a stop lets calls end, but not for ever.
+//! *Invariants*: a stop lets answers end, but not for ever; a client that opens many connections does
+//! not lock out others ([`super::connections`]).
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use botstats_common::io::listen;
+use botstats_common::io::logging::RateLimit;
+use botstats_common::io::stop::spawn;
+use http::Response;
+use http_body_util::BodyExt as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,46 +24,34 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
-use botstats_common::io::stop::spawn;
-use botstats_common::io::{clock, listen};
-
-use super::crowd::{Crowd, Place, Presence};
-use super::exchange::{self, Handler};
-use super::head::Meter;
-use super::patience::{HEAD_LIMIT, Patience};
-use super::respond::PROBLEM_JSON;
+use super::body::Body;
+use super::connections::{ConnectionLimit, ConnectionMetrics, Slot};
+use super::head::HeadMeter;
+use super::head_timeout::HEAD_LIMIT;
+use super::service::{self, Handler, X_REQUEST_ID, new_id};
 use super::socket::Socket;
-use super::stall::Stall;
-use crate::problem::Problem;
-use crate::telemetry::METRICS;
 
-/// A reader that takes nothing for that time is closed.
-pub const STALL_LIMIT: Duration = Duration::from_secs(30);
-/// A stop waits so long for calls that are being answered: what is stopped after it, and a busy machine,
-/// need some of the 10 s that supervisors give.
-pub const STOP_LIMIT: Duration = Duration::from_secs(8);
-/// The most open connections.
+/// The most open connections, if the system allows enough file descriptors.
 const MAX_CONNECTIONS: usize = 8_192;
 /// File descriptors that are not for connections: NATS, the internal listener, connections that are
 /// about to end.
 const OTHER_DESCRIPTORS: usize = 256;
-/// What the system holds for a slow reader. Without a limit it grows to megabytes, which is much memory
-/// for thousands of them; and as a write goes on only when a third is free, a reader that takes 20 KiB
-/// a second would look like one that takes nothing.
+/// The send buffer of a connection, in bytes. Without a limit the kernel's buffers of thousands of slow
+/// readers grow to megabytes each. A write goes on only when a third of the buffer is free, so with a
+/// larger buffer a reader that takes 20 KiB a second would look like one that takes nothing.
 const SEND_BUFFER_BYTES: u32 = 256 * 1024;
-/// Pause after a failed accept, such as one without a free file descriptor.
+/// The pause after a failed accept: the cause, such as no free file descriptor, lasts a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Failed accepts are logged no more often.
-const ACCEPT_LOG_PAUSE: Duration = Duration::from_secs(10);
-/// The most refusals that are being said at the same time; beyond them a connection is just closed.
+/// The most refusals that are being sent at the same time; beyond them a connection is just closed.
 const MAX_REFUSING: usize = 64;
-/// The parser's own limit of a head; another is its 100 fields (one that is set costs two allocations a
-/// request). A head beyond them gets a bare 431, one below them but beyond the contract's limits a 431 with
-/// a problem. The parser may read twice as much before it refuses; with 24 KiB it never meets its own limit
-/// of a path, which is another status.
+/// hyper's own limit of a head, in bytes; hyper also has one of 100 fields (a limit that is set costs two
+/// allocations a request). A head beyond hyper's limits gets a bare 431, one between the contract's
+/// limits and hyper's a 431 with a problem. hyper may read twice this size before it refuses; with 24 KiB
+/// it never meets its own limit of a path, which has another status.
 const PARSER_BYTES: usize = 24 * 1024;
+
+static ACCEPT_FAILED: RateLimit = RateLimit::new();
 
 /// Listens at an address. Must be called inside a runtime.
 ///
@@ -67,10 +61,9 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     listen::listen(address, |socket| socket.set_send_buffer_size(SEND_BUFFER_BYTES))
 }
 
-/// How many connections this process can have, after it has asked for as many file descriptors as it
-/// needs and may have.
-#[must_use]
-pub fn room() -> usize {
+/// The number of connections that this process can have. Raises the process' limit of file descriptors
+/// first, as far as that is needed and allowed.
+pub(crate) fn connection_limit() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let needed = u64::try_from(MAX_CONNECTIONS + OTHER_DESCRIPTORS).unwrap_or(u64::MAX);
     let mut allowed = current;
@@ -80,42 +73,45 @@ pub fn room() -> usize {
             allowed = raised;
         }
     }
-    let room = room_within(allowed);
-    if room < MAX_CONNECTIONS {
-        tracing::warn!(room, "few file descriptors are allowed: fewer connections than usual");
+    let limit = limit_within(allowed);
+    if limit < MAX_CONNECTIONS {
+        tracing::warn!(
+            limit,
+            "the system allows few file descriptors, so fewer than {MAX_CONNECTIONS} connections are accepted"
+        );
     }
-    room
+    limit
 }
 
-/// The room for connections with so many file descriptors; at least half of them.
-fn room_within(descriptors: Option<u64>) -> usize {
+/// The limit of connections with this number of file descriptors; at least half of them.
+fn limit_within(descriptors: Option<u64>) -> usize {
     let all = descriptors.and_then(|all| usize::try_from(all).ok()).unwrap_or(usize::MAX);
     all.saturating_sub(OTHER_DESCRIPTORS).max(all / 2).clamp(1, MAX_CONNECTIONS)
 }
 
-/// How many connections there may be, and how long.
+/// The limits of a listener that its caller sets.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// The most open connections.
-    pub room: usize,
-    /// A connection that has been answered is closed when it has been idle for so long.
-    pub idle: Duration,
+    pub(crate) connections: usize,
+    /// A connection that has been answered is closed when it has been idle for this time.
+    pub(crate) idle: Duration,
+    /// A stop waits this long for answers that are being sent.
+    pub(crate) stop: Duration,
 }
 
-/// Serves until the token is cancelled and the calls of that moment are answered.
-pub async fn serve<H: Handler>(
+/// Serves until the token is cancelled and the requests of that moment are answered.
+pub(crate) async fn serve<H: Handler>(
     listener: TcpListener,
     handler: Arc<H>,
     limits: Limits,
+    metrics: ConnectionMetrics,
     stop: CancellationToken,
 ) {
-    let Limits { room, idle } = limits;
     let connections = TaskTracker::new();
-    let crowd = Crowd::new(room);
-    METRICS.most_connections.set(u32::try_from(room).unwrap_or(u32::MAX));
+    let limit = ConnectionLimit::new(limits.connections);
     let refusing = Arc::new(Semaphore::new(MAX_REFUSING));
     let cut = CancellationToken::new();
-    let mut logged = None;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -124,36 +120,38 @@ pub async fn serve<H: Handler>(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                let now = clock::monotonic();
-                if logged.is_none_or(|last| now.duration_since(last) > ACCEPT_LOG_PAUSE) {
-                    tracing::warn!("a connection could not be accepted: {error}");
-                    logged = Some(now);
+                if let Some(suppressed) = ACCEPT_FAILED.due(&error.to_string()) {
+                    tracing::warn!(
+                        "cannot accept a connection, will try again: {error}{suppressed}"
+                    );
                 }
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Some((place, displaced)) = crowd.enter() else {
-            METRICS.refused_connections.increment(1);
+        let Some((slot, evicts)) = limit.admit() else {
+            metrics.refused.increment(1);
             if let Ok(permit) = Arc::clone(&refusing).try_acquire_owned() {
+                let handler = Arc::clone(&handler);
                 spawn(connections.track_future(async move {
-                    refuse(stream).await;
+                    refuse(stream, &*handler).await;
                     drop(permit);
                 }));
             }
             continue;
         };
-        if displaced {
-            METRICS.displaced_connections.increment(1);
+        if evicts {
+            metrics.evicted.increment(1);
         }
+        let counted = Counted::new(&metrics);
         let (handler, stop, cut) = (Arc::clone(&handler), stop.clone(), cut.clone());
         spawn(connections.track_future(async move {
-            let _counted = Counted::new();
-            let presence = place.presence();
+            let _counted = counted;
+            let state = slot.state();
             tokio::select! {
                 () = cut.cancelled() => {}
-                () = presence.has_to_go() => {}
-                served = connection(stream, handler, &place, idle, stop) => if let Err(error) = served {
+                () = state.evicted() => {}
+                served = connection(stream, handler, &slot, limits.idle, stop) => if let Err(error) = served {
                     tracing::debug!("a connection ended: {error}");
                 },
             }
@@ -161,52 +159,48 @@ pub async fn serve<H: Handler>(
     }
     drop(listener);
     connections.close();
-    if timeout(STOP_LIMIT, connections.wait()).await.is_err() {
-        tracing::warn!(left = connections.len(), "connections are cut: their readers are too slow");
+    if timeout(limits.stop, connections.wait()).await.is_err() {
+        let left = connections.len();
+        tracing::warn!(left, "connections whose readers are too slow are cut off by the stop");
         cut.cancel();
         connections.wait().await;
     }
 }
 
-/// Counts an open connection, until it is dropped.
-struct Counted;
+/// Counts an open connection until it is dropped.
+struct Counted(metrics::Gauge);
 
 impl Counted {
-    fn new() -> Self {
-        METRICS.connections.increment(1);
-        Self
+    fn new(metrics: &ConnectionMetrics) -> Self {
+        metrics.open.increment(1);
+        Self(metrics.open.clone())
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        METRICS.connections.decrement(1);
+        self.0.decrement(1);
     }
 }
 
 async fn connection<H: Handler>(
     stream: TcpStream,
     handler: Arc<H>,
-    place: &Place,
+    slot: &Slot,
     idle: Duration,
     stop: CancellationToken,
 ) -> Result<(), hyper::Error> {
     let _faster_if_it_works: io::Result<()> = stream.set_nodelay(true);
-    let (presence, meter) = (place.presence().clone(), Meter::default());
-    let socket = Socket::new(stream, meter.clone(), presence.clone());
-    let socket = Patience::new(socket, meter.clone(), presence.clone(), idle);
-    let socket = Stall::new(socket, STALL_LIMIT, presence.clone());
+    let (state, meter) = (slot.state().clone(), HeadMeter::default());
+    let socket = Socket::new(stream, meter.clone(), state.clone(), idle);
     let service = service_fn(move |request| {
-        let (handler, presence, size) = (Arc::clone(&handler), presence.clone(), meter.next());
-        async move {
-            let answer = exchange::answer(&*handler, request, size, presence).await;
-            Ok::<_, std::convert::Infallible>(answer)
-        }
+        let (handler, state, size) = (Arc::clone(&handler), state.clone(), meter.next());
+        async move { Ok::<_, Infallible>(service::answer(&*handler, request, size, state).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // `Patience` ends every wait for a head before this. But only with a limit of its own does
-        // the parser read again after an answer, and so let `Patience` see that the wait has begun.
+        // The socket ends every wait for a head before this. But only with a limit of its own does
+        // hyper read again after an answer, and so let the socket see that the wait has begun.
         .header_read_timeout(idle + HEAD_LIMIT * 2)
         .max_buf_size(PARSER_BYTES)
         .serve_connection(TokioIo::new(socket), service);
@@ -218,44 +212,51 @@ async fn connection<H: Handler>(
     connection.await
 }
 
-/// Tells a connection for which there is no room to come back.
-async fn refuse(stream: TcpStream) {
-    let problem = Problem::Unavailable("too many connections");
-    // Plain strings and numbers always serialize.
-    let request_id = Uuid::now_v7().to_string();
-    let body = serde_json::to_string(&problem.body(&request_id)).unwrap_or_default();
-    let head = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: {PROBLEM_JSON}\r\nRetry-After: {}\r\n\
-         X-Request-Id: {request_id}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        problem.retry_after_s().unwrap_or_default(),
+/// Answers a connection that is refused. Its request is not waited for.
+async fn refuse(stream: TcpStream, handler: &impl Handler) {
+    let request_id = new_id();
+    let response = handler.refuse_connection(&request_id);
+    let Some(bytes) = written(response, &request_id).await else { return };
+    let mut socket = Socket::without_slot(stream);
+    // The answer fits a new connection's buffer; a client that is gone already misses nothing.
+    let _sent = socket.write_all(&bytes).await;
+    let _closed = socket.shutdown().await;
+}
+
+/// A whole response as bytes of HTTP/1.1, for a connection that ends with it.
+async fn written(response: Response<Body>, request_id: &str) -> Option<Vec<u8>> {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.ok()?.to_bytes();
+    let mut bytes = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+    for (name, value) in &head.headers {
+        bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    let rest = format!(
+        "{X_REQUEST_ID}: {request_id}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
-    let mut socket = Socket::new(stream, Meter::default(), Presence::alone());
-    // It fits a new connection's buffer; a client that is gone already misses nothing.
-    let _told = socket.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await;
-    let _closed = socket.shutdown().await;
+    bytes.extend([rest.as_bytes(), &body].concat());
+    Some(bytes)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
+    use botstats_common::io::clock;
     use bytes::Bytes;
     use futures::future::join_all;
     use futures::stream::{self, StreamExt as _};
-    use http::{Response, StatusCode};
+    use http::StatusCode;
     use http_body::Frame;
     use http_body_util::{BodyExt, StreamBody};
     use tokio::io::AsyncReadExt as _;
+    use tokio_util::sync::DropGuard;
 
-    use super::super::body::{self, Body};
+    use super::super::body::{self, Coding};
+    use super::super::service::{Failure, Request, guard};
     use super::*;
-    use crate::accept::Coding;
-    use crate::endpoint::respond;
-    use crate::question::Methods;
 
     #[test]
-    fn room_for_connections() {
+    fn the_limit_of_connections() {
         for (descriptors, expected) in [
             (None, MAX_CONNECTIONS),
             (Some(u64::MAX), MAX_CONNECTIONS),
@@ -264,62 +265,73 @@ mod tests {
             (Some(300), 150),
             (Some(0), 1),
         ] {
-            assert_eq!(room_within(descriptors), expected, "{descriptors:?}");
+            assert_eq!(limit_within(descriptors), expected, "{descriptors:?}");
         }
     }
 
     /// Does what its path says.
     struct Doing;
 
-    impl Handler for Doing {
-        async fn handle(
-            &self,
-            head: &http::request::Parts,
-            _request_id: &str,
-            _began: Instant,
-        ) -> Result<Response<Body>, Problem> {
+    fn response(status: u16, body: Body) -> Response<Body> {
+        let mut response = Response::new(body);
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        response
+    }
+
+    impl Doing {
+        async fn at(path: &str) -> Result<Body, Failure> {
             let pieces = |pieces: usize, coding| {
                 let all = (0..).map(move |n| {
                     assert!(n < pieces, "in a test");
                     vec![b'x'; 100_000]
                 });
-                respond::with_body(StatusCode::OK, "text/csv", body::pieces(all, coding))
+                Ok(body::pieces(all, coding))
             };
-            match head.uri.path() {
+            match path {
                 "/panic" => panic!("in a test"),
                 "/for-ever" => {
                     let first = Ok::<_, io::Error>(Frame::data(Bytes::from("x")));
                     let pieces = stream::once(async { first }).chain(stream::pending());
-                    let body = BodyExt::boxed_unsync(StreamBody::new(pieces));
-                    Ok(respond::with_body(StatusCode::OK, "text/plain", body))
+                    Ok(BodyExt::boxed_unsync(StreamBody::new(pieces)))
                 }
-                "/panic-first" => Ok(pieces(0, Coding::Identity)),
-                "/panic-later" => Ok(pieces(3, Coding::Identity)),
-                "/panic-gzip" => Ok(pieces(3, Coding::Gzip)),
-                "/panic-zstd" => Ok(pieces(3, Coding::Zstd)),
-                _ => Ok(respond::with_body(StatusCode::OK, "text/plain", body::whole("fine"))),
+                "/panic-first" => pieces(0, Coding::Identity),
+                "/panic-later" => pieces(3, Coding::Identity),
+                "/panic-gzip" => pieces(3, Coding::Gzip),
+                "/panic-zstd" => pieces(3, Coding::Zstd),
+                _ => Ok(body::whole("fine")),
+            }
+        }
+    }
+
+    impl Handler for Doing {
+        async fn answer(&self, request: &Request) -> Response<Body> {
+            let work = Doing::at(request.head.uri.path());
+            match guard(Duration::from_secs(60), work).await {
+                Ok(body) => response(200, body),
+                Err(failure) => response(500, body::whole(format!("{failure:?}"))),
             }
         }
 
-        fn methods(&self, _: &http::request::Parts) -> Methods {
-            Methods::Get
+        fn refuse_connection(&self, request_id: &str) -> Response<Body> {
+            response(503, body::whole(request_id.to_owned()))
         }
-
-        fn count(&self, _: &http::request::Parts, _: StatusCode, _: Duration) {}
-
-        fn dress(&self, _: &http::request::Parts, _: &mut Response<Body>) {}
     }
 
-    async fn start(room: usize) -> (SocketAddr, tokio_util::sync::DropGuard) {
-        start_with(room, Duration::from_secs(75)).await
+    async fn start(connections: usize) -> (SocketAddr, DropGuard) {
+        start_with(connections, Duration::from_secs(75)).await
     }
 
-    async fn start_with(room: usize, idle: Duration) -> (SocketAddr, tokio_util::sync::DropGuard) {
+    async fn start_with(connections: usize, idle: Duration) -> (SocketAddr, DropGuard) {
         let listener = listen(([127, 0, 0, 1], 0).into()).unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let limits = Limits { room, idle };
-        spawn(serve(listener, Arc::new(Doing), limits, stop.clone()));
+        let limits = Limits { connections, idle, stop: Duration::from_secs(8) };
+        let metrics = ConnectionMetrics {
+            open: metrics::Gauge::noop(),
+            refused: metrics::Counter::noop(),
+            evicted: metrics::Counter::noop(),
+        };
+        spawn(serve(listener, Arc::new(Doing), limits, metrics, stop.clone()));
         (address, stop.drop_guard())
     }
 
@@ -342,7 +354,7 @@ mod tests {
         let bytes = "GET /panic HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
         for (text, ended) in join_all((0..20).map(|_| exchange(address, bytes))).await {
             assert!(text.starts_with("HTTP/1.1 500 ") && ended, "{text}");
-            assert!(text.contains("urn:botstats:problem:internal"), "{text}");
+            assert!(text.contains("Panicked"), "{text}");
             assert!(text.ends_with("fine") && text.contains("HTTP/1.1 200"), "{text}");
         }
     }
@@ -367,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_that_wait_make_room_and_those_at_work_do_not() {
+    async fn waiting_connections_are_evicted_and_working_ones_are_not() {
         let (address, _stop) = start(3).await;
         let connect = async |bytes: &str| {
             let mut socket = TcpStream::connect(address).await.unwrap();
@@ -399,8 +411,10 @@ mod tests {
         for _ in 0..3 {
             let (text, ended) = exchange(address, good).await;
             assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
-            assert!(ended && text.contains("\r\nRetry-After: 2\r\n"), "{text}");
-            assert!(text.contains("urn:botstats:problem:unavailable"), "{text}");
+            // The body of this test's handler is the request's id.
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(ended && head.contains(&format!("\r\nx-request-id: {body}\r\n")), "{text}");
+            assert!(head.contains("\r\ncontent-length: 36\r\n"), "{text}");
         }
         busy.pop();
         let again = clock::monotonic() + Duration::from_secs(10);

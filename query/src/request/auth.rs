@@ -6,14 +6,14 @@ use http::header::AUTHORIZATION;
 
 use crate::problem::Problem;
 
-/// The longest token that is looked at, in bytes.
+/// A longer token, in bytes, is malformed; `botstats` makes tokens of some 50.
 const MAX_TOKEN_BYTES: usize = 512;
 
 /// The hash of the request's token.
 ///
 /// # Errors
-/// [`Problem::Unauthorized`] if there is none, more than one, or no proper one.
-pub fn token(headers: &HeaderMap) -> Result<SecretHash, Problem> {
+/// [`Problem::Unauthorized`] unless the request has exactly one well-formed token.
+pub(crate) fn token(headers: &HeaderMap) -> Result<SecretHash, Problem> {
     let mut fields = headers.get_all(AUTHORIZATION).iter();
     let (Some(field), None) = (fields.next(), fields.next()) else {
         return Err(Problem::Unauthorized { token_given: false });

@@ -14,25 +14,50 @@ use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tokio_util::io::{ReaderStream, StreamReader};
 
-use crate::accept::Coding;
+/// The body of any answer.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// What every answer's body is.
-pub type Body = UnsyncBoxBody<Bytes, io::Error>;
-
-/// Compressed bytes are sent in pieces of up to so many.
+/// The largest piece of compressed bytes: a few writes of a socket.
 const COMPRESSED_PIECE_BYTES: usize = 32 * 1024;
-/// So many pieces of an answer are made ahead of the one that is being sent.
+/// The most pieces that are made ahead of the one that is being sent: the maker and the sender then
+/// rarely wait for each other.
 const PIECES_AHEAD: usize = 4;
 
-/// A body that is there already.
-#[must_use]
-pub fn whole(bytes: impl Into<Bytes>) -> Body {
+/// A content coding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// No coding.
+    Identity,
+    /// gzip
+    Gzip,
+    /// zstd
+    Zstd,
+}
+
+impl Coding {
+    /// The value of `Content-Encoding`, if that field is needed.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Coding::Identity => None,
+            Coding::Gzip => Some("gzip"),
+            Coding::Zstd => Some("zstd"),
+        }
+    }
+}
+
+/// A body whose bytes are there already.
+pub(crate) fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A body made of pieces. The first is made at once, so that a small answer is whole and a defect that shows in it
-/// costs nobody a call; the others are made while those before are sent.
-pub fn pieces(mut pieces: impl Iterator<Item = Vec<u8>> + Send + 'static, coding: Coding) -> Body {
+/// A body made of pieces. The first two are made at once, so that a small answer is whole and a defect
+/// that shows in them is an error before the head of the answer is sent; the others are made while
+/// those before them are sent.
+pub(crate) fn pieces(
+    mut pieces: impl Iterator<Item = Vec<u8>> + Send + 'static,
+    coding: Coding,
+) -> Body {
     let first = pieces.next().unwrap_or_default();
     let plain = match pieces.next() {
         None if coding == Coding::Identity => return whole(first),
@@ -46,7 +71,7 @@ pub fn pieces(mut pieces: impl Iterator<Item = Vec<u8>> + Send + 'static, coding
         Coding::Identity => {
             BodyExt::boxed_unsync(StreamBody::new(plain.map(|piece| piece.map(Frame::data))))
         }
-        // Rows are repetitive: the fastest level takes most of what there is to gain.
+        // Rows are repetitive: the fastest level gains most of what a slower one would.
         Coding::Gzip => {
             from_reader(GzipEncoder::with_quality(StreamReader::new(plain), Level::Fastest))
         }
@@ -56,8 +81,8 @@ pub fn pieces(mut pieces: impl Iterator<Item = Vec<u8>> + Send + 'static, coding
     }
 }
 
-/// Pieces out of a task that makes them. It ends when nobody takes them any more; if it ends early, what comes
-/// last is an error.
+/// Pieces out of a task that makes them. The task ends when the stream is dropped; if the task panics,
+/// the last item is an error.
 fn made_ahead(
     pieces: impl Iterator<Item = Vec<u8>> + Send + 'static,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {

@@ -1,41 +1,19 @@
 //! Content negotiation (RFC 9110, 12.4 and 12.5): which format, which content coding.
 //!
-//! *Invariants*: decided from the headers alone, before anything costs anything.
+//! *Invariants*: only the request's fields decide, before NATS is asked for anything.
 
 use std::borrow::Cow;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING};
 use http::{HeaderMap, HeaderValue};
 
-use crate::answer::render::Format;
+use crate::answer::Format;
+pub use crate::http::Coding;
 
 /// The weight of an element without one, in thousandths.
 const HEAVIEST: u16 = 1000;
 
-/// A content coding of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coding {
-    /// As it is.
-    Identity,
-    /// gzip
-    Gzip,
-    /// zstd
-    Zstd,
-}
-
-impl Coding {
-    /// The value of `Content-Encoding`, if there is to be one.
-    #[must_use]
-    pub fn name(self) -> Option<&'static str> {
-        match self {
-            Coding::Identity => None,
-            Coding::Gzip => Some("gzip"),
-            Coding::Zstd => Some("zstd"),
-        }
-    }
-}
-
-/// What the client will not take.
+/// Why no answer is acceptable to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAcceptable {
     /// None of the media types.
@@ -63,7 +41,7 @@ pub fn format(headers: &HeaderMap) -> Result<Format, NotAcceptable> {
     };
     match best(offers.map(|(format, media)| (format, media_weight(&ranges, media)))) {
         Some(format) => Ok(format),
-        // What it says besides cannot be known, so it does not exclude.
+        // A field with bytes that are no text may allow anything, so it excludes nothing.
         None if headers.get_all(ACCEPT).iter().any(|value| value.to_str().is_err()) => {
             Ok(Format::Json)
         }
@@ -76,7 +54,7 @@ pub fn format(headers: &HeaderMap) -> Result<Format, NotAcceptable> {
 /// # Errors
 /// If none is allowed.
 pub fn coding(headers: &HeaderMap) -> Result<Coding, NotAcceptable> {
-    // Without the header anything is allowed; what every client can read is sent.
+    // Without the field any coding is allowed; every client can read an answer without one.
     let Some(codings) = elements(headers, &ACCEPT_ENCODING) else {
         return Ok(Coding::Identity);
     };
@@ -98,7 +76,7 @@ pub fn coding(headers: &HeaderMap) -> Result<Coding, NotAcceptable> {
     }
 }
 
-/// The first of the heaviest; nothing that weighs 0.
+/// The first of the heaviest offers; an offer of weight 0 is excluded.
 fn best<T: Copy, const N: usize>(offers: [(T, u16); N]) -> Option<T> {
     let heaviest = offers.iter().map(|(_, weight)| *weight).max().filter(|weight| *weight > 0)?;
     offers.iter().find(|(_, weight)| *weight == heaviest).map(|(offer, _)| *offer)
@@ -126,7 +104,7 @@ fn elements(headers: &HeaderMap, name: &http::HeaderName) -> Option<Vec<Element>
     }
     let fields: Vec<_> = headers.get_all(name).iter().map(text).collect();
     let all: Vec<&str> = fields.iter().flat_map(|text| split_outside_quotes(text, b',')).collect();
-    // An empty field says nothing, as an absent one.
+    // An empty field is like an absent one.
     if name == ACCEPT && all.iter().all(|element| element.trim().is_empty()) {
         return None;
     }
@@ -147,7 +125,7 @@ fn element(text: &str) -> Option<Element> {
         let (name, given) = (name.trim(), given.trim());
         if name.eq_ignore_ascii_case("q") {
             weight = thousandths(given)?;
-            // What follows q were extensions, which nobody defines any more.
+            // After q came extensions, which RFC 9110 dropped.
             break;
         }
         parameters.push((name.to_ascii_lowercase(), given.trim_matches('"').to_ascii_lowercase()));
@@ -156,7 +134,7 @@ fn element(text: &str) -> Option<Element> {
 }
 
 /// A weight in thousandths, from a plain decimal number of 0 to 1: Java writes `.2`, others `1.` or
-/// ten decimals. What is more than 0 stays more than 0, because 0 excludes.
+/// ten decimals. A number above 0 is at least 1 thousandth, because 0 excludes.
 fn thousandths(text: &str) -> Option<u16> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     let mut digits = whole.bytes().chain(decimals.bytes());
@@ -174,7 +152,7 @@ fn thousandths(text: &str) -> Option<u16> {
     }
 }
 
-/// The weight of a media type: that of the most specific range that matches it.
+/// The weight of a media type: the weight of the most specific range that matches it.
 fn media_weight(ranges: &[Element], (kind, subtype): (&str, &str)) -> u16 {
     let specificity = |range: &Element| {
         // Java and others write `*` for `*/*`.
@@ -204,9 +182,9 @@ fn media_weight(ranges: &[Element], (kind, subtype): (&str, &str)) -> u16 {
     matching.max().map_or(0, |(_, weight)| weight)
 }
 
-/// Whether an answer of that subtype is as a parameter of its media type asks; `None` if the media
-/// type has no such parameter, which is then ignored. JSON has none at all (RFC 8259, 11), CSV has
-/// two (RFC 7111, 5.1): it is UTF-8 and has a header line.
+/// True if an answer of a subtype satisfies a parameter of its media type; `None` if the media type has
+/// no such parameter, which is then ignored. JSON has no parameters (RFC 8259, 11), CSV has two (RFC
+/// 7111, 5.1): an answer is UTF-8 and has a header line.
 fn is_kept(subtype: &str, name: &str, value: &str) -> Option<bool> {
     match (subtype, name) {
         ("csv", "charset") => Some(matches!(value, "utf-8" | "utf8")),
@@ -215,8 +193,8 @@ fn is_kept(subtype: &str, name: &str, value: &str) -> Option<bool> {
     }
 }
 
-/// Splits at a separator that does not stand in a quoted string. A quote that is never closed is a
-/// character like others: it must not hide the elements behind it.
+/// Splits at the separators outside quoted strings. A quote that is never closed is a plain character: it
+/// must not hide the elements behind it.
 fn split_outside_quotes(text: &str, separator: u8) -> Vec<&str> {
     let bytes = text.as_bytes();
     let mut parts = Vec::new();
@@ -228,7 +206,7 @@ fn split_outside_quotes(text: &str, separator: u8) -> Vec<&str> {
         } else if *byte == b'"' && closed {
             match closing_quote(bytes, at + 1) {
                 Some(end) => at = end,
-                // Nor is any later one: it would have closed this one.
+                // No later quote is closed either: it would have closed this one.
                 None => closed = false,
             }
         }
@@ -238,8 +216,7 @@ fn split_outside_quotes(text: &str, separator: u8) -> Vec<&str> {
     parts
 }
 
-/// Where the quoted string ends that begins there; a backslash takes its meaning from what follows
-/// it.
+/// The end of a quoted string that begins at `at`; a backslash escapes the next byte.
 fn closing_quote(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match bytes.get(at)? {

@@ -1,0 +1,128 @@
+//! An allowance: one call a window for each key, counted in a KV bucket.
+//!
+//! *Invariants*: only the KV bucket's compare-and-set decides which request gets a call (see
+//! [`crate::nats::claims`]); everything here can only refuse. `Retry-After` is never too short: a
+//! client that waits that long is served.
+//!
+//! *Why* one second more: the bucket lets go of a key up to about a quarter of a second late, never
+//! early (measured on nats-server 2.15).
+
+use std::fmt;
+use std::time::Duration;
+
+use botstats_common::ids::Account;
+use botstats_common::names::THROTTLE_BUCKET;
+
+/// Added to every wait that a client is told, in seconds.
+const MARGIN_S: u64 = 1;
+
+/// One call a window for each key of a KV bucket, whose `max_age` is the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    bucket: &'static str,
+    window: Duration,
+}
+
+/// A key of an allowance's KV bucket: whose calls are counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AllowanceKey(String);
+
+impl From<&Account> for AllowanceKey {
+    fn from(account: &Account) -> Self {
+        Self(account.as_str().to_owned())
+    }
+}
+
+impl fmt::Display for AllowanceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a stored claim means for the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    Free,
+    /// The call is used.
+    Wait {
+        /// Whole seconds until the next call is allowed, at least 1.
+        retry_after_s: u64,
+    },
+}
+
+impl Allowance {
+    /// One call a window for each account; `None` for a window of zero, which switches it off.
+    #[must_use]
+    pub fn of_accounts(window: Duration) -> Option<Self> {
+        (!window.is_zero()).then_some(Self { bucket: THROTTLE_BUCKET, window })
+    }
+
+    pub(crate) fn bucket(self) -> &'static str {
+        self.bucket
+    }
+
+    /// The name of the KV bucket's stream.
+    pub(crate) fn stream(self) -> String {
+        format!("KV_{}", self.bucket)
+    }
+
+    pub(crate) fn window(self) -> Duration {
+        self.window
+    }
+
+    /// The window in whole seconds, rounded up.
+    pub(crate) fn window_s(self) -> u64 {
+        self.window.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
+    }
+
+    /// The longest wait that a client is ever told, in seconds.
+    pub(crate) fn longest_wait_s(self) -> u64 {
+        self.window_s() + MARGIN_S
+    }
+
+    /// What a claim stored at `created_ms` means at `now_ms`, both by the server's clock.
+    pub(crate) fn decide(self, created_ms: Option<i64>, now_ms: i64) -> Decision {
+        let Some(created_ms) = created_ms else {
+            return Decision::Free;
+        };
+        let window_ms = i64::try_from(self.window.as_millis()).unwrap_or(i64::MAX);
+        let left_ms = created_ms.saturating_add(window_ms).saturating_sub(now_ms).max(0);
+        let left_s = u64::try_from(left_ms).unwrap_or_default().div_ceil(1000);
+        Decision::Wait { retry_after_s: (left_s + MARGIN_S).clamp(1, self.longest_wait_s()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decisions() {
+        let hour = Allowance::of_accounts(Duration::from_secs(3600)).unwrap();
+        let short = Allowance::of_accounts(Duration::from_millis(1500)).unwrap();
+        assert_eq!(Allowance::of_accounts(Duration::ZERO), None);
+        let t = 1_800_000_000_000;
+        for (allowance, created_ms, now_ms, wait) in [
+            (hour, None, t, None),
+            // Just used.
+            (hour, Some(t), t, Some(3601)),
+            (hour, Some(t), t + 1, Some(3601)),
+            (hour, Some(t), t + 1_000, Some(3600)),
+            (hour, Some(t), t + 1_001, Some(3600)),
+            (hour, Some(t), t + 3_599_999, Some(2)),
+            // Over, but the bucket has not let go yet.
+            (hour, Some(t), t + 3_600_000, Some(1)),
+            (hour, Some(t), t + 99_000_000, Some(1)),
+            // A read that is older than the claim.
+            (hour, Some(t), t - 500, Some(3601)),
+            (hour, Some(i64::MAX), i64::MIN, Some(3601)),
+            (hour, Some(i64::MIN), i64::MAX, Some(1)),
+            (short, Some(t), t, Some(3)),
+            (short, Some(t), t + 600, Some(2)),
+        ] {
+            let expected =
+                wait.map_or(Decision::Free, |retry_after_s| Decision::Wait { retry_after_s });
+            assert_eq!(allowance.decide(created_ms, now_ms), expected, "{created_ms:?} {now_ms}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! An allowance at work: refuses used calls, gives turns, looks and claims. Another endpoint with an
+//! allowance of its own has a throttle of its own.
+
+use std::time::Instant;
+
+use botstats_common::io::clock;
+
+use super::allowance::{Allowance, AllowanceKey};
+use super::turns::{Turn, Turns};
+use super::used_calls::UsedCalls;
+use crate::nats::claims::{Claims, Outcome, Standing};
+use crate::problem::Problem;
+use crate::telemetry::METRICS;
+
+/// Why a call is refused whose key has too many under way.
+pub(crate) const TOO_MANY_OF_ONE: &str = "too many calls of the account at the same time";
+
+/// What this process knows of an allowance's calls.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    /// `None` if there is no limit.
+    allowance: Option<Allowance>,
+    used: UsedCalls,
+    turns: Turns,
+}
+
+impl Throttle {
+    pub(crate) fn new(allowance: Option<Allowance>) -> Self {
+        Self { allowance, used: UsedCalls::default(), turns: Turns::default() }
+    }
+
+    pub(crate) fn allowance(&self) -> Option<Allowance> {
+        self.allowance
+    }
+
+    /// Refuses a call that is known to be used, without NATS.
+    pub(crate) fn refuse_if_used(&self, key: &AllowanceKey) -> Result<(), Problem> {
+        match self.used.retry_after_s(key, clock::monotonic()) {
+            Some(retry_after_s) => {
+                decided("remembered");
+                Err(self.throttled(retry_after_s))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// True if nothing known here rules out an answer.
+    pub(crate) fn may_be_free(&self, key: &AllowanceKey) -> bool {
+        self.allowance.is_none() || self.used.may_be_free(key, clock::monotonic())
+    }
+
+    /// Waits until no other request of the key is under way.
+    pub(crate) async fn turn(&self, key: &AllowanceKey, by: Instant) -> Result<Turn, Problem> {
+        let turn = self.turns.wait(key, by).await;
+        // The turn before may have used the call.
+        self.refuse_if_used(key)?;
+        turn.map_err(|_| Problem::Unavailable(TOO_MANY_OF_ONE))
+    }
+
+    /// Looks whether the call is free; gives the newest revision of its key.
+    pub(crate) async fn look(
+        &self,
+        claims: Option<&Claims>,
+        key: &AllowanceKey,
+        deadline: Instant,
+    ) -> Result<u64, Problem> {
+        let Some(claims) = claims else {
+            return Ok(0);
+        };
+        match claims.look(key, deadline).await.inspect_err(|_| decided("unavailable"))? {
+            Standing::Free(revision) => Ok(revision),
+            Standing::Wait { retry_after_s } => Err(self.denied(key, retry_after_s)),
+        }
+    }
+
+    /// Claims the call. `revision` is the newest of its key, from [`Throttle::look`].
+    pub(crate) async fn claim(
+        &self,
+        claims: Option<&Claims>,
+        key: &AllowanceKey,
+        revision: u64,
+        deadline: Instant,
+    ) -> Result<(), Problem> {
+        let Some(claims) = claims else {
+            decided("off");
+            return Ok(());
+        };
+        match claims.claim(key, revision, deadline).await {
+            Ok(Outcome::Won) => {
+                decided("granted");
+                let longest_s = claims.allowance().longest_wait_s();
+                self.used.remember(key, longest_s, clock::monotonic());
+                Ok(())
+            }
+            Ok(Outcome::Lost { retry_after_s }) => Err(self.denied(key, retry_after_s)),
+            Err(unreachable) => {
+                decided("unavailable");
+                Err(unreachable.into())
+            }
+        }
+    }
+
+    fn denied(&self, key: &AllowanceKey, retry_after_s: u64) -> Problem {
+        decided("denied");
+        self.used.remember(key, retry_after_s, clock::monotonic());
+        self.throttled(retry_after_s)
+    }
+
+    fn throttled(&self, retry_after_s: u64) -> Problem {
+        Problem::Throttled {
+            retry_after_s,
+            window_s: self.allowance.map_or(0, Allowance::window_s),
+        }
+    }
+}
+
+fn decided(decision: &'static str) {
+    METRICS.decisions.count(decision);
+}

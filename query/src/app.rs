@@ -1,0 +1,96 @@
+//! What all calls share.
+
+use std::sync::OnceLock;
+
+use botstats_common::io::internal::Readiness;
+use botstats_common::names::ReadSubject;
+use tokio::sync::Semaphore;
+
+use crate::admission::allowance::Allowance;
+use crate::admission::throttle::Throttle;
+use crate::answer::budget::Budget;
+use crate::nats::Connection;
+use crate::nats::claims::Claims;
+use crate::nats::clocks::Clocks;
+use crate::nats::read::Reader;
+use crate::nats::watch::LiveDirectory;
+use crate::telemetry::METRICS;
+
+/// The most calls that ask NATS at the same time; others wait for one of them to end.
+const MAX_AT_WORK: usize = 256;
+
+/// The state of the service.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) directory: LiveDirectory,
+    /// The calls of accounts.
+    pub(crate) throttle: Throttle,
+    /// Empty until there is a connection to NATS.
+    pub(crate) backend: OnceLock<Backend>,
+    /// Whether this machine's clock can be trusted.
+    pub(crate) clocks: Clocks,
+    pub(crate) readiness: Readiness,
+    /// A permit for each call that asks NATS.
+    pub(crate) at_work: Semaphore,
+    budget: Budget,
+}
+
+/// The connection to NATS and what is made of it.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub(crate) connection: Connection,
+    pub(crate) reader: Reader,
+    /// `None` if the throttle is off.
+    pub(crate) claims: Option<Claims>,
+}
+
+impl App {
+    /// The state of a service without a connection to NATS.
+    pub(crate) fn new(
+        directory: LiveDirectory,
+        allowance: Option<Allowance>,
+        readiness: Readiness,
+    ) -> Self {
+        Self {
+            directory,
+            throttle: Throttle::new(allowance),
+            backend: OnceLock::new(),
+            clocks: Clocks::default(),
+            readiness,
+            at_work: Semaphore::new(MAX_AT_WORK),
+            budget: Budget::default(),
+        }
+    }
+
+    /// Takes the connection to NATS; its subject of reads says which ingests are asked.
+    pub(crate) fn connected(
+        &self,
+        connection: Connection,
+        reads: ReadSubject,
+        claims: Option<Claims>,
+    ) {
+        let reader = Reader::new(connection.clone(), reads, self.budget.clone());
+        // Set once: `run` calls this once.
+        let _already = self.backend.set(Backend { connection, reader, claims });
+    }
+
+    /// Sets the metrics that are only computed when the internal listener is asked for them.
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
+    pub(crate) fn observe(&self) {
+        let is_up = self.backend.get().is_some_and(|backend| backend.connection.is_up());
+        METRICS.nats_connected.set(if is_up { 1 } else { 0 });
+        let known = self.directory.known();
+        let [accounts, bots] = &METRICS.directory_entries;
+        let (account_entries, bot_entries) = known.directory.sizes();
+        accounts.set(account_entries as f64);
+        bots.set(bot_entries as f64);
+        METRICS.bad_entries.set(known.directory.bad_entries() as f64);
+        drop(known);
+        METRICS.clock_skew.set(self.clocks.skew_s().unwrap_or(f64::NAN));
+        let at_work = MAX_AT_WORK - self.at_work.available_permits();
+        METRICS.calls_at_work.set(at_work as f64);
+        let (held, most) = self.budget.held_bytes();
+        METRICS.held_bytes.set(held as f64);
+        METRICS.most_held_bytes.set(most as f64);
+    }
+}
