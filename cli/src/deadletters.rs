@@ -13,7 +13,7 @@ use botstats_common::names::{DEAD_LETTERS_SUBJECT, EVENTS_STREAM};
 use botstats_common::status::{
     DeadLetter, DeadLettersReply, DeadLettersRequest, MAX_DEAD_LETTERS_PER_ANSWER,
 };
-use botstats_ingest::rescue::{Rescued, message_from};
+use botstats_ingest::{RawMessage, raw_message_from};
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
@@ -127,7 +127,7 @@ async fn show(client: &Client, js: &Context, sequence: u64) -> anyhow::Result<An
     let reply = ask(client, &question).await?;
     let letter = reply.letters.into_iter().find(|letter| letter.sequence == sequence);
     // Read in the way that no message's bytes can break.
-    let message = message_from(js, sequence)
+    let message = raw_message_from(js, EVENTS_STREAM, sequence)
         .await
         .map_err(anyhow::Error::msg)
         .with_context(|| {
@@ -158,7 +158,7 @@ enum Payload<'a> {
     Text(Cow<'a, str>),
 }
 
-fn letter_answer(letter: Option<&DeadLetter>, message: &Rescued) -> anyhow::Result<Answer> {
+fn letter_answer(letter: Option<&DeadLetter>, message: &RawMessage) -> anyhow::Result<Answer> {
     let headers = match &message.headers {
         Some(headers) => headers
             .iter()
@@ -223,7 +223,7 @@ mod tests {
             ),
             (b"\x1b[2J\xff", "\\u{1b}[2J\u{fffd}", "\"\\u001b[2J\u{fffd}\""),
         ] {
-            let message = Rescued {
+            let message = RawMessage {
                 subject: "botstats.events.a.b.c".into(),
                 sequence: 7,
                 stored_ns: 0,

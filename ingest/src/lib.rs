@@ -1,34 +1,40 @@
 //! The ingest service: events of the stream in, exact pre-aggregated buckets in redb, reads answered.
 //!
-//! An event meets the modules in this order: [`reader`] takes it off the stream, [`event`] reads it,
-//! [`timeline`] and [`session`] say what it changes, [`bucket`] holds the sums, [`engine`] puts a batch of
-//! them into one commit of the [`store`]. A read goes through [`service`] to [`read`].
+//! An event goes through the folders in this order: `stream` takes its message off the stream, `event` decodes
+//! it, `engine` puts it with others into one commit of the `store`, by the pure rules in `fold`. `serve` answers
+//! reads.
 
-pub mod bucket;
-mod changes;
-pub mod days;
-pub mod decoder;
-pub mod engine;
-pub mod event;
-pub mod freshness;
-pub mod identity;
-mod look;
-pub mod metrics;
-pub mod pull;
-pub mod read;
-pub mod reader;
-pub mod registry;
-pub mod rescue;
+mod engine;
+mod event;
+mod fold;
 mod run;
-pub mod service;
-pub mod session;
+mod serve;
 mod settings;
-pub mod shared;
-pub mod store;
-pub mod telemetry;
-pub mod timeline;
-pub mod watermark;
+mod store;
+mod stream;
+mod telemetry;
 
 pub use run::{RunError, rebuild, run, run_on};
 pub use settings::{Settings, keep_days};
-pub use store::OpenError;
+pub use store::{Folder, OpenError, StoreError};
+pub use stream::raw_message::{RawMessage, raw_message_from};
+
+/// Parts of the program for tests and benchmarks. Nothing else uses them.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::engine::{Engine, MemoryUse};
+    pub use crate::event::{
+        Address, Decoded, Event, Headers, Kind, MAX_REASON_BYTES, Message, Rule, decode, flag,
+    };
+    pub use crate::fold::timeline::{
+        Admitted, Entry, Inserted, Insertion, Known, NewEvent, Slice, admit,
+    };
+    pub use crate::serve::cells::{CellReader, ReadError};
+    pub use crate::serve::health::Health;
+    pub use crate::store::{
+        MAX_DEAD_LETTERS, Progress, Reencoded, STORE_FILE, StorageBackend, Store, StoredTable,
+        reencode,
+    };
+    pub use crate::stream::raw_message::parse_reply;
+    pub use crate::stream::reader::{MAX_BATCH_MESSAGES, StreamReader};
+}

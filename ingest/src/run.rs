@@ -13,20 +13,22 @@ use botstats_common::io::internal::{self, Readiness};
 use botstats_common::io::listen::listen;
 use botstats_common::io::nats::{ConnectError, NatsSettings, Role, chain};
 use botstats_common::io::stop::spawn;
+use botstats_common::names::EventSource;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
-use crate::look;
-use crate::reader::{self, Batch};
-use crate::service::{self, Answers};
+use crate::serve::health::Health;
+use crate::serve::scrape;
+use crate::serve::service::{self, Context};
 use crate::settings::Settings;
-use crate::shared::Shared;
 use crate::store::{
     DAMAGED_FILE, Folder, OpenError, REBUILD_FILE, STORE_FILE, StoreError, replace,
 };
-use crate::telemetry::{self, METRICS, Watched};
+use crate::stream::info;
+use crate::stream::reader::{Batch, StreamReader};
+use crate::telemetry::{self, METRICS};
 
 /// Pause before the store is opened again after it failed.
 const REOPEN_PAUSE: Duration = Duration::from_secs(2);
@@ -106,14 +108,15 @@ pub async fn run_on(
     let readiness = Readiness::waiting_for(&["store", "nats", "stream", "reads"]);
     let address = settings.internal_addr;
     telemetry::begin();
-    let watched = Watched::new(folder.file(STORE_FILE));
-    let looked_at = watched.clone();
+    let source = EventSource::default();
+    let scraped = scrape::Sources::new(folder.file(STORE_FILE));
+    let measured = scraped.clone();
     let listening = async {
         let listener = match internal {
             Some(listener) => listener,
             None => listen(address, |_| Ok(()))?,
         };
-        internal::serve(listener, readiness.clone(), move || looked_at.look(), stop.clone())
+        internal::serve(listener, readiness.clone(), move || measured.measure(), stop.clone())
     };
     listening.await.map_err(|source| RunError::Listen { address, source })?;
     // Opened before NATS is there, so that a bad file shows at once.
@@ -133,7 +136,7 @@ pub async fn run_on(
         Err(ConnectError::Stopped) => return Ok(()),
         Err(error) => return Err(RunError::Connect(error)),
     };
-    watched.connection(client.clone());
+    scraped.connected(client.clone());
     while !stop.is_cancelled() {
         let path = folder.file(STORE_FILE);
         let opened = match engine.take() {
@@ -144,7 +147,12 @@ pub async fn run_on(
             Ok(opened) => {
                 readiness.present("store");
                 METRICS.store_damaged.set(0);
-                let site = Site { settings: &settings, client: &client, watched: &watched };
+                let site = Site {
+                    settings: &settings,
+                    source: &source,
+                    client: &client,
+                    scraped: &scraped,
+                };
                 work(opened, &site, &readiness, &path, &stop).await
             }
             Err(error) => Err(error),
@@ -212,11 +220,12 @@ async fn open(path: &Path, keep_days: u32) -> Result<Engine, RunError> {
     opened.map_err(|_| RunError::Ended("the opening of the store"))?.map_err(RunError::from)
 }
 
-/// What stays the same whichever store is open.
+/// What stays the same when the store is opened again.
 struct Site<'a> {
     settings: &'a Settings,
+    source: &'a EventSource,
     client: &'a Client,
-    watched: &'a Watched,
+    scraped: &'a scrape::Sources,
 }
 
 /// Reads, folds and answers with one open engine, until told to stop or the store fails.
@@ -228,28 +237,29 @@ async fn work(
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
     let (progress, max_lag) = (engine.progress().clone(), site.settings.max_lag);
-    let shared = Shared::new(progress, engine.held(), readiness.clone(), max_lag);
+    let health = Health::new(progress, engine.memory_use(), readiness.clone(), max_lag);
     let instance = engine.store().snapshot()?.instance()?;
-    site.watched.opened(shared.clone(), &instance);
+    site.scraped.opened(health.clone(), &instance);
     // Cancelled with `stop`, or when the fold or a read fails.
     let parts = stop.child_token();
-    let answers = Answers {
+    let context = Context {
         reader: engine.reader(),
         store: engine.store().clone(),
-        shared: shared.clone(),
+        source: site.source.clone(),
+        health: health.clone(),
         readiness: readiness.clone(),
         instance,
         file: path.to_owned(),
         broken: parts.clone(),
     };
     let store = engine.store().clone();
-    let service = spawn(service::run(site.client.clone(), answers, parts.clone()));
-    let worked = read_and_fold(engine, &site.settings.nats, &shared, &parts).await;
+    let service = spawn(service::run(site.client.clone(), context, parts.clone()));
+    let worked = read_and_fold(engine, &site.settings.nats, site.source, &health, &parts).await;
     parts.cancel();
     if service.await.is_err() {
         return Err(RunError::Ended("the read service"));
     }
-    // Whoever met it, and whatever that said: after the first failure all others only follow.
+    // The first failure of the store is the cause: the errors of the other parts follow from it.
     match store.failure() {
         Some(failure) => Err(failure.into()),
         None => worked.map(|_| ()),
@@ -260,7 +270,8 @@ async fn work(
 async fn read_and_fold(
     engine: Engine,
     nats: &NatsSettings,
-    shared: &Shared,
+    source: &EventSource,
+    health: &Health,
     stop: &CancellationToken,
 ) -> Result<Engine, RunError> {
     let (sender, receiver) = mpsc::channel(1);
@@ -268,17 +279,23 @@ async fn read_and_fold(
     let reading = stop.child_token();
     // Also when the fold panics.
     let _ends_with_this = reading.clone().drop_guard();
-    let decoder = engine.decoder();
-    let reader =
-        reader::run(nats.clone(), checkpoint, decoder, sender, shared.clone(), reading.clone());
+    let reader = StreamReader::new(
+        nats.clone(),
+        source.stream.clone(),
+        checkpoint,
+        engine.decoder(),
+        sender,
+        health.clone(),
+    );
+    let reader = reader.run(reading.clone());
     // A runtime of its own: the connection is served by the thread that takes its messages.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|source| {
             RunError::File { what: "no runtime for the reader".to_owned(), source }
         })?;
     let read = thread("reader", move || runtime.block_on(reader))?;
-    let fold_shared = shared.clone();
-    let done = thread("fold", move || fold(engine, receiver, &fold_shared))?;
+    let health = health.clone();
+    let done = thread("fold", move || fold(engine, receiver, &health))?;
     // The fold ends when the reader has ended, or by an error.
     let folded = done.await.map_err(|_| RunError::Ended("the fold"))?;
     reading.cancel();
@@ -306,14 +323,14 @@ fn thread<T: Send + 'static>(
 fn fold(
     mut engine: Engine,
     mut batches: mpsc::Receiver<Batch>,
-    shared: &Shared,
+    health: &Health,
 ) -> Result<Engine, StoreError> {
     while let Some(batch) = batches.blocking_recv() {
         let begun = monotonic();
         engine.attach(batch.stream.clone());
         engine.apply_decoded(&batch.arrivals)?;
         METRICS.commit_seconds.record(begun.elapsed().as_secs_f64());
-        shared.applied(engine.progress(), engine.held());
+        health.applied(engine.progress(), engine.memory_use());
     }
     Ok(engine)
 }
@@ -333,16 +350,18 @@ pub async fn rebuild(settings: Settings, stop: CancellationToken) -> Result<(), 
         Err(error) => return Err(RunError::Connect(error)),
     };
     // An absent stream is not made here: the old state may be all that is left.
-    match look::stream_is_there(&settings.nats.jetstream(&client)).await {
+    let source = EventSource::default();
+    match info::exists(&settings.nats.jetstream(&client), &source.stream).await {
         Ok(true) => {}
         Ok(false) => return Err(RunError::Rebuild("there is no stream to count from".to_owned())),
         Err(why) => return Err(RunError::Rebuild(why)),
     }
     let engine = open(&new, settings.keep_days).await?;
-    let shared = Shared::new(engine.progress().clone(), engine.held(), readiness, Duration::ZERO);
+    let (progress, memory) = (engine.progress().clone(), engine.memory_use());
+    let health = Health::new(progress, memory, readiness, Duration::ZERO);
     let done = stop.child_token();
-    let watcher = spawn(report(shared.clone(), done.clone()));
-    let rebuilt = read_and_fold(engine, &settings.nats, &shared, &done).await;
+    let watcher = spawn(report(health.clone(), done.clone()));
+    let rebuilt = read_and_fold(engine, &settings.nats, &source, &health, &done).await;
     done.cancel();
     let complete = watcher.await.unwrap_or(false);
     drop(rebuilt?);
@@ -356,7 +375,7 @@ pub async fn rebuild(settings: Settings, stop: CancellationToken) -> Result<(), 
         what: format!("{} could not be replaced", old.display()),
         source,
     })?;
-    let (_, progress, _) = shared.state();
+    let (_, progress, _) = health.state();
     tracing::info!(
         accepted = progress.accepted,
         sequence = progress.checkpoint.map_or(0, |c| c.sequence),
@@ -366,7 +385,7 @@ pub async fn rebuild(settings: Settings, stop: CancellationToken) -> Result<(), 
 }
 
 /// Shows progress and ends the rebuild when the end seen at the start is applied. True if it is.
-async fn report(shared: Shared, done: CancellationToken) -> bool {
+async fn report(health: Health, done: CancellationToken) -> bool {
     let begun = monotonic();
     let mut shown = Duration::ZERO;
     loop {
@@ -374,9 +393,9 @@ async fn report(shared: Shared, done: CancellationToken) -> bool {
             () = done.cancelled() => return false,
             () = tokio::time::sleep(Duration::from_millis(50)) => {}
         }
-        let (freshness, _, _) = shared.state();
+        let (freshness, _, _) = health.state();
         let (applied, last) = (freshness.sequence(), freshness.last_sequence());
-        if shared.may_answer() {
+        if health.may_answer() {
             tracing::info!("applied {applied} messages in {:.1} s", begun.elapsed().as_secs_f64());
             done.cancel();
             return true;
@@ -404,7 +423,7 @@ fn remove_if_there(path: &Path) -> Result<(), RunError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bucket::BucketError;
+    use crate::fold::bucket::BucketError;
     use crate::store::Damage;
 
     /// What opening the store again does not mend is said, and not tried again and again.

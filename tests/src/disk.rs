@@ -6,7 +6,7 @@
 use std::io::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
-use botstats_ingest::store::StorageBackend;
+use botstats_ingest::testing::StorageBackend;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::generate::Dice;

@@ -12,8 +12,8 @@ use botstats_common::directory::BotEntry;
 use botstats_common::ids::Bot;
 use botstats_common::metric::TypeCode;
 use botstats_common::wire;
-use botstats_ingest::engine::{Engine, Message as Incoming};
-use botstats_ingest::store::{STORE_FILE, Store};
+use botstats_ingest::testing::{Engine, Message as Incoming};
+use botstats_ingest::testing::{STORE_FILE, Store};
 use botstats_query::{BotFilter, Days, Format, Question as Parsed, Window, render_all};
 use tempfile::TempDir;
 

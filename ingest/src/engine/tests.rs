@@ -7,9 +7,10 @@ use botstats_common::metric::TypeSet;
 use botstats_common::quarter::{DAY_MS, Quarter};
 use proptest::prelude::*;
 
+use super::conversations::MAX_SHORT_SLICES;
 use super::*;
-use crate::session::{State, Step};
-use crate::timeline::MAX_SLICE_EVENTS;
+use crate::fold::session::{SessionState, Step};
+use crate::fold::timeline::MAX_SLICE_EVENTS;
 
 const START_MS: i64 = 20_700 * DAY_MS;
 const DAYS: i64 = 4;
@@ -90,7 +91,7 @@ fn naive(events: &[Given]) -> Sums {
     sorted.sort_by_key(|e| (e.ms, e.kind));
     let mut sums = Sums::new();
     let mut samples = Vec::new();
-    let mut state = State::default();
+    let mut state = SessionState::default();
     for event in sorted {
         let flags = u8::from(event.automatic && event.kind == Kind::OperatorMessage);
         let time_ms = START_MS + event.ms;
@@ -157,7 +158,7 @@ proptest! {
             }
         }
         prop_assert_eq!(answered(&engine), naive(&events));
-        prop_assert_eq!(engine.long.len(), 1);
+        prop_assert_eq!(engine.conversations.long.len(), 1);
         // What was there is there: nothing counts twice.
         apply(&mut engine, sequence, &events);
         prop_assert_eq!(answered(&engine), naive(&events));
@@ -173,7 +174,7 @@ fn a_long_conversation_is_forgotten_with_its_days() {
         .map(|id| Given { ms: i64::from(id) * 1000, kind: Kind::Sent, automatic: false, id })
         .collect();
     apply(&mut engine, 1, &events);
-    assert_eq!(engine.long.len(), 1);
+    assert_eq!(engine.conversations.long.len(), 1);
     // An event of another conversation, 60 days on.
     let later = (START_MS + 60 * DAY_MS) * NS_PER_MS;
     let payload = payload(&Given { ms: 60 * DAY_MS, kind: Kind::Sent, automatic: false, id: 1 })
@@ -186,9 +187,9 @@ fn a_long_conversation_is_forgotten_with_its_days() {
         payload: payload.as_bytes(),
     };
     engine.apply(&[message]).unwrap();
-    assert!(engine.long.is_empty());
+    assert!(engine.conversations.long.is_empty());
     drop(engine);
-    assert!(Engine::open(folder.path(), 40).unwrap().long.is_empty());
+    assert!(Engine::open(folder.path(), 40).unwrap().conversations.long.is_empty());
 }
 
 #[test]

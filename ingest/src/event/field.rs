@@ -10,11 +10,11 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// What is wrong with a field.
-pub(super) type Wrong = Cow<'static, str>;
+pub(super) type Reason = Cow<'static, str>;
 
 /// A field as it stands in the JSON text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Raw<'a> {
+pub(super) enum RawField<'a> {
     #[default]
     Absent,
     /// A string that stands for itself: what is between its quotes.
@@ -29,16 +29,16 @@ macro_rules! fields {
         $(#[$doc])*
         #[derive(Debug, Default, Clone, Copy)]
         pub(super) struct $Fields<'a> {
-            $(pub(super) $name: Raw<'a>,)*
+            $(pub(super) $name: RawField<'a>,)*
         }
 
         impl<'a> $Fields<'a> {
-            pub(super) fn set(&mut self, key: &str, value: Raw<'a>) {
+            pub(super) fn set(&mut self, key: &str, value: RawField<'a>) {
                 let field = match key {
                     $($key => &mut self.$name,)*
                     _ => return,
                 };
-                *field = if *field == Raw::Absent { value } else { Raw::Twice };
+                *field = if *field == RawField::Absent { value } else { RawField::Twice };
             }
 
             /// All fields as text.
@@ -67,7 +67,7 @@ macro_rules! fields {
                         while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
                             // A key that is no text is no field's name.
                             if let Some(key) = text(key.get()) {
-                                fields.set(&key, Raw::of(value.get()));
+                                fields.set(&key, RawField::of(value.get()));
                             }
                         }
                         Ok(fields)
@@ -117,35 +117,37 @@ fields! {
     }
 }
 
-impl<'a> Raw<'a> {
+impl<'a> RawField<'a> {
     /// The field with that JSON text.
     fn of(json: &'a str) -> Self {
         match between_quotes(json).filter(|text| !text.contains('\\')) {
-            Some(text) => Raw::Text(text),
-            None => Raw::Json(json),
+            Some(text) => RawField::Text(text),
+            None => RawField::Json(json),
         }
     }
 
     /// The JSON text of what is no string; `null` is absent. An error says that it must be `wanted`.
-    pub(super) fn json(self, name: &str, wanted: &str) -> Result<Option<&'a str>, Wrong> {
+    pub(super) fn json(self, name: &str, wanted: &str) -> Result<Option<&'a str>, Reason> {
         match self {
-            Raw::Absent | Raw::Json("null") => Ok(None),
-            Raw::Json(json) if !json.starts_with('"') => Ok(Some(json)),
-            Raw::Text(_) | Raw::Json(_) => Err(format!("{name} is not {wanted}").into()),
-            Raw::Twice => Err(format!("{name} is given twice").into()),
+            RawField::Absent | RawField::Json("null") => Ok(None),
+            RawField::Json(json) if !json.starts_with('"') => Ok(Some(json)),
+            RawField::Text(_) | RawField::Json(_) => Err(format!("{name} is not {wanted}").into()),
+            RawField::Twice => Err(format!("{name} is given twice").into()),
         }
     }
 
     /// The text of a string.
-    pub(super) fn text(self, name: &str) -> Result<Option<Cow<'a, str>>, Wrong> {
+    pub(super) fn text(self, name: &str) -> Result<Option<Cow<'a, str>>, Reason> {
         match self {
-            Raw::Absent | Raw::Json("null") => Ok(None),
-            Raw::Text(text) => Ok(Some(Cow::Borrowed(text))),
-            Raw::Json(json) if json.starts_with('"') => text(json).map(Some).ok_or_else(|| {
-                format!("{name} has half of a surrogate pair, which is no text").into()
-            }),
-            Raw::Json(_) => Err(format!("{name} is not a string").into()),
-            Raw::Twice => Err(format!("{name} is given twice").into()),
+            RawField::Absent | RawField::Json("null") => Ok(None),
+            RawField::Text(text) => Ok(Some(Cow::Borrowed(text))),
+            RawField::Json(json) if json.starts_with('"') => {
+                text(json).map(Some).ok_or_else(|| {
+                    format!("{name} has half of a surrogate pair, which is no text").into()
+                })
+            }
+            RawField::Json(_) => Err(format!("{name} is not a string").into()),
+            RawField::Twice => Err(format!("{name} is given twice").into()),
         }
     }
 }
@@ -164,12 +166,12 @@ fn between_quotes(json: &str) -> Option<&str> {
 }
 
 /// Asks for the fields that a type names, and keeps a form of them by which content is compared.
-pub(super) struct Asked {
+pub(super) struct FieldReader {
     /// A form of all that was asked for, different for different content.
     pub(super) content: Vec<u8>,
 }
 
-impl Asked {
+impl FieldReader {
     pub(super) fn new() -> Self {
         Self { content: Vec::with_capacity(128) }
     }
@@ -178,9 +180,9 @@ impl Asked {
     fn json<'a>(
         &mut self,
         name: &str,
-        raw: Raw<'a>,
+        raw: RawField<'a>,
         wanted: &str,
-    ) -> Result<Option<&'a str>, Wrong> {
+    ) -> Result<Option<&'a str>, Reason> {
         let json = raw.json(name, wanted)?;
         if json.is_none() {
             self.content.push(0);
@@ -201,8 +203,8 @@ impl Asked {
     pub(super) fn text<'a>(
         &mut self,
         name: &str,
-        raw: Raw<'a>,
-    ) -> Result<Option<Cow<'a, str>>, Wrong> {
+        raw: RawField<'a>,
+    ) -> Result<Option<Cow<'a, str>>, Reason> {
         let text = raw.text(name)?;
         match &text {
             Some(text) => self.note(text),
@@ -214,12 +216,12 @@ impl Asked {
     pub(super) fn required_text<'a>(
         &mut self,
         name: &str,
-        raw: Raw<'a>,
-    ) -> Result<Cow<'a, str>, Wrong> {
+        raw: RawField<'a>,
+    ) -> Result<Cow<'a, str>, Reason> {
         self.text(name, raw)?.ok_or_else(|| format!("{name} is missing").into())
     }
 
-    pub(super) fn id<'a>(&mut self, name: &str, raw: Raw<'a>) -> Result<Cow<'a, str>, Wrong> {
+    pub(super) fn id<'a>(&mut self, name: &str, raw: RawField<'a>) -> Result<Cow<'a, str>, Reason> {
         let text = self.required_text(name, raw)?;
         if (1..=MAX_DATA_ID_BYTES).contains(&text.len()) {
             return Ok(text);
@@ -227,7 +229,7 @@ impl Asked {
         Err(format!("{name} is not 1 to {MAX_DATA_ID_BYTES} bytes long").into())
     }
 
-    pub(super) fn bool(&mut self, name: &str, raw: Raw<'_>) -> Result<Option<bool>, Wrong> {
+    pub(super) fn bool(&mut self, name: &str, raw: RawField<'_>) -> Result<Option<bool>, Reason> {
         const WANTED: &str = "true or false";
         let Some(json) = self.json(name, raw, WANTED)? else { return Ok(None) };
         let value = match json {
@@ -239,11 +241,11 @@ impl Asked {
         Ok(Some(value))
     }
 
-    pub(super) fn required_bool(&mut self, name: &str, raw: Raw<'_>) -> Result<bool, Wrong> {
+    pub(super) fn required_bool(&mut self, name: &str, raw: RawField<'_>) -> Result<bool, Reason> {
         self.bool(name, raw)?.ok_or_else(|| format!("{name} is missing").into())
     }
 
-    pub(super) fn number(&mut self, name: &str, raw: Raw<'_>) -> Result<(), Wrong> {
+    pub(super) fn number(&mut self, name: &str, raw: RawField<'_>) -> Result<(), Reason> {
         const WANTED: &str = "a number";
         let Some(json) = self.json(name, raw, WANTED)? else { return Ok(()) };
         if !json.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {

@@ -8,8 +8,10 @@
 //! none is longer than [`MAX_REASON_BYTES`].
 
 mod cause;
+pub(crate) mod decoder;
 mod field;
 mod kind;
+pub(crate) mod registry;
 mod rfc3339;
 mod split;
 
@@ -26,12 +28,12 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 pub use kind::Kind;
 
-use field::{Asked, DataFields, EnvelopeFields, Raw, Wrong};
+use field::{DataFields, EnvelopeFields, FieldReader, RawField, Reason};
 
 /// How much older than its `stored` time an event may be.
-pub const MAX_AGE_MS: i64 = 35 * 24 * 60 * 60 * 1000;
+pub(crate) const MAX_AGE_MS: i64 = 35 * 24 * 60 * 60 * 1000;
 /// How far ahead of its `stored` time an event may be.
-pub const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
+pub(crate) const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
 
 /// The longest reason for a refusal, in bytes.
 pub const MAX_REASON_BYTES: usize = 160;
@@ -414,10 +416,10 @@ fn structured<'a>(
         let encoded = fields.data_base64.text("data_base64")?;
         let data = match fields.data {
             _ if split => Some(Data::Split),
-            Raw::Absent | Raw::Json("null") => None,
-            Raw::Twice => return Err("data is given twice".into()),
-            Raw::Text(_) => Some(Data::Other),
-            Raw::Json(json) => Some(Data::of(json, data)),
+            RawField::Absent | RawField::Json("null") => None,
+            RawField::Twice => return Err("data is given twice".into()),
+            RawField::Text(_) => Some(Data::Other),
+            RawField::Json(json) => Some(Data::of(json, data)),
         };
         match (data, encoded) {
             (Some(data), None) => Ok((attributes, data)),
@@ -426,7 +428,7 @@ fn structured<'a>(
             (None, None) => Err("data is missing".into()),
         }
     };
-    read().map_err(|reason: Wrong| Broken(Rule::Envelope, reason))
+    read().map_err(|reason: Reason| Broken(Rule::Envelope, reason))
 }
 
 fn binary(headers: &HeaderMap) -> Result<Attributes<'_>, Broken> {
@@ -446,8 +448,8 @@ fn binary(headers: &HeaderMap) -> Result<Attributes<'_>, Broken> {
 }
 
 /// Reads the data of a known type; the error says what is wrong with it.
-fn event(envelope: &Envelope<'_>, data: &DataFields<'_>, kind: Kind) -> Result<Event, Wrong> {
-    let mut asked = Asked::new();
+fn event(envelope: &Envelope<'_>, data: &DataFields<'_>, kind: Kind) -> Result<Event, Reason> {
+    let mut asked = FieldReader::new();
     let conversation = asked.id("data.conversationid", data.conversationid)?;
     let user = asked.id("data.userid", data.userid)?;
     let mut flags = 0;

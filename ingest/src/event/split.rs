@@ -8,7 +8,7 @@
 //! *Why* beside the library: it splits in a fifth of the time (`docs/performance.md`), and decoding is the
 //! largest part of counting an event.
 
-use super::field::{DataFields, EnvelopeFields, Raw};
+use super::field::{DataFields, EnvelopeFields, RawField};
 
 /// A field that is split further.
 const DATA: &str = "data";
@@ -91,9 +91,9 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes a value that is neither object nor array.
-    fn scalar(&mut self) -> Option<Raw<'a>> {
+    fn scalar(&mut self) -> Option<RawField<'a>> {
         match self.next()? {
-            b'"' => self.string().map(Raw::Text),
+            b'"' => self.string().map(RawField::Text),
             b't' => self.literal("true"),
             b'f' => self.literal("false"),
             b'n' => self.literal("null"),
@@ -101,16 +101,16 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn literal(&mut self, word: &'static str) -> Option<Raw<'a>> {
+    fn literal(&mut self, word: &'static str) -> Option<RawField<'a>> {
         if !self.rest().starts_with(word.as_bytes()) {
             return None;
         }
         self.at += word.len();
-        Some(Raw::Json(word))
+        Some(RawField::Json(word))
     }
 
     /// Takes `-`, an integer without leading zeros, and perhaps a fraction and an exponent.
-    fn number(&mut self) -> Option<Raw<'a>> {
+    fn number(&mut self) -> Option<RawField<'a>> {
         let begin = self.at;
         let _negative = self.take(b'-');
         if self.take(b'0').is_none() {
@@ -123,7 +123,7 @@ impl<'a> Scanner<'a> {
             let _sign = self.take(b'+').or_else(|| self.take(b'-'));
             self.digits()?;
         }
-        self.text.get(begin..self.at).map(Raw::Json)
+        self.text.get(begin..self.at).map(RawField::Json)
     }
 
     /// Takes one digit or more.

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::{Damage, FORMAT};
-use crate::bucket::BucketError;
-use crate::session::RULES;
-use crate::timeline::SliceError;
+use crate::fold::bucket::BucketError;
+use crate::fold::session::RULES;
+use crate::fold::timeline::SliceError;
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +92,7 @@ impl From<std::io::Error> for StoreError {
 from_redb!(StorageError, TableError, TransactionError, CommitError, DatabaseError);
 
 impl StoreError {
-    pub(super) fn value(table: &'static str, reason: impl ToString) -> Self {
+    pub(crate) fn value(table: &'static str, reason: impl ToString) -> Self {
         Self::Value { table, reason: reason.to_string() }
     }
 }

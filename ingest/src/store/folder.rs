@@ -8,9 +8,9 @@ use super::OpenError;
 /// The file of the store.
 pub const STORE_FILE: &str = "botstats.redb";
 /// The file that a rebuild makes before it takes the other's place.
-pub const REBUILD_FILE: &str = "rebuild.redb";
+pub(crate) const REBUILD_FILE: &str = "rebuild.redb";
 /// A damaged file that was set aside.
-pub const DAMAGED_FILE: &str = "damaged.redb";
+pub(crate) const DAMAGED_FILE: &str = "damaged.redb";
 
 /// Puts a file into another's place, for good.
 ///

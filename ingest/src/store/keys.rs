@@ -11,12 +11,13 @@
 //!
 //! *Why* the day comes first: a commit touches neighbouring pages, and what is too old is one range.
 
-use crate::timeline::Place;
+use crate::fold::bucket::BucketId;
+use crate::fold::timeline::SortKey;
 
 /// Bytes of a day in a key: enough for 45,000 years.
 const DAY: usize = 3;
 const SLICE: usize = DAY + 4 + 16;
-const PLACE: usize = 4 + 1 + 1 + 8;
+const SORT_KEY: usize = 4 + 1 + 1 + 8;
 
 /// A conversation on a day: the start of the keys of its slices.
 pub(crate) type SlicePrefix = [u8; SLICE];
@@ -48,16 +49,16 @@ pub(crate) fn slice_prefix(day: u32, pair: u32, conversation: u128) -> SlicePref
 }
 
 /// A key that no slice with that prefix is above.
-pub(crate) fn slice_end(prefix: &SlicePrefix) -> [u8; SLICE + PLACE] {
-    let mut end = [0xff; SLICE + PLACE];
+pub(crate) fn slice_end(prefix: &SlicePrefix) -> [u8; SLICE + SORT_KEY] {
+    let mut end = [0xff; SLICE + SORT_KEY];
     end[..SLICE].copy_from_slice(prefix);
     end
 }
 
 /// The key of a slice; of one size where most are.
-pub(crate) fn slice_key(prefix: &SlicePrefix, begins: Place) -> Vec<u8> {
+pub(crate) fn slice_key(prefix: &SlicePrefix, begins: SortKey) -> Vec<u8> {
     let mut key = prefix.to_vec();
-    if begins != Place::default() {
+    if begins != SortKey::default() {
         key.extend_from_slice(&begins.ms.to_be_bytes());
         key.extend_from_slice(&[begins.rank, begins.flags]);
         key.extend_from_slice(&begins.id.to_be_bytes());
@@ -66,15 +67,15 @@ pub(crate) fn slice_key(prefix: &SlicePrefix, begins: Place) -> Vec<u8> {
 }
 
 /// Where the slice of that key begins; `None` if it is no such key.
-pub(crate) fn slice_place(key: &[u8]) -> Option<Place> {
+pub(crate) fn slice_begins(key: &[u8]) -> Option<SortKey> {
     let rest = key.get(SLICE..)?;
     if rest.is_empty() {
-        return Some(Place::default());
+        return Some(SortKey::default());
     }
     let (ms, rest) = rest.split_first_chunk()?;
     let ([rank, flags], rest) = rest.split_first_chunk()?;
     let id: [u8; 8] = rest.try_into().ok()?;
-    Some(Place {
+    Some(SortKey {
         ms: u32::from_be_bytes(*ms),
         rank: *rank,
         flags: *flags,
@@ -93,23 +94,30 @@ pub(crate) fn slices_from(day: u32) -> [u8; DAY] {
     day_bytes(day)
 }
 
-/// The key of a bucket; the hour is 0 to 23.
-pub(crate) fn bucket_key(day: u32, account: u32, pair: u32, hour: u8) -> BucketKey {
+pub(crate) fn bucket_key(id: &BucketId) -> BucketKey {
     let mut key = [0; 12];
-    key[..DAY].copy_from_slice(&day_bytes(day));
-    key[3..7].copy_from_slice(&account.to_be_bytes());
-    key[7..11].copy_from_slice(&pair.to_be_bytes());
-    key[11] = hour;
+    key[..DAY].copy_from_slice(&day_bytes(id.day));
+    key[3..7].copy_from_slice(&id.account.to_be_bytes());
+    key[7..11].copy_from_slice(&id.pair.to_be_bytes());
+    key[11] = id.hour;
     key
 }
 
-/// (day, pair, hour) of a bucket's key.
-pub(crate) fn bucket_place(key: &BucketKey) -> (u32, u32, u8) {
-    let [d0, d1, d2, _, _, _, _, p0, p1, p2, p3, hour] = *key;
-    (u32::from_be_bytes([0, d0, d1, d2]), u32::from_be_bytes([p0, p1, p2, p3]), hour)
+pub(crate) fn bucket_id(key: &BucketKey) -> BucketId {
+    let [d0, d1, d2, a0, a1, a2, a3, p0, p1, p2, p3, hour] = *key;
+    BucketId {
+        day: u32::from_be_bytes([0, d0, d1, d2]),
+        account: u32::from_be_bytes([a0, a1, a2, a3]),
+        pair: u32::from_be_bytes([p0, p1, p2, p3]),
+        hour,
+    }
 }
 
-/// The key of a user.
+/// The first key of any bucket of that day.
+pub(crate) fn buckets_from(day: u32) -> BucketKey {
+    bucket_key(&BucketId { day, account: 0, pair: 0, hour: 0 })
+}
+
 pub(crate) fn user_key(pair: u32, user: u128) -> UserKey {
     let mut key = [0; 20];
     key[..4].copy_from_slice(&pair.to_be_bytes());
@@ -135,15 +143,15 @@ mod tests {
     #[test]
     fn keys_order_like_what_they_say() {
         let first = slice_prefix(20_000, 7, 9);
-        let place = Place { ms: 5, rank: 3, flags: 1, id: 0xff };
+        let place = SortKey { ms: 5, rank: 3, flags: 1, id: 0xff };
         let keys = [
-            slice_key(&slice_prefix(19_999, u32::MAX, u128::MAX), Place::default()),
-            slice_key(&first, Place::default()),
+            slice_key(&slice_prefix(19_999, u32::MAX, u128::MAX), SortKey::default()),
+            slice_key(&first, SortKey::default()),
             slice_key(&first, place),
-            slice_key(&first, Place { ms: 6, ..Place::default() }),
+            slice_key(&first, SortKey { ms: 6, ..SortKey::default() }),
             slice_end(&first).to_vec(),
-            slice_key(&slice_prefix(20_000, 7, 10), Place::default()),
-            slice_key(&slice_prefix(20_000, 8, 0), Place::default()),
+            slice_key(&slice_prefix(20_000, 7, 10), SortKey::default()),
+            slice_key(&slice_prefix(20_000, 8, 0), SortKey::default()),
             slices_from(20_001).to_vec(),
         ];
         assert!(keys.is_sorted_by(|a, b| a < b));
@@ -151,12 +159,16 @@ mod tests {
             keys[1],
             [0, 0x4e, 0x20, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]
         );
-        assert_eq!(slice_place(&keys[1]), Some(Place::default()));
-        assert_eq!(slice_place(&keys[2]), Some(place));
+        assert_eq!(slice_begins(&keys[1]), Some(SortKey::default()));
+        assert_eq!(slice_begins(&keys[2]), Some(place));
         assert_eq!(slice_conversation(&keys[2]), Some((20_000, 7, 9)));
-        assert_eq!(slice_place(&keys[2][..30]), None);
-        assert_eq!(bucket_place(&bucket_key(20_000, 3, 7, 23)), (20_000, 7, 23));
-        assert!(bucket_key(20_000, 3, 7, 23) < bucket_key(20_000, 4, 0, 0));
+        assert_eq!(slice_begins(&keys[2][..30]), None);
+        let bucket = BucketId { day: 20_000, account: 3, pair: 7, hour: 23 };
+        let next = BucketId { account: 4, pair: 0, hour: 0, ..bucket };
+        assert_eq!(bucket_id(&bucket_key(&bucket)), bucket);
+        assert!(bucket < next && bucket_key(&bucket) < bucket_key(&next));
+        assert!(buckets_from(20_000) < bucket_key(&bucket));
+        assert!(bucket_key(&next) < buckets_from(20_001));
         assert!(user_key(3, u128::MAX) < user_key(4, 0));
         assert_eq!(long_conversation(&long_key(7, 9)), (7, 9));
     }

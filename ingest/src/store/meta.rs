@@ -6,8 +6,8 @@ use redb::{ReadableTable, Table};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use crate::session::RULES;
-use crate::watermark::Watermark;
+use crate::fold::session::RULES;
+use crate::fold::watermark::Watermark;
 
 const VERSION: u8 = 1;
 const INSTANCE_KEY: &str = "instance";
@@ -80,7 +80,7 @@ impl Progress {
 
 /// A bot on a channel: its row number is its id in all other tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PairRow {
+pub(crate) struct PairRow {
     /// The number of the account.
     pub account_number: u32,
     /// The ordinal that its next new user gets.

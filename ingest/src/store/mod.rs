@@ -8,13 +8,12 @@
 //! file that redb sees as its own is laid out in `store/checked.rs`.
 
 mod checked;
+mod disk_usage;
 mod error;
 mod folder;
 pub(crate) mod keys;
 mod meta;
-#[doc(hidden)]
-pub mod probe;
-mod room;
+mod reencode;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -27,18 +26,20 @@ use redb::{
     ReadableTableMetadata as _, Table, TableDefinition, TableHandle as _, WriteTransaction,
 };
 
-pub use checked::Damage;
+pub(crate) use checked::Damage;
+pub(crate) use disk_usage::disk_usage;
 pub use error::{OpenError, StoreError};
-pub(crate) use folder::replace;
-pub use folder::{DAMAGED_FILE, Folder, REBUILD_FILE, STORE_FILE};
-pub use meta::{Checkpoint, PairRow, Progress, StreamIdentity};
+pub(crate) use folder::{DAMAGED_FILE, REBUILD_FILE, replace};
+pub use folder::{Folder, STORE_FILE};
+pub use meta::Progress;
+pub(crate) use meta::{Checkpoint, PairRow, StreamIdentity};
 pub use redb::StorageBackend;
-pub use room::{Room, disk_room};
+pub use reencode::{Reencoded, StoredTable, reencode};
 
-use crate::bucket::{Bucket, Delta};
 use crate::event::Rule;
-use crate::session::RULES;
-use crate::timeline::{Place, Slice};
+use crate::fold::bucket::{Bucket, BucketId};
+use crate::fold::session::RULES;
+use crate::fold::timeline::{Slice, SortKey};
 use checked::{CheckedFile, FirstFailure};
 use keys::{BucketKey, LongKey, UserKey};
 
@@ -290,26 +291,8 @@ impl Commit {
         Ok(Users(self.transaction.open_table(USERS)?))
     }
 
-    /// Applies changes to buckets, which must come in the order of their keys. Of days before that one
-    /// something may have been deleted.
-    pub(crate) fn apply(
-        &self,
-        deltas: Vec<(BucketKey, Delta)>,
-        deleted_to: u32,
-    ) -> Result<(), StoreError> {
-        let mut table = self.transaction.open_table(BUCKETS)?;
-        let mut bytes = Vec::new();
-        for (key, mut delta) in deltas {
-            let mut bucket = match table.get(key)? {
-                Some(value) => Bucket::decode(value.value())?,
-                None => Bucket::default(),
-            };
-            bucket.apply(&mut delta, keys::bucket_place(&key).0 >= deleted_to)?;
-            bytes.clear();
-            bucket.encode(&mut bytes);
-            table.insert(key, bytes.as_slice())?;
-        }
-        Ok(())
+    pub(crate) fn buckets(&self) -> Result<Buckets<'_>, StoreError> {
+        Ok(Buckets { table: self.transaction.open_table(BUCKETS)?, bytes: Vec::new() })
     }
 
     pub(crate) fn put_pairs<'a>(
@@ -346,7 +329,7 @@ impl Commit {
     pub(crate) fn delete_before(&self, slices: u32, buckets: u32) -> Result<(), StoreError> {
         let end = keys::slices_from(slices);
         self.transaction.open_table(TIMELINES)?.retain_in(..&end[..], |_, _| false)?;
-        let end = keys::bucket_key(buckets, 0, 0, 0);
+        let end = keys::buckets_from(buckets);
         self.transaction.open_table(BUCKETS)?.retain_in(..end, |_, _| false)?;
         Ok(())
     }
@@ -356,10 +339,47 @@ impl Commit {
     }
 }
 
+pub(crate) struct Buckets<'a> {
+    table: Table<'a, BucketKey, &'static [u8]>,
+    /// Used again for each bucket.
+    bytes: Vec<u8>,
+}
+
+impl Buckets<'_> {
+    /// The bucket as it stands; empty if there is none.
+    pub(crate) fn get(&self, id: &BucketId) -> Result<Bucket, StoreError> {
+        match self.table.get(keys::bucket_key(id))? {
+            Some(value) => Ok(Bucket::decode(value.value())?),
+            None => Ok(Bucket::default()),
+        }
+    }
+
+    pub(crate) fn put(&mut self, id: &BucketId, bucket: &Bucket) -> Result<(), StoreError> {
+        self.bytes.clear();
+        bucket.encode(&mut self.bytes);
+        self.table.insert(keys::bucket_key(id), self.bytes.as_slice())?;
+        Ok(())
+    }
+}
+
 /// The slices of conversations, and which conversations are long.
 pub(crate) struct Timelines<'a> {
     slices: Table<'a, &'static [u8], &'static [u8]>,
     long: Table<'a, LongKey, ()>,
+}
+
+/// A slice as it is stored.
+pub(crate) struct SliceRow {
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl SliceRow {
+    pub(crate) fn of(pair: u32, conversation: u128, slice: &Slice) -> Result<Self, StoreError> {
+        let prefix = keys::slice_prefix(slice.day, pair, conversation);
+        let value = slice.encode().map_err(|e| StoreError::value("timelines", e))?;
+        Ok(Self { key: keys::slice_key(&prefix, slice.begins), value })
+    }
 }
 
 /// A conversation, and the days on which it may have slices, ascending.
@@ -374,7 +394,7 @@ impl Timelines<'_> {
     pub(crate) fn at_or_before(
         &self,
         of: &Conversation,
-        (day, place): (u32, Place),
+        (day, place): (u32, SortKey),
     ) -> Result<Option<Slice>, StoreError> {
         for &d in of.days.iter().rev().filter(|d| **d <= day) {
             let prefix = keys::slice_prefix(d, of.pair, of.conversation);
@@ -408,7 +428,7 @@ impl Timelines<'_> {
     pub(crate) fn after(
         &self,
         of: &Conversation,
-        (first_day, place): (u32, Place),
+        (first_day, place): (u32, SortKey),
     ) -> Result<Option<Slice>, StoreError> {
         for &d in of.days.iter().filter(|d| **d >= first_day) {
             let prefix = keys::slice_prefix(d, of.pair, of.conversation);
@@ -427,8 +447,8 @@ impl Timelines<'_> {
         Ok(None)
     }
 
-    pub(crate) fn put(&mut self, key: &[u8], slice: &[u8]) -> Result<(), StoreError> {
-        self.slices.insert(key, slice)?;
+    pub(crate) fn put(&mut self, row: &SliceRow) -> Result<(), StoreError> {
+        self.slices.insert(row.key.as_slice(), row.value.as_slice())?;
         Ok(())
     }
 
@@ -446,7 +466,7 @@ impl Timelines<'_> {
 }
 
 fn decode_slice(day: u32, key: &[u8], value: &[u8]) -> Result<Slice, StoreError> {
-    let begins = keys::slice_place(key)
+    let begins = keys::slice_begins(key)
         .ok_or_else(|| StoreError::value("timelines", "a key that is none"))?;
     Ok(Slice::decode(day, begins, value)?)
 }
@@ -454,12 +474,12 @@ fn decode_slice(day: u32, key: &[u8], value: &[u8]) -> Result<Slice, StoreError>
 pub(crate) struct Users<'a>(Table<'a, UserKey, [u8; 9]>);
 
 impl Users<'_> {
-    pub(crate) fn get(&self, key: UserKey) -> Result<Option<UserRow>, StoreError> {
-        self.0.get(key)?.map(|value| decode_user(value.value())).transpose()
+    pub(crate) fn get(&self, pair: u32, user: u128) -> Result<Option<UserRow>, StoreError> {
+        self.0.get(keys::user_key(pair, user))?.map(|value| decode_user(value.value())).transpose()
     }
 
-    pub(crate) fn put(&mut self, key: UserKey, row: UserRow) -> Result<(), StoreError> {
-        self.0.insert(key, encode_user(row))?;
+    pub(crate) fn put(&mut self, pair: u32, user: u128, row: UserRow) -> Result<(), StoreError> {
+        self.0.insert(keys::user_key(pair, user), encode_user(row))?;
         Ok(())
     }
 }

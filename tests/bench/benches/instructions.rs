@@ -22,8 +22,10 @@ use botstats_bench::in_process::{FULL_BATCH, Fed, ON_THE_WAY_MS};
 use botstats_bench::load::Headers;
 use botstats_common::quarter::day_of_ms;
 use botstats_common::wire;
-use botstats_ingest::event::{Decoded, Message, decode};
-use botstats_ingest::timeline::{Entry, NewEvent, Slice, admit, insert};
+use botstats_ingest::testing::{
+    Admitted, Entry, Inserted, Insertion, Known, NewEvent, Slice, admit,
+};
+use botstats_ingest::testing::{Decoded, Message, decode};
 use botstats_query::{BotFilter, Format, Names, Question, Window, render_all};
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use tempfile::TempDir;
@@ -81,7 +83,7 @@ fn halves(count: usize) -> Halves {
     let mut conversations: BTreeMap<(String, u128), Vec<NewEvent>> = BTreeMap::new();
     for event in &events {
         let Decoded::Event(_, decoded) = decode(&message(event, &headers)) else { panic!() };
-        let botstats_ingest::event::Event { time_ms, kind, flags, id, content, .. } = decoded;
+        let botstats_ingest::testing::Event { time_ms, kind, flags, id, content, .. } = decoded;
         let entry = Entry { time_ms, kind, flags, id, content };
         let first_day = day_of_ms(time_ms).saturating_sub(DAYS);
         let key = (event.subject.clone(), decoded.conversation);
@@ -91,9 +93,7 @@ fn halves(count: usize) -> Halves {
     let mut halves = Halves::new();
     for mut events in conversations.into_values() {
         let new = events.split_off(events.len() / 2);
-        let mut slices = Vec::new();
-        merge(&mut slices, &events);
-        let stored = slices.into_iter().map(|slice| {
+        let stored = merge(Vec::new(), &events).slices.into_iter().map(|slice| {
             let bytes = slice.encode().unwrap();
             (slice, bytes)
         });
@@ -105,16 +105,13 @@ fn halves(count: usize) -> Halves {
     halves
 }
 
-fn merge(slices: &mut Vec<Slice>, new: &[NewEvent]) -> Vec<usize> {
-    let known: BTreeMap<u64, Entry> =
-        slices.iter().flat_map(|s| &s.events).map(|entry| (entry.id, *entry)).collect();
-    let look = |id: u64| Ok::<_, std::convert::Infallible>(known.get(&id).copied());
-    let accepted = admit(new, look, |_, _| {}).unwrap();
-    let more = |_| Ok::<_, std::convert::Infallible>(None);
-    insert(slices, accepted, more, |sample| {
-        black_box(sample);
-    })
-    .unwrap()
+fn merge(slices: Vec<Slice>, new: &[NewEvent]) -> Inserted {
+    let Admitted { accepted, .. } = admit(new, &Known::of(&slices, new.len()));
+    let mut insertion = Insertion::begin(slices, accepted);
+    while insertion.needs_after().is_some() {
+        insertion.give(None);
+    }
+    insertion.finish()
 }
 
 #[library_benchmark]
@@ -124,9 +121,12 @@ fn folding(halves: Halves) -> Halves {
         let decoded = stored
             .iter()
             .map(|(slice, bytes)| Slice::decode(slice.day, slice.begins, bytes).unwrap());
-        let mut slices: Vec<Slice> = decoded.collect();
-        for changed in merge(&mut slices, new) {
-            black_box(slices[changed].encode().unwrap());
+        let inserted = merge(decoded.collect(), new);
+        for sample in &inserted.samples {
+            black_box(sample);
+        }
+        for slice in inserted.into_changed() {
+            black_box(slice.encode().unwrap());
         }
     }
     halves

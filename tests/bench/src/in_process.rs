@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use botstats::simulate::Event;
-use botstats_ingest::engine::{Engine, Message};
-use botstats_ingest::store::StoreError;
+use botstats_ingest::StoreError;
+use botstats_ingest::testing::{Engine, Message};
 
 use super::load::Headers;
 use super::usage;
@@ -17,7 +17,7 @@ const NS_PER_MS: i64 = 1_000_000;
 /// What an event takes from the bot into the stream.
 pub const ON_THE_WAY_MS: i64 = 200;
 /// Messages of a commit while there is more to take than can be counted at once.
-pub const FULL_BATCH: usize = botstats_ingest::reader::MAX_BATCH_MESSAGES;
+pub const FULL_BATCH: usize = botstats_ingest::testing::MAX_BATCH_MESSAGES;
 /// Days that are kept, as by default.
 pub(super) const KEEP_DAYS: u32 = 400;
 

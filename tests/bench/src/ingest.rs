@@ -7,7 +7,7 @@ use async_nats::Client;
 use botstats_common::io::clock;
 use botstats_common::names::STATUS_SUBJECT;
 use botstats_common::status::Status;
-use botstats_ingest::store::STORE_FILE;
+use botstats_ingest::testing::STORE_FILE;
 
 /// How long it may take to count what there is.
 const LIMIT: Duration = Duration::from_secs(600);

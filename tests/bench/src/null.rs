@@ -12,11 +12,10 @@ use botstats_common::io::internal::Readiness;
 use botstats_common::io::nats::{NatsSettings, jetstream};
 use botstats_common::io::{clock, stop};
 use botstats_common::names::EVENTS_STREAM;
-use botstats_ingest::engine::Engine;
-use botstats_ingest::reader;
-use botstats_ingest::shared::Shared;
-use botstats_ingest::store::Progress;
-use botstats_ingest::telemetry::Held;
+use botstats_ingest::testing::Engine;
+use botstats_ingest::testing::MemoryUse;
+use botstats_ingest::testing::Progress;
+use botstats_ingest::testing::{Health, StreamReader};
 use clap::{Parser, ValueEnum};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -118,9 +117,9 @@ struct Connection {
 
 async fn by_reader(url: &str, count: u64) -> anyhow::Result<Drained> {
     let settings = Connection::try_parse_from(["null", "--nats-url", url])?.nats;
-    let shared = Shared::new(
+    let health = Health::new(
         Progress::default(),
-        Held::default(),
+        MemoryUse::default(),
         Readiness::default(),
         std::time::Duration::ZERO,
     );
@@ -129,7 +128,9 @@ async fn by_reader(url: &str, count: u64) -> anyhow::Result<Drained> {
     let folder = tempfile::tempdir()?;
     let decoder = Engine::open(folder.path(), super::in_process::KEEP_DAYS)?.decoder();
     let (begun, cpu) = (clock::monotonic(), usage::own_cpu());
-    let reading = stop::spawn(reader::run(settings, None, decoder, sender, shared, end.clone()));
+    let stream = EVENTS_STREAM.to_owned();
+    let reader = StreamReader::new(settings, stream, None, decoder, sender, health);
+    let reading = stop::spawn(reader.run(end.clone()));
     // In a thread of its own, as the fold.
     let dropping = tokio::task::spawn_blocking(move || {
         let mut taken = 0;

@@ -22,7 +22,7 @@ use async_nats::Client;
 use botstats::simulate::Event;
 use botstats_common::io::{clock, stop};
 use botstats_common::wire::{self, Reply};
-use botstats_ingest::engine::Engine;
+use botstats_ingest::testing::Engine;
 use botstats_query::{Answer, Collecting, Format, Names, Question, Rendering, Window};
 use futures::StreamExt as _;
 

@@ -7,7 +7,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use botstats_common::io::clock;
-use botstats_ingest::store::STORE_FILE;
+use botstats_ingest::testing::STORE_FILE;
 
 use super::in_process::{Fed, us_each};
 use super::load::{DAY_MS, accounts, even};

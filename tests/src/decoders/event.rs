@@ -4,7 +4,7 @@ use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue};
 use botstats_common::directory::Key;
 use botstats_common::ids::{Account, Bot, Channel, IdError};
-use botstats_ingest::event::{
+use botstats_ingest::testing::{
     Decoded, Event, Kind, MAX_REASON_BYTES, Message as Incoming, Rule, decode, flag,
 };
 

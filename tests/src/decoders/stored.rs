@@ -1,6 +1,6 @@
 //! What stands in the store.
 
-use botstats_ingest::store::probe::{Again, Table, again};
+use botstats_ingest::testing::{Reencoded as Again, StoredTable as Table, reencode as again};
 
 /// The input: the length of a key, the key of a timeline's slice, the slice.
 pub(super) fn slice(bytes: &[u8]) {

@@ -8,10 +8,9 @@ use botstats_common::directory::{AccountEntry, BotEntry, Key};
 use botstats_common::ids::Account;
 use botstats_common::status::{DeadLettersReply, DeadLettersRequest, Status};
 use botstats_common::wire::{Chunk, Frame, MAX_CHUNK_BYTES, Reply, Request, decode, encode};
-use botstats_ingest::engine::{Engine, Message};
-use botstats_ingest::event::{self, Headers};
-use botstats_ingest::read::Reader;
-use botstats_ingest::rescue::read;
+use botstats_ingest::testing::{
+    CellReader, Engine, Headers, Message, decode as decode_event, parse_reply,
+};
 use botstats_query::{
     BotFilter, Change, Collecting, Days, Directory, Format, GroupMode, Question, Window, render_all,
 };
@@ -45,8 +44,8 @@ pub(super) fn read_request(bytes: &[u8]) {
 }
 
 /// An ingest that holds some events of the account `acme`.
-fn reader() -> &'static Reader {
-    static READER: OnceLock<Reader> = OnceLock::new();
+fn reader() -> &'static CellReader {
+    static READER: OnceLock<CellReader> = OnceLock::new();
     READER.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut engine = Engine::open(folder.path(), 40).expect("an engine");
@@ -177,7 +176,7 @@ pub(super) fn status(bytes: &[u8]) {
 /// The input: the server's answer with a message, as JSON.
 pub(super) fn rescue(bytes: &[u8]) {
     let read = |bytes: &[u8]| {
-        read(bytes).map(|found| {
+        parse_reply(bytes).map(|found| {
             found
                 .map(|m| (m.sequence, m.stored_ns, m.subject, m.headers, m.header_bytes, m.payload))
         })
@@ -192,7 +191,7 @@ pub(super) fn rescue(bytes: &[u8]) {
         "hdrs": base64(header_bytes), "data": base64(payload)}});
     assert_eq!(read(again.to_string().as_bytes()).as_ref(), Ok(&Some(message.clone())));
 
-    let _judged = event::decode(&Message {
+    let _judged = decode_event(&Message {
         sequence: *sequence,
         stored_ns: *stored_ns,
         subject,

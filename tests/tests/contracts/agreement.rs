@@ -6,7 +6,7 @@ use std::fs;
 use async_nats::HeaderMap;
 use botstats_common::event::schema::types;
 use botstats_common::event::{Event, What};
-use botstats_ingest::event::{Decoded, Message, decode};
+use botstats_ingest::testing::{Decoded, Message, decode};
 use jsonschema::{Draft, Validator};
 use serde_json::{Value, json};
 

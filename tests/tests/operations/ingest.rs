@@ -58,7 +58,7 @@ fn a_bad_value_stops_the_start_and_names_its_variable() {
 #[test]
 fn a_folder_in_use_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let lock = botstats_ingest::store::Folder::lock(folder.path()).unwrap();
+    let lock = botstats_ingest::Folder::lock(folder.path()).unwrap();
     for command in ["run", "rebuild"] {
         let data = folder.path().to_str().unwrap();
         let output =

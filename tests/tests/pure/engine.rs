@@ -8,9 +8,10 @@ use botstats_common::io::clock;
 use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::quarter::Quarter;
 use botstats_common::wire::{AnswerSize, Chunk, MAX_ANSWER_BYTES, Request};
-use botstats_ingest::engine::{Engine, Message};
-use botstats_ingest::read::ReadError;
-use botstats_ingest::store::{Folder, MAX_DEAD_LETTERS, OpenError};
+use botstats_ingest::testing::MAX_DEAD_LETTERS;
+use botstats_ingest::testing::ReadError;
+use botstats_ingest::testing::{Engine, Message};
+use botstats_ingest::{Folder, OpenError};
 
 const DAY_NS: i64 = 86_400_000_000_000;
 const START_NS: i64 = 20_700 * DAY_NS;

@@ -4,8 +4,8 @@
 //! `BOTSTATS_TEST_LIFE_EVENTS` sets how many events a day has, `BOTSTATS_TEST_LIFE_DAYS` how many days,
 //! `BOTSTATS_TEST_LIFE_KEEP` how many of them are kept.
 
-use botstats_ingest::store::StorageBackend as _;
-use botstats_ingest::telemetry::Held;
+use botstats_ingest::testing::MemoryUse;
+use botstats_ingest::testing::StorageBackend as _;
 use botstats_tests::disk::Disk;
 use botstats_tests::generate::{Dice, Life};
 use botstats_tests::in_process::Product;
@@ -27,7 +27,7 @@ type Kept = Vec<(&'static str, u64)>;
 
 fn kept(product: &mut Product, disk: &Disk) -> anyhow::Result<Kept> {
     let engine = product.engine()?;
-    let Held { filter_bytes, long_conversations: long, .. } = engine.held();
+    let MemoryUse { filter_bytes, long_conversations: long, .. } = engine.memory_use();
     let mut kept: Kept = engine.store().snapshot()?.rows()?.into();
     kept.push(("file bytes", disk.len()?));
     kept.push(("filter bytes", u64::try_from(filter_bytes)?));

@@ -14,8 +14,8 @@ use botstats_common::io::{clock, settings};
 use botstats_common::metric::TypeSet;
 use botstats_common::quarter::Quarter;
 use botstats_common::wire;
-use botstats_ingest::engine::{Engine, Message as Incoming};
-use botstats_ingest::store::STORE_FILE;
+use botstats_ingest::testing::STORE_FILE;
+use botstats_ingest::testing::{Engine, Message as Incoming};
 use botstats_tests::generate::{Dice, plain};
 use botstats_tests::harness::turn;
 use botstats_tests::model::Kind;
@@ -111,7 +111,7 @@ fn open(folder: &Path) -> anyhow::Result<Taken> {
     assert!(chunks.iter().any(|chunk| !chunk.cells.is_empty()), "the account has no cells");
     let read_ms = u64::try_from(started.elapsed().as_millis())?;
     let memory_kib = memory_kib()?.saturating_sub(before_kib);
-    Ok(Taken { open_ms, read_ms, memory_kib, filter_bytes: engine.held().filter_bytes })
+    Ok(Taken { open_ms, read_ms, memory_kib, filter_bytes: engine.memory_use().filter_bytes })
 }
 
 /// The best of some, each in a new process.

@@ -23,10 +23,10 @@ use botstats_common::wire::{
 };
 use parking_lot::RwLock;
 
-use crate::bucket::{Bucket, BucketError, QUARTERS, Totals};
-use crate::metrics::{Source, source};
-use crate::registry::{NamedPair, Registry};
-use crate::store::keys::{BucketKey, bucket_key, bucket_place};
+use crate::event::registry::{NamedPair, Registry};
+use crate::fold::bucket::{Bucket, BucketError, BucketId, QUARTERS, Totals};
+use crate::fold::metrics::{Source, source};
+use crate::store::keys::{BucketKey, bucket_id, bucket_key};
 use crate::store::{Store, StoreError};
 
 /// The longest window, in quarters: 30 local days with room for clock changes and a skipped day.
@@ -62,14 +62,14 @@ impl From<redb::StorageError> for ReadError {
 
 /// Answers reads. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Reader {
+pub struct CellReader {
     store: Arc<Store>,
     registry: Arc<RwLock<Registry>>,
     until: Option<Instant>,
     max_chunk_bytes: usize,
 }
 
-impl Reader {
+impl CellReader {
     pub(crate) fn new(store: Arc<Store>, registry: Arc<RwLock<Registry>>) -> Self {
         Self { store, registry, until: None, max_chunk_bytes: MAX_CHUNK_BYTES }
     }
@@ -105,7 +105,7 @@ impl Reader {
             return Ok(ChunksWriter::new(as_of_ms, self.max_chunk_bytes).finish());
         };
         let chunks = ChunksWriter::new(as_of_ms, self.max_chunk_bytes);
-        let mut answer = Answer::new(&groups, &pairs, request.types, chunks);
+        let mut answer = AnswerBuilder::new(&groups, &pairs, request.types, chunks);
         self.scan(number, &pairs, &mut answer)?;
         Ok(answer.chunks.finish())
     }
@@ -134,22 +134,17 @@ impl Reader {
         &self,
         account: u32,
         pairs: &[Arc<NamedPair>],
-        answer: &mut Answer<'_>,
+        answer: &mut AnswerBuilder<'_>,
     ) -> Result<(), ReadError> {
         let table = self.store.snapshot()?.buckets()?;
         let groups = answer.groups;
         for day in groups.first / QUARTERS_PER_DAY..=(groups.end - 1) / QUARTERS_PER_DAY {
             answer.flush(day * QUARTERS_PER_DAY);
+            let key = |pair, hour| bucket_key(&BucketId { day, account, pair, hour });
             let ranges: Vec<(BucketKey, BucketKey)> = if pairs.len() <= FEW_PAIRS {
-                let one = |p: &Arc<NamedPair>| {
-                    (
-                        bucket_key(day, account, p.number, 0),
-                        bucket_key(day, account, p.number, u8::MAX),
-                    )
-                };
-                pairs.iter().map(one).collect()
+                pairs.iter().map(|p| (key(p.number, 0), key(p.number, u8::MAX))).collect()
             } else {
-                vec![(bucket_key(day, account, 0, 0), bucket_key(day, account, u32::MAX, u8::MAX))]
+                vec![(key(0, 0), key(u32::MAX, u8::MAX))]
             };
             // Rows are in the order of their pairs' numbers, as pairs are.
             let mut asked = pairs.iter().map(|pair| pair.number).enumerate().peekable();
@@ -159,7 +154,7 @@ impl Reader {
                         return Err(ReadError::TooLate);
                     }
                     let (key, value) = row?;
-                    let (_, number, hour) = bucket_place(&key.value());
+                    let BucketId { pair: number, hour, .. } = bucket_id(&key.value());
                     while asked.next_if(|(_, asked)| *asked < number).is_some() {}
                     let Some(&(place, _)) = asked.peek().filter(|(_, asked)| *asked == number)
                     else {
@@ -220,24 +215,24 @@ impl Groups {
 
 /// The cell of a pair in which its rows are at the moment.
 #[derive(Default)]
-struct Open {
+struct OpenCell {
     /// Its group; none between two cells.
     group: Option<u32>,
     totals: Totals,
-    users: Users,
+    users: OrdinalSet,
     /// The pair's place in the answer, once it has any sample.
     place: Option<u32>,
 }
 
 /// A set of ordinals that is brought in order now and then.
 #[derive(Default)]
-struct Users {
+struct OrdinalSet {
     ordinals: Vec<u32>,
     /// How many of the first are in order and distinct.
     distinct: usize,
 }
 
-impl Users {
+impl OrdinalSet {
     /// Below so many, order is brought in only at the end.
     const SMALL: usize = 4096;
 
@@ -274,28 +269,28 @@ impl Users {
 }
 
 /// A cell that has ended, with the place of its samples.
-struct Ended {
+struct EndedCell {
     group: u32,
     pair: u32,
     samples: std::ops::Range<usize>,
 }
 
 /// The answer in the making: an open cell for each pair, cells that wait for their order, chunks.
-struct Answer<'a> {
+struct AnswerBuilder<'a> {
     groups: &'a Groups,
     pairs: &'a [Arc<NamedPair>],
     types: TypeSet,
     counts_users: bool,
     /// By the place in `pairs`; none before the pair's first row.
-    open: Vec<Option<Box<Open>>>,
+    open: Vec<Option<Box<OpenCell>>>,
     placed: u32,
-    ended: Vec<Ended>,
+    ended: Vec<EndedCell>,
     samples: Vec<u8>,
     chunks: ChunksWriter,
     size: AnswerSize,
 }
 
-impl<'a> Answer<'a> {
+impl<'a> AnswerBuilder<'a> {
     fn new(
         groups: &'a Groups,
         pairs: &'a [Arc<NamedPair>],
@@ -358,7 +353,7 @@ impl<'a> Answer<'a> {
     }
 
     /// The pair's open cell, of that group now.
-    fn open_in(&mut self, pair: usize, group: u32) -> Option<&mut Open> {
+    fn open_in(&mut self, pair: usize, group: u32) -> Option<&mut OpenCell> {
         if self.open.get(pair)?.as_ref().is_none_or(|open| open.group != Some(group)) {
             self.end(pair);
             self.open.get_mut(pair)?.get_or_insert_default().group = Some(group);
@@ -391,7 +386,7 @@ impl<'a> Answer<'a> {
         put_samples(samples.filter(|samples| samples.count > 0), &mut self.samples);
         if self.samples.len() > start {
             self.size.add_cell(self.samples.len() - start);
-            self.ended.push(Ended { group, pair, samples: start..self.samples.len() });
+            self.ended.push(EndedCell { group, pair, samples: start..self.samples.len() });
         }
         open.totals = Totals::default();
         open.users.clear();
@@ -406,7 +401,7 @@ impl<'a> Answer<'a> {
             }
         }
         self.ended.sort_unstable_by_key(|cell| (cell.group, cell.pair));
-        for Ended { group, pair, samples } in self.ended.drain(..) {
+        for EndedCell { group, pair, samples } in self.ended.drain(..) {
             self.chunks.cell(group, pair, self.samples.get(samples).unwrap_or_default());
         }
         self.samples.clear();

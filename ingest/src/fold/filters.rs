@@ -16,38 +16,38 @@ const FIRST_LAYER: usize = 1024;
 const MAX_FIRST_LAYER: usize = 1 << 20;
 /// How often the filters say yes where there is nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
+pub(crate) enum FalsePositives {
     /// About once in 100 times a day: for what then costs one look-up.
     OneInHundred,
     /// About once in 10,000: for what then costs all slices of a conversation on a day.
     OneInTenThousand,
 }
 
-impl Doubt {
+impl FalsePositives {
     fn bits_per_key(self) -> usize {
         match self {
-            Doubt::OneInHundred => 10,
-            Doubt::OneInTenThousand => 20,
+            FalsePositives::OneInHundred => 10,
+            FalsePositives::OneInTenThousand => 20,
         }
     }
 
     fn probes(self) -> u32 {
         match self {
-            Doubt::OneInHundred => 4,
-            Doubt::OneInTenThousand => 10,
+            FalsePositives::OneInHundred => 4,
+            FalsePositives::OneInTenThousand => 10,
         }
     }
 }
 
 /// The filters of all days that have slices.
 #[derive(Debug)]
-pub struct Days {
-    doubt: Doubt,
-    days: BTreeMap<u32, Vec<Layer>>,
+pub(crate) struct DayFilters {
+    false_positives: FalsePositives,
+    days: BTreeMap<u32, Vec<BloomLayer>>,
 }
 
 #[derive(Debug)]
-struct Layer {
+struct BloomLayer {
     words: Vec<u64>,
     probes: u32,
     /// For how many it is made,
@@ -56,27 +56,27 @@ struct Layer {
     left: usize,
 }
 
-impl Days {
+impl DayFilters {
     /// Filters for nothing yet.
     #[must_use]
-    pub fn new(doubt: Doubt) -> Self {
-        Self { doubt, days: BTreeMap::new() }
+    pub(crate) fn new(false_positives: FalsePositives) -> Self {
+        Self { false_positives, days: BTreeMap::new() }
     }
 
     /// Notes that the conversation with that hash has a slice on that day.
-    pub fn insert(&mut self, day: u32, hash: u64) {
+    pub(crate) fn insert(&mut self, day: u32, hash: u64) {
         if !self.days.contains_key(&day) {
             let before = self.days.range(..day).next_back();
-            let keys = before.map_or(0, |(_, layers)| layers.iter().map(Layer::keys).sum());
+            let keys = before.map_or(0, |(_, layers)| layers.iter().map(BloomLayer::keys).sum());
             let first = keys.next_power_of_two().clamp(FIRST_LAYER, MAX_FIRST_LAYER);
-            self.days.insert(day, vec![Layer::new(first, self.doubt)]);
+            self.days.insert(day, vec![BloomLayer::new(first, self.false_positives)]);
         }
         let Some(layers) = self.days.get_mut(&day) else { return };
         if layers.iter().any(|l| l.contains(hash)) {
             return;
         }
         if let Some(full) = layers.last().filter(|l| l.left == 0) {
-            layers.push(Layer::new(2 * full.room, self.doubt));
+            layers.push(BloomLayer::new(2 * full.room, self.false_positives));
         }
         if let Some(layer) = layers.last_mut() {
             layer.insert(hash);
@@ -84,26 +84,26 @@ impl Days {
     }
 
     /// The days on which it may have slices, ascending.
-    pub fn of(&self, hash: u64) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn of(&self, hash: u64) -> impl Iterator<Item = u32> + '_ {
         self.days.iter().filter(move |(_, ls)| ls.iter().any(|l| l.contains(hash))).map(|(d, _)| *d)
     }
 
     /// Forgets all days before that one.
-    pub fn forget_before(&mut self, day: u32) {
+    pub(crate) fn forget_before(&mut self, day: u32) {
         self.days = self.days.split_off(&day);
     }
 
     /// Memory held, in bytes.
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.days.values().flatten().map(|l| l.words.len() * 8).sum()
     }
 }
 
-impl Layer {
-    fn new(keys: usize, doubt: Doubt) -> Self {
-        let words = (keys * doubt.bits_per_key()).div_ceil(64).next_power_of_two();
-        Self { words: vec![0; words], probes: doubt.probes(), room: keys, left: keys }
+impl BloomLayer {
+    fn new(keys: usize, false_positives: FalsePositives) -> Self {
+        let words = (keys * false_positives.bits_per_key()).div_ceil(64).next_power_of_two();
+        Self { words: vec![0; words], probes: false_positives.probes(), room: keys, left: keys }
     }
 
     fn keys(&self) -> usize {
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn never_no_where_there_is_something() {
-        let mut days = Days::new(Doubt::OneInHundred);
+        let mut days = DayFilters::new(FalsePositives::OneInHundred);
         let hash = |i: u64| xxh3_64(&i.to_le_bytes());
         for i in 0..50_000 {
             days.insert(20_000 + u32::try_from(i % 3).unwrap(), hash(i));
@@ -157,12 +157,14 @@ mod tests {
     #[test]
     fn seldom_yes_where_there_is_nothing() {
         let hash = |i: u64| xxh3_64(&i.to_le_bytes());
-        for (doubt, most) in [(Doubt::OneInHundred, 3_000), (Doubt::OneInTenThousand, 60)] {
-            let mut days = Days::new(doubt);
+        for (false_positives, most) in
+            [(FalsePositives::OneInHundred, 3_000), (FalsePositives::OneInTenThousand, 60)]
+        {
+            let mut days = DayFilters::new(false_positives);
             (0..50_000).for_each(|i| days.insert(1, hash(i)));
             assert!((0..50_000).all(|i| days.of(hash(i)).count() == 1));
             let wrong = (50_000..150_000).filter(|i| days.of(hash(*i)).count() > 0).count();
-            assert!(wrong < most, "{doubt:?}: {wrong} of 100,000");
+            assert!(wrong < most, "{false_positives:?}: {wrong} of 100,000");
         }
     }
 }

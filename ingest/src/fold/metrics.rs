@@ -2,7 +2,7 @@
 //! counts and sums.
 //!
 //! A metric is a row of the table in `common::metric` and an arm of [`source`]. One that counts events is an
-//! item of [`counted`] too, one that needs the events around it is emitted by [`crate::session`].
+//! item of [`counted`] too, one that needs the events around it is emitted by [`crate::fold::session`].
 
 use botstats_common::metric::TypeCode;
 
@@ -13,12 +13,12 @@ macro_rules! fields {
         /// What is stored of each quarter. The numbers are stored: never change one.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
-        pub enum Field {
-            $(#[expect(missing_docs, reason = "its name and `source` say what it holds")] $name = $number,)*
+        pub(crate) enum Field {
+            $($name = $number,)*
         }
 
         /// How many fields there are.
-        pub const FIELDS: usize = [$($number),*].len();
+        pub(crate) const FIELDS: usize = [$($number),*].len();
 
         // A quarter is an array with a place for each number.
         const _: () = {
@@ -59,7 +59,7 @@ fields! {
 
 /// Where the numbers of a metric stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// In a field: the count, which is the sum too.
     Count(Field),
     /// In two fields: how many samples, and the sum of their values.
@@ -77,7 +77,7 @@ pub enum Source {
 
 /// Where the numbers of a metric stand.
 #[must_use]
-pub fn source(code: TypeCode) -> Source {
+pub(crate) fn source(code: TypeCode) -> Source {
     use Source::{Active, ActiveBut, Count, Pair};
     match code {
         TypeCode::NewUser => Count(Field::NewUsers),
@@ -106,7 +106,7 @@ pub fn source(code: TypeCode) -> Source {
 
 /// What one event counts by itself, whatever its session.
 #[must_use]
-pub fn counted(kind: Kind, flags: u8) -> &'static [TypeCode] {
+pub(crate) fn counted(kind: Kind, flags: u8) -> &'static [TypeCode] {
     use TypeCode::{ActionMessages, ApiRequest, ApiRequestError, FallbackReply, Messages};
     let has = |bit: u8| flags & bit != 0;
     match kind {

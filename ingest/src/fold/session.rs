@@ -1,8 +1,8 @@
 //! How the events of one conversation make sessions, and what sessions contribute (`docs/metrics.md`).
 //!
-//! A fold: [`State`] goes from event to event and hands out [`Sample`]s. A sample is handed out once it
+//! A fold: [`SessionState`] goes from event to event and hands out [`Sample`]s. A sample is handed out once it
 //! is known; the two that still move while a session is open (conversation length, support length)
-//! are what [`State::open_samples`] gives.
+//! are what [`SessionState::open_samples`] gives.
 //!
 //! *Invariants*: no clock, no timer: what a conversation contributes is a function of its events in
 //! order. Events of one millisecond and kind may come in any order among themselves.
@@ -13,14 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Kind, flag};
 
 /// A session ends before an event that comes more than this after the previous one.
-pub const IDLE_MS: i64 = 30 * 60 * 1000;
+pub(crate) const IDLE_MS: i64 = 30 * 60 * 1000;
 /// The same while an operator is requested or in control.
-pub const IDLE_WITH_OPERATOR_MS: i64 = 24 * 60 * 60 * 1000;
+pub(crate) const IDLE_WITH_OPERATOR_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// The version of the rules by which the stored sums were made: those of this file and of
-/// [`crate::metrics`]. Raise it with every change of what events contribute: a commit subtracts what
+/// [`crate::fold::metrics`]. Raise it with every change of what events contribute: a commit subtracts what
 /// old events contributed before, so a store whose sums were made by other rules must be rebuilt.
-pub const RULES: u32 = 1;
+pub(crate) const RULES: u32 = 1;
 
 /// One contribution of an event or a session to a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub struct Step {
 
 /// Where a conversation stands between two events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct SessionState {
     /// The previous event of the session; none if the next event starts one.
     previous_ms: Option<i64>,
     /// The session's first `message.received`.
@@ -85,7 +85,7 @@ struct Control {
     awaits_first_message: bool,
 }
 
-impl State {
+impl SessionState {
     /// Whether it is one from before that moment, so that an event of then can follow.
     #[must_use]
     pub fn is_before(&self, time_ms: i64) -> bool {
@@ -198,7 +198,7 @@ mod tests {
     use xxhash_rust::xxh3::xxh3_64;
 
     use super::*;
-    use crate::metrics::{counted, source};
+    use crate::fold::metrics::{counted, source};
 
     const MIN: i64 = 60_000;
 
@@ -216,7 +216,7 @@ mod tests {
                 all.remove(place);
             }
         };
-        let mut state = State::default();
+        let mut state = SessionState::default();
         for &(minute, kind, flags) in events {
             state.step(Step { time_ms: minute * MIN, kind, flags }, &mut emit);
         }

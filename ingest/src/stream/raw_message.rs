@@ -14,14 +14,13 @@ use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::RequestError;
 use botstats_common::io::nats::chain;
-use botstats_common::names::EVENTS_STREAM;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use serde::Deserialize;
 
 /// A message of the stream, as far as it could be read.
 #[derive(Debug)]
-pub struct Rescued {
+pub struct RawMessage {
     /// Its sequence.
     pub sequence: u64,
     /// When it was stored, in Unix nanoseconds.
@@ -37,7 +36,7 @@ pub struct Rescued {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct Reply {
     message: Option<Stored>,
     error: Option<Failure>,
 }
@@ -68,9 +67,13 @@ const NO_MESSAGE: u64 = 10_037;
 ///
 /// # Errors
 /// Says why there is no answer.
-pub async fn message_from(js: &Context, sequence: u64) -> Result<Option<Rescued>, String> {
+pub async fn raw_message_from(
+    js: &Context,
+    stream: &str,
+    sequence: u64,
+) -> Result<Option<RawMessage>, String> {
     let request = serde_json::json!({ "seq": sequence, "next_by_subj": ">" });
-    let asked = js.request(format!("STREAM.MSG.GET.{EVENTS_STREAM}"), &request).await;
+    let asked = js.request(format!("STREAM.MSG.GET.{stream}"), &request).await;
     message_of(asked.map_err(|error: RequestError| chain(&error))?)
 }
 
@@ -78,11 +81,11 @@ pub async fn message_from(js: &Context, sequence: u64) -> Result<Option<Rescued>
 ///
 /// # Errors
 /// Says why it is none.
-pub fn read(json: &[u8]) -> Result<Option<Rescued>, String> {
+pub fn parse_reply(json: &[u8]) -> Result<Option<RawMessage>, String> {
     message_of(serde_json::from_slice(json).map_err(|e| e.to_string())?)
 }
 
-fn message_of(answer: Answer) -> Result<Option<Rescued>, String> {
+fn message_of(answer: Reply) -> Result<Option<RawMessage>, String> {
     let stored = match (answer.message, answer.error) {
         (Some(stored), _) => stored,
         (None, Some(Failure { err_code: NO_MESSAGE, .. })) => return Ok(None),
@@ -93,7 +96,7 @@ fn message_of(answer: Answer) -> Result<Option<Rescued>, String> {
     let bytes = |text: &str| BASE64.decode(text.as_bytes()).map_err(|e| e.to_string());
     let stored_at: jiff::Timestamp = stored.time.parse().map_err(|e| format!("{e}"))?;
     let header_bytes = bytes(&stored.hdrs)?;
-    Ok(Some(Rescued {
+    Ok(Some(RawMessage {
         sequence: stored.seq,
         stored_ns: i64::try_from(stored_at.as_nanosecond()).map_err(|e| e.to_string())?,
         subject: stored.subject,
@@ -160,17 +163,19 @@ mod tests {
 
     #[test]
     fn answers_as_cases() {
-        let found = read(br#"{"message":{"subject":"a.b.c","seq":7,"data":"eA==","time":"1970-01-01T00:00:01.000000002Z"}}"#)
+        let found = parse_reply(br#"{"message":{"subject":"a.b.c","seq":7,"data":"eA==","time":"1970-01-01T00:00:01.000000002Z"}}"#)
             .unwrap()
             .unwrap();
         assert_eq!(
             (found.sequence, found.stored_ns, &found.payload[..]),
             (7, 1_000_000_002, &b"x"[..])
         );
-        let none =
-            read(br#"{"error":{"code":404,"err_code":10037,"description":"no message found"}}"#);
+        let none = parse_reply(
+            br#"{"error":{"code":404,"err_code":10037,"description":"no message found"}}"#,
+        );
         assert!(none.unwrap().is_none());
-        let error = read(br#"{"error":{"code":503,"err_code":10008,"description":"unavailable"}}"#);
+        let error =
+            parse_reply(br#"{"error":{"code":503,"err_code":10008,"description":"unavailable"}}"#);
         assert_eq!(error.unwrap_err(), "unavailable");
     }
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 /// A look at the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub(crate) struct StreamEnd {
     /// The server's time, in Unix milliseconds.
     pub at_ms: i64,
     /// The stream's last sequence then.
@@ -20,11 +20,11 @@ pub struct Look {
 
 /// What is proven.
 #[derive(Debug, Clone, Default)]
-pub struct Freshness {
+pub(crate) struct Freshness {
     as_of_ms: i64,
     applied: u64,
     /// The last look, and when it was asked for by the local monotonic clock.
-    look: Option<(Look, Instant)>,
+    look: Option<(StreamEnd, Instant)>,
     /// The time of the look before that.
     before_ms: Option<i64>,
     drained: Option<Drained>,
@@ -41,12 +41,12 @@ struct Drained {
 impl Freshness {
     /// A store that has applied up to that message.
     #[must_use]
-    pub fn of(applied: u64, stored_ms: i64) -> Self {
+    pub(crate) fn of(applied: u64, stored_ms: i64) -> Self {
         Self { as_of_ms: stored_ms, applied, ..Self::default() }
     }
 
     /// A batch was committed whose last message that is.
-    pub fn applied(&mut self, sequence: u64, stored_ms: i64) {
+    pub(crate) fn applied(&mut self, sequence: u64, stored_ms: i64) {
         self.applied = self.applied.max(sequence);
         self.as_of_ms = self.as_of_ms.max(stored_ms);
         self.prove();
@@ -54,7 +54,7 @@ impl Freshness {
 
     /// The stream was looked at; that was asked for at this instant. A look that was asked for
     /// before the last one proves nothing more: its answer was under way for longer.
-    pub fn looked(&mut self, look: Look, asked: Instant) {
+    pub(crate) fn observed(&mut self, look: StreamEnd, asked: Instant) {
         if self.look.is_some_and(|(_, last)| asked < last) {
             return;
         }
@@ -64,7 +64,7 @@ impl Freshness {
     }
 
     /// The stream has no messages between these two sequences (both were known before it was asked).
-    pub fn drained(&mut self, taken: u64, end: u64) {
+    pub(crate) fn drained(&mut self, taken: u64, end: u64) {
         self.drained = Some(Drained { taken, end });
         self.prove();
     }
@@ -81,13 +81,13 @@ impl Freshness {
 
     /// Everything stored up to this instant (Unix milliseconds, the server's clock) is counted.
     #[must_use]
-    pub fn as_of_ms(&self) -> i64 {
+    pub(crate) fn as_of_ms(&self) -> i64 {
         self.as_of_ms
     }
 
     /// The sequence up to which everything is applied.
     #[must_use]
-    pub fn sequence(&self) -> u64 {
+    pub(crate) fn sequence(&self) -> u64 {
         match self.drained {
             Some(drained) if self.applied >= drained.taken => self.applied.max(drained.end),
             _ => self.applied,
@@ -96,14 +96,14 @@ impl Freshness {
 
     /// The stream's last sequence, as far as known.
     #[must_use]
-    pub fn last_sequence(&self) -> u64 {
+    pub(crate) fn last_sequence(&self) -> u64 {
         self.look.map_or(0, |(look, _)| look.last_sequence).max(self.sequence())
     }
 
     /// How old the oldest message not applied may be at most, in milliseconds; none before the first
     /// look.
     #[must_use]
-    pub fn lag_ms(&self, now: Instant) -> Option<i64> {
+    pub(crate) fn lag_ms(&self, now: Instant) -> Option<i64> {
         let (look, at) = self.look?;
         let since =
             i64::try_from(now.saturating_duration_since(at).as_millis()).unwrap_or(i64::MAX);
@@ -124,18 +124,18 @@ mod tests {
         let start = monotonic();
         let mut fresh = Freshness::of(5, 1_000);
         assert_eq!((fresh.as_of_ms(), fresh.lag_ms(start)), (1_000, None));
-        fresh.looked(Look { at_ms: 9_000, last_sequence: 7 }, start);
+        fresh.observed(StreamEnd { at_ms: 9_000, last_sequence: 7 }, start);
         assert_eq!((fresh.as_of_ms(), fresh.last_sequence()), (1_000, 7));
         assert_eq!(fresh.lag_ms(start), Some(8_000));
         fresh.applied(6, 2_000);
         assert_eq!(fresh.as_of_ms(), 2_000);
-        fresh.looked(Look { at_ms: 9_500, last_sequence: 7 }, start);
+        fresh.observed(StreamEnd { at_ms: 9_500, last_sequence: 7 }, start);
         assert_eq!(fresh.as_of_ms(), 2_000);
         // With the end of the last look applied, the look before it is proven.
         fresh.applied(7, 2_500);
         assert_eq!((fresh.as_of_ms(), fresh.lag_ms(start)), (9_000, Some(500)));
         assert_eq!(fresh.lag_ms(start + Duration::from_secs(3)), Some(3_500));
-        fresh.looked(Look { at_ms: 12_000, last_sequence: 8 }, start);
+        fresh.observed(StreamEnd { at_ms: 12_000, last_sequence: 8 }, start);
         assert_eq!(fresh.as_of_ms(), 9_000);
     }
 
@@ -144,10 +144,10 @@ mod tests {
         let start = monotonic();
         let after = |ms| start + Duration::from_millis(ms);
         let mut fresh = Freshness::of(5, 1_000);
-        fresh.looked(Look { at_ms: 9_000, last_sequence: 5 }, after(0));
-        fresh.looked(Look { at_ms: 9_500, last_sequence: 8 }, after(500));
+        fresh.observed(StreamEnd { at_ms: 9_000, last_sequence: 5 }, after(0));
+        fresh.observed(StreamEnd { at_ms: 9_500, last_sequence: 8 }, after(500));
         // Asked for in between, answered last: 6 to 8, stored before 9,500, are not applied.
-        fresh.looked(Look { at_ms: 9_200, last_sequence: 5 }, after(200));
+        fresh.observed(StreamEnd { at_ms: 9_200, last_sequence: 5 }, after(200));
         assert_eq!((fresh.as_of_ms(), fresh.last_sequence()), (1_000, 8));
         fresh.applied(8, 9_400);
         assert_eq!(fresh.as_of_ms(), 9_400);
@@ -157,9 +157,9 @@ mod tests {
     fn sequences_without_a_message_are_passed() {
         let start = monotonic();
         let mut fresh = Freshness::default();
-        let look = Look { at_ms: 9_000, last_sequence: 7 };
-        fresh.looked(look, start);
-        fresh.looked(Look { at_ms: 9_500, ..look }, start);
+        let look = StreamEnd { at_ms: 9_000, last_sequence: 7 };
+        fresh.observed(look, start);
+        fresh.observed(StreamEnd { at_ms: 9_500, ..look }, start);
         // Up to 5 was taken, 6 and 7 are gone; nothing is applied yet.
         fresh.drained(5, 7);
         assert_eq!((fresh.sequence(), fresh.as_of_ms()), (0, 0));

@@ -15,7 +15,7 @@ use botstats_common::io::internal::Readiness;
 use botstats_common::io::logging::RateLimit;
 use botstats_common::io::nats::chain;
 use botstats_common::io::stop::spawn;
-use botstats_common::names::{DEAD_LETTERS_SUBJECT, READ_QUEUE, ReadSubject, STATUS_SUBJECT};
+use botstats_common::names::{DEAD_LETTERS_SUBJECT, EventSource, READ_QUEUE, STATUS_SUBJECT};
 use botstats_common::status::{
     DeadLetter, DeadLettersReply, DeadLettersRequest, IngestStatus, MAX_DEAD_LETTERS_PER_ANSWER,
     Status,
@@ -25,8 +25,8 @@ use futures::StreamExt as _;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::read::{ReadError, Reader};
-use crate::shared::Shared;
+use crate::serve::cells::{CellReader, ReadError};
+use crate::serve::health::Health;
 use crate::store::{Store, StoreError};
 use crate::telemetry::METRICS;
 
@@ -41,28 +41,25 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// The part of the readiness for the size of messages.
 const PAYLOAD: &str = "max_payload";
 /// Name of the NATS service.
-pub const SERVICE_NAME: &str = "botstats-ingest";
+const SERVICE_NAME: &str = "botstats-ingest";
 
 /// Everything that is needed to answer.
 #[derive(Clone)]
-pub struct Answers {
-    /// Reads the buckets.
-    pub reader: Reader,
-    /// Reads the dead letters.
-    pub store: Arc<Store>,
-    /// Knows how fresh it all is.
-    pub shared: Shared,
-    /// Knows what is missing.
-    pub readiness: Readiness,
+pub(crate) struct Context {
+    pub(crate) source: EventSource,
+    pub(crate) reader: CellReader,
+    pub(crate) store: Arc<Store>,
+    pub(crate) health: Health,
+    pub(crate) readiness: Readiness,
     /// The random id of the store.
-    pub instance: String,
+    pub(crate) instance: String,
     /// The store's file.
-    pub file: PathBuf,
-    /// Cancelled when the store cannot be read: then nothing in it can any more.
-    pub broken: CancellationToken,
+    pub(crate) file: PathBuf,
+    /// Cancelled when the store's file failed: then nothing in the file can be read any more.
+    pub(crate) broken: CancellationToken,
 }
 
-impl Answers {
+impl Context {
     /// After a read that failed: if the file did, nothing can be read any more. A value that cannot be read
     /// is only that value's.
     fn note_broken(&self) {
@@ -72,10 +69,10 @@ impl Answers {
     }
 }
 
-/// Answers until told to stop.
-pub async fn run(client: Client, answers: Answers, stop: CancellationToken) {
-    let status = spawn(serve_status(client.clone(), answers.clone(), stop.clone()));
-    let letters = spawn(serve_dead_letters(client.clone(), answers.clone(), stop.clone()));
+/// Context until told to stop.
+pub(crate) async fn run(client: Client, context: Context, stop: CancellationToken) {
+    let status = spawn(serve_status(client.clone(), context.clone(), stop.clone()));
+    let letters = spawn(serve_dead_letters(client.clone(), context.clone(), stop.clone()));
     let slots = Slots {
         waiting: Arc::new(Semaphore::new(MAX_WAITING)),
         working: Arc::new(Semaphore::new(MAX_READS)),
@@ -86,27 +83,27 @@ pub async fn run(client: Client, answers: Answers, stop: CancellationToken) {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(CHECK_INTERVAL) => {}
         }
-        if !may_answer(&client, &answers) {
+        if !may_answer(&client, &context) {
             if shown.elapsed() >= PROGRESS_INTERVAL {
                 shown = monotonic();
-                show_progress(&answers.shared);
+                show_progress(&context.health);
             }
             continue;
         }
-        match begin(&client, &answers.instance).await {
+        match begin(&client, &context).await {
             Ok(mut serving) => {
-                answers.readiness.present("reads");
+                context.readiness.present("reads");
                 tracing::info!(service = serving.id, "answering reads");
-                serving.serve(&client, &answers, &slots, &stop).await;
+                serving.serve(&client, &context, &slots, &stop).await;
                 // Unsubscribes; what was accepted is still answered.
                 if let Err(error) = serving.service.stop().await {
                     tracing::debug!("the read service did not stop cleanly: {error}");
                 }
-                answers.readiness.missing("reads", "reads are not answered".to_owned());
+                context.readiness.missing("reads", "reads are not answered".to_owned());
                 tracing::info!("not answering reads any more");
             }
             Err(error) => {
-                answers.readiness.missing("reads", format!("cannot answer reads: {error}"))
+                context.readiness.missing("reads", format!("cannot answer reads: {error}"))
             }
         }
     }
@@ -122,7 +119,7 @@ pub async fn run(client: Client, answers: Answers, stop: CancellationToken) {
 static TOO_SMALL: RateLimit = RateLimit::new();
 
 /// Whether reads may be answered now, and their answers fit into messages.
-fn may_answer(client: &Client, answers: &Answers) -> bool {
+fn may_answer(client: &Client, context: &Context) -> bool {
     let most = client.max_payload();
     if most < MIN_PAYLOAD_BYTES {
         let why = format!(
@@ -131,15 +128,15 @@ fn may_answer(client: &Client, answers: &Answers) -> bool {
         if TOO_SMALL.due("").is_some() {
             tracing::warn!("reads are not answered: {why}");
         }
-        answers.readiness.missing(PAYLOAD, why);
+        context.readiness.missing(PAYLOAD, why);
         return false;
     }
-    answers.readiness.present(PAYLOAD);
-    answers.shared.may_answer()
+    context.readiness.present(PAYLOAD);
+    context.health.may_answer()
 }
 
-fn show_progress(shared: &Shared) {
-    let (freshness, _, refused) = shared.state();
+fn show_progress(health: &Health) {
+    let (freshness, _, refused) = health.state();
     let (applied, last) = (freshness.sequence(), freshness.last_sequence());
     if refused.is_none() && applied < last {
         tracing::info!(
@@ -155,17 +152,17 @@ struct Slots {
     working: Arc<Semaphore>,
 }
 
-async fn begin(client: &Client, instance: &str) -> Result<Serving, async_nats::Error> {
+async fn begin(client: &Client, context: &Context) -> Result<Serving, async_nats::Error> {
     let service = client
         .service_builder()
         .description("botstats: answers reads of statistics")
-        .metadata([("instance".to_owned(), instance.to_owned())].into())
+        .metadata([("instance".to_owned(), context.instance.clone())].into())
         .start(SERVICE_NAME, env!("CARGO_PKG_VERSION"))
         .await?;
     let id = service.info().await.id;
     let endpoint = |name| service.endpoint_builder().name(name).queue_group(READ_QUEUE);
-    let any = endpoint("read").add(ReadSubject::default().all()).await?;
-    let own = endpoint("read_own").add(ReadSubject::default().all_at(&id)).await?;
+    let any = endpoint("read").add(context.source.reads.all()).await?;
+    let own = endpoint("read_own").add(context.source.reads.all_at(&id)).await?;
     Ok(Serving { service, id, any, own })
 }
 
@@ -184,7 +181,7 @@ impl Serving {
     async fn serve(
         &mut self,
         client: &Client,
-        answers: &Answers,
+        context: &Context,
         slots: &Slots,
         stop: &CancellationToken,
     ) {
@@ -193,39 +190,39 @@ impl Serving {
             let request = tokio::select! {
                 () = stop.cancelled() => break,
                 _ = check.tick() => {
-                    if may_answer(client, answers) { continue } else { break }
+                    if may_answer(client, context) { continue } else { break }
                 }
                 request = self.any.next() => request,
                 request = self.own.next() => request,
             };
             let Some(request) = request else { return };
-            answer_later(client, answers, slots, &self.id, request);
+            answer_later(client, context, slots, &self.id, request);
         }
         let _stopping = tokio::join!(self.any.stop(), self.own.stop());
         // What was delivered before the server heard of it.
         let mut delivered = futures::stream::select(&mut self.any, &mut self.own);
         while let Some(request) = delivered.next().await {
-            answer_later(client, answers, slots, &self.id, request);
+            answer_later(client, context, slots, &self.id, request);
         }
     }
 }
 
 fn answer_later(
     client: &Client,
-    answers: &Answers,
+    context: &Context,
     slots: &Slots,
     id: &str,
     request: async_nats::service::Request,
 ) {
     let Some(reply) = request.message.reply.clone() else { return };
-    let (client, answers, working) = (client.clone(), answers.clone(), Arc::clone(&slots.working));
+    let (client, context, working) = (client.clone(), context.clone(), Arc::clone(&slots.working));
     let place = Arc::clone(&slots.waiting).try_acquire_owned();
     let accepted = Frame::Accepted { instance: id.to_owned() };
     spawn(async move {
         let asked = monotonic();
         let outcome = match place {
             Ok(_place) => {
-                answer(&client, &answers, &working, &request, &reply, &accepted, asked).await
+                answer(&client, &context, &working, &request, &reply, &accepted, asked).await
             }
             Err(_) => refuse(&client, &reply, "too many reads at once").await,
         };
@@ -252,7 +249,7 @@ async fn send(client: &Client, reply: &async_nats::Subject, frame: &Frame) {
 
 async fn answer(
     client: &Client,
-    answers: &Answers,
+    context: &Context,
     working: &Arc<Semaphore>,
     request: &async_nats::service::Request,
     reply: &async_nats::Subject,
@@ -281,12 +278,12 @@ async fn answer(
         return "too_late";
     }
     // It may have waited: what held when it was taken need not hold now.
-    if !may_answer(client, answers) {
+    if !may_answer(client, context) {
         return refuse(client, reply, "this ingest does not answer reads now").await;
     }
-    let as_of_ms = answers.shared.as_of_ms();
+    let as_of_ms = context.health.as_of_ms();
     // The server that the connection is made to now; another may allow more or less.
-    let reader = answers.reader.clone().until(last_moment).in_chunks_of(client.max_payload());
+    let reader = context.reader.clone().until(last_moment).in_chunks_of(client.max_payload());
     let read_for = account.clone();
     let gathering = tokio::task::spawn_blocking(move || reader.gather(&read_for, &asked, as_of_ms));
     if !waited {
@@ -316,7 +313,7 @@ async fn answer(
             "too_late"
         }
         Ok(Err(ReadError::Store(error))) => {
-            answers.note_broken();
+            context.note_broken();
             tracing::error!(request_id, "a read failed: {}", chain(&error));
             refuse(client, reply, "the store cannot be read").await
         }
@@ -333,7 +330,7 @@ fn logged_id(given: &str) -> &str {
     if is_request_id(given) { given } else { "(not an id)" }
 }
 
-async fn serve_status(client: Client, answers: Answers, stop: CancellationToken) {
+async fn serve_status(client: Client, context: Context, stop: CancellationToken) {
     let Ok(mut requests) = client.subscribe(STATUS_SUBJECT).await else { return };
     loop {
         let request = tokio::select! {
@@ -341,24 +338,22 @@ async fn serve_status(client: Client, answers: Answers, stop: CancellationToken)
             request = requests.next() => request,
         };
         let Some(request) = request else { return };
-        if let (Some(reply), Ok(json)) = (request.reply, serde_json::to_vec(&status(&answers))) {
+        if let (Some(reply), Ok(json)) = (request.reply, serde_json::to_vec(&status(&context))) {
             let _nobody_waits = client.publish(reply, json.into()).await;
         }
     }
 }
 
-/// The state of this ingest.
-#[must_use]
-pub fn status(answers: &Answers) -> Status {
-    let (freshness, progress, refused) = answers.shared.state();
+fn status(context: &Context) -> Status {
+    let (freshness, progress, refused) = context.health.state();
     let events: BTreeMap<String, u64> =
         progress.by_outcome().map(|(name, n)| (name.to_owned(), n)).into();
     Status {
         program: "ingest".to_owned(),
-        instance: answers.instance.clone(),
+        instance: context.instance.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        ready: answers.readiness.is_ready(),
-        missing: answers.readiness.all_missing(),
+        ready: context.readiness.is_ready(),
+        missing: context.readiness.all_missing(),
         zones: None,
         ingest: Some(IngestStatus {
             sequence: freshness.sequence(),
@@ -368,12 +363,12 @@ pub fn status(answers: &Answers) -> Status {
             refused,
             events,
             dead_letters: progress.dead_letters,
-            file_bytes: std::fs::metadata(&answers.file).map_or(0, |m| m.len()),
+            file_bytes: std::fs::metadata(&context.file).map_or(0, |m| m.len()),
         }),
     }
 }
 
-async fn serve_dead_letters(client: Client, answers: Answers, stop: CancellationToken) {
+async fn serve_dead_letters(client: Client, context: Context, stop: CancellationToken) {
     let subscribed = client.queue_subscribe(DEAD_LETTERS_SUBJECT, READ_QUEUE.to_owned()).await;
     let Ok(mut requests) = subscribed else { return };
     loop {
@@ -386,7 +381,7 @@ async fn serve_dead_letters(client: Client, answers: Answers, stop: Cancellation
         let Ok(asked) = serde_json::from_slice::<DeadLettersRequest>(&request.payload) else {
             continue;
         };
-        let store = Arc::clone(&answers.store);
+        let store = Arc::clone(&context.store);
         let found = tokio::task::spawn_blocking(move || dead_letters(&store, &asked)).await;
         match found {
             Ok(Ok(letters)) => {
@@ -395,7 +390,7 @@ async fn serve_dead_letters(client: Client, answers: Answers, stop: Cancellation
                 }
             }
             Ok(Err(error)) => {
-                answers.note_broken();
+                context.note_broken();
                 tracing::error!("dead letters cannot be read: {}", chain(&error));
             }
             Err(error) => tracing::error!("dead letters cannot be read: {error}"),

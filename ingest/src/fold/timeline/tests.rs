@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event::flag;
+use crate::fold::session::Sample;
 
 /// How often there is each sample, less how often it was taken back; never 0.
 type Totals = BTreeMap<(i64, TypeCode, i64), i64>;
@@ -24,7 +25,7 @@ fn naive(events: &[Entry]) -> Totals {
     let mut events = events.to_vec();
     events.sort_unstable();
     let mut totals = Totals::new();
-    let mut state = State::default();
+    let mut state = SessionState::default();
     for event in &events {
         state.step(event.step(), &mut |s| add(&mut totals, s));
     }
@@ -32,17 +33,16 @@ fn naive(events: &[Entry]) -> Totals {
     totals
 }
 
-/// Admits and inserts with all slices at hand.
-fn merge(
-    slices: &mut Vec<Slice>,
-    new: &[NewEvent],
-    decided: impl FnMut(usize, Admission),
-    emit: impl FnMut(Sample),
-) {
-    let seen: Vec<Entry> = slices.iter().flat_map(|s| s.events.clone()).collect();
-    let known = |id| Ok::<_, ()>(seen.iter().rfind(|e| e.id == id).copied());
-    let accepted = admit(new, known, decided).unwrap();
-    insert(slices, accepted, |_| Ok::<_, ()>(None), emit).unwrap();
+/// Admits and inserts with all slices at hand; gives what was decided and what changes.
+fn merge(slices: &mut Vec<Slice>, new: &[NewEvent]) -> (Vec<Admission>, Vec<Sample>) {
+    let Admitted { admissions, accepted } = admit(new, &Known::of(slices, new.len()));
+    let mut insertion = Insertion::begin(std::mem::take(slices), accepted);
+    if insertion.needs_after().is_some() {
+        insertion.give(None);
+    }
+    let Inserted { slices: merged, samples, .. } = insertion.finish();
+    *slices = merged;
+    (admissions, samples)
 }
 
 fn by_batches(
@@ -54,7 +54,7 @@ fn by_batches(
     for (i, batch) in batches.iter().enumerate() {
         let new: Vec<NewEvent> =
             batch.iter().map(|&entry| NewEvent { entry, first_day: 0 }).collect();
-        merge(&mut slices, &new, |_, _| {}, |s| add(&mut totals, s));
+        merge(&mut slices, &new).1.into_iter().for_each(|s| add(&mut totals, s));
         // What is stored must come back as it was.
         slices = slices
             .iter()
@@ -110,7 +110,7 @@ proptest! {
 
     #[test]
     fn decode_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-        let _any = Slice::decode(3, Place::default(), &bytes);
+        let _any = Slice::decode(3, SortKey::default(), &bytes);
     }
 }
 
@@ -123,19 +123,17 @@ fn a_conflict_is_not_counted() {
     let first = at(0, Kind::Received, 1);
     let other = Entry { content: 9, ..first };
     let moved = at(3000, Kind::Received, 1);
-    let mut seen = Vec::new();
     let mut totals = Totals::new();
     let mut slices = Vec::new();
     let new = [first, first, other, moved].map(|entry| NewEvent { entry, first_day: 0 });
-    merge(&mut slices, &new, |_, a| seen.push(a), |s| add(&mut totals, s));
+    let (admissions, samples) = merge(&mut slices, &new);
+    samples.into_iter().for_each(|s| add(&mut totals, s));
     use Admission::*;
-    assert_eq!(seen, [Accepted, Duplicate, Conflict, Conflict]);
+    assert_eq!(admissions, [Accepted, Duplicate, Conflict, Conflict]);
     assert_eq!(totals, naive(&[first]));
     // Once the slice's day is out of reach, the identity is free again, deleted or not.
-    seen.clear();
     let new = [NewEvent { entry: moved, first_day: moved.day() }];
-    merge(&mut slices, &new, |_, a| seen.push(a), |s| add(&mut totals, s));
-    assert_eq!(seen, [Accepted]);
+    assert_eq!(merge(&mut slices, &new).0, [Accepted]);
 }
 
 #[test]
@@ -185,7 +183,7 @@ fn the_bytes_of_version_1_do_not_change() {
     let mut slices = Vec::new();
     let new = [at(0, Kind::Received, 1), at(1, Kind::Ended, 0x0102)]
         .map(|entry| NewEvent { entry, first_day: 0 });
-    merge(&mut slices, &new, |_, _| {}, |_| {});
+    merge(&mut slices, &new);
     let bytes = slices[0].encode().unwrap();
     assert_eq!(
         bytes,
@@ -195,9 +193,9 @@ fn the_bytes_of_version_1_do_not_change() {
             0xe0, 0xd4, 0x03, 0xa0, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
         ]
     );
-    assert_eq!(Slice::decode(slices[0].day, Place::default(), &[9]), Err(SliceError::Version(9)));
+    assert_eq!(Slice::decode(slices[0].day, SortKey::default(), &[9]), Err(SliceError::Version(9)));
     assert_eq!(
-        Slice::decode(slices[0].day, Place::default(), &bytes[..20]),
+        Slice::decode(slices[0].day, SortKey::default(), &bytes[..20]),
         Err(SliceError::Damaged)
     );
 }

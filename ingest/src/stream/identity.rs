@@ -11,7 +11,7 @@ use crate::store::{Checkpoint, StreamIdentity};
 
 /// What the server says about the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamState {
+pub(crate) struct StreamState {
     /// Which stream it is.
     pub identity: StreamIdentity,
     /// The first sequence that it still has; one more than the last if it is empty.
@@ -22,7 +22,7 @@ pub struct StreamState {
 
 /// Where to begin reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub(crate) enum Start {
     /// At this sequence; whatever comes first is applied.
     From(u64),
     /// After the checkpoint, once the message at this sequence is seen to be that one
@@ -32,7 +32,7 @@ pub enum Start {
 
 /// Why the stream is not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// Another stream of the same name.
     #[error(
         "the stream was deleted and made again since sequence {sequence} was applied, and does not have the \
@@ -84,7 +84,7 @@ pub enum Refusal {
 }
 
 /// What an operator can do about a refusal.
-pub const WHAT_TO_DO: &str = "nothing is counted until this is settled: bring the right stream back, or run \
+pub(crate) const WHAT_TO_DO: &str = "nothing is counted until this is settled: bring the right stream back, or run \
      `botstats-ingest rebuild` to count anew what the stream holds now";
 
 /// Decides where to begin.
@@ -100,7 +100,10 @@ pub const WHAT_TO_DO: &str = "nothing is counted until this is settled: bring th
 ///
 /// # Errors
 /// [`Refusal`] says why it can't go on.
-pub fn start(checkpoint: Option<&Checkpoint>, stream: &StreamState) -> Result<Start, Refusal> {
+pub(crate) fn start(
+    checkpoint: Option<&Checkpoint>,
+    stream: &StreamState,
+) -> Result<Start, Refusal> {
     // A stream that never had a message says 0.
     let Some(checkpoint) = checkpoint else { return Ok(Start::From(stream.first_sequence.max(1))) };
     let sequence = checkpoint.sequence;
@@ -132,7 +135,7 @@ pub fn start(checkpoint: Option<&Checkpoint>, stream: &StreamState) -> Result<St
 ///
 /// # Errors
 /// [`Refusal::OtherMessage`], [`Refusal::OtherStream`].
-pub fn recognise(
+pub(crate) fn recognise(
     checkpoint: &Checkpoint,
     stream: &StreamIdentity,
     found: Option<(u64, i64, u64)>,

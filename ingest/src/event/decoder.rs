@@ -8,16 +8,17 @@ use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::event::registry::{PairNumbers, Registry};
 use crate::event::{Address, Decoded, Message, decode, decode_known};
-use crate::registry::{PairNumbers, Registry};
 use crate::store::StoreError;
+use crate::telemetry;
 
 /// Subjects that are known by heart; beyond that they are learnt anew.
 const MAX_SUBJECTS: usize = 1 << 20;
 
 /// The hash by which a checkpoint recognises a subject.
 #[must_use]
-pub fn subject_hash(subject: &str) -> u64 {
+pub(crate) fn subject_hash(subject: &str) -> u64 {
     xxh3_64(subject.as_bytes())
 }
 
@@ -71,7 +72,13 @@ impl Decoder {
         let known = self.registry.read().numbers(address);
         let numbers = match known {
             Some(numbers) => numbers,
-            None => self.registry.write().add(address)?,
+            None => {
+                let (numbers, passes_many) = self.registry.write().add(address)?;
+                if passes_many {
+                    telemetry::many_pairs(address.account);
+                }
+                numbers
+            }
         };
         if self.subjects.len() >= MAX_SUBJECTS {
             self.subjects.clear();

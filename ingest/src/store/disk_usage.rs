@@ -12,7 +12,7 @@ const STAT_BLOCK_BYTES: u64 = 512;
 
 /// A file and the file system that it is on, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub(crate) struct DiskUsage {
     /// Its length.
     pub file_bytes: u64,
     /// What is allotted to it: less where there are holes.
@@ -27,10 +27,10 @@ pub struct Room {
 ///
 /// # Errors
 /// If there is none.
-pub fn disk_room(file: &Path) -> io::Result<Room> {
+pub(crate) fn disk_usage(file: &Path) -> io::Result<DiskUsage> {
     let metadata = fs::metadata(file)?;
     let disk = statvfs(file)?;
-    Ok(Room {
+    Ok(DiskUsage {
         file_bytes: metadata.len(),
         file_disk_bytes: metadata.blocks().saturating_mul(STAT_BLOCK_BYTES),
         free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
@@ -46,16 +46,16 @@ mod tests {
     fn a_file_and_its_disk() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
-        assert!(disk_room(&file).is_err());
+        assert!(disk_usage(&file).is_err());
         fs::write(&file, vec![7; 100_000]).unwrap();
         fs::File::open(&file).unwrap().sync_all().unwrap();
-        let room = disk_room(&file).unwrap();
-        assert_eq!(room.file_bytes, 100_000);
-        assert!(room.size_bytes > room.free_bytes && room.free_bytes > 0, "{room:?}");
+        let usage = disk_usage(&file).unwrap();
+        assert_eq!(usage.file_bytes, 100_000);
+        assert!(usage.size_bytes > usage.free_bytes && usage.free_bytes > 0, "{usage:?}");
         let sparse = fs::File::options().write(true).open(&file).unwrap();
         sparse.set_len(1 << 30).unwrap();
-        let room = disk_room(&file).unwrap();
-        assert_eq!(room.file_bytes, 1 << 30);
-        assert!(room.file_disk_bytes < 1 << 20, "{room:?}");
+        let usage = disk_usage(&file).unwrap();
+        assert_eq!(usage.file_bytes, 1 << 30);
+        assert!(usage.file_disk_bytes < 1 << 20, "{usage:?}");
     }
 }

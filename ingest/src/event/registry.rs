@@ -9,10 +9,10 @@ use rustc_hash::FxHashMap;
 
 use crate::event::Address;
 use crate::store::{PairRow, StoreError};
-use crate::telemetry::METRICS;
 
-/// An account with more pairs than this is worth a warning: bots or channels may be named by mistake.
-pub const MANY_PAIRS: usize = 10_000;
+/// An account with more pairs than this is worth a warning: a publisher may put ids of users where those of
+/// bots or channels belong.
+pub(crate) const MANY_PAIRS: usize = 10_000;
 
 /// What a pair takes beside the text of its ids: its row, its entry by path, its name with a count of users.
 const PAIR_BYTES: usize = size_of::<PairRow>()
@@ -31,7 +31,7 @@ pub struct PairNumbers {
 
 /// All pairs that ever had an event.
 #[derive(Debug, Default)]
-pub struct Registry {
+pub(crate) struct Registry {
     by_path: FxHashMap<String, PairNumbers>,
     rows: Vec<PairRow>,
     /// About what they take.
@@ -47,7 +47,7 @@ struct AccountPairs {
 
 /// A pair of an account.
 #[derive(Debug, Clone)]
-pub struct NamedPair {
+pub(crate) struct NamedPair {
     /// Its number.
     pub number: u32,
     /// The bot.
@@ -61,7 +61,7 @@ impl Registry {
     ///
     /// # Errors
     /// If a row has an id that is none.
-    pub fn of_rows(rows: Vec<PairRow>) -> Result<Self, StoreError> {
+    pub(crate) fn of_rows(rows: Vec<PairRow>) -> Result<Self, StoreError> {
         let mut registry = Self::default();
         for row in rows {
             registry.push(row)?;
@@ -71,15 +71,23 @@ impl Registry {
 
     /// The numbers of a pair, if it has some.
     #[must_use]
-    pub fn numbers(&self, address: &Address<'_>) -> Option<PairNumbers> {
+    pub(crate) fn numbers(&self, address: &Address<'_>) -> Option<PairNumbers> {
         self.by_path.get(address.path).copied()
     }
 
-    /// Gives a new pair the next number.
+    /// The accounts with more than [`MANY_PAIRS`] pairs.
+    pub(crate) fn accounts_with_many_pairs(&self) -> impl Iterator<Item = &Account> {
+        self.accounts
+            .iter()
+            .filter(|(_, of)| of.pairs.len() > MANY_PAIRS)
+            .map(|(account, _)| account)
+    }
+
+    /// Gives a new pair the next number; true if it is its account's first beyond [`MANY_PAIRS`].
     ///
     /// # Errors
     /// If the address has an id that is none, or there are no more numbers.
-    pub fn add(&mut self, address: &Address<'_>) -> Result<PairNumbers, StoreError> {
+    pub(crate) fn add(&mut self, address: &Address<'_>) -> Result<(PairNumbers, bool), StoreError> {
         let known = address.account.parse::<Account>().ok().and_then(|a| self.accounts.get(&a));
         let account_number = match known {
             Some(account) => account.number,
@@ -96,7 +104,7 @@ impl Registry {
         })
     }
 
-    fn push(&mut self, row: PairRow) -> Result<PairNumbers, StoreError> {
+    fn push(&mut self, row: PairRow) -> Result<(PairNumbers, bool), StoreError> {
         let number = u32::try_from(self.rows.len()).map_err(|_| wrong("no pair numbers left"))?;
         let account: Account = row.account.parse().map_err(|e| wrong(&format!("{e}")))?;
         let bot = row.bot.parse().map_err(|e| wrong(&format!("{e}")))?;
@@ -106,50 +114,44 @@ impl Registry {
             .entry(account)
             .or_insert_with(|| AccountPairs { number: row.account_number, pairs: Vec::new() });
         entry.pairs.push(Arc::new(NamedPair { number, bot, channel }));
-        if entry.pairs.len() == MANY_PAIRS + 1 {
-            METRICS.accounts_with_many_pairs.increment(1);
-            tracing::warn!(
-                account = row.account,
-                "an account has more than {MANY_PAIRS} pairs of bot and channel"
-            );
-        }
+        let passes_many = entry.pairs.len() == MANY_PAIRS + 1;
         // The ids stand in the row, in the path, and bot and channel once more.
         let ids = row.account.len() + row.bot.len() + row.channel.len();
         self.bytes += PAIR_BYTES + 3 * ids;
         let numbers = PairNumbers { account: row.account_number, pair: number };
         self.by_path.insert(format!("{}.{}.{}", row.account, row.bot, row.channel), numbers);
         self.rows.push(row);
-        Ok(numbers)
+        Ok((numbers, passes_many))
     }
 
     /// How many pairs there are.
     #[must_use]
-    pub fn pair_count(&self) -> u32 {
+    pub(crate) fn pair_count(&self) -> u32 {
         u32::try_from(self.rows.len()).unwrap_or(u32::MAX)
     }
 
     /// About the memory held, in bytes.
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// The row of a pair.
     #[must_use]
-    pub fn row(&self, number: u32) -> Option<&PairRow> {
+    pub(crate) fn row(&self, number: u32) -> Option<&PairRow> {
         self.rows.get(usize::try_from(number).ok()?)
     }
 
     /// The row of a pair, to change it.
     #[must_use]
-    pub fn row_mut(&mut self, number: u32) -> Option<&mut PairRow> {
+    pub(crate) fn row_mut(&mut self, number: u32) -> Option<&mut PairRow> {
         self.rows.get_mut(usize::try_from(number).ok()?)
     }
 
     /// An account's number and its pairs by their numbers, of all bots or of those; none if it never had an
     /// event.
     #[must_use]
-    pub fn pairs(
+    pub(crate) fn pairs(
         &self,
         account: &Account,
         bots: Option<&[Bot]>,
@@ -161,5 +163,5 @@ impl Registry {
 }
 
 fn wrong(reason: &str) -> StoreError {
-    StoreError::Value { table: "pairs", reason: reason.to_owned() }
+    StoreError::value("pairs", reason)
 }

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 /// Steps forward up to this are taken as they come, and steps back of the server's clock are nothing: slices
 /// are kept a day longer for it.
-pub const TOLERATED_MS: i64 = DAY_MS;
+pub(crate) const TOLERATED_MS: i64 = DAY_MS;
 /// A larger step forward is believed when time has gone on so far from there.
-pub const CONFIRMED_MS: i64 = 7 * DAY_MS;
+pub(crate) const CONFIRMED_MS: i64 = 7 * DAY_MS;
 
 /// The largest time of an event that is believed, in Unix milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,19 +10,30 @@
 use botstats_common::metric::TypeCode;
 use botstats_common::wire::Samples;
 
-use crate::metrics::{FIELDS, Field, Source, source};
+use crate::fold::metrics::{FIELDS, Field, Source, source};
 use botstats_common::varint;
 
 /// Quarters in a bucket.
-pub const QUARTERS: usize = 4;
+pub(crate) const QUARTERS: usize = 4;
 const VERSION: u8 = 1;
 
+/// Which bucket: ordered as buckets are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct BucketId {
+    /// UTC day since 1970.
+    pub(crate) day: u32,
+    pub(crate) account: u32,
+    pub(crate) pair: u32,
+    /// 0 to 23.
+    pub(crate) hour: u8,
+}
+
 /// The fields of one quarter, as changes or as totals.
-pub type Fields = [i64; FIELDS];
+pub(crate) type Fields = [i64; FIELDS];
 
 /// What a commit changes in a bucket.
 #[derive(Debug, Clone, Default)]
-pub struct Delta {
+pub(crate) struct Delta {
     quarters: [Fields; QUARTERS],
     /// (ordinal, mask of quarters), in any order, with repeats.
     users: Vec<(u32, u8)>,
@@ -31,7 +42,7 @@ pub struct Delta {
 impl Delta {
     /// Adds a sample of a metric to a quarter (0 to 3), or takes it back if `sign` is -1. `value` counts
     /// only where a sum of values is stored. Active users are no samples: [`Delta::user`] adds them.
-    pub fn add(&mut self, quarter: usize, metric: TypeCode, value: i64, sign: i64) {
+    pub(crate) fn add(&mut self, quarter: usize, metric: TypeCode, value: i64, sign: i64) {
         let fields = &mut self.quarters[quarter];
         match source(metric) {
             Source::Count(count) => fields[count as usize] += sign,
@@ -44,20 +55,20 @@ impl Delta {
     }
 
     /// A user was active in a quarter.
-    pub fn user(&mut self, quarter: usize, ordinal: u32) {
+    pub(crate) fn user(&mut self, quarter: usize, ordinal: u32) {
         self.users.push((ordinal, 1 << quarter));
     }
 
     /// True if nothing changes.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.users.is_empty() && self.quarters.iter().flatten().all(|n| *n == 0)
     }
 }
 
 /// A bucket as it is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     /// Totals by quarter; never negative.
     pub quarters: [[u64; FIELDS]; QUARTERS],
     /// (ordinal, mask of quarters), ascending by ordinal, no mask 0.
@@ -84,7 +95,7 @@ impl Bucket {
     /// # Errors
     /// [`BucketError::Negative`] if a total of a whole one would fall below zero: then the stored state is
     /// wrong.
-    pub fn apply(&mut self, delta: &mut Delta, is_whole: bool) -> Result<(), BucketError> {
+    pub(crate) fn apply(&mut self, delta: &mut Delta, is_whole: bool) -> Result<(), BucketError> {
         let changes = delta.quarters.iter().flatten();
         for (total, change) in self.quarters.iter_mut().flatten().zip(changes) {
             *total = match total.checked_add_signed(*change) {
@@ -100,14 +111,8 @@ impl Bucket {
         Ok(())
     }
 
-    /// True if there is nothing in it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.users.is_empty() && self.quarters.iter().flatten().all(|n| *n == 0)
-    }
-
     /// Appends the stored form.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         for fields in &self.quarters {
             let mask =
@@ -129,7 +134,7 @@ impl Bucket {
     ///
     /// # Errors
     /// [`BucketError`] if the version is unknown or the bytes are damaged.
-    pub fn decode(bytes: &[u8]) -> Result<Self, BucketError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BucketError> {
         let (version, mut rest) = bytes.split_first().ok_or(BucketError::Damaged)?;
         if *version != VERSION {
             return Err(BucketError::Version(*version));
@@ -169,7 +174,7 @@ impl Bucket {
 
 /// The users of a stored bucket, not decoded yet.
 #[derive(Debug, Clone, Copy)]
-pub struct StoredUsers<'a> {
+pub(crate) struct StoredUsers<'a> {
     count: usize,
     rest: &'a [u8],
 }
@@ -177,7 +182,7 @@ pub struct StoredUsers<'a> {
 impl StoredUsers<'_> {
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.count == 0
     }
 
@@ -185,7 +190,7 @@ impl StoredUsers<'_> {
     ///
     /// # Errors
     /// If the bytes are damaged.
-    pub fn for_each(mut self, mut user: impl FnMut(u32)) -> Result<(), BucketError> {
+    pub(crate) fn for_each(mut self, mut user: impl FnMut(u32)) -> Result<(), BucketError> {
         let mut next = |ordinal: Option<u32>| {
             let entry = varint::read(&mut self.rest)?;
             let step = u32::try_from(entry >> 4).ok()?;
@@ -223,11 +228,11 @@ fn union(a: &[(u32, u8)], b: &[(u32, u8)]) -> Vec<(u32, u8)> {
 
 /// Totals of one group, as samples of the metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals(pub [u64; FIELDS]);
+pub(crate) struct Totals(pub [u64; FIELDS]);
 
 impl Totals {
     /// Adds a quarter of a bucket.
-    pub fn add(&mut self, quarter: &[u64; FIELDS]) {
+    pub(crate) fn add(&mut self, quarter: &[u64; FIELDS]) {
         for (total, n) in self.0.iter_mut().zip(quarter) {
             *total += n;
         }
@@ -238,7 +243,7 @@ impl Totals {
     ///
     /// # Errors
     /// [`BucketError`] if the version is unknown or the bytes are damaged; then anything was added.
-    pub fn add_stored<'a>(
+    pub(crate) fn add_stored<'a>(
         &mut self,
         bytes: &'a [u8],
     ) -> Result<(bool, StoredUsers<'a>), BucketError> {
@@ -266,7 +271,7 @@ impl Totals {
 
     /// The samples of a metric, given the number of distinct active users of the group.
     #[must_use]
-    pub fn samples(&self, code: TypeCode, active: u64) -> Samples {
+    pub(crate) fn samples(&self, code: TypeCode, active: u64) -> Samples {
         let get = |field: Field| self.0[field as usize];
         let (count, sum) = match source(code) {
             Source::Count(count) => (get(count), get(count)),

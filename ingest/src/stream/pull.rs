@@ -16,19 +16,18 @@ use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, Message, StatusCode, Subject, Subscriber};
 use botstats_common::io::clock::monotonic;
-use botstats_common::names::EVENTS_STREAM;
 use botstats_common::rules::CONSUMER_LIFE;
 use futures::StreamExt as _;
 
-/// The server says so often that it is there while there are no messages.
+/// The server sends a heartbeat this often while there are no messages.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// A request asks for as many messages as come in that time,
+/// A pull request asks for the number of messages that arrive in about this time.
 const REQUEST_TIME: Duration = Duration::from_millis(100);
-/// for so many,
+/// Bounds for that number.
 const REQUEST_MESSAGES: RangeInclusive<usize> = 500..=10_000;
-/// and ends early at so many bytes.
+/// The server completes a pull request early once it has sent this many bytes.
 const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
-/// The server forgets a request after so long.
+/// The server drops a pull request after this time; the reader sends the next one long before.
 const REQUEST_LIFE: Duration = Duration::from_secs(30);
 /// Dots in a reply subject that count.
 const MAX_DOTS: usize = 9;
@@ -37,7 +36,7 @@ const PENDING_MESSAGES: &str = "Nats-Pending-Messages";
 
 /// Why nothing comes any more; another consumer can go on.
 #[derive(Debug, thiserror::Error)]
-pub enum PullError {
+pub(super) enum PullError {
     /// The consumer was not made.
     #[error("no consumer")]
     Consumer(#[source] async_nats::Error),
@@ -52,14 +51,14 @@ pub enum PullError {
     Status(String),
     /// A message with a reply subject that JetStream does not make.
     #[error("a message without its place in the stream")]
-    NoPlace,
+    NoMetadata,
     /// The consumer sent more than has arrived.
     #[error("messages were lost on the way")]
     Gap,
 }
 
 /// A message and where in the stream it stands.
-pub struct Pulled {
+pub(super) struct Pulled {
     /// Its sequence in the stream.
     pub sequence: u64,
     /// When it was stored, in Unix nanoseconds.
@@ -71,7 +70,7 @@ pub struct Pulled {
 }
 
 /// A consumer at work.
-pub struct Pull {
+pub(super) struct Pull {
     consumer: consumer::Consumer<pull::Config>,
     inbox: Subject,
     messages: Subscriber,
@@ -92,7 +91,12 @@ impl Pull {
     ///
     /// # Errors
     /// [`PullError`].
-    pub async fn start(client: &Client, js: &Context, from: u64) -> Result<(Self, u64), PullError> {
+    pub(super) async fn start(
+        client: &Client,
+        js: &Context,
+        stream: &str,
+        from: u64,
+    ) -> Result<(Self, u64), PullError> {
         let config = pull::Config {
             description: Some("botstats-ingest".to_owned()),
             ack_policy: AckPolicy::None,
@@ -103,7 +107,7 @@ impl Pull {
             ..pull::Config::default()
         };
         let made: Result<jetstream::consumer::Consumer<pull::Config>, _> =
-            js.create_consumer_on_stream(config, EVENTS_STREAM).await;
+            js.create_consumer_on_stream(config, stream).await;
         let consumer = made.map_err(|e| PullError::Consumer(e.into()))?;
         let waiting = consumer.cached_info().num_pending;
         let inbox = Subject::from(client.new_inbox());
@@ -127,7 +131,7 @@ impl Pull {
     ///
     /// # Errors
     /// If the request cannot be sent.
-    pub async fn ask_ahead(&mut self) -> Result<(), PullError> {
+    pub(super) async fn ask_ahead(&mut self) -> Result<(), PullError> {
         if self.asked <= self.last_asked / 2 {
             let batch = request_messages(self.come, self.asked_at.elapsed());
             let request = pull::BatchConfig {
@@ -147,7 +151,7 @@ impl Pull {
     }
 
     /// What the server sends next, for [`Pull::accept`]. Nothing is lost if this is not awaited to its end.
-    pub async fn next(&mut self) -> Option<Message> {
+    pub(super) async fn next(&mut self) -> Option<Message> {
         self.messages.next().await
     }
 
@@ -155,19 +159,19 @@ impl Pull {
     ///
     /// # Errors
     /// [`PullError`]: if the consumer ended, or a message is missing before this one.
-    pub fn accept(&mut self, arrived: Option<Message>) -> Result<Option<Pulled>, PullError> {
+    pub(super) fn accept(&mut self, arrived: Option<Message>) -> Result<Option<Pulled>, PullError> {
         let message = arrived.ok_or(PullError::Ended)?;
         if let Some(status) = message.status {
             return self.status(status, &message).map(|()| None);
         }
-        let place = message.reply.as_deref().and_then(place_of).ok_or(PullError::NoPlace)?;
+        let place = message.reply.as_deref().and_then(metadata_of).ok_or(PullError::NoMetadata)?;
         if place.consumer_sequence != self.consumed + 1 {
             return Err(PullError::Gap);
         }
         self.consumed += 1;
         self.asked = self.asked.saturating_sub(1);
         self.come += 1;
-        let Place { sequence, stored_ns, behind, .. } = place;
+        let Metadata { sequence, stored_ns, behind, .. } = place;
         Ok(Some(Pulled { sequence, stored_ns, behind, message }))
     }
 
@@ -198,7 +202,7 @@ impl Pull {
 
 /// What the reply subject of a message says.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct Metadata {
     sequence: u64,
     consumer_sequence: u64,
     stored_ns: i64,
@@ -207,7 +211,7 @@ struct Place {
 
 /// Reads `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<stored>.<pending>`, or the
 /// same with domain and account hash before the stream and perhaps more tokens at the end (NATS ADR-15).
-fn place_of(reply: &str) -> Option<Place> {
+fn metadata_of(reply: &str) -> Option<Metadata> {
     let rest = reply.strip_prefix("$JS.ACK.")?;
     // One pass over the bytes: this is done for every message.
     let (mut dots, mut count) = ([0; MAX_DOTS], 0);
@@ -227,7 +231,7 @@ fn place_of(reply: &str) -> Option<Place> {
         let end = if token < count { *dots.get(token)? } else { rest.len() };
         rest.get(dots.get(token - 1)? + 1..end)?.parse::<u64>().ok()
     };
-    Some(Place {
+    Some(Metadata {
         sequence: number(before + 1)?,
         consumer_sequence: number(before + 2)?,
         stored_ns: i64::try_from(number(before + 3)?).ok()?,
@@ -269,7 +273,7 @@ mod tests {
     #[test]
     fn places_of_both_forms() {
         let stored_ns = 1_795_171_920_000_000_001;
-        let place = Some(Place { sequence: 12, consumer_sequence: 3, stored_ns, behind: 7 });
+        let place = Some(Metadata { sequence: 12, consumer_sequence: 3, stored_ns, behind: 7 });
         let tail = "1.12.3.1795171920000000001.7";
         for (reply, expected) in [
             (format!("$JS.ACK.EVENTS.c0.{tail}"), &place),
@@ -283,7 +287,7 @@ mod tests {
             ("$JS.ACK.EVENTS.c0.1.12.3".to_owned(), &None),
             (String::new(), &None),
         ] {
-            assert_eq!(&place_of(&reply), expected, "{reply}");
+            assert_eq!(&metadata_of(&reply), expected, "{reply}");
         }
     }
 }

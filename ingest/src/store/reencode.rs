@@ -11,7 +11,7 @@ use super::{
 
 /// A table whose values are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Table {
+pub enum StoredTable {
     /// Slices of timelines.
     Timelines,
     /// Buckets.
@@ -28,7 +28,7 @@ pub enum Table {
 
 /// What bytes were read as: shown, and as it would be stored.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Again {
+pub struct Reencoded {
     /// All of its fields.
     pub shown: String,
     /// Its key, where the key has fields of its own; empty elsewhere.
@@ -41,10 +41,10 @@ pub struct Again {
 ///
 /// # Errors
 /// What the table's own reader says.
-pub fn again(table: Table, key: &[u8], value: &[u8]) -> Result<Again, StoreError> {
+pub fn reencode(table: StoredTable, key: &[u8], value: &[u8]) -> Result<Reencoded, StoreError> {
     let wrong = |table, reason: &str| StoreError::value(table, reason);
     match table {
-        Table::Timelines => {
+        StoredTable::Timelines => {
             let (day, pair, conversation) = keys::slice_conversation(key)
                 .ok_or_else(|| wrong("timelines", "a key that is none"))?;
             let slice = decode_slice(day, key, value)?;
@@ -52,27 +52,27 @@ pub fn again(table: Table, key: &[u8], value: &[u8]) -> Result<Again, StoreError
             let value = slice.encode().map_err(|e| StoreError::value("timelines", e))?;
             done((pair, conversation, &slice), keys::slice_key(&prefix, slice.begins), value)
         }
-        Table::Buckets => {
+        StoredTable::Buckets => {
             let bucket = Bucket::decode(value)?;
             let mut again = Vec::new();
             bucket.encode(&mut again);
             done(bucket, Vec::new(), again)
         }
-        Table::Users => {
+        StoredTable::Users => {
             let row = decode_user(value.try_into().map_err(|_| wrong("users", "its length"))?)?;
             done(row, Vec::new(), encode_user(row).to_vec())
         }
-        Table::Pairs => {
+        StoredTable::Pairs => {
             let row = PairRow::decode(value)?;
             let again = row.encode()?;
             done(row, Vec::new(), again)
         }
-        Table::Progress => {
+        StoredTable::Progress => {
             let progress: Progress = meta::decode("meta", value)?;
             let again = meta::encode("meta", &progress)?;
             done(progress, Vec::new(), again)
         }
-        Table::DeadLetters => {
+        StoredTable::DeadLetters => {
             let (rule, reason) = decode_dead_letter(value)?;
             let again = encode_dead_letter(rule, &reason);
             done((rule, reason), Vec::new(), again)
@@ -80,6 +80,6 @@ pub fn again(table: Table, key: &[u8], value: &[u8]) -> Result<Again, StoreError
     }
 }
 
-fn done(read: impl Debug, key: Vec<u8>, value: Vec<u8>) -> Result<Again, StoreError> {
-    Ok(Again { shown: format!("{read:?}"), key, value })
+fn done(read: impl Debug, key: Vec<u8>, value: Vec<u8>) -> Result<Reencoded, StoreError> {
+    Ok(Reencoded { shown: format!("{read:?}"), key, value })
 }

@@ -1,0 +1,11 @@
+//! The pure rules: what events contribute to the metrics, and the values that are stored of them.
+//!
+//! *Not here*: I/O, clocks, logs, metrics of this program, locks.
+
+pub(crate) mod bucket;
+pub(crate) mod deltas;
+pub(crate) mod filters;
+pub(crate) mod metrics;
+pub(crate) mod session;
+pub(crate) mod timeline;
+pub(crate) mod watermark;

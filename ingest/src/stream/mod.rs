@@ -1,0 +1,9 @@
+//! Messages of the stream, in order, decoded: an event begins here.
+
+mod delivery;
+pub(crate) mod identity;
+pub(crate) mod info;
+mod poll;
+mod pull;
+pub(crate) mod raw_message;
+pub(crate) mod reader;

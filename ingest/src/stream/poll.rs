@@ -1,0 +1,54 @@
+//! Asks about the stream again and again while it is read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use botstats_common::io::nats::chain;
+use botstats_common::io::stop::spawn;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::identity::StreamState;
+use super::info::observe;
+use crate::serve::health::Health;
+
+/// Pause between two requests for the stream's state: reads prove their freshness at most this much late.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The stream's state, and the last sequence that was taken before it was asked for. A message that was taken
+/// later may be missing in that state.
+#[derive(Debug, Clone)]
+pub(super) struct Polled {
+    pub(super) state: StreamState,
+    pub(super) taken_before: u64,
+}
+
+/// Polls as long as somebody listens. `taken` is the last sequence that was taken.
+pub(super) fn poll(
+    js: Context,
+    stream: String,
+    taken: Arc<AtomicU64>,
+    health: Health,
+) -> watch::Receiver<Option<Polled>> {
+    let (sender, receiver) = watch::channel(None);
+    spawn(async move {
+        loop {
+            sleep(POLL_INTERVAL).await;
+            if sender.receiver_count() == 0 {
+                return;
+            }
+            let taken_before = taken.load(Ordering::Relaxed);
+            match observe(&js, &stream).await {
+                Ok(seen) => {
+                    health.observed(&seen);
+                    let state = seen.state;
+                    sender.send_replace(Some(Polled { state, taken_before }));
+                }
+                Err(error) => health.unreachable(&chain(&error)),
+            }
+        }
+    });
+    receiver
+}
