@@ -19,11 +19,16 @@ pub struct IdError {
     text: String,
 }
 
+/// True for the characters of an id: `A-Z a-z 0-9 _ -`.
+#[must_use]
+pub fn is_id_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
+}
+
 /// True if `text` is 1 to 64 of the characters an id may have.
 #[must_use]
 pub fn is_id(text: &str) -> bool {
-    (1..=MAX_ID_BYTES).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    (1..=MAX_ID_BYTES).contains(&text.len()) && text.bytes().all(is_id_char)
 }
 
 /// The longest id of a request, in bytes.
@@ -34,7 +39,7 @@ pub const MAX_REQUEST_ID_BYTES: usize = 128;
 #[must_use]
 pub fn is_request_id(text: &str) -> bool {
     (1..=MAX_REQUEST_ID_BYTES).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        && text.bytes().all(|byte| byte == b'.' || is_id_char(byte))
 }
 
 macro_rules! id {

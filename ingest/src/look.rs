@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Context;
 use botstats_common::io::clock::monotonic;
-use botstats_common::io::nats::{StreamInfoError, chain, stream_info};
+use botstats_common::io::nats::{StreamInfoError, explain, stream_info};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::rules::{self, Finding};
 use tokio::sync::watch;
@@ -56,7 +56,7 @@ pub(crate) async fn stream_is_there(js: &Context) -> Result<bool, String> {
     match look(js).await {
         Ok(_) => Ok(true),
         Err(StreamInfoError::NoStream(_)) => Ok(false),
-        Err(error) => Err(chain(&error)),
+        Err(error) => Err(explain(&error)),
     }
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn looks(
                     let state = seen.state;
                     task_sender.send_replace(Some(Looked { state, taken_before }));
                 }
-                Err(error) => shared.unreachable(&chain(&error)),
+                Err(error) => shared.unreachable(&explain(&error)),
             }
         }
     });

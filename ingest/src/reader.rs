@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_nats::jetstream::Context;
 use async_nats::{Client, Message as NatsMessage};
 use botstats_common::io::logging::RateLimit;
-use botstats_common::io::nats::{NatsSettings, Role, StreamInfoError, chain};
+use botstats_common::io::nats::{NatsSettings, Role, StreamInfoError, explain};
 use botstats_common::io::setup::{self, Shape};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::rules::refusals;
@@ -164,7 +164,7 @@ async fn try_once(
     let client = match settings.connect(Role::Ingest).await {
         Ok(client) => client,
         Err(error) => {
-            let why = chain(&error);
+            let why = explain(&error);
             shared.unreachable(&why);
             return Gone::Retry(why);
         }
@@ -193,7 +193,7 @@ async fn rescue(
     decoder: &mut Decoder,
     batches: &mpsc::Sender<Batch>,
 ) -> Result<usize, Gone> {
-    let seen = look(js).await.map_err(|e| Gone::Retry(chain(&e)))?;
+    let seen = look(js).await.map_err(|e| Gone::Retry(explain(&e)))?;
     check(js, place, &seen.state).await?;
     let mut next = place.sequence() + 1;
     let mut batch = Batch::new(seen.state.identity);
@@ -209,7 +209,7 @@ async fn rescue(
             }),
             payload: &message.payload,
         });
-        batch.arrivals.push(arrival.map_err(|e| Gone::Retry(chain(&e)))?);
+        batch.arrivals.push(arrival.map_err(|e| Gone::Retry(explain(&e)))?);
     }
     let count = batch.arrivals.len();
     if count > 0 {
@@ -245,12 +245,12 @@ async fn read_once(
                 }
                 Err(error) => Gone::Retry(format!(
                     "there is no stream BOTSTATS_EVENTS: run `botstats setup` ({})",
-                    chain(&error)
+                    explain(&error)
                 )),
             };
         }
         Err(error) => {
-            let why = chain(&error);
+            let why = explain(&error);
             match error {
                 StreamInfoError::NoStream(_) => shared.no_stream(&why),
                 _ => shared.unreachable(&why),
@@ -281,7 +281,7 @@ async fn read_once(
     }
     // Only now: on a slow line those answers would come behind many messages.
     if let Err(error) = pull.ask_ahead().await {
-        return Gone::Retry(chain(&error));
+        return Gone::Retry(explain(&error));
     }
     let (taken, end) = (place.sequence(), seen.state.last_sequence);
     let drained = match pending {
@@ -320,7 +320,7 @@ async fn read_once(
 
 /// Why there is no consumer; of a stream whose settings cannot work, these too.
 fn no_consumer(error: &PullError, seen: &Seen) -> String {
-    let why = chain(error);
+    let why = explain(error);
     match refusals(&seen.findings) {
         Some(refused) => format!("{why} (the stream {EVENTS_STREAM}: {refused})"),
         None => why,
@@ -330,7 +330,7 @@ fn no_consumer(error: &PullError, seen: &Seen) -> String {
 /// Checks that the stream is still the same and has the message of the checkpoint, unless that
 /// expired. A stream that was made at another time is then the one of this place.
 async fn check(js: &Context, place: &mut Place, seen: &StreamState) -> Result<(), Gone> {
-    let again = look(js).await.map_err(|e| Gone::Retry(chain(&e)))?;
+    let again = look(js).await.map_err(|e| Gone::Retry(explain(&e)))?;
     if again.state.identity != seen.identity {
         return Err(Gone::Retry("the stream was made again just now".to_owned()));
     }
@@ -424,7 +424,7 @@ impl Delivery<'_> {
                         Err(error) => Err(error),
                     };
                     if let Err(error) = asked {
-                        return Gone::Retry(chain(&error));
+                        return Gone::Retry(explain(&error));
                     }
                 }
                 _ = tick.tick() => {

@@ -13,7 +13,7 @@ use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::RequestError;
-use botstats_common::io::nats::chain;
+use botstats_common::io::nats::explain;
 use botstats_common::names::EVENTS_STREAM;
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -71,7 +71,7 @@ const NO_MESSAGE: u64 = 10_037;
 pub async fn message_from(js: &Context, sequence: u64) -> Result<Option<Rescued>, String> {
     let request = serde_json::json!({ "seq": sequence, "next_by_subj": ">" });
     let asked = js.request(format!("STREAM.MSG.GET.{EVENTS_STREAM}"), &request).await;
-    message_of(asked.map_err(|error: RequestError| chain(&error))?)
+    message_of(asked.map_err(|error: RequestError| explain(&error))?)
 }
 
 /// Reads the server's answer.

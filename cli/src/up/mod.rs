@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use botstats_common::io::internal::{Readiness, healthcheck};
-use botstats_common::io::nats::{ConnectError, NatsSettings, Role, Servers, chain};
+use botstats_common::io::nats::{ConnectError, NatsSettings, Role, Servers, explain};
 use botstats_common::io::settings::{bytes, duration, show_duration};
 use botstats_common::io::setup::{SetupError, Shape};
 use botstats_common::io::stop;
@@ -222,7 +222,7 @@ async fn with_nats(
         Ok(made) => made.iter().for_each(|(what, outcome)| tracing::info!("{what}: {outcome}")),
         // On a NATS of others the rights may not allow it, and all may be there.
         Err(error @ SetupError::Request { .. }) if own.is_none() => {
-            tracing::warn!("{}", chain(&error));
+            tracing::warn!("{}", explain(&error));
         }
         Err(error) => return Err(error.into()),
     }

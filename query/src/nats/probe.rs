@@ -150,7 +150,7 @@ impl Probe<'_> {
                 }
                 Err(error @ SetupError::Window { .. }) => return Err(error),
                 Err(error @ SetupError::Refused { .. }) => Err(Lack::Seen(error.to_string())),
-                Err(error) => Err(Lack::NotSeen(nats::chain(&error))),
+                Err(error) => Err(Lack::NotSeen(nats::explain(&error))),
             }
         };
         match looked {
@@ -209,7 +209,7 @@ impl Probe<'_> {
             Err(StreamInfoError::NoStream(_)) => {
                 Err(Lack::Seen(format!("KV bucket {bucket} is missing: run `botstats setup`")))
             }
-            Err(error) => Err(Lack::NotSeen(nats::chain(&error))),
+            Err(error) => Err(Lack::NotSeen(nats::explain(&error))),
         }
     }
 }
