@@ -30,5 +30,5 @@ pub mod timeline;
 pub mod watermark;
 
 pub use run::{RunError, rebuild, run, run_on};
-pub use settings::{Settings, keep_days};
+pub use settings::{ServiceSettings, Settings, keep_days};
 pub use store::OpenError;

@@ -28,4 +28,4 @@ pub mod throttle;
 pub mod window;
 
 pub use self::run::{Listeners, RunError, run, run_on};
-pub use self::settings::Settings;
+pub use self::settings::{ServiceSettings, Settings};

@@ -70,7 +70,7 @@ pub struct Listeners {
 
 impl Listeners {
     fn at(settings: &Settings) -> Result<Self, RunError> {
-        let (http, internal) = (settings.http_addr, settings.internal_addr);
+        let (http, internal) = (settings.service.http_addr, settings.internal_addr);
         Ok(Self {
             internal: listen(internal, |_| Ok(()))
                 .map_err(listen_error("BOTSTATS_INTERNAL_ADDR", internal))?,
@@ -103,7 +103,7 @@ pub async fn run_on(
     let parts = [probe::NATS, watch::PART, probe::THROTTLE, probe::INGEST, clocks::PART];
     let readiness = Readiness::waiting_for(&parts);
     let directory = Shared::default();
-    let throttle = Throttle::with_window(settings.throttle_window);
+    let throttle = Throttle::with_window(settings.service.throttle_window);
     let app = Arc::new(App::new(directory.clone(), throttle, readiness.clone()));
     telemetry::begin();
     let looked_at = Arc::clone(&app);
@@ -112,11 +112,12 @@ pub async fn run_on(
     internal::serve(internal, readiness.clone(), look, tasks.clone())
         .map_err(listen_error("BOTSTATS_INTERNAL_ADDR", settings.internal_addr))?;
 
-    let bound =
-        listener.local_addr().map_err(listen_error("BOTSTATS_HTTP_ADDR", settings.http_addr))?;
+    let bound = listener
+        .local_addr()
+        .map_err(listen_error("BOTSTATS_HTTP_ADDR", settings.service.http_addr))?;
     // The endpoint is there at once: without NATS it says 503, and 401 where no token is given.
     let stop_listening = tasks.child_token();
-    let limits = server::Limits { room: server::room(), idle: settings.http_idle };
+    let limits = server::Limits { room: server::room(), idle: settings.service.http_idle };
     let mut served =
         spawn(server::serve(listener, Arc::clone(&app), limits, stop_listening.clone()));
     tracing::info!(address = %bound, "http listener ready");

@@ -16,7 +16,7 @@ use botstats_common::metric::TypeCode;
 use botstats_common::names::{READ_QUEUE, ReadSubject};
 use botstats_common::secret::SecretHash;
 use botstats_common::wire::{self, Cell, Chunk, Frame, Pair, Samples};
-use botstats_query::{RunError, Settings, run};
+use botstats_query::{RunError, ServiceSettings, Settings, run};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -108,10 +108,12 @@ impl Query {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let (http, internal) = (local(free_port()), local(free_port()));
         let settings = Settings {
-            http_addr: http,
+            service: ServiceSettings {
+                http_addr: http,
+                throttle_window: window,
+                http_idle: Duration::from_secs(75),
+            },
             internal_addr: internal,
-            throttle_window: window,
-            http_idle: Duration::from_secs(75),
             nats: nats.settings(),
         };
         let stop = CancellationToken::new();
