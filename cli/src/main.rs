@@ -15,7 +15,7 @@ async fn main() -> ExitCode {
     match commands::run(cli).await {
         Ok(answer) => answer.print(json),
         Err(error) => {
-            logging::say(&format!("error: {}", nats::chain(error.as_ref())));
+            logging::say(&format!("error: {}", nats::explain(error.as_ref())));
             let bad_file = matches!(error.downcast_ref(), Some(ConnectError::File { .. }));
             let usage = error.is::<BadUsage>() || bad_file;
             if usage { ExitCode::from(settings::EXIT_USAGE) } else { ExitCode::FAILURE }

@@ -98,7 +98,7 @@ async fn make_within(setup: &Setup, nats: &NatsSettings) -> anyhow::Result<[(Str
         if started.elapsed() >= setup.wait {
             return Err(error);
         }
-        let text = nats::chain(error.as_ref());
+        let text = nats::explain(error.as_ref());
         if let Some(suppressed) = TRYING.due(&text) {
             tracing::warn!("trying again: {text}{suppressed}");
         }

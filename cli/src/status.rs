@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::Client;
-use botstats_common::io::denied;
-use botstats_common::io::nats::{NatsSettings, Role};
+use botstats_common::io::nats::{NatsSettings, Role, recent_violation};
 use botstats_common::names::STATUS_SUBJECT;
 use botstats_common::status::Status;
 use clap::Args;
@@ -64,8 +63,8 @@ pub async fn ask(client: &Client) -> anyhow::Result<Vec<Status>> {
 pub async fn run(_: StatusArgs, nats: &NatsSettings) -> anyhow::Result<Answer> {
     let client = nats.connect(Role::Admin).await?;
     let found = ask(&client).await.context("the question could not be sent")?;
-    if let Some(denied) = denied::just_now().filter(|_| found.is_empty()) {
-        anyhow::bail!("nobody could be asked: {denied}");
+    if let Some(violation) = recent_violation().filter(|_| found.is_empty()) {
+        anyhow::bail!("nobody could be asked: {violation}");
     }
     let any_ready = found.iter().any(|status| status.ready);
     Ok(Answer::new(show(&found), json!(found)).ok_if(any_ready))

@@ -97,9 +97,7 @@ mod tests {
         let b = generate(SecretKind::ApiKey).unwrap();
         assert_ne!(a.expose_secret(), b.expose_secret());
         assert_eq!(a.expose_secret().len(), 47);
-        assert!(
-            a.expose_secret().bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-')
-        );
+        assert!(a.expose_secret().bytes().all(crate::ids::is_id_char));
     }
 
     #[test]

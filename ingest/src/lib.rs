@@ -15,7 +15,7 @@ mod stream;
 mod telemetry;
 
 pub use run::{RunError, rebuild, run, run_on};
-pub use settings::{Settings, keep_days};
+pub use settings::{ServiceSettings, Settings, keep_days};
 pub use store::{Folder, OpenError, StoreError};
 pub use stream::raw_message::{RawMessage, raw_message_from};
 

@@ -120,7 +120,7 @@ pub async fn run_on(
     };
     listening.await.map_err(|source| RunError::Listen { address, source })?;
     // Opened before NATS is there, so that a bad file shows at once.
-    let mut engine = match open(&folder.file(STORE_FILE), settings.keep_days).await {
+    let mut engine = match open(&folder.file(STORE_FILE), settings.service.keep_days).await {
         Ok(engine) => {
             tracing::info!(folder = %settings.data.display(), "store open");
             Some(engine)
@@ -141,7 +141,7 @@ pub async fn run_on(
         let path = folder.file(STORE_FILE);
         let opened = match engine.take() {
             Some(engine) => Ok(engine),
-            None => open(&path, settings.keep_days).await,
+            None => open(&path, settings.service.keep_days).await,
         };
         let worked = match opened {
             Ok(opened) => {
@@ -195,7 +195,7 @@ fn on_damage(
 ) -> Result<bool, RunError> {
     let (file, aside) = (folder.file(STORE_FILE), folder.file(DAMAGED_FILE));
     let what = format!("{}: {}", file.display(), chain(error));
-    if !settings.rebuild_damaged {
+    if !settings.service.rebuild_damaged {
         METRICS.store_damaged.set(1);
         tracing::error!("{what}; {DAMAGED_WHAT_TO_DO}");
         readiness.missing("store", format!("{what}; {DAMAGED_WHAT_TO_DO}"));
@@ -236,7 +236,7 @@ async fn work(
     path: &Path,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
-    let (progress, max_lag) = (engine.progress().clone(), site.settings.max_lag);
+    let (progress, max_lag) = (engine.progress().clone(), site.settings.service.max_lag);
     let health = Health::new(progress, engine.memory_use(), readiness.clone(), max_lag);
     let instance = engine.store().snapshot()?.instance()?;
     site.scraped.opened(health.clone(), &instance);
@@ -356,7 +356,7 @@ pub async fn rebuild(settings: Settings, stop: CancellationToken) -> Result<(), 
         Ok(false) => return Err(RunError::Rebuild("there is no stream to count from".to_owned())),
         Err(why) => return Err(RunError::Rebuild(why)),
     }
-    let engine = open(&new, settings.keep_days).await?;
+    let engine = open(&new, settings.service.keep_days).await?;
     let (progress, memory) = (engine.progress().clone(), engine.memory_use());
     let health = Health::new(progress, memory, readiness, Duration::ZERO);
     let done = stop.child_token();

@@ -8,9 +8,10 @@ use botstats_common::io::nats::NatsSettings;
 use botstats_common::io::settings::{address, duration, whole};
 use clap::Args;
 
-/// The fewest days of buckets that may be kept: what a question can ask for, and what late events reach.
+/// The fewest days of buckets that may be kept: a question can ask for 30 days, and late events reach further
+/// back.
 const MIN_KEEP_DAYS: u32 = 40;
-/// The most: a century.
+/// The most days of buckets that may be kept: a century.
 const MAX_KEEP_DAYS: u32 = 36_600;
 
 /// Settings of an ingest; each is an environment variable and a flag.
@@ -25,6 +26,26 @@ pub struct Settings {
         global = true
     )]
     pub data: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment would become the heading of its flags")]
+    pub service: ServiceSettings,
+    /// Address of the internal listener: /livez, /readyz, /metrics
+    #[arg(
+        long,
+        env = "BOTSTATS_INTERNAL_ADDR",
+        default_value = "127.0.0.1:9101",
+        value_name = "ADDRESS", value_parser = address, global = true
+    )]
+    pub internal_addr: SocketAddr,
+    /// The connection to NATS
+    #[command(flatten)]
+    pub nats: NatsSettings,
+}
+
+/// Settings that are the same where `botstats up` runs the ingest.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub struct ServiceSettings {
     /// Days of statistics to keep, 40 to 36,600
     #[arg(long, env = "BOTSTATS_KEEP_DAYS", default_value = "400", value_name = "DAYS", global = true,
           value_parser = keep_days)]
@@ -37,17 +58,6 @@ pub struct Settings {
           num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set,
           value_parser = clap::builder::BoolishValueParser::new())]
     pub rebuild_damaged: bool,
-    /// Address of the internal listener: /livez, /readyz, /metrics
-    #[arg(
-        long,
-        env = "BOTSTATS_INTERNAL_ADDR",
-        default_value = "127.0.0.1:9101",
-        value_name = "ADDRESS", value_parser = address, global = true
-    )]
-    pub internal_addr: SocketAddr,
-    /// The connection to NATS
-    #[command(flatten)]
-    pub nats: NatsSettings,
 }
 
 /// Reads a number of days to keep.

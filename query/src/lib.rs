@@ -43,5 +43,5 @@ pub use self::request::question::{
     BadParameter, BotFilter, Days, GroupMode, MAX_DAYS, Question, Route,
 };
 pub use self::run::{Listeners, RunError, run, run_on};
-pub use self::settings::Settings;
+pub use self::settings::{ServiceSettings, Settings};
 pub use self::window::{Group, Window};

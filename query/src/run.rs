@@ -71,7 +71,7 @@ pub struct Listeners {
 
 impl Listeners {
     fn at(settings: &Settings) -> Result<Self, RunError> {
-        let (http_addr, internal) = (settings.http_addr, settings.internal_addr);
+        let (http_addr, internal) = (settings.service.http_addr, settings.internal_addr);
         Ok(Self {
             internal: listen(internal, |_| Ok(()))
                 .map_err(listen_error("BOTSTATS_INTERNAL_ADDR", internal))?,
@@ -103,7 +103,7 @@ pub async fn run_on(
     let _ends_with_this = tasks.clone().drop_guard();
     let parts = [checks::NATS, watch::PART, checks::THROTTLE, checks::INGEST, clocks::PART];
     let readiness = Readiness::waiting_for(&parts);
-    let allowance = Allowance::of_accounts(settings.throttle_window);
+    let allowance = Allowance::of_accounts(settings.service.throttle_window);
     let app = Arc::new(App::new(LiveDirectory::default(), allowance, readiness.clone()));
     telemetry::begin();
     let observed = Arc::clone(&app);
@@ -112,13 +112,14 @@ pub async fn run_on(
     internal::serve(internal, readiness.clone(), observe, tasks.clone())
         .map_err(listen_error("BOTSTATS_INTERNAL_ADDR", settings.internal_addr))?;
 
-    let bound =
-        listener.local_addr().map_err(listen_error("BOTSTATS_HTTP_ADDR", settings.http_addr))?;
+    let bound = listener
+        .local_addr()
+        .map_err(listen_error("BOTSTATS_HTTP_ADDR", settings.service.http_addr))?;
     // The endpoint is there at once: without NATS it answers 503, or 401 to a request without a token.
     let stop_listening = tasks.child_token();
     let limits = http::Limits {
         connections: http::connection_limit(),
-        idle: settings.http_idle,
+        idle: settings.service.http_idle,
         stop: LISTENER_STOP_LIMIT,
     };
     METRICS.connection_limit.set(u32::try_from(limits.connections).unwrap_or(u32::MAX));

@@ -5,22 +5,15 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use botstats_common::io::nats::NatsSettings;
-use botstats_common::io::settings::{duration, show_duration};
+use botstats_common::io::settings::{address, duration, show_duration};
 use clap::Args;
 
 /// Settings of the query service; each is an environment variable and a flag.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
-    /// Where the endpoint listens
-    #[arg(
-        long,
-        env = "BOTSTATS_HTTP_ADDR",
-        default_value = "127.0.0.1:8080",
-        value_name = "ADDR:PORT",
-        value_parser = address,
-        global = true
-    )]
-    pub http_addr: SocketAddr,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment would become the heading of its flags")]
+    pub service: ServiceSettings,
     /// Where /livez, /readyz and /metrics listen; not for the public
     #[arg(
         long,
@@ -31,6 +24,25 @@ pub struct Settings {
         global = true
     )]
     pub internal_addr: SocketAddr,
+    /// The connection to NATS
+    #[command(flatten)]
+    pub nats: NatsSettings,
+}
+
+/// Settings that are the same where `botstats up` runs the query service.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub struct ServiceSettings {
+    /// Where the endpoint listens; port 0 takes a free one
+    #[arg(
+        long,
+        env = "BOTSTATS_HTTP_ADDR",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDR:PORT",
+        value_parser = address,
+        global = true
+    )]
+    pub http_addr: SocketAddr,
     /// An account has one call in that time; 0s switches the throttle off. Must be the window that the
     /// KV bucket botstats_throttle was made with
     #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", default_value = "1h", value_name = "DURATION", value_parser = duration, global = true)]
@@ -38,27 +50,16 @@ pub struct Settings {
     /// A client's connection is closed when it has been idle between two requests for so long
     #[arg(long, env = "BOTSTATS_HTTP_IDLE", default_value = "75s", value_name = "DURATION", value_parser = http_idle, global = true)]
     pub http_idle: Duration,
-    /// The connection to NATS
-    #[command(flatten)]
-    pub nats: NatsSettings,
 }
 
-/// How long a connection may be idle; less than a second closes it on clients that are about to ask
-/// again.
+/// The idle timeouts that are allowed: less than a second would close connections on which the client is about
+/// to send its next request.
 const HTTP_IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
-/// Reads how long a client's connection may be idle.
-///
-/// # Errors
-/// Says what is allowed.
-pub fn http_idle(text: &str) -> Result<Duration, String> {
+fn http_idle(text: &str) -> Result<Duration, String> {
     let (least, most) = (show_duration(*HTTP_IDLE.start()), show_duration(*HTTP_IDLE.end()));
     let idle = duration(text).ok().filter(|idle| HTTP_IDLE.contains(idle));
     idle.ok_or_else(|| format!("a duration from {least} to {most}, such as 75s or 10m"))
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "an IP address and a port, such as 127.0.0.1:8080".to_owned())
 }
 
 #[cfg(test)]
@@ -77,10 +78,10 @@ mod tests {
     #[test]
     fn defaults() {
         let settings = try_parse::<Program, _>(["x"]).unwrap().settings;
-        assert_eq!(settings.http_addr.to_string(), "127.0.0.1:8080");
         assert_eq!(settings.internal_addr.to_string(), "127.0.0.1:9102");
-        assert_eq!(settings.throttle_window, Duration::from_secs(3600));
-        assert_eq!(settings.http_idle, Duration::from_secs(75));
+        assert_eq!(settings.service.http_addr.to_string(), "127.0.0.1:8080");
+        assert_eq!(settings.service.throttle_window, Duration::from_secs(3600));
+        assert_eq!(settings.service.http_idle, Duration::from_secs(75));
     }
 
     #[test]

@@ -2,21 +2,27 @@
 
 /// A source of numbers that follow from its seed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
+    /// A source whose first state is the seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// A source that follows from all these numbers.
     pub(super) fn of(seeds: &[u64]) -> Self {
         let mut dice = Self(0x5EED);
         for seed in seeds {
-            dice.0 = dice.next() ^ *seed;
+            dice.0 = dice.next_bits() ^ *seed;
         }
-        Self(dice.next())
+        Self(dice.next_bits())
     }
 
     /// The next 64 bits. Constants of Steele, Lea and Flood, "Fast splittable pseudorandom number
     /// generators" (2014).
-    pub(super) fn next(&mut self) -> u64 {
+    pub fn next_bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -26,7 +32,7 @@ impl Dice {
 
     /// A number in `[0, bound)`; 0 if the bound is 0. The bias for small bounds does not show.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
-        let wide = u128::from(self.next()) * u128::from(bound);
+        let wide = u128::from(self.next_bits()) * u128::from(bound);
         u64::try_from(wide >> 64).unwrap_or_default()
     }
 
@@ -36,12 +42,12 @@ impl Dice {
         low + i64::try_from(self.below(range)).unwrap_or_default()
     }
 
-    /// True so many times in a hundred.
+    /// True with this probability, in percent.
     pub(super) fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// One of a list; the first of an empty one does not exist, so it must have one.
+    /// One item of a list that is not empty.
     pub(super) fn pick<T: Copy, const N: usize>(&mut self, list: [T; N]) -> T {
         const { assert!(N > 0) };
         let place = self.below(u64::try_from(N).unwrap_or(1));
@@ -56,9 +62,9 @@ mod tests {
     #[test]
     fn the_numbers_never_change() {
         // The reference implementation's first outputs for the seed 1234567.
-        let mut dice = Dice(1_234_567);
-        assert_eq!(dice.next(), 6_457_827_717_110_365_317);
-        assert_eq!(dice.next(), 3_203_168_211_198_807_973);
+        let mut dice = Dice::new(1_234_567);
+        assert_eq!(dice.next_bits(), 6_457_827_717_110_365_317);
+        assert_eq!(dice.next_bits(), 3_203_168_211_198_807_973);
         assert_ne!(Dice::of(&[1, 2]), Dice::of(&[2, 1]));
     }
 

@@ -46,10 +46,10 @@ impl Talk {
             }
         });
         let subject = names::event_subject(place.account, place.bot, place.channel);
-        let user = Dice::of(&[hash(&subject), seen]).next();
+        let user = Dice::of(&[hash(&subject), seen]).next_bits();
         // On the web each visit is a conversation; elsewhere a user has one thread.
         let conversation = if place.channel.as_str() == "web" {
-            format!("c-{:016x}", Dice::of(&[seed, number, 2]).next())
+            format!("c-{:016x}", Dice::of(&[seed, number, 2]).next_bits())
         } else {
             format!("t-{user:016x}")
         };
@@ -107,7 +107,7 @@ pub(super) fn render(talk: &Talk, step: usize) -> Option<Event> {
     let time_ms = talk.time(step)?;
     let mut dice = Dice::of(&[talk.seed, talk.number, 3, u64::try_from(step).ok()?]);
     let mut random = [0_u8; 10];
-    let bytes = dice.next().to_le_bytes().into_iter().chain(dice.next().to_le_bytes());
+    let bytes = dice.next_bits().to_le_bytes().into_iter().chain(dice.next_bits().to_le_bytes());
     random.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
     let unix_ms = u64::try_from(time_ms).unwrap_or_default();
     let id = uuid::Builder::from_unix_timestamp_millis(unix_ms, &random).into_uuid().to_string();

@@ -23,8 +23,8 @@ use bytes::Bytes;
 
 pub use cast::{Cast, CastBot};
 pub use command::{Simulate, run};
+pub use dice::Dice;
 
-use dice::Dice;
 use event::{Talk, render};
 use rhythm::Rhythm;
 use script::Script;

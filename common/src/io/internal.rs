@@ -1,6 +1,5 @@
 //! The internal HTTP listener: `/livez`, `/readyz` and `/metrics`. Not for the public.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,52 +9,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::listen::reached_at;
+pub use super::readiness::Readiness;
 use super::{process, telemetry};
-
-/// What a program still lacks before it can answer. Cheap to clone; all clones are one.
-#[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, String>>>);
-
-impl Readiness {
-    /// Not ready for any of these reasons yet.
-    #[must_use]
-    pub fn waiting_for(parts: &[&'static str]) -> Self {
-        let readiness = Self::default();
-        for part in parts {
-            readiness.missing(part, "not there yet".to_owned());
-        }
-        readiness
-    }
-
-    /// Says that a part is missing, and why.
-    pub fn missing(&self, part: &'static str, why: String) {
-        self.0.lock().insert(part, why);
-    }
-
-    /// Says that a part is there.
-    pub fn present(&self, part: &'static str) {
-        self.0.lock().remove(part);
-    }
-
-    /// What is missing, by part; empty if ready.
-    #[must_use]
-    pub fn all_missing(&self) -> BTreeMap<String, String> {
-        let parts = self.0.lock();
-        parts.iter().map(|(part, why)| ((*part).to_owned(), why.clone())).collect()
-    }
-
-    /// Whether nothing is missing.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.0.lock().is_empty()
-    }
-}
 
 /// Serves the internal listener until the token is cancelled. `look` is called before the metrics are read,
 /// to set those that are looked at only then.

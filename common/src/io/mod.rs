@@ -3,13 +3,13 @@
 //! *Invariants*: in this crate only this module reads the environment, opens sockets or asks a clock.
 
 pub mod clock;
-pub mod denied;
 pub mod internal;
 pub mod listen;
 pub mod logging;
 pub mod nats;
 mod process;
 pub mod producer;
+pub mod readiness;
 pub mod settings;
 pub mod setup;
 pub mod stop;

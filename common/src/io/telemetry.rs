@@ -15,8 +15,8 @@ use metrics::{Counter, Gauge, Histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::internal::Readiness;
 use super::process;
+use super::readiness::Readiness;
 
 /// Upper bounds of the histograms' buckets, in seconds: an answer from memory takes less than the first, a
 /// call is given up after 12 s.
@@ -125,7 +125,7 @@ struct Common {
     ready: Gauge,
     lines: Counters,
     dropped_lines: Counter,
-    denied: Counters,
+    violations: Counters,
 }
 
 static COMMON: LazyLock<Common> = LazyLock::new(|| Common {
@@ -140,7 +140,7 @@ static COMMON: LazyLock<Common> = LazyLock::new(|| Common {
         "botstats_log_dropped_lines_total",
         "Lines of the log that were dropped because nobody read standard error",
     ),
-    denied: Counters::new(
+    violations: Counters::new(
         "botstats_nats_denied_total",
         "What nats-server denied to this program for lack of a right",
         "what",
@@ -158,9 +158,9 @@ pub(super) fn log_lines_dropped(lines: u64) {
     COMMON.dropped_lines.increment(lines);
 }
 
-/// Counts a right that was denied.
-pub(super) fn denied(what: &str) {
-    COMMON.denied.count(what);
+/// Counts a permission violation.
+pub(super) fn count_violation(what: &str) {
+    COMMON.violations.count(what);
 }
 
 /// Says in the metrics which program this is.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use async_nats::jetstream::Context;
 use botstats_common::io::clock::monotonic;
-use botstats_common::io::nats::{StreamInfoError, chain, stream_info};
+use botstats_common::io::nats::{StreamInfoError, explain, stream_info};
 use botstats_common::rules::{self, Finding};
 
 use crate::serve::freshness::StreamEnd;
@@ -42,6 +42,6 @@ pub(crate) async fn exists(js: &Context, stream: &str) -> Result<bool, String> {
     match observe(js, stream).await {
         Ok(_) => Ok(true),
         Err(StreamInfoError::NoStream(_)) => Ok(false),
-        Err(error) => Err(chain(&error)),
+        Err(error) => Err(explain(&error)),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
-use botstats_common::io::nats::chain;
+use botstats_common::io::nats::explain;
 use botstats_common::io::stop::spawn;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -46,7 +46,7 @@ pub(super) fn poll(
                     let state = seen.state;
                     sender.send_replace(Some(Polled { state, taken_before }));
                 }
-                Err(error) => health.unreachable(&chain(&error)),
+                Err(error) => health.unreachable(&explain(&error)),
             }
         }
     });

@@ -13,7 +13,7 @@ use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::RequestError;
-use botstats_common::io::nats::chain;
+use botstats_common::io::nats::explain;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use serde::Deserialize;
@@ -74,7 +74,7 @@ pub async fn raw_message_from(
 ) -> Result<Option<RawMessage>, String> {
     let request = serde_json::json!({ "seq": sequence, "next_by_subj": ">" });
     let asked = js.request(format!("STREAM.MSG.GET.{stream}"), &request).await;
-    message_of(asked.map_err(|error: RequestError| chain(&error))?)
+    message_of(asked.map_err(|error: RequestError| explain(&error))?)
 }
 
 /// Reads the server's answer.

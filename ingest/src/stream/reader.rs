@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_nats::Client;
 use async_nats::jetstream::Context;
 use botstats_common::io::logging::RateLimit;
-use botstats_common::io::nats::{NatsSettings, Role, StreamInfoError, chain};
+use botstats_common::io::nats::{NatsSettings, Role, StreamInfoError, explain};
 use botstats_common::io::setup::{self, Shape};
 use botstats_common::rules::refusals;
 use tokio::sync::mpsc;
@@ -78,7 +78,7 @@ pub(super) enum Interruption {
 
 impl Interruption {
     pub(super) fn retry(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::Retry(chain(error))
+        Self::Retry(explain(error))
     }
 }
 
@@ -172,7 +172,7 @@ impl StreamReader {
         let client = match self.settings.connect(Role::Ingest).await {
             Ok(client) => client,
             Err(error) => {
-                let why = chain(&error);
+                let why = explain(&error);
                 self.health.unreachable(&why);
                 return Interruption::Retry(why);
             }
@@ -278,7 +278,7 @@ impl StreamReader {
 
     /// Makes the stream if it was never read; a stream that was read and is missing must be noticed.
     async fn not_observed(&self, js: &Context, error: &StreamInfoError) -> Interruption {
-        let why = chain(error);
+        let why = explain(error);
         match error {
             StreamInfoError::NoStream(_) if self.position.last.is_none() => {
                 let missing = format!("there is no stream {}: run `botstats setup`", self.stream);
@@ -289,7 +289,7 @@ impl StreamReader {
                         return Interruption::Again;
                     }
                     Err(error) => {
-                        return Interruption::Retry(format!("{missing} ({})", chain(&error)));
+                        return Interruption::Retry(format!("{missing} ({})", explain(&error)));
                     }
                 }
             }
@@ -301,7 +301,7 @@ impl StreamReader {
 
     /// Why there is no consumer; if the stream's settings cannot work, they are named too.
     fn no_consumer(&self, error: &PullError, seen: &Observation) -> Interruption {
-        let why = chain(error);
+        let why = explain(error);
         Interruption::Retry(match refusals(&seen.findings) {
             Some(refused) => format!("{why} (the stream {}: {refused})", self.stream),
             None => why,

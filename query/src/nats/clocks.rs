@@ -128,7 +128,7 @@ impl Clocks {
         }
         let asked = clock::monotonic();
         let info = nats::stream_info(&connection.js, DIRECTORY_STREAM).await;
-        let server_ms = info.map_err(|error| nats::chain(&error))?.at_ms;
+        let server_ms = info.map_err(|error| nats::explain(&error))?.at_ms;
         let comparison = Comparison { server_ms, asked, answered: clock::monotonic() };
         *self.0.lock() = Some(comparison);
         Ok(())

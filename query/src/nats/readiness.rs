@@ -147,7 +147,7 @@ impl Checks<'_> {
                 }
                 Err(error @ SetupError::Window { .. }) => return Err(error),
                 Err(error @ SetupError::Refused { .. }) => Err(Lack::Wrong(error.to_string())),
-                Err(error) => Err(Lack::Unknown(nats::chain(&error))),
+                Err(error) => Err(Lack::Unknown(nats::explain(&error))),
             }
         };
         match looked {
@@ -206,7 +206,7 @@ impl Checks<'_> {
             Err(StreamInfoError::NoStream(_)) => {
                 Err(Lack::Wrong(format!("KV bucket {bucket} is missing: run `botstats setup`")))
             }
-            Err(error) => Err(Lack::Unknown(nats::chain(&error))),
+            Err(error) => Err(Lack::Unknown(nats::explain(&error))),
         }
     }
 }

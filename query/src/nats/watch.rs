@@ -116,7 +116,7 @@ impl Watch {
             // One replica: an administrator's `setup` makes more.
             if let Err(error) = setup::directory_bucket(&self.connection.js, Shape::default()).await
             {
-                return nats::chain(&error);
+                return nats::explain(&error);
             }
             self.made = true;
         }
@@ -131,7 +131,7 @@ impl Watch {
         let connects = statistics.connects.load(Ordering::Relaxed);
         let prefix = format!("$KV.{DIRECTORY_BUCKET}.");
         let stream = self.connection.js.get_stream_no_info(format!("KV_{DIRECTORY_BUCKET}"));
-        let stream = stream.await.map_err(|e| nats::chain(&e))?;
+        let stream = stream.await.map_err(|e| nats::explain(&e))?;
         let consumer = stream.create_consumer(Config {
             ack_policy: AckPolicy::None,
             deliver_policy: DeliverPolicy::All,
@@ -144,14 +144,14 @@ impl Watch {
         let consumer = timeout(nats::REQUEST_TIMEOUT, consumer)
             .await
             .map_err(|_| "the KV bucket botstats_directory did not answer".to_owned())?
-            .map_err(|e| format!("KV bucket botstats_directory: {}", nats::chain(&e)))?;
+            .map_err(|e| format!("KV bucket botstats_directory: {}", nats::explain(&e)))?;
         let messages = consumer
             .stream()
             .max_messages_per_batch(BATCH)
             .heartbeat(HEARTBEAT)
             .expires(CONSUMER_LIFE)
             .messages();
-        let mut messages = messages.await.map_err(|e| nats::chain(&e))?;
+        let mut messages = messages.await.map_err(|e| nats::explain(&e))?;
 
         let mut loading = Some(Directory::default());
         let mut progress = clock::monotonic();
@@ -162,7 +162,7 @@ impl Watch {
         loop {
             let message = match timeout(RECONNECT_POLL, messages.next()).await {
                 Ok(Some(Ok(message))) => message,
-                Ok(Some(Err(error))) => return Err(nats::chain(&error)),
+                Ok(Some(Err(error))) => return Err(nats::explain(&error)),
                 Ok(None) => return Err("the watch ended".to_owned()),
                 Err(_quiet) if statistics.connects.load(Ordering::Relaxed) != connects => {
                     return Err("the connection to NATS was lost and is back".to_owned());

@@ -1,23 +1,21 @@
-//! A generator of random numbers whose sequence will never change: SplitMix64 (Steele, Lea, Flood 2014).
+//! Random choices whose sequence will never change: SplitMix64, from the simulator of `botstats`.
+
+use botstats::simulate;
 
 /// A source of choices.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct Dice(simulate::Dice);
 
 impl Dice {
     /// Dice that fall the same way for the same seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(simulate::Dice::new(seed))
     }
 
     /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_bits()
     }
 
     /// A number of `[0, limit)`; `limit` must be positive. Its tiny bias does not matter here.

@@ -8,7 +8,7 @@
 //! | any other error, no answer, an answer that is none | again |
 //! | nobody listens | no stream, perhaps only for now |
 //!
-//! A missing right has no answer: see [`crate::io::denied`].
+//! A missing right has no answer: see [`crate::io::nats::Violation`].
 
 use async_nats::{Message, RequestError, RequestErrorKind};
 use serde::Deserialize;

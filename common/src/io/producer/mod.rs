@@ -28,7 +28,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::denied::{self, Denied};
+use super::nats::{Violation, violation_since};
 use super::{clock, stop};
 use crate::event::{Event, InvalidEvent};
 use crate::ids::{Account, Bot, Channel};
@@ -323,9 +323,9 @@ impl Publisher {
     async fn ask(&self, subject: String, request: Request, tries: &Tries) -> Judgement {
         tokio::select! {
             answer = self.client.send_request(subject.clone(), request) => judge(answer),
-            denied = denied::publish_since(&subject, tries.0) => match denied {
-                Denied::Publish(_) => Judgement::Refused(denied.to_string()),
-                Denied::Subscribe { .. } => Judgement::NoInbox(denied.to_string()),
+            violation = violation_since(&subject, tries.0) => match violation {
+                Violation::Publish(_) => Judgement::Refused(violation.to_string()),
+                Violation::Subscribe { .. } => Judgement::NoInbox(violation.to_string()),
             },
         }
     }
