@@ -1,4 +1,4 @@
-# What is done again and again: `just` lists it, `.ci/run` calls the recipes one after the other.
+# Recipes for everyday tasks: `just` lists them. `.ci/run` runs most of the checks here, one after the other.
 # Get `just` with `pip install rust-just` or `cargo install just`. Recipes run in the folder of this file.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
@@ -14,7 +14,7 @@ demo:
 test *arguments:
     cargo test --workspace {{ arguments }}
 
-# Build the programs, then run one test program; more arguments go to it, such as: just one http throttle
+# Build the programs, then run one test program; further arguments select its tests, such as: just one http throttle
 one program *arguments:
     cargo test --workspace --no-run --test {{ program }} --bins
     cargo test --workspace --test {{ program }} -- {{ arguments }}
@@ -57,7 +57,7 @@ advisories:
 disks:
     BOTSTATS_TEST_DISK=4 cargo test --workspace --test storage disk
 
-# Kill, freeze and cut off the programs at moments that follow from a seed
+# Kill, freeze and cut off the programs at random moments; the same seed gives the same moments
 faults *arguments="--seed 338 --ingest-kills 50 --broker-kills 30 --others 21 --json":
     . .ci/build && cargo test --quiet --workspace --no-run && "$BOTSTATS_PROGRAMS/faults" {{ arguments }}
 
@@ -65,11 +65,11 @@ faults *arguments="--seed 338 --ingest-kills 50 --broker-kills 30 --others 21 --
 compose:
     tests/compose/run --json
 
-# Send random requests made from docs/openapi.json to a query
+# Send a query random requests that are made from docs/openapi.json
 openapi *arguments:
     .ci/openapi {{ arguments }}
 
-# Test the documents and examples with the tools of others
+# Test docs/openapi.json, docs/asyncapi.yaml and the examples with tools and libraries of others
 contracts:
     .ci/contracts
 
@@ -77,7 +77,7 @@ contracts:
 observe:
     .ci/observe
 
-# Measure; arguments are names of measures, such as: just bench drain --rounds 3 --quick
+# Run benchmarks; arguments are names of measures, such as: just bench drain --rounds 3 --quick
 bench *arguments:
     cargo build --release --workspace --bins
     cargo run --release --bin bench -- {{ arguments }}
@@ -86,7 +86,7 @@ bench *arguments:
 instructions *filters:
     tests/bench/benches/run {{ filters }}
 
-# Fuzz the decoders
+# Fuzz the decoders; arguments are seconds and targets, such as: just fuzz 60 event
 fuzz *arguments:
     tests/fuzz/run {{ arguments }}
 

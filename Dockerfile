@@ -2,9 +2,9 @@
 #
 #   docker build --target query -t botstats-query .
 #
-# Each of the first three holds one static program and nothing else: no shell, no package, no other user
-# than 65532. BINARIES says where the programs come from: `source` compiles them here, `prebuilt` takes
-# those that lie in target/image. Needs BuildKit, which every Docker since 23 has switched on.
+# Each of the first three images holds one static program and nothing else: no shell, no package, and no user
+# but 65532. BINARIES says where the programs come from: `source` compiles them here, `prebuilt` takes the
+# programs in target/image. The build needs BuildKit, which Docker uses by default since version 23.
 ARG BINARIES=source
 ARG RUST_IMAGE=rust:1.95-slim-trixie
 ARG NATS_IMAGE=nats:2.15.1-alpine
@@ -12,8 +12,8 @@ ARG NATS_IMAGE=nats:2.15.1-alpine
 FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 COPY . .
-# The caches keep what is compiled of the dependencies, so a change of the sources compiles only those.
-# The target is named so that macros, which are no static programs, are not compiled with its flags.
+# The caches keep the compiled dependencies, so after a change of the sources only the sources are compiled.
+# `--target` is set so that macros, which cannot be static, are compiled without the flags for static programs.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     host="$(rustc -vV | sed -n 's/^host: //p')" \
@@ -34,18 +34,18 @@ FROM binaries-${BINARIES} AS binaries
 FROM scratch AS ingest
 COPY --from=binaries /botstats-ingest /
 USER 65532:65532
-# Makes the folder as that user: a new volume there takes its owner from it.
+# Makes the folder as user 65532: a new volume mounted here takes its owner from this folder.
 WORKDIR /data
 ENV BOTSTATS_DATA=/data
 VOLUME /data
 ENTRYPOINT ["/botstats-ingest"]
-# One that counts a whole stream anew is at its start, however long that takes: what depends on it waits.
+# An ingest that counts a whole stream counts as starting for up to 24 h: services that depend on it wait.
 HEALTHCHECK --interval=2s --timeout=3s --start-period=24h CMD ["/botstats-ingest", "healthcheck"]
 
 FROM scratch AS query
 COPY --from=binaries /botstats-query /
 USER 65532:65532
-# All addresses, IPv4 and IPv6; where there is no IPv6, those of IPv4.
+# All addresses of IPv4 and IPv6; on a system without IPv6, all addresses of IPv4.
 ENV BOTSTATS_HTTP_ADDR=[::]:8080
 EXPOSE 8080
 ENTRYPOINT ["/botstats-query"]

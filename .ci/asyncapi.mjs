@@ -1,7 +1,7 @@
-// Checks docs/asyncapi.yaml with the parser of AsyncAPI: that it is a document of version 3.0 without an error, and
-// that it reads as the document it was made from. Its examples are judged by tests/tests/contracts.
+// Checks docs/asyncapi.yaml with the parser of AsyncAPI: the file must be a document of version 3.0 without an error,
+// and equal the JSON document from which it was made. tests/tests/contracts checks the examples in the file.
 //
-//     node asyncapi.mjs YAML JSON     run beside node_modules
+//     node asyncapi.mjs YAML JSON     in the folder that has node_modules
 
 import { deepStrictEqual } from "node:assert";
 import { readFileSync } from "node:fs";

@@ -1,6 +1,8 @@
 // Asks a live query service with a client whose types are made from docs/openapi.json: rows and problems are typed.
 //
-//     node client.ts     run beside node_modules, after `tsc`; BOTSTATS_URL, BOTSTATS_TOKEN, BOTSTATS_BOT_KEY; window 1h
+//     node client.ts     in the folder that has node_modules, after `tsc`
+//
+// Needs BOTSTATS_URL, BOTSTATS_TOKEN and BOTSTATS_BOT_KEY, and a query with a throttle window of 1h.
 
 import assert from "node:assert/strict";
 import createClient from "openapi-fetch";
@@ -40,7 +42,7 @@ assert.equal((await refused(token, "key_of_nobody", 7, 404)).type, "urn:botstats
 
 const { data: rows, response } = await ask(token, key, 7);
 assert.equal(response.status, 200);
-// JSON, not the text of another type.
+// The answer is JSON and not text of another content type.
 assert.ok(Array.isArray(rows) && rows.length > 0);
 const received = rows.filter((row) => row.EventType === 13).map((row) => row.Value ?? 0);
 assert.equal(received.reduce((sum, value) => sum + value, 0), 1);

@@ -1,4 +1,4 @@
-"""What schemathesis can't know: an API key that is one, so that single bots are asked for too."""
+"""Gives schemathesis a valid API key, which it cannot know, so that some requests ask for a single bot."""
 
 import os
 

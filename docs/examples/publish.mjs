@@ -14,7 +14,7 @@ const ACK_TIMEOUT_MS = 5_000;
 const RETRY_PAUSE_MS = 250;
 const GIVE_UP_AFTER_MS = 60_000;
 
-// The text of one event. Made once: a retry sends the same bytes, so the same id.
+// Returns the text of one event. Make the text once: a retry must send the same bytes, so the same id.
 function event(kind, timeMs, data) {
   return JSON.stringify({
     specversion: "1.0",
@@ -26,17 +26,17 @@ function event(kind, timeMs, data) {
   });
 }
 
-// Sends an event until the stream has acknowledged it; gives the sequence.
+// Sends an event until the stream has acknowledged it; returns its sequence in the stream.
 //
-// A time-out says nothing: the event may be stored or not. To send the same bytes again is always
-// safe, because an event counts once however often it is stored.
+// After a time-out the event may be stored or not. Sending the same bytes again is always safe, because an
+// event counts once, no matter how often it is stored.
 async function publish(js, subject, payload) {
   const giveUpAt = Date.now() + GIVE_UP_AFTER_MS;
   const head = headers();
   head.set("Content-Type", "application/cloudevents+json");
   for (;;) {
     try {
-      // retries: 1 is one try; the loop makes the others.
+      // `retries: 1` makes the library try once; this loop makes all further tries.
       const ack = await js.publish(subject, payload, {
         headers: head,
         timeout: ACK_TIMEOUT_MS,
@@ -44,7 +44,7 @@ async function publish(js, subject, payload) {
       });
       return ack.seq;
     } catch (error) {
-      // The server will never store these bytes: no retry helps. But 429 says only that it has too much to do.
+      // The server will never store these bytes, so a retry does not help. Only 429 means that it has too much to do.
       if (error instanceof JetStreamApiError && error.status < 500 && error.status !== 429) throw error;
       if (Date.now() >= giveUpAt) throw error;
       await sleep(RETRY_PAUSE_MS);
@@ -71,7 +71,7 @@ const payloads = [
 ];
 
 const servers = process.env.NATS_URL ?? "nats://127.0.0.1:4222";
-// A user with few rights has an inbox of its own.
+// A NATS user with restricted rights needs its own inbox prefix (docs/install.md, "Rights in NATS").
 const inboxPrefix = process.env.NATS_INBOX_PREFIX ?? "_INBOX";
 const nc = await connect({ servers, inboxPrefix, maxReconnectAttempts: -1 });
 try {

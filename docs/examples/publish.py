@@ -2,7 +2,7 @@
 
     pip install nats-py
     python publish.py acme bot1 web             # NATS_URL, default nats://127.0.0.1:4222
-    python publish.py --batch acme bot1 web     # all of it as one atomic batch
+    python publish.py --batch acme bot1 web     # all events in one atomic batch
 
 The rules for events are in docs/events.md.
 """
@@ -28,7 +28,7 @@ class Refused(Exception):
 
 
 def event(name, time, data):
-    """The bytes of one event. Made once: a retry sends the same bytes, so the same id."""
+    """Returns the bytes of one event. Make them once: a retry must send the same bytes, so the same id."""
     return json.dumps({
         "specversion": "1.0",
         "id": str(uuid.uuid4()),
@@ -40,10 +40,10 @@ def event(name, time, data):
 
 
 async def until_stored(send):
-    """Calls `send` until the stream has acknowledged; gives the sequence.
+    """Calls `send` until the stream has acknowledged; returns the sequence in the stream.
 
-    A time-out says nothing: the event may be stored or not. To send the same bytes again is
-    always safe, because an event counts once however often it is stored.
+    After a time-out the event may be stored or not. Sending the same bytes again is always
+    safe, because an event counts once, no matter how often it is stored.
     """
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + GIVE_UP_AFTER_S
@@ -51,7 +51,7 @@ async def until_stored(send):
         try:
             return await send()
         except APIError as error:
-            # 429: the server has too much to do just now.
+            # 429 means that the server has too much to do at the moment: try again.
             if 400 <= (error.code or 500) < 500 and error.code != 429:
                 raise Refused(error.description) from error
             problem = error
@@ -121,7 +121,7 @@ async def main(arguments):
         event("conversation.ended", after(21), {**ids, "reason": "done"}),
     ]
     url = os.environ.get("NATS_URL", "nats://127.0.0.1:4222")
-    # A user with few rights has an inbox of its own.
+    # A NATS user with restricted rights needs its own inbox prefix (docs/install.md, "Rights in NATS").
     inbox = os.environ.get("NATS_INBOX_PREFIX", "_INBOX").encode()
     nc = await nats.connect(url, error_cb=on_error, max_reconnect_attempts=-1, inbox_prefix=inbox)
     try:

@@ -1,13 +1,14 @@
 #!/bin/sh
-# Makes a password for each role of accounts.conf, once: the file `password` for the program that has the
-# role, `nats.conf` for nats-server. Each role's folder is a volume of its own, so a program sees only its own.
+# Makes a password for each role of accounts.conf, unless the role has one: in the file `password` for the
+# program with this role, and in `nats.conf` for nats-server. Each role's folder is a volume of its own, so a
+# program sees only its own password.
 set -eu
 umask 077
 
 made=0 kept=0
 for role in ingest query admin publisher operator routes; do
   folder=/secrets/$role
-  # Written last, so it is there only if everything is.
+  # `password` is written last: if it exists, all files of the role exist.
   if [ -s "$folder/password" ]; then
     kept=$((kept + 1))
     continue
