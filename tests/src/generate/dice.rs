@@ -1,17 +1,14 @@
 //! A generator of random numbers whose sequence will never change: SplitMix64 (Steele, Lea, Flood 2014).
 
-/// A source of choices.
 #[derive(Debug, Clone)]
 pub struct Dice(u64);
 
 impl Dice {
     /// Dice that fall the same way for the same seed.
-    #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -26,7 +23,6 @@ impl Dice {
         i64::try_from(self.bits() % limit).expect("below an i64")
     }
 
-    /// True once in `times`.
     pub fn one_in(&mut self, times: i64) -> bool {
         self.below(times) == 0
     }
