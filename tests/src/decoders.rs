@@ -4,7 +4,7 @@
 //! A [`Target`] is a function of bytes that panics if something does not hold: a decoder panics, gives two
 //! results for the same bytes, reads something else from what it wrote, or judges otherwise than
 //! [`crate::model`]. The programs in `tests/fuzz` feed them what a coverage-guided engine makes up;
-//! `tests/tests/decoders.rs` feeds them the same seeds and findings, and changes to them, without an engine.
+//! `tests/tests/pure/decoders.rs` feeds them the same seeds and findings, and changes to them, without an engine.
 
 mod event;
 mod http;
@@ -43,26 +43,18 @@ pub const TARGETS: [Target; 14] = [
 ];
 
 /// Checks bytes for the target of that name.
-///
-/// # Panics
-/// If something does not hold, or there is no such target.
 pub fn check(name: &str, bytes: &[u8]) {
     let target = TARGETS.iter().find(|target| target.name == name);
     (target.expect("a target of that name").check)(bytes);
 }
 
 /// The folder of the programs, seeds and findings.
-#[must_use]
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
 }
 
 impl Target {
     /// The inputs that are kept: seeds, and whatever was found once. In the order of their names.
-    ///
-    /// # Panics
-    /// If they can't be read.
-    #[must_use]
     pub fn kept(&self) -> Vec<Vec<u8>> {
         let mut paths: Vec<PathBuf> = Vec::new();
         for kind in ["seeds", "found"] {

@@ -28,12 +28,10 @@ struct Inner {
     fault: Option<Fault>,
 }
 
-/// Something done to a disk.
 #[derive(Debug, Clone)]
 pub enum Operation {
     /// Bytes written at an offset.
     Write(usize, Vec<u8>),
-    /// The length set.
     Length(usize),
     /// Everything before is on the disk for certain.
     Sync,
@@ -51,7 +49,6 @@ pub enum Fault {
 
 impl Disk {
     /// One that holds these bytes.
-    #[must_use]
     pub fn of(bytes: Vec<u8>) -> Self {
         Self(Arc::new(Mutex::new(Inner { bytes, ..Inner::default() })))
     }
@@ -60,8 +57,6 @@ impl Disk {
         self.0.lock()
     }
 
-    /// What it holds.
-    #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         self.lock().bytes.clone()
     }
@@ -73,14 +68,10 @@ impl Disk {
         inner.done = 0;
     }
 
-    /// What was recorded.
-    #[must_use]
     pub fn recorded(&self) -> Vec<Operation> {
         self.lock().log.clone().unwrap_or_default()
     }
 
-    /// How many operations there were.
-    #[must_use]
     pub fn operations(&self) -> usize {
         self.lock().done
     }
@@ -182,7 +173,6 @@ pub struct Replay {
 
 impl Replay {
     /// Begins where the recording began.
-    #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self { synced: bytes, since: Vec::new() }
     }
@@ -199,13 +189,11 @@ impl Replay {
     }
 
     /// Nothing since the last sync has reached the disk.
-    #[must_use]
     pub fn nothing_more(&self) -> Vec<u8> {
         self.synced.clone()
     }
 
     /// Everything has: the program was killed, the machine goes on.
-    #[must_use]
     pub fn everything(&self) -> Vec<u8> {
         let mut bytes = self.synced.clone();
         self.since.iter().for_each(|operation| apply(operation, &mut bytes));
@@ -213,7 +201,6 @@ impl Replay {
     }
 
     /// Some of it has, in some order; of a write perhaps some sectors.
-    #[must_use]
     pub fn some(&self, dice: &mut Dice) -> Vec<u8> {
         let mut bytes = self.synced.clone();
         let mut order: Vec<&Operation> = self.since.iter().collect();

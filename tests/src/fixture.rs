@@ -14,7 +14,6 @@ const EXPECTED: &str = include_str!("../tests/fixtures/expected.ndjson");
 const STORED: &str = "2026-11-22T15:30:00Z";
 
 /// The events in order of arrival, with their duplicates.
-#[must_use]
 pub fn messages() -> Vec<Message> {
     let stored_ns = parse_time_ms(STORED).expect("a time") * 1_000_000;
     let lines = EVENTS.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
@@ -32,7 +31,6 @@ pub fn messages() -> Vec<Message> {
 }
 
 /// The questions, the directory in force for each, and the rows that answer it.
-#[must_use]
 pub fn questions() -> Vec<(Question, Directory, Vec<Value>)> {
     EXPECTED
         .lines()

@@ -54,12 +54,10 @@ pub const ZONES: [&str; 20] = [
     "Pacific/Kiritimati",
 ];
 
-/// What a stream is made of.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Everything else being equal, another seed is another stream.
     pub seed: u64,
-    /// How many accounts.
     pub accounts: u64,
     /// About how many events, without duplicates and bad messages.
     pub events: usize,
@@ -80,7 +78,6 @@ pub struct Generated {
     pub messages: Vec<Message>,
     /// Names and zones by account. Some bots and channels have no name.
     pub directories: BTreeMap<String, Directory>,
-    /// Bots by account.
     pub bots: BTreeMap<String, Vec<String>>,
 }
 
@@ -108,8 +105,6 @@ struct Arrival {
 }
 
 impl Plan {
-    /// Makes the stream.
-    #[must_use]
     pub fn generate(&self) -> Generated {
         let mut dice = Dice::new(self.seed);
         let mut arrivals = Vec::new();
@@ -232,7 +227,6 @@ fn directories(dice: &mut Dice, places: &[[String; 3]]) -> BTreeMap<String, Dire
 }
 
 /// Draws a question about an account of the stream.
-#[must_use]
 pub fn question(dice: &mut Dice, generated: &Generated, account: &str, now_ms: i64) -> Question {
     let bots = match dice.below(3) {
         0 => Some(vec![dice.pick(&generated.bots[account]).clone()]),
@@ -252,7 +246,6 @@ pub fn question(dice: &mut Dice, generated: &Generated, account: &str, now_ms: i
 }
 
 /// Draws a moment of asking: anywhere, or at or beside the limit of a quarter, an hour or a UTC day.
-#[must_use]
 pub fn moment(dice: &mut Dice, from_ms: i64, to_ms: i64) -> i64 {
     let ms = from_ms + dice.below(to_ms - from_ms);
     let unit = *dice.pick(&[QUARTER_MS, HOUR_MS, DAY_MS]);

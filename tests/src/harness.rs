@@ -11,6 +11,7 @@ mod judge;
 mod load;
 mod lookalikes;
 mod peer;
+mod ports;
 mod process;
 mod proxy;
 mod raw;
@@ -35,6 +36,7 @@ pub use judge::{check_counts, check_dead_letters};
 pub use load::{allow_connections, flood, hammer, open};
 pub use lookalikes::{account_entry, lookalikes};
 pub use peer::{Behaviour, Peer};
+pub use ports::free_ports;
 pub use process::{Process, binary, run, signal};
 pub use proxy::Proxy;
 pub use raw::{Raw, Said};
@@ -53,9 +55,6 @@ const POLL: Duration = Duration::from_millis(15);
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Looks until there is something, or panics at the limit.
-///
-/// # Panics
-/// At the limit, with `what` was waited for.
 pub async fn until<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let started = clock::monotonic();
     loop {

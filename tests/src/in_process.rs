@@ -31,17 +31,11 @@ enum Home {
 
 impl Product {
     /// A new one on an empty folder.
-    ///
-    /// # Errors
-    /// If the folder cannot be used.
     pub fn new(keep_days: u32) -> anyhow::Result<Self> {
         Self::open(Home::Folder(tempfile::tempdir()?), keep_days)
     }
 
     /// One on what the disk holds.
-    ///
-    /// # Errors
-    /// If it cannot be opened.
     pub fn on(disk: Disk, keep_days: u32) -> anyhow::Result<Self> {
         Self::open(Home::Disk(disk), keep_days)
     }
@@ -53,9 +47,6 @@ impl Product {
     }
 
     /// Closes the engine and opens it again.
-    ///
-    /// # Errors
-    /// What the engine says.
     pub fn reopen(&mut self) -> anyhow::Result<()> {
         self.engine = None;
         self.engine = Some(match &self.home {
@@ -68,9 +59,6 @@ impl Product {
     }
 
     /// Closes it and puts its file there.
-    ///
-    /// # Errors
-    /// If it has none, or it cannot be copied.
     pub fn close_into(mut self, path: &Path) -> anyhow::Result<()> {
         self.engine = None;
         match &self.home {
@@ -81,9 +69,6 @@ impl Product {
     }
 
     /// One on a copy of that file.
-    ///
-    /// # Errors
-    /// If it cannot be opened.
     pub fn of_file(path: &Path, keep_days: u32) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         std::fs::copy(path, folder.path().join(STORE_FILE))?;
@@ -91,34 +76,21 @@ impl Product {
     }
 
     /// Closes the engine and opens it again with other days to keep.
-    ///
-    /// # Errors
-    /// What the engine says.
     pub fn reopen_keeping(&mut self, days: u32) -> anyhow::Result<()> {
         self.keep_days = days;
         self.reopen()
     }
 
     /// The sequence of the last message applied; 0 if there is none.
-    ///
-    /// # Errors
-    /// If it is not open.
     pub fn sequence(&mut self) -> anyhow::Result<u64> {
         Ok(self.engine()?.progress().checkpoint.as_ref().map_or(0, |c| c.sequence))
     }
 
-    /// The engine itself.
-    ///
-    /// # Errors
-    /// If it is not open.
     pub fn engine(&mut self) -> anyhow::Result<&mut Engine> {
         self.engine.as_mut().context("open")
     }
 
     /// Applies a batch in one commit.
-    ///
-    /// # Errors
-    /// What the engine says.
     pub fn apply(&mut self, messages: &[Message]) -> anyhow::Result<()> {
         let headers: Vec<HeaderMap> = messages.iter().map(header_map).collect();
         let batch: Vec<Incoming<'_>> = messages
@@ -135,10 +107,6 @@ impl Product {
         Ok(self.engine()?.apply(&batch)?)
     }
 
-    /// The answer's body, as JSON.
-    ///
-    /// # Errors
-    /// What the engine says.
     pub fn answer(&mut self, question: &Question, directory: &Directory) -> anyhow::Result<String> {
         let asked = Asked::new(question, directory)?;
         let bots = question.bots.as_ref();
@@ -156,9 +124,6 @@ impl Product {
     }
 
     /// Compares what became of the messages with what the model says.
-    ///
-    /// # Errors
-    /// Both, if they differ.
     pub fn check_counts(&mut self, model: &Model) -> anyhow::Result<()> {
         let progress = self.engine()?.progress().clone();
         let count = |verdict| u64::try_from(model.count(verdict)).unwrap_or(u64::MAX);
@@ -179,9 +144,6 @@ impl Product {
     }
 
     /// Compares one answer with the model's, to the last byte.
-    ///
-    /// # Errors
-    /// The first row that differs.
     pub fn check(
         &mut self,
         model: &Model,
@@ -192,9 +154,6 @@ impl Product {
     }
 
     /// The same, when the model's answer is known.
-    ///
-    /// # Errors
-    /// The first row that differs.
     pub fn check_text(
         &mut self,
         wanted: &str,
@@ -250,9 +209,6 @@ impl Asked {
 
 /// The answer if all that there is, is one `tag.set` of bot `b` on channel `c` in the running quarter.
 /// Needs no engine: for questions about calendars.
-///
-/// # Errors
-/// If it cannot be rendered.
 pub fn answer_of_one_tag(question: &Question, directory: &Directory) -> anyhow::Result<String> {
     let asked = Asked::new(question, directory)?;
     let last = asked.window.groups.len().checked_sub(1).context("a group")?;

@@ -28,19 +28,14 @@ pub use window::GroupMode;
 /// A message as the stream holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Stream sequence.
     pub sequence: u64,
     /// The timestamp that JetStream gave it, in Unix nanoseconds.
     pub stored_ns: i64,
-    /// Its subject.
     pub subject: String,
-    /// Its headers.
     pub headers: Vec<(String, String)>,
-    /// Its body.
     pub payload: Vec<u8>,
 }
 
-/// What becomes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// It counts.
@@ -56,7 +51,6 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// All that there are.
     pub const ALL: [Verdict; 8] = [
         Verdict::Accepted,
         Verdict::Duplicate,
@@ -74,13 +68,11 @@ impl Verdict {
 pub struct Directory {
     /// IANA name of the account's time zone.
     pub timezone: String,
-    /// Bots' names by id.
     pub bots: BTreeMap<String, String>,
     /// Channels' names by bot id and channel id.
     pub channels: BTreeMap<(String, String), String>,
 }
 
-/// What is asked.
 #[derive(Debug, Clone)]
 pub struct Question {
     /// Whose statistics.
@@ -89,9 +81,7 @@ pub struct Question {
     pub bots: Option<Vec<String>>,
     /// Type codes; order and repeats do not matter.
     pub types: Vec<u8>,
-    /// How rows are grouped.
     pub mode: GroupMode,
-    /// Days of history.
     pub days: u32,
     /// Whether groups without a sample have rows too.
     pub fill: bool,
@@ -101,7 +91,6 @@ pub struct Question {
 
 impl Question {
     /// About all bots and metrics of an account, without empty groups, asked at 1970.
-    #[must_use]
     pub fn of_all(account: &str, mode: GroupMode, days: u32) -> Self {
         let (account, types) = (account.to_owned(), CODES.to_vec());
         Self { account, bots: None, types, mode, days, fill: false, now_ms: 0 }
@@ -122,7 +111,6 @@ struct Sample {
     sum: u64,
 }
 
-/// What one (bot, channel) has.
 #[derive(Debug, Default)]
 struct Facts {
     /// By UTC day, so that a question looks at the days of its window only.
@@ -167,7 +155,6 @@ pub struct Model {
 
 impl Model {
     /// Judges the messages and works out every sample. Their order in the slice does not matter.
-    #[must_use]
     pub fn of(messages: &[Message]) -> Self {
         let mut model = Self::default();
         model.add(messages);
@@ -237,7 +224,6 @@ impl Model {
     }
 
     /// The rows that answer the question, in order.
-    #[must_use]
     pub fn rows(&self, question: &Question, directory: &Directory) -> Vec<Value> {
         let empty = BTreeMap::new();
         let pairs = self.facts.get(&question.account).unwrap_or(&empty);
@@ -245,13 +231,11 @@ impl Model {
     }
 
     /// How many messages met that fate.
-    #[must_use]
     pub fn count(&self, verdict: Verdict) -> usize {
         self.verdicts.values().filter(|v| **v == verdict).count()
     }
 
     /// The accounts that have an accepted event.
-    #[must_use]
     pub fn accounts(&self) -> HashSet<&str> {
         self.facts.keys().map(String::as_str).collect()
     }

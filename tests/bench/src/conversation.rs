@@ -9,7 +9,6 @@ use botstats_common::io::clock;
 use super::in_process::{FULL_BATCH, Fed, us_each};
 use super::{Row, Scale, Target};
 
-/// Events in all.
 const EVENTS: u64 = 100_000;
 /// How often a conversation has one: the longest lasts eleven days.
 const EVERY_MS: i64 = 10_000;

@@ -25,9 +25,6 @@ struct Said {
 }
 
 /// Starts a server in a process of its own that gives that answer.
-///
-/// # Errors
-/// If it can't be started.
 pub async fn start(answer: &Answer, folder: &Path) -> anyhow::Result<(Process, SocketAddr)> {
     std::fs::create_dir_all(folder)?;
     let headers = answer.headers.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
@@ -41,9 +38,6 @@ pub async fn start(answer: &Answer, folder: &Path) -> anyhow::Result<(Process, S
 }
 
 /// Serves what [`start`] wrote, until the process is killed.
-///
-/// # Errors
-/// If it can't.
 pub async fn serve(folder: &Path) -> anyhow::Result<()> {
     let said: Said = serde_json::from_slice(&std::fs::read(folder.join("head"))?)?;
     let body = Bytes::from(std::fs::read(folder.join("body"))?);

@@ -30,24 +30,17 @@ pub struct Fed {
 
 impl Fed {
     /// One on a folder, which is made if absent.
-    ///
-    /// # Errors
-    /// If it can't be opened.
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         let headers = Headers::ContentType.map();
         Ok(Self { engine: Engine::open(folder, KEEP_DAYS)?, headers, sequence: 0 })
     }
 
-    /// The engine itself.
     pub fn engine(&mut self) -> &mut Engine {
         &mut self.engine
     }
 
     /// Applies events, each with the moment at which it was stored (Unix milliseconds), in one commit; gives the
     /// CPU time that took.
-    ///
-    /// # Errors
-    /// If one is not counted.
     pub fn apply<'a>(
         &mut self,
         events: impl IntoIterator<Item = (i64, &'a Event)>,
@@ -60,9 +53,6 @@ impl Fed {
     }
 
     /// The same without a look at a clock, which Valgrind does not stand.
-    ///
-    /// # Errors
-    /// If one is not counted.
     pub fn commit<'a>(
         &mut self,
         events: impl IntoIterator<Item = (i64, &'a Event)>,
@@ -97,9 +87,6 @@ impl Fed {
 
     /// Applies events in the order of their times, each stored at once, in commits of so many; gives the CPU time
     /// that took.
-    ///
-    /// # Errors
-    /// If one is not counted.
     pub fn apply_all(
         &mut self,
         events: impl IntoIterator<Item = Event>,
@@ -118,7 +105,6 @@ impl Fed {
 }
 
 /// CPU microseconds an event.
-#[must_use]
 pub fn us_each(cpu: Duration, events: usize) -> f64 {
     cpu.as_secs_f64() * 1e6 / events as f64
 }

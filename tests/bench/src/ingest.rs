@@ -15,9 +15,6 @@ const LIMIT: Duration = Duration::from_secs(600);
 const ASK_EVERY: Duration = Duration::from_millis(10);
 
 /// Waits until the one ingest that runs has applied that sequence.
-///
-/// # Panics
-/// If that takes too long.
 pub(super) async fn applied(client: &Client, sequence: u64) {
     let begun = clock::monotonic();
     while applied_sequence(client).await.is_none_or(|applied| applied < sequence) {

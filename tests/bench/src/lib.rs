@@ -19,6 +19,7 @@
     clippy::expect_used,
     reason = "support of tests: a panic is how a test says that its ground is gone"
 )]
+#![expect(missing_docs, reason = "support of tests: a name that says all needs no comment")]
 
 mod conversation;
 mod drain;
@@ -59,7 +60,6 @@ pub struct Measure {
     pub name: &'static str,
     /// What it does, in a line.
     pub about: &'static str,
-    /// Measures.
     pub run: fn(Scale) -> LocalBoxFuture<'static, anyhow::Result<Vec<Row>>>,
 }
 
@@ -133,34 +133,27 @@ pub struct Scale {
 
 impl Scale {
     /// In earnest.
-    #[must_use]
     pub fn full(rounds: usize) -> Self {
         Self { rounds, divisor: 1 }
     }
 
     /// For a first look.
-    #[must_use]
     pub fn quick(rounds: usize) -> Self {
         Self { rounds, divisor: QUICK }
     }
 
     /// Proves only that the benchmark works.
-    #[must_use]
     pub fn tiny() -> Self {
         Self { rounds: 2, divisor: TINY }
     }
 
     /// So many of what in earnest are `full`; at least one.
-    #[must_use]
     pub fn of(&self, full: u64) -> u64 {
         (full / self.divisor).max(1)
     }
 }
 
 /// Runs the measures of these names (all, if there are none), one after the other.
-///
-/// # Errors
-/// A name that is none, and whatever keeps a measure from measuring.
 pub async fn run(names: &[String], scale: Scale) -> anyhow::Result<Report> {
     if let Some(name) = names.iter().find(|name| MEASURES.iter().all(|m| m.name != **name)) {
         let known: Vec<&str> = MEASURES.iter().map(|m| m.name).collect();

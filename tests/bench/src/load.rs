@@ -26,7 +26,6 @@ pub const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 const WINDOW: usize = 1_000;
 /// Events made ahead, in pieces of so many.
 const PIECE: usize = 500;
-/// So many pieces ahead.
 const PIECES_AHEAD: usize = 20;
 /// How often it is said how far it is, in messages.
 const REPORT_EVERY: u64 = 1_000_000;
@@ -36,13 +35,11 @@ const REPORT_EVERY: u64 = 1_000_000;
 pub enum Headers {
     /// `Content-Type: application/cloudevents+json`.
     ContentType,
-    /// None at all.
     None,
 }
 
 impl Headers {
     /// The headers of one message.
-    #[must_use]
     pub fn map(self) -> HeaderMap {
         let mut map = HeaderMap::new();
         if self == Self::ContentType {
@@ -53,26 +50,22 @@ impl Headers {
 }
 
 /// As many accounts as that traffic has.
-#[must_use]
 pub fn accounts(events: u64, days: u32) -> u32 {
     let accounts = events / (u64::from(days) * EVENTS_PER_ACCOUNT_DAY);
     u32::try_from(accounts.max(1)).unwrap_or(u32::MAX)
 }
 
 /// Traffic of the days up to `now_ms`, with its days and nights, in order of time.
-#[must_use]
 pub fn history(events: u64, days: u32, now_ms: i64) -> Simulation {
     Simulation::new(Params { accounts: accounts(events, days), days, events, seed: 1, now_ms })
 }
 
 /// Even traffic of so many accounts between two moments, in order of time.
-#[must_use]
 pub fn even(accounts: u32, start_ms: i64, end_ms: i64, events: u64, seed: u64) -> Simulation {
     Simulation::of(Cast::of_accounts(accounts), start_ms, end_ms, events, seed, Spread::Even)
 }
 
 /// What makes events in a thread of its own, ahead of who takes them.
-#[must_use]
 pub fn ahead(events: impl Iterator<Item = Event> + Send + 'static) -> mpsc::Receiver<Vec<Event>> {
     let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
     std::thread::spawn(move || {
@@ -96,9 +89,6 @@ pub struct Publisher {
 
 impl Publisher {
     /// One with its inbox.
-    ///
-    /// # Errors
-    /// If there can be no inbox.
     pub async fn new(client: &Client, headers: Headers) -> anyhow::Result<(Self, Subscriber)> {
         let inbox = client.new_inbox();
         let acknowledgements = client.subscribe(inbox.clone()).await?;
@@ -107,9 +97,6 @@ impl Publisher {
     }
 
     /// Sends a message; does not wait for its acknowledgement.
-    ///
-    /// # Errors
-    /// If it can't be sent.
     pub async fn send(&self, event: Event) -> anyhow::Result<()> {
         let Event { subject, payload, .. } = event;
         let (client, inbox) = (&self.client, self.inbox.clone());
@@ -129,9 +116,6 @@ struct Acknowledgement {
 }
 
 /// The sequence that an acknowledgement names.
-///
-/// # Errors
-/// If the message was not stored.
 pub fn acknowledged(message: Option<async_nats::Message>) -> anyhow::Result<u64> {
     let message = message.context("the acknowledgements ended")?;
     let read: Option<Acknowledgement> = serde_json::from_slice(&message.payload).ok();
@@ -141,9 +125,6 @@ pub fn acknowledged(message: Option<async_nats::Message>) -> anyhow::Result<u64>
 }
 
 /// Puts events into the stream as fast as the server takes them; gives the last sequence.
-///
-/// # Errors
-/// If one is not stored.
 pub async fn fill(
     client: &Client,
     headers: Headers,

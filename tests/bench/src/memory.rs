@@ -14,7 +14,6 @@ use botstats_tests::harness::Site;
 
 const USERS: u64 = 5_000_000;
 const DAYS: u32 = 30;
-/// Channels that they are on.
 const CHANNELS: u64 = 1_000;
 /// Events that are counted on top of them, in all rounds together, of the last day.
 const EVENTS: u64 = 1_000_000;

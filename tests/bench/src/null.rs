@@ -51,9 +51,6 @@ pub struct Drained {
 }
 
 /// Takes so many messages in another process.
-///
-/// # Errors
-/// If it can't be started, or does not end well.
 pub fn run(null: Null, url: &str, count: u64) -> anyhow::Result<Drained> {
     let name = null.to_possible_value().context("a name")?;
     let output = Command::new(binary("bench"))
@@ -65,9 +62,6 @@ pub fn run(null: Null, url: &str, count: u64) -> anyhow::Result<Drained> {
 }
 
 /// Takes so many messages in this process, from the first on.
-///
-/// # Errors
-/// If the stream can't be read.
 pub async fn take(null: Null, url: &str, count: u64) -> anyhow::Result<Drained> {
     match null {
         Null::Raw => raw(&connection(url).await, count).await,

@@ -48,7 +48,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 const MIB: f64 = 1024.0 * 1024.0;
 const KEEP_DAYS: u32 = 400;
 
-/// What is asked.
 #[derive(Debug, Clone, Copy)]
 struct Ask {
     types: &'static str,

@@ -15,7 +15,6 @@ use super::Scale;
 pub struct Target {
     /// Whether a larger number is the better one.
     larger_is_better: bool,
-    /// What it must reach.
     at_least: f64,
     /// What it should reach.
     aim: Option<f64>,
@@ -23,19 +22,16 @@ pub struct Target {
 
 impl Target {
     /// The more, the better.
-    #[must_use]
     pub fn more(at_least: f64, aim: impl Into<Option<f64>>) -> Self {
         Self { larger_is_better: true, at_least, aim: aim.into() }
     }
 
     /// The less, the better.
-    #[must_use]
     pub fn less(at_least: f64, aim: impl Into<Option<f64>>) -> Self {
         Self { larger_is_better: false, at_least, aim: aim.into() }
     }
 
     /// What of it that number has reached.
-    #[must_use]
     pub fn reached_by(&self, value: f64) -> &'static str {
         let reached =
             |limit: f64| if self.larger_is_better { value >= limit } else { value <= limit };
@@ -51,11 +47,9 @@ impl Target {
 /// One number, as often as it was measured.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
-    /// What it says.
     pub what: String,
     /// What it counts, such as `us` or `MiB`.
     pub unit: &'static str,
-    /// One value a round.
     pub rounds: Vec<f64>,
     /// What it should be.
     pub target: Option<Target>,
@@ -63,26 +57,21 @@ pub struct Row {
 
 impl Row {
     /// A number without a target.
-    #[must_use]
     pub fn new(what: impl Into<String>, unit: &'static str, rounds: Vec<f64>) -> Self {
         Self { what: what.into(), unit, rounds, target: None }
     }
 
-    /// The same with a target.
-    #[must_use]
     pub fn should_be(self, target: Target) -> Self {
         Self { target: Some(target), ..self }
     }
 
     /// The middle one of the rounds; of an even number of them the mean of the two in the middle.
-    #[must_use]
     pub fn median(&self) -> f64 {
         median(&self.rounds)
     }
 }
 
 /// The middle one; of an even number of them the mean of the two in the middle; of none no number.
-#[must_use]
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -95,7 +84,6 @@ pub fn median(values: &[f64]) -> f64 {
 }
 
 /// The value below which so many percent are; of none no number.
-#[must_use]
 pub fn percentile(values: &[f64], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -151,9 +139,6 @@ pub struct Report {
 
 impl Report {
     /// One without numbers yet.
-    ///
-    /// # Errors
-    /// If there is no nats-server.
     pub fn begin(scale: Scale) -> anyhow::Result<Self> {
         let nats_server = find(super::say)?;
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -184,7 +169,6 @@ impl Report {
     }
 
     /// Machine and versions in a paragraph, then a table, as Markdown.
-    #[must_use]
     pub fn table(&self) -> String {
         let Self { machine, versions, scale, .. } = self;
         let mut text = format!(

@@ -115,7 +115,6 @@ async fn ask_on(address: SocketAddr, request: &str, until: Instant) -> anyhow::R
     Ok(took)
 }
 
-/// Whether the answer is all there.
 fn is_whole(answer: &[u8]) -> anyhow::Result<bool> {
     let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(false);

@@ -25,10 +25,6 @@ impl Sub for Usage {
 }
 
 /// What a process has used so far; of one that has ended but was not waited for only the CPU time.
-///
-/// # Panics
-/// If there is no such process.
-#[must_use]
 pub fn of(pid: u32) -> Usage {
     let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
     let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
@@ -39,16 +35,11 @@ pub fn of(pid: u32) -> Usage {
 }
 
 /// Whether a process has ended.
-#[must_use]
 pub fn has_ended(pid: u32) -> bool {
     !fs::exists(format!("/proc/{pid}")).unwrap_or_default() || stat(pid).starts_with('Z')
 }
 
 /// CPU time of this process, all threads, exactly.
-///
-/// # Panics
-/// Never on Linux.
-#[must_use]
 pub fn own_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let seconds = u64::try_from(time.tv_sec).expect("time goes forward");
@@ -57,7 +48,6 @@ pub fn own_cpu() -> Duration {
 
 /// The most memory that a process has had since its start or [`reset_peak`], in bytes; none of one that
 /// has ended.
-#[must_use]
 pub fn peak_bytes(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -66,9 +56,6 @@ pub fn peak_bytes(pid: u32) -> Option<u64> {
 }
 
 /// The peak begins anew at what the process has now.
-///
-/// # Panics
-/// If that is not allowed, as to others than the process's owner.
 pub fn reset_peak(pid: u32) {
     fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("a process of ours");
 }

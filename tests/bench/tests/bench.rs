@@ -1,5 +1,4 @@
-//! The benchmark works: every measure gives its rows, with a tiny number of events. How fast anything is, is
-//! looked at by people.
+//! The benchmark works: every measure gives its rows, with a tiny number of events. No test judges how fast anything is.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Those outside the containers: publishers and callers, on ports of this machine.
+//! Publishers and callers outside the containers, on ports of this machine.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,9 +26,6 @@ pub(super) const CUT: io::ErrorKind = io::ErrorKind::InvalidData;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection to NATS as a role of `docs/deploy/compose/nats/accounts.conf`.
-///
-/// # Panics
-/// If it is refused.
 pub(super) async fn connect(port: u16, role: &str, password: String) -> async_nats::Client {
     // The programs' answers go to the admin's inbox.
     let inbox = if role == "operator" { "admin" } else { role };
@@ -56,9 +53,6 @@ pub(super) async fn all_applied(operator: &async_nats::Client, ingests: usize) -
 }
 
 /// Asks once.
-///
-/// # Errors
-/// If no answer comes; [`CUT`] if one was begun.
 pub(super) async fn ask(address: SocketAddr, token: &str, path: &str) -> io::Result<Answer> {
     let answer = send(address, &head_as(token, path, &[]), ANSWER_LIMIT).await?;
     if answer.whole { Ok(answer) } else { Err(CUT.into()) }
@@ -66,9 +60,6 @@ pub(super) async fn ask(address: SocketAddr, token: &str, path: &str) -> io::Res
 
 /// Asks until there is a 200 in the same quarter of an hour as the question; gives that moment with it.
 /// What else is allowed on the way is a used call and, while something recovers, a 503.
-///
-/// # Panics
-/// If there is another answer, or none in time.
 pub(super) async fn answered(address: SocketAddr, token: &str, path: &str) -> (i64, Answer) {
     let quarter = |ms: i64| ms.div_euclid(QUARTER_MS);
     until(&format!("a 200 for {path}"), RECOVERY, async || {
@@ -92,9 +83,6 @@ pub(super) async fn answered(address: SocketAddr, token: &str, path: &str) -> (i
 }
 
 /// Checks that the answer is the model's, to the byte.
-///
-/// # Panics
-/// If it is another.
 pub(super) async fn equals(
     address: SocketAddr,
     model: &Model,
@@ -109,7 +97,6 @@ pub(super) async fn equals(
 }
 
 /// The sum of all rows' counts.
-#[must_use]
 pub(super) fn counted(rows: &Value) -> u64 {
     rows.as_array().into_iter().flatten().filter_map(|row| row["Count"].as_u64()).sum()
 }

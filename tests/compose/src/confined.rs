@@ -1,4 +1,4 @@
-//! That a container can do no more than it must: read from docker, from the kernel, and tried.
+//! A container can do no more than it must: docker says so, the kernel says so, and attempts fail.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -17,9 +17,6 @@ const PASSING: [&str; 8] =
 const INTERNAL_PORTS: [u16; 4] = [6222, 8222, 9101, 9102];
 
 /// Checks every container of the project: user, capabilities, limits, mounts, ports.
-///
-/// # Panics
-/// If one may do more than it must.
 pub(super) async fn check_all(stack: &Stack) -> String {
     let containers = stack.all_containers().await;
     assert!(containers.len() >= 6, "only {} containers", containers.len());
@@ -101,9 +98,6 @@ fn process_of(container: &Value, name: &str) {
 }
 
 /// Tries to write where nothing may be written, from inside.
-///
-/// # Panics
-/// If it works.
 pub(super) async fn try_to_write(stack: &Stack) -> String {
     let nats = stack.container("nats").await;
     for path in ["/x", "/tmp/x", "/etc/x", "/etc/resolv.conf", "/secrets/admin/password"] {
@@ -131,9 +125,6 @@ pub(super) async fn try_to_write(stack: &Stack) -> String {
 }
 
 /// Checks that only the endpoint and NATS are reached from this machine's own addresses.
-///
-/// # Panics
-/// If more is.
 pub(super) async fn ports(stack: &Stack, published: &[u16]) -> String {
     let mut found = Vec::new();
     for container in stack.all_containers().await {

@@ -1,5 +1,5 @@
-//! `docker-compose.yml` as those see it who use it: brought up by the lines of README.md, driven from
-//! outside, its containers killed, replaced, removed and brought up again, with the model as judge.
+//! `docker-compose.yml` as its users see it. The checks bring it up with the lines of README.md, drive it from outside,
+//! kill, replace and remove its containers, and bring it up again; the model judges the answers.
 //!
 //! Needs Docker, the images that the file names, and those of the programs (`tests/compose/run` makes all of
 //! it). Some checks look into `/proc` and need root and an engine on this machine.
@@ -7,6 +7,7 @@
     clippy::expect_used,
     reason = "support of tests: a panic is how a test says that its ground is gone"
 )]
+#![expect(missing_docs, reason = "support of tests: a name that says all needs no comment")]
 
 mod clients;
 mod confined;

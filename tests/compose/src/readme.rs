@@ -7,10 +7,6 @@ use std::path::Path;
 const HEADING: &str = "## Run it in containers";
 
 /// The shell lines of README's section about containers.
-///
-/// # Panics
-/// If there are none.
-#[must_use]
 pub(super) fn commands(root: &Path) -> String {
     let readme = fs::read_to_string(root.join("README.md")).expect("a README");
     let (_, rest) = readme.split_once(HEADING).expect("the section about containers");

@@ -7,7 +7,6 @@ use botstats_common::io::clock;
 use futures::FutureExt as _;
 use serde::Serialize;
 
-/// One check.
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {
     /// What must hold.
@@ -16,7 +15,6 @@ pub struct Check {
     pub held: bool,
     /// How long the check took, in milliseconds.
     pub took_ms: u128,
-    /// What was seen.
     pub seen: String,
 }
 
@@ -33,7 +31,6 @@ pub struct Report {
 
 impl Report {
     /// Whether all held so far.
-    #[must_use]
     pub fn holds(&self) -> bool {
         self.checks.iter().all(|check| check.held)
     }

@@ -2,7 +2,7 @@
 //!
 //! *Invariants*: every command has a limit.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -11,12 +11,10 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use botstats_tests::harness::until;
+use botstats_tests::harness::{free_ports, until};
 
 /// How long one command may take; the longest brings up a cluster.
 const COMMAND_LIMIT: Duration = Duration::from_secs(240);
-/// Ports that the system gives to nobody's connections: some are used long after they were chosen.
-const PORTS: std::ops::Range<u16> = 14_000..32_000;
 /// All profiles: what `down` must take along.
 const PROFILES: [&str; 5] = ["tools", "demo", "observe", "cluster", "cluster-tools"];
 
@@ -34,10 +32,6 @@ pub(super) struct Stack {
 
 impl Stack {
     /// For the repository in that folder; nothing is started yet.
-    ///
-    /// # Panics
-    /// If there are no free ports.
-    #[must_use]
     pub(super) fn new(root: &Path, project: &str, window: Duration) -> Self {
         let [http_port, _, cluster_http_port, _, nats_port, cluster_nats_port] = free_ports();
         let range = |first: u16| format!("{first}-{}", first + 1);
@@ -55,21 +49,16 @@ impl Stack {
     }
 
     /// The name of the project, with which the names of its images begin.
-    #[must_use]
     pub(super) fn project(&self) -> &str {
         &self.settings[0].1
     }
 
     /// The repository's folder.
-    #[must_use]
     pub(super) fn root_folder(&self) -> &Path {
         &self.root
     }
 
     /// Runs a program in the repository's folder, with that text as its input.
-    ///
-    /// # Panics
-    /// If it can't be started or does not end within the limit.
     pub(super) async fn output(&self, program: &str, arguments: &[&str], input: &str) -> Output {
         let mut child = Command::new(program)
             .args(arguments)
@@ -93,9 +82,6 @@ impl Stack {
     }
 
     /// Runs `docker` with these arguments; gives its standard output.
-    ///
-    /// # Panics
-    /// If it fails.
     pub(super) async fn docker(&self, arguments: &[&str]) -> String {
         let output = self.output("docker", arguments, "").await;
         let said = String::from_utf8_lossy(&output.stderr);
@@ -109,9 +95,6 @@ impl Stack {
     }
 
     /// Runs a command of `botstats` in that service's container; gives its answer.
-    ///
-    /// # Panics
-    /// If it is no JSON.
     pub(super) async fn botstats(&self, service: &str, arguments: &[&str]) -> Value {
         let run = ["run", "--rm", "-T", service];
         let said = self.compose(&[&run, arguments, &["--json"]].concat()).await;
@@ -119,9 +102,6 @@ impl Stack {
     }
 
     /// The containers of a service that run, by name.
-    ///
-    /// # Panics
-    /// If docker says no JSON.
     pub(super) async fn containers(&self, service: &str) -> Vec<Value> {
         let filter = format!("label=com.docker.compose.service={service}");
         self.inspect(&["ps", "-q", "--filter", &filter]).await
@@ -146,9 +126,6 @@ impl Stack {
     }
 
     /// The only container of a service that runs.
-    ///
-    /// # Panics
-    /// If there is not just one.
     pub(super) async fn container(&self, service: &str) -> Value {
         let mut found = self.containers(service).await;
         assert_eq!(found.len(), 1, "containers of {service}");
@@ -189,29 +166,17 @@ impl Stack {
 }
 
 /// A container's id.
-///
-/// # Panics
-/// If docker did not say it.
-#[must_use]
 pub(super) fn id(container: &Value) -> &str {
     container["Id"].as_str().expect("an id")
 }
 
 /// The process id of a container's program on this machine.
-///
-/// # Panics
-/// If docker did not say it.
-#[must_use]
 pub(super) fn pid(container: &Value) -> u32 {
     let pid = container["State"]["Pid"].as_u64().expect("a process id");
     u32::try_from(pid).expect("a process id")
 }
 
 /// The name of a container's service.
-///
-/// # Panics
-/// If docker did not say it.
-#[must_use]
 pub(super) fn service(container: &Value) -> &str {
     container["Config"]["Labels"]["com.docker.compose.service"].as_str().expect("a service")
 }
@@ -220,15 +185,4 @@ fn address(container: &Value) -> SocketAddr {
     let bound = &container["NetworkSettings"]["Ports"]["8080/tcp"][0]["HostPort"];
     let port = bound.as_str().and_then(|port| port.parse().ok()).expect("a port");
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
-}
-
-/// Free ports side by side; which are tried first differs by process.
-fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    let all: Vec<u16> = PORTS.collect();
-    let runs = all.len() - COUNT;
-    let begin = std::process::id() as usize * COUNT % runs;
-    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    let mut tried = (0..runs).map(|n| (begin + n) % runs).map(|at| &all[at..at + COUNT]);
-    let found = tried.find(|ports| ports.iter().all(is_free)).expect("free ports side by side");
-    found.try_into().expect("so many")
 }

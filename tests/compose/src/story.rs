@@ -56,9 +56,6 @@ pub(super) struct Story<'a> {
 }
 
 /// Checks the images; gives their sizes in bytes.
-///
-/// # Panics
-/// If one is too large or has the user root.
 pub(super) async fn images(stack: &Stack) -> BTreeMap<String, u64> {
     let mut sizes = BTreeMap::new();
     for program in ["ingest", "query", "cli"] {

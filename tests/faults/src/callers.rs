@@ -1,5 +1,5 @@
-//! Clients that ask all the time, of query services that have a throttle window: through every fault an
-//! account gets at most one 200 a window, and who gets none is told so soon.
+//! Clients that ask query services with a throttle window all the time: through every fault an account gets at most one
+//! 200 a window, and a call that gets none is refused soon.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -55,7 +55,6 @@ pub struct Answers {
 
 impl Callers {
     /// Starts them; the services' addresses may change.
-    #[must_use]
     pub fn start(seed: u64, addresses: &[watch::Receiver<SocketAddr>], logins: &[Login]) -> Self {
         let stop = CancellationToken::new();
         let caller = |address: &watch::Receiver<SocketAddr>, number| {
@@ -84,9 +83,6 @@ impl Callers {
     }
 
     /// Stops them, and checks what they were told.
-    ///
-    /// # Panics
-    /// If an account had two calls in a window, or a status is none of those that faults allow.
     pub async fn finish(self) -> Answers {
         self.stop.cancel();
         let mut calls = Vec::new();

@@ -54,9 +54,6 @@ const DIRECTORY_STREAM: &str = "KV_botstats_directory";
 const MARKED: [&str; 3] = ["marked", "b1", "web"];
 
 /// Runs an episode.
-///
-/// # Panics
-/// If anything does not hold.
 pub async fn run(episode: &Episode) -> Tally {
     let mut running = Running::start(episode).await;
     let steps = episode.steps.len();

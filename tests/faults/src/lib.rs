@@ -11,12 +11,13 @@
 //! checkpoint never decreases; an account has at most one 200 a window; after each step of faults
 //! everything works again without a person.
 //!
-//! *Not here*: faults of disks, and what happens to the stream itself; `storage`, `storage_service` and
-//! `stream_identity` have those.
+//! *Not here*: faults of disks (`tests/tests/storage`), and a stream that is restored or exchanged
+//! (`tests/tests/streams/identity.rs`).
 #![expect(
     clippy::expect_used,
     reason = "support of tests: a panic is how a test says that its ground is gone"
 )]
+#![expect(missing_docs, reason = "support of tests: a name that says all needs no comment")]
 
 pub mod callers;
 pub mod episode;
@@ -27,9 +28,6 @@ use plan::{Episode, Numbers};
 use report::Report;
 
 /// Runs the episodes of a plan, or only one of them, and tells on standard error what happens.
-///
-/// # Panics
-/// If something does not hold; what was said before tells the episode and the fault.
 pub async fn run(numbers: &Numbers, only: Option<usize>) -> Report {
     let episodes = numbers.episodes();
     let count = episodes.len();

@@ -16,7 +16,6 @@ pub const MOMENTS_MS: std::ops::RangeInclusive<i64> = 5..=500;
 pub struct Numbers {
     /// Everything else being equal, another seed is another run.
     pub seed: u64,
-    /// Kills of ingest.
     pub ingest_kills: usize,
     /// Kills of nats-server.
     pub broker_kills: usize,
@@ -75,7 +74,6 @@ pub enum What {
 
 impl What {
     /// Its name in a report.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             What::KillIngest => "kill ingest",
@@ -128,7 +126,6 @@ pub struct Episode {
 
 impl Episode {
     /// About how many events it has.
-    #[must_use]
     pub fn events(&self) -> usize {
         self.steps.iter().map(|step| step.share).sum()
     }
@@ -136,7 +133,6 @@ impl Episode {
 
 impl Numbers {
     /// The run's episodes: always the same for the same numbers.
-    #[must_use]
     pub fn episodes(&self) -> Vec<Episode> {
         let mut dice = Dice::new(self.seed);
         let mut faults: Vec<Fault> = Vec::new();

@@ -19,7 +19,6 @@ pub struct Tally {
     pub published: usize,
     /// Messages in the stream at the end: more, by what was published again.
     pub stored: usize,
-    /// Of them accepted.
     pub accepted: usize,
     /// Answers that were compared with the model's.
     pub compared: usize,
@@ -46,7 +45,6 @@ pub struct Report {
     pub published: usize,
     /// Messages in the streams at the end.
     pub stored: usize,
-    /// Of them accepted.
     pub accepted: usize,
     /// Answers that were compared with the model's.
     pub compared: usize,

@@ -78,7 +78,6 @@ pub(super) fn subject(bytes: &[u8]) {
 const GOOD: &str = r#"{"specversion":"1.0","id":"e","source":"s","type":"io.botstats.tag.set.v1",
     "time":"2026-11-20T10:52:00Z","data":{"conversationid":"c","userid":"u","tag":"t"}}"#;
 
-/// The input: a time.
 pub(super) fn time(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let quoted = serde_json::Value::from(text).to_string();

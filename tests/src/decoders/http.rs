@@ -15,7 +15,6 @@ use crate::model::CODES;
 /// The most bytes of an error: 64 characters are repeated, each of which may need ten to be shown.
 const MAX_ERROR_BYTES: usize = 1_000;
 
-/// The input: a request target.
 pub(super) fn question(bytes: &[u8]) {
     let Ok(target) = std::str::from_utf8(bytes) else { return };
     let (path, query) = match target.split_once('?') {

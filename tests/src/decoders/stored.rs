@@ -9,7 +9,6 @@ pub(super) fn slice(bytes: &[u8]) {
     reads_again(Table::Timelines, key, value);
 }
 
-/// The input: a bucket.
 pub(super) fn bucket(bytes: &[u8]) {
     reads_again(Table::Buckets, &[], bytes);
 }

@@ -2,18 +2,15 @@
 
 use botstats::simulate;
 
-/// A source of choices.
 #[derive(Debug, Clone)]
 pub struct Dice(simulate::Dice);
 
 impl Dice {
     /// Dice that fall the same way for the same seed.
-    #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(simulate::Dice::new(seed))
     }
 
-    /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.0.next_bits()
     }
@@ -24,7 +21,6 @@ impl Dice {
         i64::try_from(self.bits() % limit).expect("below an i64")
     }
 
-    /// True once in `times`.
     pub fn one_in(&mut self, times: i64) -> bool {
         self.below(times) == 0
     }

@@ -20,7 +20,6 @@ pub type ServerClock = fn(i64) -> i64;
 pub struct Life {
     /// Everything else being equal, another seed is another life.
     pub seed: u64,
-    /// How many accounts.
     pub accounts: u64,
     /// The midnight, in UTC, with which it begins.
     pub start_ms: i64,
@@ -54,8 +53,6 @@ pub struct Lifetime {
 }
 
 impl Life {
-    /// Begins it.
-    #[must_use]
     pub fn begin(&self) -> Lifetime {
         let mut dice = Dice::new(self.seed);
         let places = places(&mut dice, self.accounts);
@@ -78,7 +75,6 @@ impl Life {
 
 impl Lifetime {
     /// The true time up to which messages came, in Unix milliseconds.
-    #[must_use]
     pub fn now_ms(&self) -> i64 {
         // Events of the next day may be stored a little before it begins.
         self.life.start_ms + self.day * DAY_MS - HOUR_MS

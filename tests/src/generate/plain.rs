@@ -5,7 +5,6 @@ use crate::model::{Kind, Message};
 
 /// The event's message, stored a second after its time; the sequence is its id. For kinds that need no
 /// data but the conversation and the user.
-#[must_use]
 pub fn plain(
     sequence: u64,
     place: [&str; 3],

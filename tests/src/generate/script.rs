@@ -5,7 +5,6 @@ use crate::model::Kind;
 
 const IDLE_MS: i64 = 30 * MINUTE_MS;
 
-/// How a conversation goes.
 #[derive(Clone, Copy)]
 enum Style {
     /// User and bot.

@@ -1,19 +1,16 @@
 //! Three nats-servers that keep copies of everything.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use botstats::server::{Options, Server};
 
-/// How many servers.
+use super::free_ports;
+
 const SERVERS: usize = 3;
 
 /// Starts servers `n0`, `n1` and `n2` that know each other, in folders of these names.
-///
-/// # Panics
-/// If one can't be started.
 pub(super) fn start_servers(program: &Path, folder: &Path) -> Vec<Server> {
-    let routes = free_ports();
+    let routes = free_ports::<SERVERS>();
     let urls: Vec<String> =
         routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
     let start = |number: usize| {
@@ -29,11 +26,4 @@ pub(super) fn start_servers(program: &Path, folder: &Path) -> Vec<Server> {
         Server::start(options).unwrap_or_else(|e| panic!("{e}"))
     };
     (0..SERVERS).map(start).collect()
-}
-
-/// Ports that nobody listens on now.
-fn free_ports() -> Vec<u16> {
-    let bind = |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let listeners: Vec<TcpListener> = (0..SERVERS).map(bind).collect();
-    listeners.iter().map(|l| l.local_addr().expect("an address").port()).collect()
 }

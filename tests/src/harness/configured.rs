@@ -9,17 +9,12 @@ use super::{PATIENCE, Process, until};
 
 /// A nats-server on a free port, with streams and log in a folder of its own.
 pub struct Configured {
-    /// The process.
     pub process: Process,
-    /// Its port on 127.0.0.1.
     pub port: u16,
 }
 
 impl Configured {
     /// Starts it with that file and these variables, in that folder; flags give address and port.
-    ///
-    /// # Panics
-    /// If there is none, or it does not start.
     pub async fn start(config: &Path, variables: &[(&str, String)], folder: &Path) -> Self {
         let program = find(|_| {}).unwrap_or_else(|e| panic!("{e}"));
         let ports = folder.join("ports");
@@ -38,7 +33,6 @@ impl Configured {
     }
 
     /// Where clients connect.
-    #[must_use]
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }

@@ -13,10 +13,8 @@ use super::PATIENCE;
 /// Room for what comes with one read.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// What a server answered.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// Status code.
     pub status: u16,
     /// Headers in their order, names in lower case.
     pub headers: Vec<(String, String)>,
@@ -28,36 +26,21 @@ pub struct Answer {
 
 impl Answer {
     /// The value of a header; several are joined with commas.
-    #[must_use]
     pub fn header(&self, name: &str) -> Option<String> {
         let values: Vec<&str> =
             self.headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect();
         (!values.is_empty()).then(|| values.join(", "))
     }
 
-    /// The body as text.
-    ///
-    /// # Panics
-    /// If it is not UTF-8.
-    #[must_use]
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a body of UTF-8")
     }
 
-    /// The body as JSON.
-    ///
-    /// # Panics
-    /// If it is not JSON.
-    #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
     /// The code of the problem that this answer is: the last part of its type.
-    ///
-    /// # Panics
-    /// If it is no complete problem.
-    #[must_use]
     pub fn problem(&self) -> String {
         let header = |name| self.header(name).unwrap_or_else(|| panic!("no {name}: {self:?}"));
         assert_eq!(header("content-type"), "application/problem+json", "{self:?}");
@@ -74,8 +57,6 @@ impl Answer {
         code.unwrap_or_else(|| panic!("not a type of ours: {body}")).to_owned()
     }
 
-    /// `Retry-After` in seconds.
-    #[must_use]
     pub fn retry_after(&self) -> Option<u64> {
         self.header("retry-after")?.parse().ok()
     }
@@ -91,20 +72,12 @@ pub struct Connection<S = TcpStream> {
 }
 
 impl Connection {
-    /// Connects.
-    ///
-    /// # Errors
-    /// If nobody listens.
     pub async fn open(address: SocketAddr) -> io::Result<Self> {
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         Ok(Self { socket, buffer: Vec::with_capacity(PIECE_BYTES) })
     }
 
-    /// Sends these bytes.
-    ///
-    /// # Errors
-    /// If the server has closed.
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.socket.write_all(bytes).await
     }
@@ -113,9 +86,6 @@ impl Connection {
 impl<S: AsyncRead + Unpin> Connection<S> {
     /// Reads the next answer; that to a HEAD request has no body. `None` if the server closes in order before an
     /// answer begins.
-    ///
-    /// # Errors
-    /// If the connection is reset, ends in a head, or gives nothing for [`PATIENCE`].
     pub async fn answer(&mut self, no_body: bool) -> io::Result<Option<Answer>> {
         let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
         let Some(end) = self.find(b"\r\n\r\n").await? else {
@@ -189,18 +159,12 @@ impl<S: AsyncRead + Unpin> Connection<S> {
 }
 
 /// Reads one answer; that to a HEAD request has no body.
-///
-/// # Errors
-/// If the connection fails or is closed before the end of the head.
 pub async fn read_answer(socket: &mut TcpStream, no_body: bool) -> io::Result<Answer> {
     let mut connection = Connection { socket, buffer: Vec::with_capacity(PIECE_BYTES) };
     connection.answer(no_body).await?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 /// Sends these bytes on a new connection and reads one answer.
-///
-/// # Errors
-/// If the connection fails, is closed before an answer, or the limit is reached.
 pub async fn send(address: SocketAddr, bytes: &[u8], limit: Duration) -> io::Result<Answer> {
     let exchange = async {
         let mut socket = TcpStream::connect(address).await?;
@@ -218,7 +182,6 @@ pub async fn send(address: SocketAddr, bytes: &[u8], limit: Duration) -> io::Res
 }
 
 /// The head of a GET request with these further headers, ready to send.
-#[must_use]
 pub fn head_of(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     let mut head = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
     for (name, value) in headers {
@@ -229,24 +192,16 @@ pub fn head_of(path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// The same with a bearer token.
-#[must_use]
 pub fn head_as(token: &str, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     let bearer = format!("Bearer {token}");
     head_of(path, &[&[("Authorization", bearer.as_str())], headers].concat())
 }
 
-/// Asks with GET.
-///
-/// # Panics
-/// If no answer comes.
 pub async fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Answer {
     answered(address, path, &head_of(path, headers)).await
 }
 
 /// The same with a bearer token.
-///
-/// # Panics
-/// If no answer comes.
 pub async fn get_as(
     token: &str,
     address: SocketAddr,

@@ -16,9 +16,6 @@ const RULES: [(&str, Rule); 4] = [
 const LETTERS: u32 = 300;
 
 /// Waits until everything is applied, and checks what became of how many messages.
-///
-/// # Panics
-/// If a number is not the model's.
 pub async fn check_counts(site: &Site, model: &Model) {
     let status = site.applied(PATIENCE).await;
     let count = |verdict| u64::try_from(model.count(verdict)).expect("a count");
@@ -41,9 +38,6 @@ pub async fn check_counts(site: &Site, model: &Model) {
 }
 
 /// Checks that the dead letters are the model's, each once, newest first.
-///
-/// # Panics
-/// If they are others.
 pub async fn check_dead_letters(site: &Site, model: &Model) {
     let name_of = |verdict: &Verdict| {
         RULES.iter().find(|(_, rule)| *verdict == Verdict::DeadLetter(*rule)).map(|(name, _)| *name)

@@ -17,10 +17,6 @@ const OTHER_FILES: usize = 500;
 const CLIENTS: usize = 64;
 
 /// Allows as many open files as there may be, and says how many connections of that number can be had.
-///
-/// # Panics
-/// If the limit cannot be set.
-#[must_use]
 pub fn allow_connections(wanted: usize) -> usize {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("a limit");
@@ -33,9 +29,6 @@ pub fn allow_connections(wanted: usize) -> usize {
 }
 
 /// Opens connections that have sent these bytes.
-///
-/// # Panics
-/// If nobody listens.
 pub async fn open(address: SocketAddr, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
     let mut sockets = Vec::with_capacity(count);
     for _ in 0..count {
@@ -48,9 +41,6 @@ pub async fn open(address: SocketAddr, count: usize, bytes: &[u8]) -> Vec<TcpStr
 }
 
 /// Sends the request over many connections, one after the other on each, until that number is answered.
-///
-/// # Panics
-/// If an answer has another status.
 pub async fn flood(address: SocketAddr, request: &[u8], total: usize, expected: u16) {
     let clients = (0..CLIENTS).map(|_| {
         let request = request.to_vec();
@@ -70,7 +60,6 @@ pub async fn flood(address: SocketAddr, request: &[u8], total: usize, expected: 
 }
 
 /// Asks for everything with that token, without a pause, until `ended`; gives how many answers there were.
-#[must_use]
 pub fn hammer(address: SocketAddr, token: &str, ended: CancellationToken) -> JoinHandle<usize> {
     let request = head_as(token, ALL, &[]);
     stop::spawn(async move {

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::{PATIENCE, Stage, ask_all, until};
 
 /// An account's entry with that token.
-#[must_use]
 pub fn account_entry(token: &str) -> Value {
     let sha256 = String::from(SecretHash::of(token));
     json!({"timezone": "UTC", "tokens": [{"id": "t", "sha256": sha256}]})

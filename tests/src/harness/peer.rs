@@ -15,14 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Site, connection};
 
-/// How an [`Peer`] behaves.
+/// How a [`Peer`] behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
-    /// Answers.
     Good,
     /// Accepts and says nothing more.
     Silent,
-    /// Refuses.
     Refusing,
     /// Loses a chunk at the first try of each request.
     Losing,
@@ -41,9 +39,6 @@ pub struct Peer {
 
 impl Peer {
     /// Starts it with a connection of its own; it ends with its value.
-    ///
-    /// # Panics
-    /// If NATS refuses it.
     pub async fn start(site: &Site, behaviour: Behaviour) -> Self {
         let client = connection(&site.nats.url()).await;
         let queue = client.queue_subscribe(ReadSubject::default().all(), READ_QUEUE.to_owned());
@@ -79,7 +74,6 @@ impl Peer {
     }
 
     /// How many reads came.
-    #[must_use]
     pub fn reads(&self) -> u32 {
         self.reads.load(Ordering::SeqCst)
     }

@@ -35,10 +35,6 @@ struct Running {
 impl Process {
     /// Starts a program of this workspace with only these settings in its environment. Its log goes
     /// into `folder`, as JSON lines.
-    ///
-    /// # Panics
-    /// If it cannot be started.
-    #[must_use]
     pub fn start(
         program: &str,
         arguments: &[&str],
@@ -49,10 +45,6 @@ impl Process {
     }
 
     /// The same with `script` run by a shell first; it ends with `exec "$0" "$@"`.
-    ///
-    /// # Panics
-    /// If it cannot be started.
-    #[must_use]
     pub fn start_after(
         shell: &[&str],
         script: &str,
@@ -68,10 +60,6 @@ impl Process {
     }
 
     /// The same for any program.
-    ///
-    /// # Panics
-    /// If it cannot be started.
-    #[must_use]
     pub fn start_other(
         program: &Path,
         arguments: &[&str],
@@ -93,9 +81,6 @@ impl Process {
     }
 
     /// Kills it if it runs, and starts it again with the same settings.
-    ///
-    /// # Panics
-    /// If it cannot be started.
     pub fn restart(&mut self) {
         self.kill();
         self.starts += 1;
@@ -141,17 +126,11 @@ impl Process {
     }
 
     /// Sends a signal such as `TERM` or `STOP`.
-    ///
-    /// # Panics
-    /// If it does not run.
     pub fn signal(&self, name: &str) {
         signal(self.pid(), name);
     }
 
     /// Waits until it has ended by itself.
-    ///
-    /// # Panics
-    /// If it does not end within the limit.
     pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
         let running = self.running.as_mut().expect("it was started");
         let child = &mut running.child;
@@ -163,20 +142,11 @@ impl Process {
         status
     }
 
-    /// Its process id.
-    ///
-    /// # Panics
-    /// If it does not run.
-    #[must_use]
     pub fn pid(&self) -> u32 {
         self.running.as_ref().expect("it runs").child.id()
     }
 
     /// The most memory that it has had, in bytes.
-    ///
-    /// # Panics
-    /// If the system does not say.
-    #[must_use]
     pub fn peak_rss_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a status");
         let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("a VmHWM line");
@@ -185,10 +155,6 @@ impl Process {
     }
 
     /// What it has logged since its last start.
-    ///
-    /// # Panics
-    /// If the log can't be read.
-    #[must_use]
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.log_file()).expect("a log")).into_owned()
     }
@@ -226,9 +192,6 @@ impl Drop for Process {
 }
 
 /// Sends a signal such as `TERM` or `STOP` to a child of ours.
-///
-/// # Panics
-/// If there is no such process.
 pub fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").args(["-s", name, &pid.to_string()]).status();
     assert!(sent.expect("kill runs").success(), "signal {name} to {pid}");
@@ -246,10 +209,6 @@ fn address_in(line: &str, message: &str) -> Option<SocketAddr> {
 }
 
 /// Runs a program of this workspace to its end, with only these settings in its environment.
-///
-/// # Panics
-/// If it cannot be started.
-#[must_use]
 pub fn run(program: &str, arguments: &[&str], settings: &[(&str, String)]) -> Output {
     Command::new(binary(program))
         .args(arguments)
@@ -261,10 +220,6 @@ pub fn run(program: &str, arguments: &[&str], settings: &[(&str, String)]) -> Ou
 }
 
 /// A program of this workspace, built in the same profile as this one.
-///
-/// # Panics
-/// If it was not built.
-#[must_use]
 pub fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the program's own path");
     let folder = own.parent().expect("programs are in a folder");

@@ -46,17 +46,11 @@ pub struct Proxy {
 
 impl Proxy {
     /// Listens on a free port of 127.0.0.1, for the server on that one.
-    ///
-    /// # Panics
-    /// If no port is free.
     pub async fn start(server_port: u16) -> Self {
         Self::run(server_port, None).await
     }
 
     /// The same, and changes the first line of what the server sends on each connection.
-    ///
-    /// # Panics
-    /// If no port is free.
     pub async fn greeting_as(
         server_port: u16,
         rewrite: impl Fn(&str) -> String + Send + Sync + 'static,
@@ -73,7 +67,6 @@ impl Proxy {
     }
 
     /// Where programs connect.
-    #[must_use]
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }

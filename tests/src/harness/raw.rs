@@ -16,10 +16,6 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Connects as that user.
-    ///
-    /// # Panics
-    /// If that does not work.
     pub async fn connect(port: u16, user: &str, password: &str) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let socket = TcpStream::connect(address).await.expect("a connection");
@@ -34,18 +30,12 @@ impl Raw {
     }
 
     /// Sends that, and gives what the server said until it had read it all.
-    ///
-    /// # Panics
-    /// If the connection fails.
     pub async fn tell(&mut self, bytes: &str) -> Said {
         let told = timeout(PATIENCE, self.tell_and_hear(bytes)).await;
         told.expect("the server answers").expect("a connection that holds")
     }
 
     /// Publishes; gives what the server said until it had read it.
-    ///
-    /// # Panics
-    /// If the connection fails.
     pub async fn publish(&mut self, subject: &str, reply: &str, payload: &str) -> Said {
         let size = payload.len();
         self.tell(&format!("PUB {subject} {reply} {size}\r\n{payload}\r\n")).await
@@ -77,10 +67,8 @@ impl Raw {
     }
 }
 
-/// What a server said.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Said {
-    /// Its errors.
     pub errors: Vec<String>,
     /// Bodies of messages, with their headers.
     pub messages: Vec<String>,
@@ -88,7 +76,6 @@ pub struct Said {
 
 impl Said {
     /// Whether it said that a right is missing.
-    #[must_use]
     pub fn denied(&self) -> bool {
         self.errors.iter().any(|error| error.starts_with("Permissions Violation"))
     }

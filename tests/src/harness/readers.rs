@@ -39,15 +39,12 @@ const PATH: &str = "/analytics/statistics/account/*/13/hour/2";
 /// An answer, all times in Unix milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {
-    /// Which of the accounts.
     pub account: usize,
-    /// When it was asked for.
     pub asked_ms: i64,
     /// When the whole answer was there.
     pub got_ms: i64,
     /// The status code; 0 if no whole answer came.
     pub status: u16,
-    /// `Data-As-Of`.
     pub as_of_ms: i64,
     /// The messages received that it counts.
     pub count: usize,
@@ -55,7 +52,6 @@ pub struct Seen {
 
 impl Seen {
     /// Milliseconds from question to answer.
-    #[must_use]
     pub fn took_ms(&self) -> i64 {
         self.got_ms - self.asked_ms
     }
@@ -114,9 +110,6 @@ impl Readers {
     }
 
     /// Stops, checks that each answer is a right 200, and gives them in order of asking.
-    ///
-    /// # Panics
-    /// If one is not.
     pub async fn finish(self) -> Vec<Seen> {
         self.stop.cancel();
         let mut all = Vec::new();

@@ -12,9 +12,6 @@ use super::Site;
 impl Site {
     /// Starts another nats-server on a copy of the folder in which one that is stopped now keeps its
     /// streams. Nothing is made in it.
-    ///
-    /// # Panics
-    /// If any of that fails.
     pub async fn restored(store: &Path, window: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("nats")).expect("a folder for the server");
@@ -24,9 +21,6 @@ impl Site {
 }
 
 /// Copies a folder, as `cp -a` does.
-///
-/// # Panics
-/// If it can't be copied.
 pub fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
     assert!(copied.expect("cp runs").success(), "{} to {}", from.display(), to.display());
@@ -49,9 +43,6 @@ async fn api(client: &Client, subject: String, request: &Value) -> Value {
 
 impl Snapshot {
     /// Takes it, as `nats stream backup` does.
-    ///
-    /// # Panics
-    /// If that fails.
     pub async fn of(client: &Client, stream: &str) -> Self {
         let inbox = client.new_inbox();
         let mut arriving = client.subscribe(inbox.clone()).await.expect("an inbox");
@@ -71,9 +62,6 @@ impl Snapshot {
     }
 
     /// Deletes the stream and restores it, as `nats stream restore` does.
-    ///
-    /// # Panics
-    /// If that fails.
     pub async fn put_back(&self, client: &Client, stream: &str) {
         api(client, format!("STREAM.DELETE.{stream}"), &json!({})).await;
         let request = json!({"config": self.config, "state": self.state});

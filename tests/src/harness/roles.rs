@@ -19,25 +19,20 @@ const USERS: [(&str, &str); 5] = [
 ];
 
 /// The configuration file as it is shipped.
-#[must_use]
 pub fn shipped_configuration() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/deploy/nats-server.conf")
 }
 
 /// A nats-server with a configuration file, and those who use it.
 pub struct Roles {
-    /// The nats-server.
     pub nats: Configured,
     /// Settings for every program, such as how it logs.
     pub more: Vec<(&'static str, String)>,
     // Last: the folder goes after those who use it.
-    /// Everything's folder.
     pub folder: TempDir,
 }
 
-/// A query service.
 pub struct RoleQuery {
-    /// The process.
     pub process: Process,
     /// Where it answers clients.
     pub http: SocketAddr,
@@ -52,9 +47,6 @@ impl Roles {
     }
 
     /// Starts a nats-server with a file that has the users of the shipped one.
-    ///
-    /// # Panics
-    /// If it does not start.
     pub async fn with(config: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let variables = USERS.map(|(user, variable)| (variable, Self::password(user)));
@@ -64,9 +56,6 @@ impl Roles {
 
     /// Starts a nats-server with a copy of the shipped file that lacks the first such text; gives the copy's folder too.
     /// The rest of the text after a `|` says where, and stays.
-    ///
-    /// # Panics
-    /// If the text is not in the file.
     pub async fn without(text: &str) -> (Self, TempDir) {
         let whole = std::fs::read_to_string(shipped_configuration()).expect("the shipped file");
         let stays = text.split_once('|').map_or("", |(_, stays)| stays);
@@ -78,14 +67,11 @@ impl Roles {
         (Self::with(&file).await, folder)
     }
 
-    /// The password of a user.
-    #[must_use]
     pub fn password(user: &str) -> String {
         format!("password-of-{user}")
     }
 
     /// Settings of a program that connects as that user.
-    #[must_use]
     pub fn settings(&self, user: &str) -> Vec<(&'static str, String)> {
         let mut settings = vec![
             ("NATS_URL", self.nats.url()),
@@ -97,15 +83,11 @@ impl Roles {
     }
 
     /// Runs `botstats` as that user.
-    #[must_use]
     pub fn botstats(&self, user: &str, arguments: &[&str]) -> Output {
         run("botstats", arguments, &self.settings(user))
     }
 
     /// Runs a command as admin; it must work, and no right be missing.
-    ///
-    /// # Panics
-    /// If it fails.
     pub fn json(&self, arguments: &[&str]) -> Value {
         let output = self.botstats("admin", &[arguments, &["--json"]].concat());
         let told = String::from_utf8_lossy(&output.stderr);
@@ -114,9 +96,6 @@ impl Roles {
     }
 
     /// A client library's connection.
-    ///
-    /// # Panics
-    /// If there is none.
     pub async fn client(&self, user: &str) -> async_nats::Client {
         async_nats::ConnectOptions::new()
             .user_and_password(user.to_owned(), Self::password(user))
@@ -131,8 +110,6 @@ impl Roles {
         Raw::connect(self.nats.port, user, &Self::password(user)).await
     }
 
-    /// Settings of the ingest.
-    #[must_use]
     pub fn ingest_settings(&self) -> Vec<(&'static str, String)> {
         let mut settings = self.settings("ingest");
         settings.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
@@ -149,7 +126,6 @@ impl Roles {
         (process, internal)
     }
 
-    /// Starts a query service.
     pub async fn query(&self) -> RoleQuery {
         let mut settings = self.settings("query");
         settings.push(("BOTSTATS_HTTP_ADDR", "127.0.0.1:0".to_owned()));
@@ -174,7 +150,6 @@ impl Roles {
 }
 
 impl RoleQuery {
-    /// Asks for everything.
     pub async fn ask(&self, token: &str) -> Answer {
         get_as(token, self.http, ALL, &[]).await
     }

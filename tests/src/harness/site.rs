@@ -31,7 +31,6 @@ pub struct Site {
     pub nats: Server,
     /// The other servers of a cluster.
     pub others: Vec<Server>,
-    /// A client.
     pub client: async_nats::Client,
     /// JetStream through that client.
     pub js: jetstream::Context,
@@ -45,17 +44,12 @@ pub struct Site {
 /// What an account's owner knows.
 #[derive(Debug, Clone)]
 pub struct Login {
-    /// The account.
     pub account: String,
-    /// Its bearer token.
     pub token: String,
-    /// API keys by bot.
     pub keys: BTreeMap<String, String>,
 }
 
-/// A query service.
 pub struct Query {
-    /// The process.
     pub process: Process,
     /// Where it answers clients.
     pub http: SocketAddr,
@@ -65,18 +59,12 @@ pub struct Query {
 
 impl Site {
     /// Starts a nats-server and makes stream and buckets, with that throttle window (such as `0s`).
-    ///
-    /// # Panics
-    /// If any of that fails.
     pub async fn start(window: &str) -> Self {
         // What a crash of the machine would lose is not tested here, and syncing takes minutes.
         Self::start_with(window, false).await
     }
 
     /// The same; the server may sync each message before it acknowledges it, as it should in earnest.
-    ///
-    /// # Panics
-    /// If any of that fails.
     pub async fn start_with(window: &str, sync_always: bool) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let site = Self::in_folder(folder, window, sync_always).await;
@@ -101,9 +89,6 @@ impl Site {
     }
 
     /// Starts three servers, and lets the command `setup` make stream and buckets with a copy on each.
-    ///
-    /// # Panics
-    /// If any of that fails.
     pub async fn start_cluster(window: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let program = find(|_| {}).unwrap_or_else(|e| panic!("{e}"));
@@ -136,15 +121,11 @@ impl Site {
     }
 
     /// Makes the stream of events, or checks it.
-    ///
-    /// # Panics
-    /// If it can't be made.
     pub async fn make_stream(&self) {
         setup::events_stream(&self.js, Shape::default()).await.expect("the stream");
     }
 
     /// A folder of that name in the site's own.
-    #[must_use]
     pub fn folder(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -155,19 +136,15 @@ impl Site {
     }
 
     /// Where programs connect that are started now.
-    #[must_use]
     pub fn url(&self) -> String {
         self.route.clone().unwrap_or_else(|| self.nats.url())
     }
 
     /// Settings that every program needs.
-    #[must_use]
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         vec![("NATS_URL", self.url())]
     }
 
-    /// Settings of an ingest on that folder.
-    #[must_use]
     pub fn ingest_settings(&self, folder: &Path) -> Vec<(&'static str, String)> {
         let mut settings = self.settings();
         settings.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
@@ -176,7 +153,6 @@ impl Site {
     }
 
     /// Starts an ingest on the folder of that name, which is made if absent.
-    #[must_use]
     pub fn ingest(&self, name: &str) -> Process {
         let folder = self.folder(name);
         Process::start("botstats-ingest", &[], &self.ingest_settings(&folder), &folder)
@@ -194,9 +170,6 @@ impl Site {
     }
 
     /// Puts a value into the directory.
-    ///
-    /// # Panics
-    /// If it is not acknowledged.
     pub async fn put(&self, key: &str, value: &Value) {
         let bucket = self.js.get_key_value(DIRECTORY_BUCKET).await.expect("the directory");
         bucket.put(key, value.to_string().into()).await.expect("the entry is stored");
@@ -227,18 +200,12 @@ impl Site {
     }
 
     /// The last sequence of the stream.
-    ///
-    /// # Panics
-    /// If the server does not say.
     pub async fn last_sequence(&self) -> u64 {
         let mut stream = self.js.get_stream(EVENTS_STREAM).await.expect("the stream");
         stream.info().await.expect("the stream's info").state.last_sequence
     }
 
     /// What every program says of itself.
-    ///
-    /// # Panics
-    /// If the request can't be sent.
     pub async fn statuses(&self) -> Vec<Status> {
         statuses(&self.client).await
     }
@@ -281,7 +248,6 @@ impl Query {
         (self.internal, self.http) = Self::addresses(&self.process).await;
     }
 
-    /// Waits until it is ready.
     pub async fn ready(&self) {
         until("a ready query service", PATIENCE, async || {
             (get(self.internal, "/readyz", &[]).await.status == 200).then_some(())
@@ -308,9 +274,6 @@ impl Query {
     }
 
     /// Asks, and checks that the answer is the model's to the byte.
-    ///
-    /// # Panics
-    /// If it is another.
     pub async fn check(
         &self,
         model: &Model,
@@ -342,10 +305,6 @@ impl Query {
 
 impl Login {
     /// The path of a question: about one bot, or all.
-    ///
-    /// # Panics
-    /// If the question names several bots or one without a key.
-    #[must_use]
     pub fn path(&self, question: &Question) -> String {
         let key = match question.bots.as_deref() {
             None => "*",
@@ -365,9 +324,6 @@ impl Login {
 }
 
 /// A connection to these servers, separated by commas; tried until it is made.
-///
-/// # Panics
-/// If the addresses are none.
 pub async fn connection(url: &str) -> async_nats::Client {
     let options = async_nats::ConnectOptions::new()
         .retry_on_initial_connect()

@@ -10,9 +10,7 @@ use crate::model::{ALL, Directory, GroupMode, Model, Question};
 
 /// nats-server, one ingest, one query, and accounts that have events.
 pub struct Stage {
-    /// The query service.
     pub query: Query,
-    /// The ingest.
     pub ingest: Process,
     /// The accounts' logins, account `acct-0` first.
     pub logins: Vec<Login>,
@@ -78,13 +76,10 @@ pub async fn ask_all(query: &Query, login: &Login) -> Answer {
 }
 
 /// The path of the largest question: every hour of thirty days for every channel and metric.
-#[must_use]
 pub fn large() -> String {
     format!("{}?fill=zero", ALL.replace("/day/2", "/hour/30"))
 }
 
-/// An event in structured mode.
-#[must_use]
 pub fn event(
     [account, bot, channel]: [&str; 3],
     name: &str,

@@ -10,9 +10,6 @@ use futures::StreamExt as _;
 const STATUS_WAIT: Duration = Duration::from_millis(500);
 
 /// What every program says of itself.
-///
-/// # Panics
-/// If the request can't be sent.
 pub async fn statuses(client: &async_nats::Client) -> Vec<Status> {
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.expect("an inbox");

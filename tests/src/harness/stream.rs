@@ -23,15 +23,11 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 pub type Outgoing = (String, Vec<(String, String)>, Vec<u8>);
 
 /// A message without what the server will give it.
-#[must_use]
 pub fn outgoing(message: &Message) -> Outgoing {
     (message.subject.clone(), message.headers.clone(), message.payload.clone())
 }
 
 /// Publishes the messages in order and waits until all are acknowledged.
-///
-/// # Panics
-/// If one is not acknowledged.
 pub async fn publish(js: &jetstream::Context, messages: impl IntoIterator<Item = Outgoing>) {
     // A slow disk syncs a few dozen messages a second.
     let mut js = js.clone();
@@ -51,9 +47,6 @@ pub async fn publish(js: &jetstream::Context, messages: impl IntoIterator<Item =
 
 /// Publishes as a bot does: the same bytes again until they are acknowledged. Gives the sequence that
 /// the acknowledgement names.
-///
-/// # Panics
-/// If that takes longer than the limit.
 pub async fn publish_stubbornly(
     js: &jetstream::Context,
     (subject, headers, payload): &Outgoing,
@@ -88,17 +81,11 @@ async fn acknowledged(ack: Option<PublishAckFuture>) {
 }
 
 /// Everything that the stream of events holds, as the model reads it.
-///
-/// # Panics
-/// If it can't be read.
 pub async fn stored(js: &jetstream::Context) -> Vec<Message> {
     stored_of(js, EVENTS_SUBJECTS).await
 }
 
 /// What the stream of events holds on the subjects that match.
-///
-/// # Panics
-/// If it can't be read.
 pub async fn stored_of(js: &jetstream::Context, subjects: &str) -> Vec<Message> {
     // A cluster may be just choosing a leader.
     let (consumer, mut left) = until("a consumer of the stream", PATIENCE, async || {

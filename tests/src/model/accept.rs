@@ -33,47 +33,34 @@ pub enum Rule {
 /// What happened, with the facts that are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// `message.received`
     Received,
-    /// `message.sent`
     Sent {
         /// The bot did not know what to say.
         fallback: bool,
     },
-    /// `nlp.evaluated`
     Nlp {
         /// An intent was found.
         detected: bool,
     },
-    /// `integration.called`
     Integration {
         /// Its kind is `api`.
         api: bool,
-        /// It worked.
         ok: bool,
     },
-    /// `operator.requested`
     Requested,
-    /// `operator.joined`
     Joined,
-    /// `operator.message`
     OperatorMessage {
         /// Not written by a person.
         automatic: bool,
     },
-    /// `operator.released`
     Released,
-    /// `goal.reached`
     Goal,
-    /// `tag.set`
     Tag,
-    /// `conversation.ended`
     Ended,
 }
 
 impl Kind {
     /// Place in the order of events of the same millisecond.
-    #[must_use]
     pub fn rank(self) -> u8 {
         match self {
             Kind::Received => 0,
@@ -91,7 +78,6 @@ impl Kind {
     }
 
     /// Whether it is a message: received, sent or an operator's.
-    #[must_use]
     pub fn is_message(self) -> bool {
         matches!(self, Kind::Received | Kind::Sent { .. } | Kind::OperatorMessage { .. })
     }
@@ -100,19 +86,13 @@ impl Kind {
 /// An event that may count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Account, from the subject.
     pub account: String,
-    /// Bot, from the subject.
     pub bot: String,
-    /// Channel, from the subject.
     pub channel: String,
-    /// Conversation id.
     pub conversation: String,
-    /// User id.
     pub user: String,
     /// The event's own time, Unix milliseconds.
     pub time_ms: i64,
-    /// What happened.
     pub kind: Kind,
     /// The fields that its type names, as they stand there; null is absent.
     pub fields: Fields,

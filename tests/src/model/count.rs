@@ -20,11 +20,9 @@ enum Made {
 
 macro_rules! metrics {
     (0 $first:literal $made_first:ident; $($code:literal $label:literal $made:ident;)*) => {
-        /// The metrics by code.
         const METRICS: [(&str, Made); CODES.len()] =
             [($first, Made::$made_first), $(($label, Made::$made)),*];
 
-        /// All codes.
         pub const CODES: [u8; [0, $($code),*].len()] = [0, $($code),*];
 
         /// All codes as a question has them.
@@ -106,7 +104,6 @@ pub const FIELDS: [&str; 13] = [
 ];
 
 /// The rows as they are sent: no space anywhere, numbers in their shortest form.
-#[must_use]
 pub fn text_of(rows: &[Value]) -> String {
     let row = |row: &Value| {
         let fields = FIELDS.map(|field| format!("\"{field}\":{}", row[field]));

@@ -2,7 +2,6 @@
 
 /// RFC 3339 to Unix milliseconds; further digits are cut off. A leap second, which only 23:59 UTC
 /// can have, counts as the second before it.
-#[must_use]
 pub fn parse_time_ms(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let digits = |from: usize, to: usize| -> Option<i64> {

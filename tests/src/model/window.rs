@@ -7,26 +7,20 @@ use jiff::tz::{Offset, TimeZone};
 const QUARTER_MS: i64 = 15 * 60_000;
 const QUARTERS_PER_DAY: i64 = 96;
 
-/// How rows are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupMode {
     /// Local clock hours.
     Hour,
-    /// Local days.
     Day,
-    /// Local months.
     Month,
-    /// Local years.
     Year,
 }
 
 impl GroupMode {
-    /// All four.
     pub const ALL: [GroupMode; 4] =
         [GroupMode::Hour, GroupMode::Day, GroupMode::Month, GroupMode::Year];
 
     /// As it stands in a path.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             GroupMode::Hour => "hour",
@@ -46,7 +40,6 @@ impl GroupMode {
     }
 }
 
-/// One group of a window.
 #[derive(Debug, Clone)]
 pub(super) struct Group {
     pub(super) label: String,

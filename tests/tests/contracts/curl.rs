@@ -1,5 +1,4 @@
-//! The lines of `docs/examples/curl.sh`, run as they stand against the real thing: each answers what is
-//! written above it.
+//! The lines of `docs/examples/curl.sh` against a live installation: each gets the answer that is written above it.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Random requests made from `/openapi.json`, some as it describes them, some not: every answer must be
-//! as it is described, and what it allows must be what is allowed.
+//! Random requests made from `/openapi.json`, some as it describes them, some not. Every answer is as described, and a
+//! request is refused if and only if the description refuses it.
 
 use std::collections::BTreeMap;
 
@@ -129,30 +129,8 @@ fn escaped(text: &str) -> String {
 }
 
 const JUNK: [&str; 24] = [
-    "",
-    "0",
-    "-1",
-    "31",
-    "19",
-    "01",
-    "1.5",
-    "1e1",
-    "null",
-    "true",
-    "[]",
-    "a b",
-    "\u{0}",
-    "/",
-    "..",
-    "%",
-    "%41",
-    "\u{e9}",
-    "\u{1f600}",
-    "week",
-    "'",
-    "\"",
-    "zero",
-    "*",
+    "", "0", "-1", "31", "19", "01", "1.5", "1e1", "null", "true", "[]", "a b", "\u{0}", "/", "..",
+    "%", "%41", "\u{e9}", "\u{2603}", "week", "'", "\"", "zero", "*",
 ];
 
 /// A value for a parameter: what is sent, and what it is to the description.

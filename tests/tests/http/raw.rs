@@ -1,5 +1,5 @@
-//! What a hostile client may send, byte for byte: what it gets, what becomes of its connection, and
-//! that none of it uses the account's call.
+//! Bytes that a hostile client may send: the answer to each, what becomes of the connection, and that none of them uses
+//! the account's call.
 
 use std::net::SocketAddr;
 
@@ -92,6 +92,11 @@ fn with(lines: &str) -> Vec<u8> {
     format!("GET /openapi.json HTTP/1.1\r\nHost: a\r\n{lines}\r\n").into_bytes()
 }
 
+/// The same with what follows the head.
+fn sent(lines: &str, body: &[u8]) -> Vec<u8> {
+    [&with(lines), body].concat()
+}
+
 /// A line and a Host.
 fn line(line: &str) -> Vec<u8> {
     format!("{line}\r\nHost: a\r\n\r\n").into_bytes()
@@ -119,7 +124,7 @@ fn shapes() -> Vec<(&'static str, Vec<u8>, &'static [Got], Ending)> {
         ("Host of bytes", bytes(b"GET /openapi.json HTTP/1.1\r\nHost: \xff\r\n\r\n"), BAD, Open),
         // Bodies and their framing
         ("no length", with("Content-Length: 0\r\n"), &[Fine], Open),
-        ("a byte", [&with("Content-Length: 1\r\n")[..], b"x"].concat(), &[Fine], Closed),
+        ("a byte", sent("Content-Length: 1\r\n", b"x"), &[Fine], Closed),
         ("a body that does not come", with("Content-Length: 10\r\n"), &[Fine], Closed),
         (
             "a body as large as is drained",
@@ -136,7 +141,7 @@ fn shapes() -> Vec<(&'static str, Vec<u8>, &'static [Got], Ending)> {
         ),
         (
             "two equal lengths",
-            [&with("Content-Length: 1\r\nContent-Length: 1\r\n")[..], b"x"].concat(),
+            sent("Content-Length: 1\r\nContent-Length: 1\r\n", b"x"),
             &[Fine],
             Closed,
         ),
@@ -150,15 +155,13 @@ fn shapes() -> Vec<(&'static str, Vec<u8>, &'static [Got], Ending)> {
         ("2^64 - 1", with("Content-Length: 18446744073709551615\r\n"), &[Bare(431)], Closed),
         (
             "a length and a coding",
-            [&with("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n")[..], b"0\r\n\r\n"]
-                .concat(),
+            sent("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n"),
             BAD,
             Closed,
         ),
         (
             "a coding and a length",
-            [&with("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n")[..], b"0\r\n\r\n"]
-                .concat(),
+            sent("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", b"0\r\n\r\n"),
             BAD,
             Closed,
         ),
@@ -169,16 +172,16 @@ fn shapes() -> Vec<(&'static str, Vec<u8>, &'static [Got], Ending)> {
             BAD,
             Closed,
         ),
-        ("chunked garbage", [&with("Transfer-Encoding: chunked\r\n")[..], b"zz\r\n"].concat(), BAD, Closed),
+        ("chunked garbage", sent("Transfer-Encoding: chunked\r\n", b"zz\r\n"), BAD, Closed),
         (
             "a chunk size beyond all",
-            [&with("Transfer-Encoding: chunked\r\n")[..], b"ffffffffffffffffff\r\n"].concat(),
+            sent("Transfer-Encoding: chunked\r\n", b"ffffffffffffffffff\r\n"),
             BAD,
             Closed,
         ),
         (
             "chunked twice",
-            [&with("Transfer-Encoding: chunked, chunked\r\n")[..], b"0\r\n\r\n"].concat(),
+            sent("Transfer-Encoding: chunked, chunked\r\n", b"0\r\n\r\n"),
             BAD,
             Closed,
         ),

@@ -1,4 +1,4 @@
-//! A client that does not read: it is closed, its call is used, and nobody else notices.
+//! A client that does not read its answer: query closes it, its call is used, and other clients do not notice.
 
 use std::time::Duration;
 

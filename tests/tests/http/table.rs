@@ -1,4 +1,4 @@
-//! The table of answers, case by case, over a plain socket.
+//! Every refusal of `docs/http.md`, case by case, and that none of them uses the call.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The whole story by command: an account is made, events are published, statistics are asked for,
-//! what was refused is looked at, a token is revoked, the bot and the account go.
+//! The whole story by command: make an account, publish events, ask for statistics, look at dead letters, revoke a
+//! token, remove the bot and the account.
 
 use std::process::Output;
 

@@ -1,4 +1,4 @@
-//! Folders, files and variables as a careless or hostile machine has them.
+//! Folders, files and variables on a careless or hostile machine.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;

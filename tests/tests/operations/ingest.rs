@@ -1,4 +1,4 @@
-//! The binary as an operator meets it: help, bad settings, a folder in use.
+//! `botstats-ingest` by its command line: help, bad settings, a folder in use.
 
 use std::process::{Command, Output};
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 use botstats_common::io::settings::variable;
 use botstats_common::io::{clock, stop};
 use botstats_tests::harness::{
-    ALL, Outgoing, PATIENCE, Process, Site, Stage, ask_all, event, get, head_as, large, publish,
-    read_answer, until,
+    ALL, Outgoing, PATIENCE, Process, Site, Stage, ask_all, event, free_ports, get, head_as, large,
+    publish, read_answer, until,
 };
 use botstats_tests::model::GroupMode;
 use futures::StreamExt as _;
@@ -326,9 +326,9 @@ impl Stuck {
     }
 }
 
-/// An address that nobody listens on now: where it would be logged, nobody reads it.
-fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// Addresses for a program whose log, which would name them, nobody reads.
+fn free_addresses() -> [SocketAddr; 2] {
+    free_ports().map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -337,7 +337,7 @@ async fn a_log_that_nobody_reads_holds_up_nothing() {
     stops_in_order(&mut stage.ingest, "TERM").await;
     stops_in_order(&mut stage.query.process, "TERM").await;
     let of_ingest = stage.site.ingest_settings(&stage.site.folder("ingest"));
-    let (http, internal) = (free_address(), free_address());
+    let [http, internal] = free_addresses();
     let mut of_query = stage.site.settings();
     of_query.push(("BOTSTATS_HTTP_ADDR", http.to_string()));
     of_query.push(("BOTSTATS_INTERNAL_ADDR", internal.to_string()));
@@ -374,7 +374,7 @@ async fn a_log_that_nobody_reads_holds_up_nothing() {
 async fn up_ends_though_nobody_reads_what_it_says() {
     let folder = tempfile::tempdir().unwrap();
     let stuck = Stuck::new(folder.path().join("pipe"));
-    let (http, ready) = (free_address(), free_address());
+    let [http, ready] = free_addresses();
     let mut settings = of_up(&folder.path().join("data"));
     settings.retain(|(name, _)| *name != "BOTSTATS_HTTP_ADDR");
     settings.push(("BOTSTATS_HTTP_ADDR", http.to_string()));

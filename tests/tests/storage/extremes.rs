@@ -1,5 +1,4 @@
-//! One of something beyond all measure: pairs of an account, events of a conversation, conversations of
-//! a user, tenants.
+//! Far too many of one thing: pairs of an account, events of a conversation, conversations of a user, accounts.
 
 use botstats_common::io::telemetry;
 use botstats_tests::disk::Disk;

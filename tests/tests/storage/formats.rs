@@ -1,6 +1,5 @@
-//! What another version made: stores of every format there was, and a read of a newer query. Each store
-//! opens and reads as when it was made, or is refused with what to do. The files were made by the programs
-//! of their time (`golden_store` makes the present one).
+//! Stores of every format there was, and a read by a newer query. Each store opens and reads as when it was made, or is
+//! refused with what to do. The programs of their time made the files; `golden_store` makes one of the present format.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

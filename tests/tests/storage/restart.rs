@@ -1,4 +1,4 @@
-//! How long an ingest takes to open its file, and how much memory: what is old must not matter.
+//! Opening a file takes an ingest the same time and memory, however old the history in it is.
 //!
 //! Three files are opened, each in a process of its own: some 40 days of traffic; 400 days of the same
 //! traffic, which has the same days that can still change; 40 days of ten times the traffic.

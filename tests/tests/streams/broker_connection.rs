@@ -1,4 +1,4 @@
-//! Connections that break while much is on its way, and a reader that stands still for long.
+//! Connections that break while many messages are in flight, and an ingest that is frozen for long.
 
 use std::net::SocketAddr;
 use std::ops::Range;

@@ -1,7 +1,6 @@
-//! Servers that are not as they must be: without JetStream, too old, full, with too much to do,
-//! with limits.
+//! nats-servers that botstats cannot use, or only in part: without JetStream, too old, full, overloaded, with limits.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use async_nats::ConnectOptions;
@@ -10,8 +9,8 @@ use botstats::server::{Options, Server, find};
 use botstats_common::io::{clock, nats};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_tests::harness::{
-    ALL, Answer, Outgoing, PATIENCE, Process, Proxy, Query, Site, Stage, event, get, get_as,
-    publish, publish_stubbornly, run, until,
+    ALL, Answer, Outgoing, PATIENCE, Process, Proxy, Query, Site, Stage, event, free_ports, get,
+    get_as, publish, publish_stubbornly, run, until,
 };
 use botstats_tests::model::GroupMode;
 use serde_json::{Value, json};
@@ -47,9 +46,7 @@ async fn without_jetstream() {
     let folder = tempfile::tempdir().unwrap();
     let in_folder = |name: &str| folder.path().join(name);
     let program = find(|_| {}).unwrap();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    let [port] = free_ports();
     let arguments = ["-a", "127.0.0.1", "-p", &port.to_string()];
     let bare = Process::start_other(&program, &arguments, &[], &in_folder("bare"));
 
@@ -296,10 +293,7 @@ async fn a_jetstream_domain_over_a_leaf_node() {
     let folder = tempfile::tempdir().unwrap();
     let in_folder = |name: &str| folder.path().join(name);
     let program = find(|_| {}).unwrap();
-    let [leaf_port, hub_port] = [(); 2].map(|()| {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        listener.local_addr().unwrap().port()
-    });
+    let [leaf_port, hub_port] = free_ports();
     let mut options = Options::new(&program, in_folder("hub"));
     let store = in_folder("hub/store");
     options.extra = format!(

@@ -1,4 +1,4 @@
-//! A stream that is not the one that was counted is refused, with an explanation, and never skipped.
+//! Ingest refuses a stream that is not the one it has counted, explains why, and skips nothing.
 
 use std::time::Duration;
 

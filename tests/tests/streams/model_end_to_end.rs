@@ -1,4 +1,4 @@
-//! A random stream through NATS and HTTP, against the model. (With faults meanwhile: `tests/faults.rs`.)
+//! A random stream through NATS and HTTP, against the model. (The package `faults` does the same through faults.)
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What is missing is a 503 within two seconds, and never uses the call.
+//! While ingest, NATS or a bucket is missing, a call gets a 503 and is not used.
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Messages that no good publisher would send: each is judged as the rules say and told of in words that
-//! help, and none keeps what follows, or what neighbours have, from being counted.
+//! Messages that no good publisher would send: each is judged as the rules say, and its dead letter says what is wrong.
+//! None of them keeps later messages, or other accounts' messages, from being counted.
 
 mod kinds;
 mod raw;

@@ -1,5 +1,5 @@
-//! Two ingests on one stream: what happens to one of them is not seen by clients, and so programs are
-//! replaced while clients ask.
+//! Two ingests on one stream: clients do not notice what happens to one of them, so programs can be replaced while
+//! clients ask.
 
 use std::net::SocketAddr;
 use std::time::Duration;
