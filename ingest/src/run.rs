@@ -30,44 +30,30 @@ use crate::stream::info;
 use crate::stream::reader::{Batch, StreamReader};
 use crate::telemetry::{self, METRICS};
 
-/// Pause before the store is opened again after it failed.
+/// Pause before the store is opened again after a failure, such as a full disk.
 const REOPEN_PAUSE: Duration = Duration::from_secs(2);
-/// How often it is said that the store is damaged.
+/// Pause between two log lines that the store is damaged.
 const DAMAGED_REMINDER: Duration = Duration::from_secs(60);
-/// What an operator can do about damage.
-const DAMAGED_WHAT_TO_DO: &str = "nothing is counted or answered: stop this ingest and run \
+const DAMAGED_WHAT_TO_DO: &str = "no event is counted and no read answered: stop this ingest and run \
      `botstats-ingest rebuild`, or start it with BOTSTATS_REBUILD_DAMAGED=true";
 
 /// Why an ingest ends by itself.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the texts say what each is")]
 pub enum RunError {
-    /// The folder or the store in it cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The internal listener has no address.
-    #[error("BOTSTATS_INTERNAL_ADDR {address} cannot be listened on")]
-    Listen {
-        /// The address.
-        address: std::net::SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A setting of the connection cannot be used.
-    #[error("no connection to NATS is possible")]
+    #[error("cannot listen on {address} (BOTSTATS_INTERNAL_ADDR)")]
+    Listen { address: std::net::SocketAddr, source: std::io::Error },
+    /// A setting is wrong: an unreachable server is waited for.
+    #[error("cannot connect to NATS")]
     Connect(#[source] ConnectError),
-    /// A file in the folder could not be replaced or removed.
+    /// A file, thread or runtime; the text says what failed.
     #[error("{what}")]
-    File {
-        /// What was tried.
-        what: String,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-    /// The rebuild could not be finished.
-    #[error("the rebuild could not be finished: {0}")]
+    File { what: String, source: std::io::Error },
+    #[error("the rebuild failed: {0}")]
     Rebuild(String),
-    /// A part ended that never should.
-    #[error("{0} ended unexpectedly")]
+    #[error("{0} ended unexpectedly (a defect of this program)")]
     Ended(&'static str),
 }
 
@@ -78,7 +64,7 @@ impl From<StoreError> for RunError {
 }
 
 impl RunError {
-    /// True if the file is damaged, or holds values that do not fit: opening it again does not mend that.
+    /// True if the file is damaged or holds values that do not fit: opening the file again changes nothing.
     fn is_damage(&self) -> bool {
         let damaged =
             |error: &StoreError| matches!(error, StoreError::Damaged(_) | StoreError::Value { .. });
@@ -89,12 +75,12 @@ impl RunError {
 /// Runs until told to stop.
 ///
 /// # Errors
-/// [`RunError`]: what no waiting mends. A missing NATS or stream, a full disk and the like are waited for.
+/// [`RunError`]: what waiting does not mend. Until NATS, the stream or room on the disk is there, it waits.
 pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunError> {
     run_on(settings, None, stop).await
 }
 
-/// The same on an internal listener that is there already, if one is given.
+/// As [`run`], on the internal listener that is given, if any.
 ///
 /// # Errors
 /// [`RunError`], as [`run`].
@@ -119,7 +105,7 @@ pub async fn run_on(
         internal::serve(listener, readiness.clone(), move || measured.measure(), stop.clone())
     };
     listening.await.map_err(|source| RunError::Listen { address, source })?;
-    // Opened before NATS is there, so that a bad file shows at once.
+    // The store is opened before the connection to NATS, so that a bad file shows at once.
     let mut engine = match open(&folder.file(STORE_FILE), settings.service.keep_days).await {
         Ok(engine) => {
             tracing::info!(folder = %settings.data.display(), "store open");
@@ -159,20 +145,20 @@ pub async fn run_on(
         };
         let Err(error) = worked else { continue };
         if error.is_damage() {
-            // Until somebody has decided: a file that answers now and then would be no better.
+            // The file is not opened again until an operator has decided: it would fail again.
             while !on_damage(&error, &folder, &settings, &readiness)? && !stop.is_cancelled() {
                 pause(DAMAGED_REMINDER, &stop).await;
             }
             pause(REOPEN_PAUSE, &stop).await;
         } else {
             let text = chain(&error);
-            tracing::error!("the store failed, and is opened again: {text}");
+            tracing::error!("the store failed and is opened again: {text}");
             readiness.missing("store", text);
             METRICS.store_failures.increment(1);
             pause(REOPEN_PAUSE, &stop).await;
         }
     }
-    // Sends what is left to send, and closes.
+    // Sends what is still buffered, and closes the connection.
     let _drained = tokio::time::timeout(Duration::from_secs(1), client.drain()).await;
     tracing::info!("stopped");
     Ok(())
@@ -185,8 +171,8 @@ async fn pause(time: Duration, stop: &CancellationToken) {
     }
 }
 
-/// Sets a damaged file aside, in place of one that was set aside before, if that is allowed; else says what
-/// to do. True if the store can be opened again, as a new one.
+/// Moves a damaged file aside if BOTSTATS_REBUILD_DAMAGED allows it, over a file that was moved before; else
+/// logs what to do. True if the store can be opened again, as a new one.
 fn on_damage(
     error: &RunError,
     folder: &Folder,
@@ -202,15 +188,15 @@ fn on_damage(
         return Ok(false);
     }
     replace(&file, &aside).map_err(|source| RunError::File {
-        what: format!("{} could not be set aside", file.display()),
+        what: format!("{} could not be moved aside", file.display()),
         source,
     })?;
     METRICS.damaged_stores.increment(1);
     tracing::error!(
-        "{what}; it is now {} and may be deleted, everything is counted anew from the stream",
+        "{what}; the file was moved to {} and may be deleted, the statistics are rebuilt from the stream",
         aside.display()
     );
-    readiness.missing("store", format!("{what}; everything is counted anew from the stream"));
+    readiness.missing("store", format!("{what}; the statistics are rebuilt from the stream"));
     Ok(true)
 }
 
@@ -240,7 +226,7 @@ async fn work(
     let health = Health::new(progress, engine.memory_use(), readiness.clone(), max_lag);
     let instance = engine.store().snapshot()?.instance()?;
     site.scraped.opened(health.clone(), &instance);
-    // Cancelled with `stop`, or when the fold or a read fails.
+    // Cancelled by `stop`, or by the failure of the fold or of a read.
     let parts = stop.child_token();
     let context = Context {
         reader: engine.reader(),
@@ -277,7 +263,7 @@ async fn read_and_fold(
     let (sender, receiver) = mpsc::channel(1);
     let checkpoint = engine.progress().checkpoint.clone();
     let reading = stop.child_token();
-    // Also when the fold panics.
+    // Ends the reader also when the fold panics.
     let _ends_with_this = reading.clone().drop_guard();
     let reader = StreamReader::new(
         nats.clone(),
@@ -291,7 +277,10 @@ async fn read_and_fold(
     // A runtime of its own: the connection is served by the thread that takes its messages.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|source| {
-            RunError::File { what: "no runtime for the reader".to_owned(), source }
+            RunError::File {
+                what: "the runtime of the reader could not be started".to_owned(),
+                source,
+            }
         })?;
     let read = thread("reader", move || runtime.block_on(reader))?;
     let health = health.clone();
@@ -301,22 +290,22 @@ async fn read_and_fold(
     reading.cancel();
     let ended = read.await;
     let engine = folded?;
-    // Without it a message that the reader fails at would be read again and again, without a pause.
+    // An error here is a panic: reading again would meet the same message again, without a pause.
     ended.map_err(|_| RunError::Ended("the reader"))?;
     Ok(engine)
 }
 
-/// Runs in a thread of its own; what it gives comes through the channel, unless it panics.
+/// Runs `work` in a thread of its own. Its result comes through the channel, unless it panics.
 fn thread<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<oneshot::Receiver<T>, RunError> {
     let (sender, done) = oneshot::channel();
     let started = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        // Nobody listens only if the whole ingest is gone.
+        // The receiver is gone only when the whole ingest ends.
         let _gone = sender.send(work());
     });
-    let what = || format!("no thread for the {name}");
+    let what = || format!("the thread of the {name} could not be started");
     started.map(|_| done).map_err(|source| RunError::File { what: what(), source })
 }
 
@@ -335,7 +324,7 @@ fn fold(
     Ok(engine)
 }
 
-/// Makes the state anew from the stream, into a second file that then takes the first one's place.
+/// Rebuilds the state from the stream, in a second file that then replaces the first.
 ///
 /// # Errors
 /// If the folder is in use, or the stream cannot be read to its end; the old file is then untouched.
@@ -349,11 +338,13 @@ pub async fn rebuild(settings: Settings, stop: CancellationToken) -> Result<(), 
         Err(ConnectError::Stopped) => return Err(RunError::Rebuild("stopped".to_owned())),
         Err(error) => return Err(RunError::Connect(error)),
     };
-    // An absent stream is not made here: the old state may be all that is left.
+    // A missing stream is an error: the old state may be all that is left of its events.
     let source = EventSource::default();
     match info::exists(&settings.nats.jetstream(&client), &source.stream).await {
         Ok(true) => {}
-        Ok(false) => return Err(RunError::Rebuild("there is no stream to count from".to_owned())),
+        Ok(false) => {
+            return Err(RunError::Rebuild("there is no stream to rebuild from".to_owned()));
+        }
         Err(why) => return Err(RunError::Rebuild(why)),
     }
     let engine = open(&new, settings.service.keep_days).await?;
@@ -368,7 +359,7 @@ pub async fn rebuild(settings: Settings, stop: CancellationToken) -> Result<(), 
     if !complete {
         remove_if_there(&new)?;
         return Err(RunError::Rebuild(
-            "stopped before its end; the old state is untouched".to_owned(),
+            "stopped before the end of the stream; the old state is unchanged".to_owned(),
         ));
     }
     replace(&new, &old).map_err(|source| RunError::File {
@@ -379,12 +370,12 @@ pub async fn rebuild(settings: Settings, stop: CancellationToken) -> Result<(), 
     tracing::info!(
         accepted = progress.accepted,
         sequence = progress.checkpoint.map_or(0, |c| c.sequence),
-        "rebuilt; `botstats-ingest run` goes on from here"
+        "rebuilt; start `botstats-ingest run` to go on from here"
     );
     Ok(())
 }
 
-/// Shows progress and ends the rebuild when the end seen at the start is applied. True if it is.
+/// Logs progress, and ends the rebuild once the end that the stream had at the start is applied; true if so.
 async fn report(health: Health, done: CancellationToken) -> bool {
     let begun = monotonic();
     let mut shown = Duration::ZERO;
@@ -426,7 +417,6 @@ mod tests {
     use crate::fold::bucket::BucketError;
     use crate::store::Damage;
 
-    /// What opening the store again does not mend is said, and not tried again and again.
     #[test]
     fn what_is_lasting() {
         let of = |error: StoreError| RunError::from(error).is_damage();

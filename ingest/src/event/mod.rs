@@ -1,11 +1,11 @@
 //! From the bytes of a message to an event: the rules of `docs/events.md`, in their order.
 //!
 //! subject -> envelope -> type -> data -> time. The first rule that a message breaks makes it a dead
-//! letter; an unknown type is skipped. Nothing here asks a clock: whether an event is too old or too
-//! new is decided by the timestamp that JetStream gave the message.
+//! letter; an unknown type is skipped. Nothing here asks a clock: the timestamp that JetStream gave the message
+//! decides whether an event is too old or too new.
 //!
-//! *Invariants*: the reasons hold names of fields and what is allowed, never a value of the message;
-//! none is longer than [`MAX_REASON_BYTES`].
+//! *Invariants*: a reason names fields and what is allowed, never a value of the message, in at most
+//! [`MAX_REASON_BYTES`].
 
 mod cause;
 pub(crate) mod decoder;
@@ -39,30 +39,28 @@ pub(crate) const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
 pub const MAX_REASON_BYTES: usize = 160;
 
 const NS_PER_MS: i128 = 1_000_000;
-/// What may stand around a JSON value (RFC 8259, section 2).
+/// White space around a JSON value (RFC 8259, section 2).
 const JSON_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// A message of the stream.
 #[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the names say what they are")]
 pub struct Message<'a> {
-    /// Its place in the stream.
+    /// Its sequence in the stream.
     pub sequence: u64,
     /// When JetStream stored it, in Unix nanoseconds.
     pub stored_ns: i64,
-    /// What it was published to.
     pub subject: &'a str,
-    /// Its headers.
     pub headers: Headers<'a>,
-    /// Its body.
     pub payload: &'a [u8],
 }
 
 /// The headers of a message.
 #[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the names say what they are")]
 pub enum Headers<'a> {
-    /// They could be read; there may be none.
     Read(Option<&'a HeaderMap>),
-    /// Their bytes are not headers.
+    /// Their bytes are not what NATS calls headers.
     Unreadable,
 }
 
@@ -72,7 +70,7 @@ impl<'a> From<Option<&'a HeaderMap>> for Headers<'a> {
     }
 }
 
-/// Bits of what an event's data say, as far as it counts.
+/// Bits that keep what counts of an event's data.
 pub mod flag {
     /// `message.sent`: a fallback reply.
     pub const FALLBACK: u8 = 1;
@@ -86,7 +84,7 @@ pub mod flag {
     pub const AUTOMATIC: u8 = 1;
 }
 
-/// An accepted event, as far as it counts.
+/// What counts of an accepted event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
     /// Hash of the conversation id; means something within one (account, bot, channel).
@@ -97,7 +95,7 @@ pub struct Event {
     pub content: u32,
     /// When it happened, in Unix milliseconds.
     pub time_ms: i64,
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
     /// Bits of [`flag`], by kind.
     pub flags: u8,
@@ -107,12 +105,10 @@ pub struct Event {
 
 /// Whose event it is: the last three tokens of the subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say what they are")]
 pub struct Address<'a> {
-    /// The account's id.
     pub account: &'a str,
-    /// The bot's id.
     pub bot: &'a str,
-    /// The channel's id.
     pub channel: &'a str,
     /// All three, with dots between them.
     pub path: &'a str,
@@ -122,7 +118,7 @@ pub struct Address<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Rule {
-    /// The subject.
+    /// The subject does not end in account, bot and channel.
     Subject = 0,
     /// CloudEvents attributes, or the JSON around them.
     Envelope = 1,
@@ -136,7 +132,7 @@ impl Rule {
     /// All rules, by number.
     pub const ALL: [Rule; 4] = [Rule::Subject, Rule::Envelope, Rule::Data, Rule::Time];
 
-    /// Its name in metrics and lists.
+    /// The name in metrics and lists.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -151,19 +147,16 @@ impl Rule {
 /// What a message is; `A` says whose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decoded<A> {
-    /// An event that may count, unless it is a duplicate.
+    /// An event. It counts unless it is a duplicate or a conflict.
     Event(A, Event),
-    /// A type that is not known here.
+    /// The type is not one of `docs/events.md`.
     UnknownType,
     /// It breaks a rule; the text says what is wrong and what is allowed.
     DeadLetter(Rule, Cow<'static, str>),
 }
 
 impl<A> Decoded<A> {
-    /// The same of whom the function makes of `A`.
-    ///
-    /// # Errors
-    /// The function's.
+    /// Replaces `A`.
     pub(crate) fn try_map<B, E>(self, of: impl FnOnce(A) -> Result<B, E>) -> Result<Decoded<B>, E> {
         Ok(match self {
             Decoded::Event(whose, event) => Decoded::Event(of(whose)?, event),
@@ -179,13 +172,13 @@ fn broken<T>(rule: Rule, reason: impl Into<Cow<'static, str>>) -> Result<T, Brok
     Err(Broken(rule, reason.into()))
 }
 
-/// Reads one message.
+/// Decodes one message.
 #[must_use]
 pub fn decode<'a>(message: &Message<'a>) -> Decoded<Address<'a>> {
     decoded(address(message.subject), message)
 }
 
-/// Reads one message whose subject is known to be right, and whose.
+/// Decodes one message whose subject is known to be of `whose`.
 #[must_use]
 pub(crate) fn decode_known<A>(whose: A, message: &Message<'_>) -> Decoded<A> {
     decoded(Ok(whose), message)
@@ -251,13 +244,16 @@ struct Envelope<'a> {
     time_ms: i64,
 }
 
-/// Reads the envelope, and splits the data into their fields if they are plain.
+/// Reads the envelope. Data in plain JSON are split into their fields on the way.
 fn envelope<'a>(
     message: &Message<'a>,
     fields: &mut DataFields<'a>,
 ) -> Result<(Envelope<'a>, Data<'a>), Broken> {
     if message.payload.len() > MAX_PAYLOAD_BYTES {
-        return broken(Rule::Envelope, "the payload is larger than 65536 bytes");
+        return broken(
+            Rule::Envelope,
+            format!("the payload is larger than {MAX_PAYLOAD_BYTES} bytes"),
+        );
     }
     let text = str::from_utf8(message.payload)
         .map_err(|_| Broken(Rule::Envelope, "the payload is not UTF-8".into()))?;
@@ -299,13 +295,13 @@ fn envelope<'a>(
 
 /// The data of an event.
 enum Data<'a> {
-    /// They are split into fields already.
+    /// Split into fields already.
     Split,
-    /// An object as it stands, if it is a whole one.
+    /// JSON text that begins like an object.
     Object(&'a str),
     /// The attribute `data_base64`.
     Base64(Cow<'a, str>),
-    /// Something else.
+    /// A JSON value that is not an object.
     Other,
 }
 
@@ -336,8 +332,7 @@ fn from_base64(text: &str) -> Result<String, Broken> {
         .map_err(|_| Broken(Rule::Envelope, "data_base64 once decoded is not UTF-8".into()))
 }
 
-/// Says where JSON text breaks off being an object. An error of category `Data` is left out: it
-/// would repeat the value that stands there instead.
+/// Says where the JSON text is wrong. An error of category `Data` is not quoted: it would repeat a value.
 fn not_an_object(what: &str, error: &serde_json::Error) -> Broken {
     let reason = match error.classify() {
         Category::Data => format!("{what} is not a JSON object"),
@@ -368,13 +363,13 @@ fn mode(headers: Headers<'_>) -> Result<Mode<'_>, Broken> {
             return Ok(Mode::Structured);
         }
     }
-    // Other ce- headers are added on the way too, such as by what traces requests.
+    // Programs on the way, such as those for tracing, add other ce- headers to any message.
     let is_version = |name: &str| name.eq_ignore_ascii_case("ce-specversion");
     let binary = headers.iter().any(|(name, _)| is_version(name.as_ref()));
     Ok(if binary { Mode::Binary(headers) } else { Mode::Structured })
 }
 
-/// The value of a header in any letter case. One that is given twice is refused: which one counts would
+/// The value of a header in any letter case. A header that is given twice is refused: which value counts would
 /// be chance.
 fn header<'a>(headers: &'a HeaderMap, wanted: &'static str) -> Result<Option<&'a str>, Broken> {
     let mut values = headers
@@ -454,7 +449,7 @@ fn event(envelope: &Envelope<'_>, data: &DataFields<'_>, kind: Kind) -> Result<E
     let user = asked.id("data.userid", data.userid)?;
     let mut flags = 0;
     let mut set = |bit: u8, on: bool| flags |= if on { bit } else { 0 };
-    // What is named for a type must have the right JSON type, optional or not.
+    // Every field that the type names must have the right JSON type, also if it is optional.
     match kind {
         Kind::Received => {
             asked.text("data.kind", data.kind)?;

@@ -79,13 +79,13 @@ pub(crate) struct Bucket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BucketError {
     /// A version that this program does not know.
-    #[error("a bucket of version {0}; this program knows {VERSION}")]
+    #[error("a bucket has version {0}, this program knows version {VERSION}")]
     Version(u8),
     /// Bytes that are no bucket.
-    #[error("a damaged bucket")]
+    #[error("the bytes of a bucket are malformed")]
     Damaged,
     /// A change would make a total negative.
-    #[error("a bucket whose totals do not fit its changes")]
+    #[error("a change would make a total of a bucket negative")]
     Negative,
 }
 

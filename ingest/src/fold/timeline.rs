@@ -196,10 +196,10 @@ pub fn admit(new: &[NewEvent], known: &Known<'_>) -> Admitted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SliceError {
     /// A version that this program does not know.
-    #[error("a timeline slice of version {0}; this program knows {VERSION}")]
+    #[error("a timeline slice has version {0}, this program knows version {VERSION}")]
     Version(u8),
     /// Bytes that are no slice.
-    #[error("a damaged timeline slice")]
+    #[error("the bytes of a timeline slice are malformed")]
     Damaged,
 }
 

@@ -1,13 +1,12 @@
 //! Answers reads from a snapshot: buckets in, cells by group and pair out.
 //!
-//! *Why* no value is made of a bucket or a cell: a month of 80 pairs are 57,600 buckets, and what takes time
-//! is to make and drop things. A bucket's bytes are added to the cell that is open for its pair; a cell that
-//! ends becomes bytes at once.
+//! *Why* buckets and cells are not built as values: a month of 80 pairs has 57,600 buckets, and allocating
+//! and freeing them takes most of the time. A bucket's bytes are added to the open cell of its pair; a cell
+//! that ends is encoded at once.
 //!
-//! *Invariant*: what is held grows with the answer, which ends where no query would take it, not with the
-//! pairs of the account.
+//! *Invariant*: memory grows with the answer (which has a limit), not with the pairs of the account.
 //!
-//! *Not here*: time zones, names, the clock (but for a read's last moment). Groups come as boundaries in
+//! *Not here*: time zones, names, the clock (but for a read's deadline). Groups come as boundaries in
 //! quarters, answers go as counts and sums.
 
 use std::sync::Arc;
@@ -31,26 +30,22 @@ use crate::store::{Store, StoreError};
 
 /// The longest window, in quarters: 30 local days with room for clock changes and a skipped day.
 const MAX_WINDOW_QUARTERS: u32 = 33 * QUARTERS_PER_DAY;
-/// With no more pairs than this their rows are looked up one pair at a time.
+/// Up to this many pairs are looked up one by one; for more, all rows of the account are scanned.
 const FEW_PAIRS: usize = 16;
-
-/// After so many rows the clock is looked at.
-const ROWS_A_LOOK: usize = 4_096;
+/// The deadline is checked once in this many rows.
+const ROWS_A_DEADLINE_CHECK: usize = 4_096;
 
 /// Why a read has no answer.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the texts say what each is")]
 pub enum ReadError {
-    /// The request makes no sense.
-    #[error("bad request: {0}")]
+    #[error("the request is wrong: {0}")]
     Request(&'static str),
-    /// The store cannot be read.
     #[error("the store cannot be read")]
     Store(#[from] StoreError),
-    /// The answer is larger than a query takes.
-    #[error("the answer is too large")]
+    #[error("the answer is larger than a query takes")]
     TooLarge,
-    /// Nobody waits for the answer any more.
-    #[error("the read takes too long")]
+    #[error("the read takes longer than its asker waits")]
     TooLate,
 }
 
@@ -74,22 +69,22 @@ impl CellReader {
         Self { store, registry, until: None, max_chunk_bytes: MAX_CHUNK_BYTES }
     }
 
-    /// One that gives up then.
+    /// Sets the deadline, after which a read gives up.
     #[must_use]
     pub fn until(mut self, last_moment: Instant) -> Self {
         self.until = Some(last_moment);
         self
     }
 
-    /// One whose messages are not larger than that, nor than [`MAX_CHUNK_BYTES`].
+    /// Bounds the size of a message, beside [`MAX_CHUNK_BYTES`].
     #[must_use]
     pub fn in_chunks_of(mut self, max_bytes: usize) -> Self {
         self.max_chunk_bytes = max_bytes.min(MAX_CHUNK_BYTES);
         self
     }
 
-    /// Gathers the whole answer from one snapshot, as messages to send. `as_of_ms` must be known before the
-    /// call: what is committed meanwhile may be in the answer, what was committed before is.
+    /// Gathers the whole answer from one snapshot, as messages to send. `as_of_ms` must be taken before the
+    /// call: the answer has everything that was committed before, and perhaps more.
     ///
     /// # Errors
     /// [`ReadError`] if the request makes no sense or the store cannot be read.
@@ -110,7 +105,7 @@ impl CellReader {
         Ok(answer.chunks.finish())
     }
 
-    /// The same as values.
+    /// As [`CellReader::gather`], decoded.
     ///
     /// # Errors
     /// [`ReadError`] if the request makes no sense or the store cannot be read.
@@ -124,7 +119,7 @@ impl CellReader {
         for message in self.gather(account, request, as_of_ms)? {
             match wire::decode(&message) {
                 Ok(Frame::Chunk(chunk)) => chunks.push(chunk),
-                _ => return Err(ReadError::Request("its answer cannot be read back")),
+                _ => return Err(ReadError::Request("the answer cannot be decoded again")),
             }
         }
         Ok(chunks)
@@ -150,7 +145,9 @@ impl CellReader {
             let mut asked = pairs.iter().map(|pair| pair.number).enumerate().peekable();
             for (from, to) in ranges {
                 for (n, row) in table.range(from..=to)?.enumerate() {
-                    if n % ROWS_A_LOOK == 0 && self.until.is_some_and(|until| monotonic() > until) {
+                    if n % ROWS_A_DEADLINE_CHECK == 0
+                        && self.until.is_some_and(|until| monotonic() > until)
+                    {
                         return Err(ReadError::TooLate);
                     }
                     let (key, value) = row?;
@@ -213,31 +210,31 @@ impl Groups {
     }
 }
 
-/// The cell of a pair in which its rows are at the moment.
+/// The cell to which the next rows of a pair belong.
 #[derive(Default)]
 struct OpenCell {
-    /// Its group; none between two cells.
+    /// None between two cells.
     group: Option<u32>,
     totals: Totals,
     users: OrdinalSet,
-    /// The pair's place in the answer, once it has any sample.
+    /// The pair's index in the answer, once it has any sample.
     place: Option<u32>,
 }
 
-/// A set of ordinals that is brought in order now and then.
+/// A set of ordinals that is sorted now and then.
 #[derive(Default)]
 struct OrdinalSet {
     ordinals: Vec<u32>,
-    /// How many of the first are in order and distinct.
+    /// So many ordinals at the start are sorted and distinct.
     distinct: usize,
 }
 
 impl OrdinalSet {
-    /// Below so many, order is brought in only at the end.
+    /// Up to this many ordinals are sorted only at the end.
     const SMALL: usize = 4096;
 
     fn push(&mut self, ordinal: u32) {
-        // The first list stays in order as it is.
+        // The first list is sorted already.
         if self.distinct == self.ordinals.len()
             && self.ordinals.last().is_none_or(|last| *last < ordinal)
         {
@@ -246,7 +243,7 @@ impl OrdinalSet {
         self.ordinals.push(ordinal);
     }
 
-    /// To be called after a list of them.
+    /// Sorts if the set has doubled. To be called after each list of ordinals.
     fn settle(&mut self) {
         if self.ordinals.len() > 2 * self.distinct.max(Self::SMALL) {
             self.count();
@@ -268,20 +265,20 @@ impl OrdinalSet {
     }
 }
 
-/// A cell that has ended, with the place of its samples.
+/// A cell that has ended.
 struct EndedCell {
     group: u32,
     pair: u32,
     samples: std::ops::Range<usize>,
 }
 
-/// The answer in the making: an open cell for each pair, cells that wait for their order, chunks.
+/// An answer that is being built: open cells, ended cells that are not sorted yet, chunks.
 struct AnswerBuilder<'a> {
     groups: &'a Groups,
     pairs: &'a [Arc<NamedPair>],
     types: TypeSet,
     counts_users: bool,
-    /// By the place in `pairs`; none before the pair's first row.
+    /// By index in `pairs`; none before the pair's first row.
     open: Vec<Option<Box<OpenCell>>>,
     placed: u32,
     ended: Vec<EndedCell>,
@@ -334,7 +331,7 @@ impl<'a> AnswerBuilder<'a> {
         }
     }
 
-    /// Adds a bucket that is not all of one group.
+    /// Adds a bucket whose quarters belong to more than one group.
     fn add_parts(&mut self, pair: usize, first: u32, bucket: &Bucket) -> Result<(), BucketError> {
         for (quarter, fields) in (first..).zip(&bucket.quarters) {
             let Some(group) = self.groups.of_quarter(quarter) else { continue };
@@ -352,7 +349,7 @@ impl<'a> AnswerBuilder<'a> {
         Ok(())
     }
 
-    /// The pair's open cell, of that group now.
+    /// The pair's open cell, after an open cell of another group was ended.
     fn open_in(&mut self, pair: usize, group: u32) -> Option<&mut OpenCell> {
         if self.open.get(pair)?.as_ref().is_none_or(|open| open.group != Some(group)) {
             self.end(pair);
@@ -361,7 +358,7 @@ impl<'a> AnswerBuilder<'a> {
         self.open.get_mut(pair)?.as_deref_mut()
     }
 
-    /// Gives a pair that has a sample its place in the answer.
+    /// Puts a pair that has a sample into the answer.
     fn place(&mut self, pair: usize) {
         let (Some(Some(open)), Some(named)) = (self.open.get_mut(pair), self.pairs.get(pair))
         else {
@@ -376,7 +373,6 @@ impl<'a> AnswerBuilder<'a> {
         }
     }
 
-    /// Ends a pair's open cell.
     fn end(&mut self, pair: usize) {
         let Some(Some(open)) = self.open.get_mut(pair) else { return };
         let (Some(group), Some(pair)) = (open.group.take(), open.place) else { return };

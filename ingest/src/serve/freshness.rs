@@ -1,37 +1,35 @@
 //! Up to when everything is counted, and how far behind the stream's end that is.
 //!
-//! Two things prove an instant: a message that was applied (all that was stored before it came earlier),
-//! and a look at the stream's end at a known time of the server, once that end is applied. So an idle
-//! stream stays fresh, and a lag is never under-estimated: the oldest message not applied is younger
-//! than the proven instant.
+//! Two things prove that everything stored up to an instant is counted: an applied message (all messages
+//! stored before it came earlier), and the stream's end at a known time of the server, once that end is
+//! applied. So an idle stream stays fresh, and the lag is never underestimated: the oldest unapplied message
+//! is younger than the proven instant.
 //!
-//! *Invariants*: all instants are the server's; the local clock only measures the time since the last look.
+//! *Invariants*: all instants are the server's; the local clock only measures the time since the server was
+//! last asked.
 
 use std::time::Instant;
 
-/// A look at the stream.
+/// Where the stream ended, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StreamEnd {
     /// The server's time, in Unix milliseconds.
     pub at_ms: i64,
-    /// The stream's last sequence then.
     pub last_sequence: u64,
 }
 
-/// What is proven.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Freshness {
     as_of_ms: i64,
     applied: u64,
-    /// The last look, and when it was asked for by the local monotonic clock.
-    look: Option<(StreamEnd, Instant)>,
-    /// The time of the look before that.
+    /// The last known end of the stream, and when the server was asked, by the local monotonic clock.
+    end: Option<(StreamEnd, Instant)>,
+    /// The time of the end known before that.
     before_ms: Option<i64>,
     drained: Option<Drained>,
 }
 
-/// With everything up to `taken` applied, everything up to `end` is: the stream's last sequences may be of
-/// messages that are no longer there.
+/// Once everything up to `taken` is applied, everything up to `end` is: the messages between were deleted.
 #[derive(Debug, Clone, Copy)]
 struct Drained {
     taken: u64,
@@ -39,7 +37,7 @@ struct Drained {
 }
 
 impl Freshness {
-    /// A store that has applied up to that message.
+    /// For a store whose last applied message that is.
     #[must_use]
     pub(crate) fn of(applied: u64, stored_ms: i64) -> Self {
         Self { as_of_ms: stored_ms, applied, ..Self::default() }
@@ -52,14 +50,14 @@ impl Freshness {
         self.prove();
     }
 
-    /// The stream was looked at; that was asked for at this instant. A look that was asked for
-    /// before the last one proves nothing more: its answer was under way for longer.
-    pub(crate) fn observed(&mut self, look: StreamEnd, asked: Instant) {
-        if self.look.is_some_and(|(_, last)| asked < last) {
+    /// Takes the stream's end, which was asked for at `asked`. An answer that overtook the answer to a later
+    /// request proves nothing more.
+    pub(crate) fn observed(&mut self, end: StreamEnd, asked: Instant) {
+        if self.end.is_some_and(|(_, last)| asked < last) {
             return;
         }
-        self.before_ms = self.look.map(|(before, _)| before.at_ms);
-        self.look = Some((look, asked));
+        self.before_ms = self.end.map(|(before, _)| before.at_ms);
+        self.end = Some((end, asked));
         self.prove();
     }
 
@@ -69,11 +67,11 @@ impl Freshness {
         self.prove();
     }
 
-    /// A look proves the time of the look before it: when its own time was taken, a message that was
-    /// stored a moment earlier may not have been in the stream's state yet.
+    /// A known end proves the time of the end known before it, not its own: a message stored a moment before
+    /// the server's answer may not have been in the stream's state yet.
     fn prove(&mut self) {
-        if let (Some((look, _)), Some(before_ms)) = (self.look, self.before_ms)
-            && self.sequence() >= look.last_sequence
+        if let (Some((end, _)), Some(before_ms)) = (self.end, self.before_ms)
+            && self.sequence() >= end.last_sequence
         {
             self.as_of_ms = self.as_of_ms.max(before_ms);
         }
@@ -94,20 +92,19 @@ impl Freshness {
         }
     }
 
-    /// The stream's last sequence, as far as known.
     #[must_use]
     pub(crate) fn last_sequence(&self) -> u64 {
-        self.look.map_or(0, |(look, _)| look.last_sequence).max(self.sequence())
+        self.end.map_or(0, |(end, _)| end.last_sequence).max(self.sequence())
     }
 
-    /// How old the oldest message not applied may be at most, in milliseconds; none before the first
-    /// look.
+    /// Upper bound for the age of the oldest unapplied message, in milliseconds; none before the stream's end is
+    /// known.
     #[must_use]
     pub(crate) fn lag_ms(&self, now: Instant) -> Option<i64> {
-        let (look, at) = self.look?;
+        let (end, asked) = self.end?;
         let since =
-            i64::try_from(now.saturating_duration_since(at).as_millis()).unwrap_or(i64::MAX);
-        Some(look.at_ms.saturating_add(since).saturating_sub(self.as_of_ms).max(0))
+            i64::try_from(now.saturating_duration_since(asked).as_millis()).unwrap_or(i64::MAX);
+        Some(end.at_ms.saturating_add(since).saturating_sub(self.as_of_ms).max(0))
     }
 }
 
@@ -131,7 +128,7 @@ mod tests {
         assert_eq!(fresh.as_of_ms(), 2_000);
         fresh.observed(StreamEnd { at_ms: 9_500, last_sequence: 7 }, start);
         assert_eq!(fresh.as_of_ms(), 2_000);
-        // With the end of the last look applied, the look before it is proven.
+        // With the last known end applied, the time of the end before it is proven.
         fresh.applied(7, 2_500);
         assert_eq!((fresh.as_of_ms(), fresh.lag_ms(start)), (9_000, Some(500)));
         assert_eq!(fresh.lag_ms(start + Duration::from_secs(3)), Some(3_500));
@@ -140,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_comes_late_proves_nothing() {
+    fn an_end_that_comes_late_proves_nothing() {
         let start = monotonic();
         let after = |ms| start + Duration::from_millis(ms);
         let mut fresh = Freshness::of(5, 1_000);
@@ -157,9 +154,9 @@ mod tests {
     fn sequences_without_a_message_are_passed() {
         let start = monotonic();
         let mut fresh = Freshness::default();
-        let look = StreamEnd { at_ms: 9_000, last_sequence: 7 };
-        fresh.observed(look, start);
-        fresh.observed(StreamEnd { at_ms: 9_500, ..look }, start);
+        let end = StreamEnd { at_ms: 9_000, last_sequence: 7 };
+        fresh.observed(end, start);
+        fresh.observed(StreamEnd { at_ms: 9_500, ..end }, start);
         // Up to 5 was taken, 6 and 7 are gone; nothing is applied yet.
         fresh.drained(5, 7);
         assert_eq!((fresh.sequence(), fresh.as_of_ms()), (0, 0));

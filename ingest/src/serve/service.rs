@@ -1,5 +1,5 @@
-//! What an ingest answers over NATS: reads (as a NATS service, while it may answer), dead letters, and its
-//! own state (always).
+//! Answers over NATS: reads (as a NATS service, while [`Health`] allows it); dead letters and the ingest's own
+//! state (always).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,15 +30,15 @@ use crate::serve::health::Health;
 use crate::store::{Store, StoreError};
 use crate::telemetry::METRICS;
 
-/// Reads worked on at a time; more wait.
+/// This many reads are worked on at a time; more wait.
 const MAX_READS: usize = 4;
-/// Reads that wait or are worked on; more are refused, so that the asker can try elsewhere.
+/// This many reads wait or are worked on; more are refused, so that a query asks another ingest.
 const MAX_WAITING: usize = 256;
-/// How often it is checked whether reads may be answered.
+/// Pause between two checks whether reads may be answered.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// How often a catch-up says how far it is.
+/// Pause between two log lines about the progress of a catch-up.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
-/// The part of the readiness for the size of messages.
+/// The name in the readiness of the server's limit for messages.
 const PAYLOAD: &str = "max_payload";
 /// Name of the NATS service.
 const SERVICE_NAME: &str = "botstats-ingest";
@@ -60,8 +60,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// After a read that failed: if the file did, nothing can be read any more. A value that cannot be read
-    /// is only that value's.
+    /// To be called after a failed read: if the store's file failed, all reads will. A single malformed value
+    /// does not stop other reads.
     fn note_broken(&self) {
         if self.store.failure().is_some() {
             self.broken.cancel();
@@ -95,9 +95,9 @@ pub(crate) async fn run(client: Client, context: Context, stop: CancellationToke
                 context.readiness.present("reads");
                 tracing::info!(service = serving.id, "answering reads");
                 serving.serve(&client, &context, &slots, &stop).await;
-                // Unsubscribes; what was accepted is still answered.
+                // Unsubscribes; accepted reads are still answered.
                 if let Err(error) = serving.service.stop().await {
-                    tracing::debug!("the read service did not stop cleanly: {error}");
+                    tracing::debug!("the read service of NATS did not stop cleanly: {error}");
                 }
                 context.readiness.missing("reads", "reads are not answered".to_owned());
                 tracing::info!("not answering reads any more");
@@ -107,11 +107,11 @@ pub(crate) async fn run(client: Client, context: Context, stop: CancellationToke
             }
         }
     }
-    // In-flight answers are finished before the connection goes.
+    // Reads that are worked on are answered before the connection is closed.
     let all = u32::try_from(MAX_WAITING).unwrap_or(u32::MAX);
     let finished = tokio::time::timeout(Duration::from_secs(5), slots.waiting.acquire_many(all));
     if finished.await.is_err() {
-        tracing::warn!("stopped with reads unanswered");
+        tracing::warn!("stopped, though some reads are not answered yet");
     }
     let _ended = tokio::join!(status, letters);
 }
@@ -172,7 +172,7 @@ struct Serving {
     id: String,
     /// Reads that any ingest may take.
     any: Endpoint,
-    /// Reads that are asked of this one alone.
+    /// Reads that this ingest alone is asked.
     own: Endpoint,
 }
 
@@ -199,7 +199,7 @@ impl Serving {
             answer_later(client, context, slots, &self.id, request);
         }
         let _stopping = tokio::join!(self.any.stop(), self.own.stop());
-        // What was delivered before the server heard of it.
+        // Requests that the server delivered before it heard that the subscriptions end.
         let mut delivered = futures::stream::select(&mut self.any, &mut self.own);
         while let Some(request) = delivered.next().await {
             answer_later(client, context, slots, &self.id, request);
@@ -240,10 +240,10 @@ async fn send(client: &Client, reply: &async_nats::Subject, frame: &Frame) {
     match wire::encode(frame) {
         Ok(bytes) => {
             if let Err(error) = client.publish(reply.clone(), bytes.into()).await {
-                tracing::warn!("an answer could not be sent: {error}");
+                tracing::warn!("the answer to a read could not be sent: {error}");
             }
         }
-        Err(error) => tracing::error!("an answer could not be encoded: {error}"),
+        Err(error) => tracing::error!("the answer to a read could not be encoded: {error}"),
     }
 }
 
@@ -274,15 +274,15 @@ async fn answer(
     };
     let last_moment = arrived + Duration::from_millis(asked.deadline_ms.into());
     if monotonic() > last_moment {
-        tracing::info!(request_id, %account, "a read waited too long for its turn");
+        tracing::info!(request_id, %account, "a read was dropped: its deadline passed while it waited for its turn");
         return "too_late";
     }
-    // It may have waited: what held when it was taken need not hold now.
+    // The read may have waited, and the ingest may have fallen behind meanwhile.
     if !may_answer(client, context) {
         return refuse(client, reply, "this ingest does not answer reads now").await;
     }
     let as_of_ms = context.health.as_of_ms();
-    // The server that the connection is made to now; another may allow more or less.
+    // The limit is that of the server that the client is connected to now.
     let reader = context.reader.clone().until(last_moment).in_chunks_of(client.max_payload());
     let read_for = account.clone();
     let gathering = tokio::task::spawn_blocking(move || reader.gather(&read_for, &asked, as_of_ms));
@@ -294,7 +294,7 @@ async fn answer(
             let count = chunks.len();
             for chunk in chunks {
                 if let Err(error) = client.publish(reply.clone(), chunk.into()).await {
-                    tracing::warn!(request_id, "an answer could not be sent: {error}");
+                    tracing::warn!(request_id, "the answer to a read could not be sent: {error}");
                     return "failed";
                 }
             }
@@ -305,11 +305,11 @@ async fn answer(
         Ok(Err(ReadError::Request(why))) => refuse(client, reply, why).await,
         Ok(Err(ReadError::TooLarge)) => {
             send(client, reply, &Frame::TooLarge).await;
-            tracing::info!(request_id, %account, "a read is larger than an answer may be");
+            tracing::info!(request_id, %account, "a read was refused: its answer is larger than a query takes");
             "too_large"
         }
         Ok(Err(ReadError::TooLate)) => {
-            tracing::warn!(request_id, %account, "a read took too long: nobody waits for it any more");
+            tracing::warn!(request_id, %account, "a read was dropped: its deadline passed while it was worked on");
             "too_late"
         }
         Ok(Err(ReadError::Store(error))) => {
@@ -324,8 +324,7 @@ async fn answer(
     }
 }
 
-/// The id of a request as it may stand in the log: whoever may ask here is trusted with answers, not with lines
-/// of the log.
+/// The request's id as the log may have it: a query may ask for answers, but not write lines of this log.
 fn logged_id(given: &str) -> &str {
     if is_request_id(given) { given } else { "(not an id)" }
 }
@@ -398,8 +397,7 @@ async fn serve_dead_letters(client: Client, context: Context, stop: Cancellation
     }
 }
 
-/// The newest of the letters that fit into a message of that size, as JSON; who asks goes on after
-/// them.
+/// The newest letters that fit into a message of that size, as JSON; the asker asks again for the rest.
 fn fitting(mut letters: DeadLettersReply, max_bytes: usize) -> Option<Vec<u8>> {
     loop {
         let json = serde_json::to_vec(&letters).ok()?;

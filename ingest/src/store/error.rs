@@ -1,4 +1,4 @@
-//! Why a folder cannot be used, or the store in it.
+//! Errors of the folder and of the store in it.
 
 use std::path::PathBuf;
 
@@ -9,55 +9,40 @@ use crate::fold::timeline::SliceError;
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the texts say what each is")]
 pub enum OpenError {
-    /// Another process uses it.
     #[error("{} is used by another ingest: stop it, or give this one a folder of its own", folder.display())]
-    Locked {
-        /// The folder.
-        folder: PathBuf,
-    },
+    Locked { folder: PathBuf },
     /// The folder or a file in it cannot be made or opened.
-    #[error("{} (of BOTSTATS_DATA)", path.display())]
-    Io {
-        /// What was tried.
-        path: PathBuf,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-    /// The file cannot be used.
+    #[error("{} (in the folder BOTSTATS_DATA) cannot be used", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 /// Why the store cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the texts say what each is")]
 pub enum StoreError {
-    /// redb says so: the disk is full, or similar.
-    #[error("the store's file")]
+    /// An error of redb or of the disk, such as a full disk.
+    #[error("the store's file cannot be read or written")]
     Redb(#[source] redb::Error),
-    /// The file does not have the bytes that were written.
     #[error(transparent)]
     Damaged(#[from] Damage),
-    /// A file that another version of this program made.
     #[error(
         "the file has format {0}, this program writes {FORMAT}: use the program that made it, or \
          botstats-ingest rebuild"
     )]
     Format(u32),
-    /// A file whose sums were made by other rules: they can't be continued.
+    /// The sums can't be continued by the rules of this program.
     #[error(
-        "the sums in the file were made by rules {0}, this program counts by rules {RULES}: use the \
-         program that made the file, or botstats-ingest rebuild"
+        "the sums in the store's file were made by rules {0}, this program counts by rules {RULES}: use \
+         the version that made the file, or run botstats-ingest rebuild"
     )]
     Rules(u32),
-    /// A value of a version that this program does not know, or no such value at all.
-    #[error("table {table}: a value that this program cannot read ({reason})")]
-    Value {
-        /// Where it stands.
-        table: &'static str,
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// A value that is malformed, missing, or of a version that this program does not know.
+    #[error("table `{table}` of the store has a value that this program cannot read: {reason}")]
+    Value { table: &'static str, reason: String },
 }
 
 impl From<redb::Error> for StoreError {

@@ -111,7 +111,7 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(
         Some((&VERSION, rest)) => {
             postcard::from_bytes(rest).map_err(|e| StoreError::value(table, e))
         }
-        Some((version, _)) => Err(StoreError::value(table, format!("version {version}"))),
+        Some((version, _)) => Err(StoreError::value(table, format!("unknown version {version}"))),
         None => Err(StoreError::value(table, "empty")),
     }
 }

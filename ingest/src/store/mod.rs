@@ -213,7 +213,7 @@ impl Snapshot {
         for row in table.iter()? {
             let (key, value) = row?;
             let (day, pair, conversation) = keys::slice_conversation(key.value())
-                .ok_or_else(|| StoreError::value("timelines", "a key that is none"))?;
+                .ok_or_else(|| StoreError::value("timelines", "malformed key"))?;
             let slice = wanted((pair, conversation))
                 .then(|| decode_slice(day, key.value(), value.value()))
                 .transpose()?;
@@ -466,8 +466,8 @@ impl Timelines<'_> {
 }
 
 fn decode_slice(day: u32, key: &[u8], value: &[u8]) -> Result<Slice, StoreError> {
-    let begins = keys::slice_begins(key)
-        .ok_or_else(|| StoreError::value("timelines", "a key that is none"))?;
+    let begins =
+        keys::slice_begins(key).ok_or_else(|| StoreError::value("timelines", "malformed key"))?;
     Ok(Slice::decode(day, begins, value)?)
 }
 
@@ -493,7 +493,7 @@ fn encode_user(row: UserRow) -> [u8; 9] {
 fn decode_user(value: [u8; 9]) -> Result<UserRow, StoreError> {
     let [version, o0, o1, o2, o3, q0, q1, q2, q3] = value;
     if version != USER_VERSION {
-        return Err(StoreError::value("users", format!("version {version}")));
+        return Err(StoreError::value("users", format!("unknown version {version}")));
     }
     Ok(UserRow {
         ordinal: u32::from_le_bytes([o0, o1, o2, o3]),
@@ -506,7 +506,7 @@ fn encode_dead_letter(rule: Rule, reason: &str) -> Vec<u8> {
 }
 
 fn decode_dead_letter(value: &[u8]) -> Result<(Rule, String), StoreError> {
-    let wrong = || StoreError::value("dead_letters", "damaged, or of another version");
+    let wrong = || StoreError::value("dead_letters", "malformed, or of an unknown version");
     let [DEAD_LETTER_VERSION, rule, reason @ ..] = value else { return Err(wrong()) };
     let rule = *Rule::ALL.get(usize::from(*rule)).ok_or_else(wrong)?;
     Ok((rule, String::from_utf8(reason.to_vec()).map_err(|_| wrong())?))

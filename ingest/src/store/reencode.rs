@@ -45,8 +45,8 @@ pub fn reencode(table: StoredTable, key: &[u8], value: &[u8]) -> Result<Reencode
     let wrong = |table, reason: &str| StoreError::value(table, reason);
     match table {
         StoredTable::Timelines => {
-            let (day, pair, conversation) = keys::slice_conversation(key)
-                .ok_or_else(|| wrong("timelines", "a key that is none"))?;
+            let (day, pair, conversation) =
+                keys::slice_conversation(key).ok_or_else(|| wrong("timelines", "malformed key"))?;
             let slice = decode_slice(day, key, value)?;
             let prefix = keys::slice_prefix(day, pair, conversation);
             let value = slice.encode().map_err(|e| StoreError::value("timelines", e))?;
@@ -59,7 +59,7 @@ pub fn reencode(table: StoredTable, key: &[u8], value: &[u8]) -> Result<Reencode
             done(bucket, Vec::new(), again)
         }
         StoredTable::Users => {
-            let row = decode_user(value.try_into().map_err(|_| wrong("users", "its length"))?)?;
+            let row = decode_user(value.try_into().map_err(|_| wrong("users", "wrong length"))?)?;
             done(row, Vec::new(), encode_user(row).to_vec())
         }
         StoredTable::Pairs => {

@@ -30,7 +30,6 @@ const SILENCE: Duration = Duration::from_millis(2_500);
 /// After this time without a message, though the stream has more, the consumer is given up.
 const STALL: Duration = Duration::from_secs(5);
 
-/// Why no more is taken from a consumer.
 #[derive(Debug, thiserror::Error)]
 enum TakeError {
     #[error(transparent)]
@@ -39,7 +38,7 @@ enum TakeError {
     Decode(#[from] StoreError),
 }
 
-/// A consumer that was just made.
+/// A consumer that delivers from the reader's position on.
 pub(super) struct Consumer {
     pub(super) pull: Pull,
     /// The stream had no message from the reader's position up to this sequence when the consumer was made.
@@ -131,7 +130,7 @@ impl<'a> Delivery<'a> {
                         return Interruption::Retry("the connection was lost".to_owned());
                     }
                     if !self.batch.is_full() && self.last_arrival.elapsed() > SILENCE {
-                        return Interruption::Retry("the consumer is silent".to_owned());
+                        return Interruption::Retry("the consumer sends neither messages nor heartbeats".to_owned());
                     }
                 }
                 changed = polled.changed() => {
@@ -185,7 +184,7 @@ impl<'a> Delivery<'a> {
             && !self.batch.is_full()
             && self.last_message.elapsed() > STALL
         {
-            return Err("the stream has more, but the consumer does not deliver");
+            return Err("the stream has more messages, but the consumer does not deliver them");
         }
         Ok(())
     }

@@ -1,91 +1,66 @@
-//! Is this still the stream that the state was made from? Decided before a message is applied, at every
-//! connect: a sequence alone proves nothing, because a stream that was made again, restored from an older
-//! copy, or lost its tail gives the same sequences to other messages.
+//! Is this still the stream that the state was made from? Decided at every connect, before a message is applied.
+//! A sequence alone proves nothing: a stream that was made again, restored from an older copy, or lost its tail
+//! gives the same sequences to other messages.
 //!
-//! *Why* the time at which the stream was made does not decide alone: NATS' own restore, and a
-//! mirror that takes the stream's place, bring every message back with its sequence and time stamp
-//! under a new one. The message at the checkpoint tells such a stream from another: nobody can
-//! publish a message with the sequence and the nanosecond of an earlier one.
+//! *Why* the time at which the stream was made does not decide alone: after NATS' own restore, or when a mirror
+//! takes the stream's place, every message is back with its sequence and time stamp, but the stream has a new
+//! time. The message at the checkpoint tells such a stream from another: nobody can publish a message with the
+//! sequence and the nanosecond of an earlier one.
 
 use crate::store::{Checkpoint, StreamIdentity};
 
-/// What the server says about the stream.
+/// What identifies the stream, and which sequences it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StreamState {
-    /// Which stream it is.
     pub identity: StreamIdentity,
-    /// The first sequence that it still has; one more than the last if it is empty.
+    /// The first sequence that the stream still has; one more than the last if it is empty.
     pub first_sequence: u64,
-    /// The last sequence that it ever gave.
+    /// The last sequence that the stream ever gave to a message.
     pub last_sequence: u64,
 }
 
 /// Where to begin reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// At this sequence; whatever comes first is applied.
+    /// At this sequence or the first after it.
     From(u64),
-    /// After the checkpoint, once the message at this sequence is seen to be that one
-    /// ([`recognise`]). The stream may have been made at another time.
+    /// After the checkpoint at this sequence, if [`recognise`] finds its message there. The stream may have been
+    /// made at another time.
     AtCheckpoint(u64),
 }
 
 /// Why the stream is not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// Another stream of the same name.
     #[error(
         "the stream was deleted and made again since sequence {sequence} was applied, and does not have the \
          message that was applied"
     )]
-    OtherStream {
-        /// Of the checkpoint.
-        sequence: u64,
-    },
-    /// The stream is shorter than what was applied.
+    OtherStream { sequence: u64 },
     #[error(
-        "the stream ends at sequence {last}, but {sequence} was applied: it was restored from an older copy or lost its tail"
+        "the stream ends at sequence {last}, but {sequence} was applied: it was restored from an older copy or lost \
+         its tail"
     )]
-    LostTail {
-        /// Of the checkpoint.
-        sequence: u64,
-        /// Of the stream.
-        last: u64,
-    },
-    /// Another stream of the same name, or a copy that is older than the checkpoint.
+    LostTail { sequence: u64, last: u64 },
     #[error(
         "the stream was deleted and made again, or restored from an older copy: it ends at sequence {last}, but \
          {sequence} was applied"
     )]
-    ShortCopy {
-        /// Of the checkpoint.
-        sequence: u64,
-        /// Of the stream.
-        last: u64,
-    },
-    /// Messages went before they were applied.
+    ShortCopy { sequence: u64, last: u64 },
     #[error(
-        "the stream begins at sequence {first}, but only {sequence} was applied: messages between were deleted or expired"
+        "the stream begins at sequence {first}, but only {sequence} was applied: the messages between were deleted \
+         or expired"
     )]
-    LostMessages {
-        /// Of the checkpoint.
-        sequence: u64,
-        /// Of the stream.
-        first: u64,
-    },
-    /// The message at the checkpoint is another one.
+    LostMessages { sequence: u64, first: u64 },
     #[error(
-        "sequence {sequence} is not the message that was applied: the stream was restored from an older copy or lost its tail, and gave the sequence again"
+        "sequence {sequence} is not the message that was applied: the stream was restored from an older copy or lost \
+         its tail, and gave the sequence again"
     )]
-    OtherMessage {
-        /// Of the checkpoint.
-        sequence: u64,
-    },
+    OtherMessage { sequence: u64 },
 }
 
-/// What an operator can do about a refusal.
-pub(crate) const WHAT_TO_DO: &str = "nothing is counted until this is settled: bring the right stream back, or run \
-     `botstats-ingest rebuild` to count anew what the stream holds now";
+pub(crate) const WHAT_TO_DO: &str = "no event is counted until an operator acts: bring the right stream back, or run \
+     `botstats-ingest rebuild` to count the events that the stream has now";
 
 /// Decides where to begin.
 ///
@@ -99,12 +74,12 @@ pub(crate) const WHAT_TO_DO: &str = "nothing is counted until this is settled: b
 /// | some | made at another time, begins after it | refuse: nothing shows that it is a copy |
 ///
 /// # Errors
-/// [`Refusal`] says why it can't go on.
+/// [`Refusal`].
 pub(crate) fn start(
     checkpoint: Option<&Checkpoint>,
     stream: &StreamState,
 ) -> Result<Start, Refusal> {
-    // A stream that never had a message says 0.
+    // The server says 0 for a stream that never had a message.
     let Some(checkpoint) = checkpoint else { return Ok(Start::From(stream.first_sequence.max(1))) };
     let sequence = checkpoint.sequence;
     let same = checkpoint.stream == stream.identity;

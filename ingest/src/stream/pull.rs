@@ -1,10 +1,10 @@
 //! A consumer of the stream that acknowledges nothing, read through plain pull requests.
 //!
-//! Requests are sent ahead of what has come, so that the server always has one to serve, each for as many
-//! messages as come in a moment: what is in flight must not keep other answers waiting on a slow line.
+//! The next request is sent before the last one is complete, so that the server always has one to serve. Each
+//! asks for the messages of a moment: messages in flight must not delay other answers on a slow line.
 //!
 //! *Invariants*: messages come in the order of the consumer's own sequence without a gap, or there is an
-//! error. Anything that ends the consumer is an error.
+//! error. Whatever ends the consumer is an error.
 //!
 //! *Why* not the client library's stream of messages: it clones a context with every message, which is a
 //! third of what a message costs the client (`docs/performance.md`).
@@ -29,43 +29,37 @@ const REQUEST_MESSAGES: RangeInclusive<usize> = 500..=10_000;
 const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
 /// The server drops a pull request after this time; the reader sends the next one long before.
 const REQUEST_LIFE: Duration = Duration::from_secs(30);
-/// Dots in a reply subject that count.
+/// A reply subject has no number behind this many dots after its prefix.
 const MAX_DOTS: usize = 9;
-/// What remains of a request that ends early.
+/// The header with the number of messages that remain of a pull request that ends early.
 const PENDING_MESSAGES: &str = "Nats-Pending-Messages";
 
-/// Why nothing comes any more; another consumer can go on.
+/// Why the consumer is of no use any more; another one can go on.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PullError {
-    /// The consumer was not made.
-    #[error("no consumer")]
+    #[error("the consumer could not be made")]
     Consumer(#[source] async_nats::Error),
-    /// A request could not be sent.
-    #[error("messages could not be asked for")]
+    #[error("the server could not be asked for messages")]
     Ask(#[source] async_nats::Error),
-    /// The subscription ended.
     #[error("the subscription ended")]
     Ended,
-    /// The server ended the consumer.
     #[error("the consumer ended: {0}")]
     Status(String),
     /// A message with a reply subject that JetStream does not make.
-    #[error("a message without its place in the stream")]
+    #[error("a message came without its sequence in the stream")]
     NoMetadata,
-    /// The consumer sent more than has arrived.
-    #[error("messages were lost on the way")]
+    /// The consumer's sequence has a gap.
+    #[error("messages of the consumer were lost on the way")]
     Gap,
 }
 
-/// A message and where in the stream it stands.
 pub(super) struct Pulled {
     /// Its sequence in the stream.
     pub sequence: u64,
     /// When it was stored, in Unix nanoseconds.
     pub stored_ns: i64,
-    /// How many messages the consumer had yet to send.
+    /// The number of messages that the consumer had yet to send.
     pub behind: u64,
-    /// Itself.
     pub message: Message,
 }
 
@@ -74,13 +68,14 @@ pub(super) struct Pull {
     consumer: consumer::Consumer<pull::Config>,
     inbox: Subject,
     messages: Subscriber,
-    /// Messages asked for that have not come yet.
+    /// Messages that were asked for and have not arrived.
     asked: usize,
-    /// How many the last request asked for.
+    /// The number of messages that the last request asked for.
     last_asked: usize,
-    /// When that was, and how many messages have come since.
+    /// When the last request was sent.
     asked_at: Instant,
-    come: usize,
+    /// The number of messages that have arrived since then.
+    arrived: usize,
     /// The consumer's sequence of the last message.
     consumed: u64,
 }
@@ -120,20 +115,20 @@ impl Pull {
             asked: 0,
             last_asked: 0,
             asked_at: monotonic(),
-            come: 0,
+            arrived: 0,
             consumed: 0,
         };
         Ok((pull, waiting))
     }
 
-    /// Asks for more when less than half of the last request is to come: so at most one and a half are under
-    /// way.
+    /// Sends the next request when less than half of the last one is outstanding: so at most one and a half
+    /// requests are.
     ///
     /// # Errors
     /// If the request cannot be sent.
     pub(super) async fn ask_ahead(&mut self) -> Result<(), PullError> {
         if self.asked <= self.last_asked / 2 {
-            let batch = request_messages(self.come, self.asked_at.elapsed());
+            let batch = request_messages(self.arrived, self.asked_at.elapsed());
             let request = pull::BatchConfig {
                 batch,
                 max_bytes: MAX_REQUEST_BYTES,
@@ -145,17 +140,17 @@ impl Pull {
             sent.map_err(|e| PullError::Ask(e.into()))?;
             self.asked += batch;
             self.last_asked = batch;
-            (self.asked_at, self.come) = (monotonic(), 0);
+            (self.asked_at, self.arrived) = (monotonic(), 0);
         }
         Ok(())
     }
 
-    /// What the server sends next, for [`Pull::accept`]. Nothing is lost if this is not awaited to its end.
+    /// What the server sends next, for [`Pull::accept`]. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<Message> {
         self.messages.next().await
     }
 
-    /// Takes what came: a message, or nothing if the server only said something about the requests.
+    /// Takes what arrived: a message, or nothing if it only was the status of a request.
     ///
     /// # Errors
     /// [`PullError`]: if the consumer ended, or a message is missing before this one.
@@ -170,7 +165,7 @@ impl Pull {
         }
         self.consumed += 1;
         self.asked = self.asked.saturating_sub(1);
-        self.come += 1;
+        self.arrived += 1;
         let Metadata { sequence, stored_ns, behind, .. } = place;
         Ok(Some(Pulled { sequence, stored_ns, behind, message }))
     }
@@ -187,7 +182,7 @@ impl Pull {
         let headers = message.headers.as_ref();
         let remains = headers.and_then(|h| h.get(PENDING_MESSAGES)?.as_str().parse().ok());
         let description = message.description.as_deref().unwrap_or_default();
-        // A consumer that goes or moves says what remains of its requests, too.
+        // A consumer that is deleted or moves to another server names the rest of its requests, too.
         let is_of_request = description.starts_with("Message Size Exceeds MaxBytes")
             || description.starts_with("Batch Completed");
         match remains {
@@ -200,7 +195,7 @@ impl Pull {
     }
 }
 
-/// What the reply subject of a message says.
+/// What JetStream tells about a message in its reply subject.
 #[derive(Debug, PartialEq, Eq)]
 struct Metadata {
     sequence: u64,
@@ -239,10 +234,9 @@ fn metadata_of(reply: &str) -> Option<Metadata> {
     })
 }
 
-/// For how many messages to ask when so many came in that time.
-fn request_messages(come: usize, time: Duration) -> usize {
-    let moments = time.as_micros().max(1);
-    let due = come as u128 * REQUEST_TIME.as_micros() / moments;
+/// The number of messages to ask for when `arrived` arrived in that time.
+fn request_messages(arrived: usize, time: Duration) -> usize {
+    let due = arrived as u128 * REQUEST_TIME.as_micros() / time.as_micros().max(1);
     usize::try_from(due)
         .unwrap_or(usize::MAX)
         .clamp(*REQUEST_MESSAGES.start(), *REQUEST_MESSAGES.end())
@@ -271,15 +265,15 @@ mod tests {
     }
 
     #[test]
-    fn places_of_both_forms() {
+    fn metadata_in_both_forms() {
         let stored_ns = 1_795_171_920_000_000_001;
-        let place = Some(Metadata { sequence: 12, consumer_sequence: 3, stored_ns, behind: 7 });
+        let metadata = Some(Metadata { sequence: 12, consumer_sequence: 3, stored_ns, behind: 7 });
         let tail = "1.12.3.1795171920000000001.7";
         for (reply, expected) in [
-            (format!("$JS.ACK.EVENTS.c0.{tail}"), &place),
-            (format!("$JS.ACK._.hash.EVENTS.c0.{tail}"), &place),
-            (format!("$JS.ACK.hub.hash.EVENTS.c0.{tail}.random"), &place),
-            (format!("$JS.ACK.hub.hash.EVENTS.c0.{tail}.random.more"), &place),
+            (format!("$JS.ACK.EVENTS.c0.{tail}"), &metadata),
+            (format!("$JS.ACK._.hash.EVENTS.c0.{tail}"), &metadata),
+            (format!("$JS.ACK.hub.hash.EVENTS.c0.{tail}.random"), &metadata),
+            (format!("$JS.ACK.hub.hash.EVENTS.c0.{tail}.random.more"), &metadata),
             (format!("$JS.ACK.x.EVENTS.c0.{tail}"), &None),
             (format!("$JS.FC.EVENTS.c0.{tail}"), &None),
             ("$JS.ACK.EVENTS.c0.1.12.3.-5.7".to_owned(), &None),

@@ -1,11 +1,11 @@
-//! Reads single messages as JSON, past what a NATS client cannot read.
+//! Gets single messages as JSON, also those that a NATS client library cannot read.
 //!
-//! The server stores header bytes and subjects that client libraries refuse to parse: they drop the
-//! connection, make a new one, and meet the same message again. Such a message must not stop all that
-//! follow, so after failures without progress the reader takes some messages this way, which cannot fail on
-//! their bytes.
+//! The server stores header bytes and subjects that client libraries refuse to parse: a library drops the
+//! connection, makes a new one, and meets the same message again. Such a message must not block the messages
+//! behind it. So after failures without progress the reader gets some messages in this way, in which no bytes
+//! of a message can fail.
 //!
-//! *Invariants*: a message that both ways can read is the same message either way.
+//! *Invariants*: a message that both ways can read is the same in both.
 
 use std::str::FromStr as _;
 
@@ -18,20 +18,17 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use serde::Deserialize;
 
-/// A message of the stream, as far as it could be read.
+/// A message as the server stores it.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "the names say what they are")]
 pub struct RawMessage {
-    /// Its sequence.
     pub sequence: u64,
     /// When it was stored, in Unix nanoseconds.
     pub stored_ns: i64,
-    /// What it was published to.
     pub subject: String,
     /// None if they cannot be read; empty if there are none.
     pub headers: Option<HeaderMap>,
-    /// The bytes of the headers.
     pub header_bytes: Bytes,
-    /// Its body.
     pub payload: Bytes,
 }
 
@@ -60,10 +57,10 @@ struct Failure {
     description: String,
 }
 
-/// The error code of JetStream for a message that is not there.
+/// JetStream's error code for a message that does not exist.
 const NO_MESSAGE: u64 = 10_037;
 
-/// The first message at or after a sequence; none if the stream has no more.
+/// The first message of a stream at or after a sequence; none if there is none.
 ///
 /// # Errors
 /// Says why there is no answer.
@@ -77,10 +74,10 @@ pub async fn raw_message_from(
     message_of(asked.map_err(|error: RequestError| explain(&error))?)
 }
 
-/// Reads the server's answer.
+/// Decodes the server's reply.
 ///
 /// # Errors
-/// Says why it is none.
+/// Says what is wrong with the reply.
 pub fn parse_reply(json: &[u8]) -> Result<Option<RawMessage>, String> {
     message_of(serde_json::from_slice(json).map_err(|e| e.to_string())?)
 }
@@ -90,7 +87,9 @@ fn message_of(answer: Reply) -> Result<Option<RawMessage>, String> {
         (Some(stored), _) => stored,
         (None, Some(Failure { err_code: NO_MESSAGE, .. })) => return Ok(None),
         (None, error) => {
-            return Err(error.map_or_else(|| "an empty answer".to_owned(), |e| e.description));
+            return Err(
+                error.map_or_else(|| "the server's reply is empty".to_owned(), |e| e.description)
+            );
         }
     };
     let bytes = |text: &str| BASE64.decode(text.as_bytes()).map_err(|e| e.to_string());
