@@ -1,4 +1,4 @@
-//! The command line: what commands there are, and the settings that all share.
+//! The command line: the commands, and the settings that all of them share.
 
 use botstats_common::io::logging::{Filter, LogSettings};
 use botstats_common::io::nats::NatsSettings;
@@ -89,7 +89,7 @@ enum Verb {
     DeadLetters(deadletters::DeadLettersCommand),
 }
 
-/// What every command takes.
+/// The flags of every command.
 #[derive(Debug, Clone, Args)]
 struct SharedArgs {
     /// Answer as JSON on standard output
@@ -101,7 +101,7 @@ struct SharedArgs {
     logs: LogSettings,
 }
 
-/// What every command takes, and what of it was given rather than left to its default.
+/// The flags of every command, and which of them were given.
 #[derive(Debug, Clone)]
 struct Shared {
     args: SharedArgs,
@@ -145,7 +145,7 @@ impl Args for Shared {
 }
 
 impl Cli {
-    /// How this command logs: only `up` runs long enough to tell what goes well.
+    /// The log settings: by default only `up`, which runs for long, logs below warnings.
     #[must_use]
     pub fn logs(&self) -> LogSettings {
         let mut logs = self.shared.args.logs.clone();
@@ -155,7 +155,7 @@ impl Cli {
         logs
     }
 
-    /// Whether the answer is for programs.
+    /// True if programs read the answer.
     #[must_use]
     pub fn json(&self) -> bool {
         self.shared.args.json
@@ -163,9 +163,6 @@ impl Cli {
 }
 
 /// Runs a command.
-///
-/// # Errors
-/// What a person can do about it.
 pub async fn run(cli: Cli) -> anyhow::Result<Answer> {
     let nats = &cli.shared.args.nats;
     match cli.command {

@@ -1,4 +1,4 @@
-//! `botstats deadletters`: what ingest refused and why; the messages themselves from the stream.
+//! `botstats deadletters`: the refused messages and why. The reasons come from ingest, the messages from the stream.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -21,14 +21,13 @@ use serde_json::value::RawValue;
 
 use crate::output::{Align, Answer, grouped, printable, table};
 
-/// How long an ingest's answer is waited for.
+/// The time limit of an ingest's answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
-/// Ingest keeps no more.
+/// The most dead letters that can be asked for: ingest keeps no more.
 const MAX_KEPT: u32 = 100_000;
 
-/// `botstats deadletters ...`
 #[derive(Debug, Subcommand)]
-pub enum DeadLettersCommand {
+pub(crate) enum DeadLettersCommand {
     /// List what was refused, newest first
     #[command(after_long_help = "EXAMPLES\n  \
         botstats deadletters list\n  \
@@ -47,11 +46,10 @@ pub enum DeadLettersCommand {
     },
 }
 
-/// Runs `botstats deadletters`.
-///
-/// # Errors
-/// What a person can do about it.
-pub async fn run(command: DeadLettersCommand, nats: &NatsSettings) -> anyhow::Result<Answer> {
+pub(crate) async fn run(
+    command: DeadLettersCommand,
+    nats: &NatsSettings,
+) -> anyhow::Result<Answer> {
     let client = nats.connect(Role::Admin).await?;
     match command {
         DeadLettersCommand::List { limit } => list(&client, limit).await,
@@ -150,7 +148,7 @@ struct Shown<'a> {
     payload: Payload<'a>,
 }
 
-/// The payload as it was published: no byte of it must look better than it is.
+/// The payload as it was published; bytes that are not UTF-8 stay visible.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Payload<'a> {

@@ -1,5 +1,5 @@
-//! The demo: an account with two bots, a week of history, and traffic that goes on. `botstats up --demo`
-//! has it in its own installation, `botstats simulate --live` in one that runs elsewhere.
+//! The demo: an account with two bots, a week of history, and live traffic. `botstats up --demo` runs it in its own
+//! installation, `botstats simulate --live` in an existing one.
 
 use std::time::Duration;
 
@@ -26,37 +26,37 @@ use crate::output::{self, Answer, counted};
 use crate::simulate::{Cast, CastBot, Event, Simulation, Spread};
 use crate::{stats, status};
 
-/// The demo's account.
+/// The account's id.
 pub(crate) const ACCOUNT: &str = "demo";
-/// Its bots: id, name, share of the traffic.
+/// The bots: id, name, share of the traffic.
 const BOTS: [(&str, &str, u64); 2] = [("pizza", "Pizza Palace", 3), ("taxi", "City Taxi", 2)];
-/// Their channels: id, name, share.
+/// The channels of each bot: id, name, share.
 const CHANNELS: [(&str, &str, u64); 3] =
     [("web", "Web", 5), ("whatsapp", "WhatsApp", 3), ("telegram", "Telegram", 1)];
-/// Ids of tokens that the demo made begin so; they end with its next start.
+/// The prefix of the ids of tokens that the demo made; the next start of the demo revokes these.
 const TOKEN_PREFIX: &str = "demo-";
 
-/// How far back the history goes, in milliseconds: a week.
+/// The length of the history, in milliseconds: a week.
 const HISTORY_MS: i64 = 7 * 24 * 3_600_000;
-/// A gap in the history that is worth filling, in milliseconds.
+/// The shortest gap at the end of the history that is filled, in milliseconds.
 const GAP_MS: i64 = 5 * 60_000;
-/// Milliseconds of history for one event: 6,000 events a week.
+/// The interval of the history's events, in milliseconds: 6,000 events a week.
 const MS_PER_EVENT: i64 = HISTORY_MS / 6_000;
 /// Live events a second.
 const LIVE_PER_SECOND: i64 = 3;
-/// Live traffic is made for so long at a time, in milliseconds.
+/// The length of each piece in which live traffic is made, in milliseconds.
 const LIVE_SPAN_MS: i64 = 3_600_000;
-/// Conversations that began before are on their way already, in milliseconds.
+/// The live traffic begins this long before now, in milliseconds, so that conversations are in progress at once.
 const LIVE_RUN_UP_MS: i64 = 10 * 60_000;
-/// Live events made but not sent.
+/// The most live events that wait to be sent.
 const LIVE_QUEUE: usize = 100;
 /// Pause before the live traffic goes on after an error.
 const LIVE_PAUSE: Duration = Duration::from_secs(2);
-/// How long it may take until the history is counted and the token known.
+/// The time limit for the history to be counted and the token to be known.
 const COUNTED_LIMIT: Duration = Duration::from_secs(120);
-/// How often that is asked.
+/// The interval in which both are checked.
 const POLL: Duration = Duration::from_millis(100);
-/// How long the traffic may take to stop.
+/// The time that the traffic has to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
 /// A running demo.
@@ -66,7 +66,7 @@ pub(crate) struct Demo {
     last_sequence: u64,
 }
 
-/// The live traffic, to be stopped before what it goes to.
+/// The live traffic; it must be stopped before the services that take it.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     token: CancellationToken,
@@ -114,8 +114,8 @@ impl Demo {
         self.token.expose_secret()
     }
 
-    /// Waits until the history is counted and the query there knows the token: the curl line must work.
-    /// Without a place to ask, only until it is counted.
+    /// Waits until the history is counted and the query at that URL knows the token, so that the curl line works.
+    /// Without a URL, waits only for the history.
     pub(crate) async fn wait_until_counted(
         &self,
         client: &Client,
@@ -141,14 +141,14 @@ impl Demo {
         }
     }
 
-    /// Asks something that is wrong on purpose: a known token gets a 400, which uses no call.
+    /// Sends a bad request on purpose: a known token gets a 400, which uses no call.
     async fn is_known(&self, url: &str) -> bool {
         let wrong = format!("{url}/analytics/statistics/account/*/none/day/1");
         stats::get(wrong, self.token.clone()).await.is_ok_and(|reply| reply.status == 400)
     }
 }
 
-/// The line that asks for the demo's statistics.
+/// The curl line for the demo's statistics.
 pub(crate) fn curl(url: &str, token: &str) -> String {
     format!(
         "curl -H 'Authorization: Bearer {token}' \
@@ -156,11 +156,8 @@ pub(crate) fn curl(url: &str, token: &str) -> String {
     )
 }
 
-/// Runs the demo against an installation that is there, until it is told to stop. `url` is where the one
-/// who reads the answer asks for statistics; it need not be reachable from here.
-///
-/// # Errors
-/// What a person can do about it.
+/// Runs the demo on an existing installation until a stop signal. `url` is the endpoint for the person who reads the
+/// answer; it need not be reachable from here.
 pub(crate) async fn live(nats: &NatsSettings, url: &str, as_json: bool) -> anyhow::Result<Answer> {
     let stop = CancellationToken::new();
     stop::on_signal(&stop)?;
@@ -244,7 +241,7 @@ async fn make_directory(directory: &Directory, account: &Account) -> anyhow::Res
     Ok(token)
 }
 
-/// Publishes what is missing of the last week; gives the stream's last sequence after it.
+/// Publishes the missing part of the last week; returns the stream's last sequence after that.
 async fn history(js: &Context, publisher: &Publisher, cast: &Cast) -> anyhow::Result<u64> {
     let mut stream = js.get_stream(EVENTS_STREAM).await?;
     let now_ms = clock::now_ms();

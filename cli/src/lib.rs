@@ -1,21 +1,23 @@
 //! The command `botstats`: everything that a person does with botstats.
 //!
-//! A command is a module with its arguments and a function that gives an [`output::Answer`]; the
-//! modules below them are of use to tests too: [`server`] (a nats-server of one's own), [`directory`]
-//! (accounts, bots, tokens, keys), [`simulate`] (realistic traffic from a seed).
+//! A command is a module with its arguments and a function that returns an [`Answer`]. Tests use two modules too:
+//! [`server`] (finds and runs a nats-server) and [`simulate`] (realistic traffic from a seed).
 //!
-//! *Invariants*: standard output has the answer and nothing else; progress and logs go to standard
-//! error. Every wait has a limit. No secret is ever an argument or in a log.
+//! *Invariants*: standard output has only the answer; progress and logs go to standard error. Every wait has a limit.
+//! No secret is an argument or in a log.
 
-pub mod commands;
-pub mod deadletters;
+mod commands;
+mod deadletters;
 mod demo;
-pub mod directory;
-pub mod output;
-pub mod publish;
+mod directory;
+mod output;
+mod publish;
 pub mod server;
-pub mod setup;
+mod setup;
 pub mod simulate;
-pub mod stats;
-pub mod status;
-pub mod up;
+mod stats;
+mod status;
+mod up;
+
+pub use commands::{Cli, run};
+pub use output::{Answer, BadUsage};

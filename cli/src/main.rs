@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use botstats::commands::{self, Cli};
-use botstats::output::BadUsage;
+use botstats::{BadUsage, Cli};
 use botstats_common::io::nats::ConnectError;
 use botstats_common::io::{logging, nats, settings};
 
@@ -12,7 +11,7 @@ async fn main() -> ExitCode {
     let cli: Cli = settings::parse_or_exit();
     let _log = logging::start(&cli.logs());
     let json = cli.json();
-    match commands::run(cli).await {
+    match botstats::run(cli).await {
         Ok(answer) => answer.print(json),
         Err(error) => {
             logging::say(&format!("error: {}", nats::explain(error.as_ref())));

@@ -1,4 +1,4 @@
-//! What a command answers: for people as text, for programs as JSON.
+//! The answer of a command: text for people, JSON for programs.
 
 use std::fmt::{Display, Write as _};
 use std::io::Write as _;
@@ -16,25 +16,25 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer of a command that did what was asked; `json` shows itself as JSON.
+    /// The answer of a command that succeeded; `json` displays as JSON.
     #[must_use]
-    pub fn new(text: impl Into<String>, json: impl Display) -> Self {
+    pub(crate) fn new(text: impl Into<String>, json: impl Display) -> Self {
         Self { text: text.into(), json: json.to_string(), ok: true, silent: false }
     }
 
     /// The same, but the process ends with code 1 unless `ok`.
     #[must_use]
-    pub fn ok_if(self, ok: bool) -> Self {
+    pub(crate) fn ok_if(self, ok: bool) -> Self {
         Self { ok, ..self }
     }
 
     /// The same, but nothing is written: the command wrote its answer itself.
     #[must_use]
-    pub fn silent(self) -> Self {
+    pub(crate) fn silent(self) -> Self {
         Self { silent: true, ..self }
     }
 
-    /// Writes it to standard output; gives the process's exit code.
+    /// Writes the answer to standard output; returns the process's exit code.
     #[must_use]
     pub fn print(&self, json: bool) -> ExitCode {
         let written = self.silent || print(if json { &self.json } else { &self.text });
@@ -48,24 +48,24 @@ impl Answer {
 #[error("{0}")]
 pub struct BadUsage(pub String);
 
-/// Writes lines to standard output at once; false if nobody takes them.
-pub fn print(text: &str) -> bool {
+/// Writes lines to standard output at once; false if standard output is closed.
+pub(crate) fn print(text: &str) -> bool {
     let mut out = std::io::stdout().lock();
     let text = text.trim_end_matches('\n');
     text.is_empty() || (writeln!(out, "{text}").is_ok() && out.flush().is_ok())
 }
 
-/// The same in a thread of its own: a standard output that nobody reads must not hold up the stop.
-pub async fn print_aside(text: String) -> bool {
+/// [`print`] in a separate thread, so that a standard output without a reader does not hold up the stop.
+pub(crate) async fn print_aside(text: String) -> bool {
     let (sender, printed) = tokio::sync::oneshot::channel();
     // At the end of the process the thread may still wait for a reader.
     std::thread::spawn(move || sender.send(print(&text)));
     printed.await.unwrap_or(false)
 }
 
-/// Where a column's cells stand.
+/// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Align {
+pub(crate) enum Align {
     /// Text.
     Left,
     /// Numbers.
@@ -74,7 +74,7 @@ pub enum Align {
 
 /// Lines of a table whose columns are as wide as their widest cell.
 #[must_use]
-pub fn table(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
+pub(crate) fn table(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
     let width = |column: usize, name: &str| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| cell.width()).chain([name.width()]).max().unwrap_or_default()
@@ -99,10 +99,9 @@ pub fn table(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
     lines
 }
 
-/// Text from outside as it may go to a terminal: control characters are written out, so that they
-/// can't steer it. Line ends stay.
+/// Makes text from outside safe for a terminal: control characters are escaped. Line ends stay.
 #[must_use]
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() && c != '\n' {
@@ -117,7 +116,7 @@ pub fn printable(text: &str) -> String {
 
 /// A number with its digits in groups of three: `1,234,567`.
 #[must_use]
-pub fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut shown = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -131,7 +130,7 @@ pub fn grouped(number: u64) -> String {
 
 /// `1 event`, `2 events`.
 #[must_use]
-pub fn counted(number: u64, one: &str) -> String {
+pub(crate) fn counted(number: u64, one: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {one}{plural}", grouped(number))
 }

@@ -14,12 +14,11 @@ use serde_json::json;
 
 use crate::output::Answer;
 
-/// Pause between two tries.
+/// Pause before a retry.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// Copies that one server can keep.
+/// The most replicas of a stream: the server's own limit.
 const MAX_REPLICAS: i64 = 5;
 
-/// `botstats setup ...`
 #[derive(Debug, Args)]
 #[command(after_long_help = "EXAMPLES\n  \
     botstats setup\n  \
@@ -27,7 +26,7 @@ const MAX_REPLICAS: i64 = 5;
     botstats setup --throttle-window 15m        four calls an account an hour\n  \
     botstats setup --max-bytes 10GB             in an account that requires limits of size\n  \
     botstats setup --wait 60s                   beside servers that are just being started")]
-pub struct Setup {
+pub(crate) struct Setup {
     /// One call an account in this time; 0s switches the throttle off
     #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", default_value = "1h", value_name = "W", value_parser = duration)]
     throttle_window: Duration,
@@ -52,11 +51,8 @@ fn replicas(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Makes or checks everything; tells the outcome of each part.
-///
-/// # Errors
-/// [`SetupError`] says what cannot be used or could not be made.
-pub async fn make(
+/// Makes or checks the stream and both buckets; returns the outcome of each.
+pub(crate) async fn make(
     js: &jetstream::Context,
     window: Duration,
     shape: Shape,
@@ -72,9 +68,9 @@ pub async fn make(
     ])
 }
 
-/// Tries until it works, until the time is over, or until it is clear that no waiting helps.
 static TRYING: RateLimit = RateLimit::new();
 
+/// Retries until it works, the time is over, or an error shows that waiting can't help.
 async fn make_within(setup: &Setup, nats: &NatsSettings) -> anyhow::Result<[(String, Outcome); 3]> {
     let started = clock::monotonic();
     let shape = Shape { replicas: setup.replicas, max_bytes: setup.max_bytes };
@@ -106,11 +102,7 @@ async fn make_within(setup: &Setup, nats: &NatsSettings) -> anyhow::Result<[(Str
     }
 }
 
-/// Runs `botstats setup`.
-///
-/// # Errors
-/// What a person can do about it.
-pub async fn run(setup: Setup, nats: &NatsSettings) -> anyhow::Result<Answer> {
+pub(crate) async fn run(setup: Setup, nats: &NatsSettings) -> anyhow::Result<Answer> {
     let made = make_within(&setup, nats).await?;
     let lines: Vec<String> =
         made.iter().map(|(what, outcome)| format!("{what}: {outcome}")).collect();

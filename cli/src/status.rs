@@ -1,4 +1,4 @@
-//! `botstats status`: asks every ingest and query that is there how it does.
+//! `botstats status`: asks every running ingest and query for its state.
 
 use std::time::Duration;
 
@@ -13,24 +13,20 @@ use serde_json::json;
 
 use crate::output::{Align, Answer, grouped, printable, table};
 
-/// How long answers are waited for.
-pub const ANSWER_LIMIT: Duration = Duration::from_millis(700);
+/// The time in which answers are collected.
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_millis(700);
 /// The most answers that are read.
 const MAX_ANSWERS: usize = 1_000;
 
-/// `botstats status ...`
 #[derive(Debug, Args)]
 #[command(after_long_help = "Exit code 1 if nothing that answers is ready.\n\n\
     EXAMPLES\n  \
     botstats status\n  \
     botstats status --json | jq '.[] | select(.ready | not)'")]
-pub struct StatusArgs {}
+pub(crate) struct StatusArgs {}
 
-/// Asks all programs; whoever answers within [`ANSWER_LIMIT`] is in the list, ordered.
-///
-/// # Errors
-/// If the question can't be sent.
-pub async fn ask(client: &Client) -> anyhow::Result<Vec<Status>> {
+/// Asks all programs; returns the answers that arrive within [`ANSWER_LIMIT`], ordered.
+pub(crate) async fn ask(client: &Client) -> anyhow::Result<Vec<Status>> {
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await?;
     client.publish_with_reply(STATUS_SUBJECT, inbox, "".into()).await?;
@@ -43,7 +39,9 @@ pub async fn ask(client: &Client) -> anyhow::Result<Vec<Status>> {
             }
             match serde_json::from_slice(&answer.payload) {
                 Ok(status) => found.push(status),
-                Err(error) => tracing::warn!("an answer that is no status: {error}"),
+                Err(error) => tracing::warn!(
+                    "an answer to the status request is not readable and is left out: {error}"
+                ),
             }
             if found.len() >= MAX_ANSWERS {
                 break;
@@ -56,11 +54,7 @@ pub async fn ask(client: &Client) -> anyhow::Result<Vec<Status>> {
     Ok(found)
 }
 
-/// Runs `botstats status`.
-///
-/// # Errors
-/// What a person can do about it.
-pub async fn run(_: StatusArgs, nats: &NatsSettings) -> anyhow::Result<Answer> {
+pub(crate) async fn run(_: StatusArgs, nats: &NatsSettings) -> anyhow::Result<Answer> {
     let client = nats.connect(Role::Admin).await?;
     let found = ask(&client).await.context("the question could not be sent")?;
     if let Some(violation) = recent_violation().filter(|_| found.is_empty()) {

@@ -12,8 +12,8 @@ use crate::ids::{Account, Bot, Channel};
 use crate::secret::SecretHash;
 use crate::zones;
 
-/// The longest name of an account, bot or channel, in bytes.
-pub const MAX_NAME_BYTES: usize = 256;
+/// The longest name of an account, bot or channel that is accepted, in bytes.
+pub(crate) const MAX_NAME_BYTES: usize = 256;
 
 /// An account's entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub struct AccountEntry {
 /// A bearer token, as a hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenEntry {
-    /// What it is called in `token list` and `token revoke`; not secret.
+    /// The id in `token list` and `token revoke`; not secret.
     pub id: String,
     /// SHA-256 of the token.
     pub sha256: SecretHash,
@@ -74,7 +74,7 @@ impl Default for AccountEntry {
 /// Why a stored value is not an entry.
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
-    /// Not the JSON that it should be.
+    /// The JSON has another shape.
     #[error("not a directory entry")]
     Json(#[from] serde_json::Error),
     /// JSON, but no object.
@@ -105,7 +105,7 @@ pub fn time_zone(name: &str) -> Result<jiff::tz::TimeZone, EntryError> {
 /// Checks a name that people will see.
 ///
 /// # Errors
-/// [`EntryError::Name`] if it is empty, longer than [`MAX_NAME_BYTES`] or has control characters.
+/// [`EntryError::Name`] if it is empty, longer than 256 bytes or has control characters.
 pub fn check_name(name: &str) -> Result<(), EntryError> {
     if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
         return Err(EntryError::Name(shown(name)));
@@ -113,7 +113,7 @@ pub fn check_name(name: &str) -> Result<(), EntryError> {
     Ok(())
 }
 
-/// As much of a bad text as an error repeats: it goes into logs and answers.
+/// The first characters of a bad text: errors, which go into logs and answers, must stay short.
 fn shown(text: &str) -> String {
     text.chars().take(40).collect()
 }

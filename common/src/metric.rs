@@ -1,8 +1,7 @@
 //! The metrics of the endpoint: one table of their codes, labels and kinds.
 //!
-//! What each of them counts is written in `docs/metrics.md`; which stored fields feed it, in ingest's
-//! `metrics`. Whoever has to know every metric matches on [`TypeCode`] without a wildcard, so a metric
-//! that is forgotten somewhere does not compile.
+//! `docs/metrics.md` says what each metric counts; ingest's `metrics` says which stored fields feed it. Code that
+//! must know every metric matches on [`TypeCode`] without a wildcard, so a forgotten metric does not compile.
 
 use std::fmt;
 use std::ops::RangeInclusive;

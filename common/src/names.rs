@@ -21,7 +21,7 @@ pub const STATUS_SUBJECT: &str = "botstats.status.v1";
 /// The largest event payload that is accepted, in bytes.
 pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 /// The stream's `max_msg_size`: payload and headers, in bytes.
-pub const MAX_MESSAGE_BYTES: i32 = 72 * 1024;
+pub(crate) const MAX_MESSAGE_BYTES: i32 = 72 * 1024;
 
 /// The subject that a bot's events are published to.
 #[must_use]

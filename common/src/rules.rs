@@ -6,7 +6,7 @@
 //! | refuse | fails | a doubt: warning and metric | not ready, 503 |
 //! | warn | succeeds and says so | a doubt: warning and metric | warning |
 //!
-//! A setting that is not named here does no harm.
+//! A setting without a rule here does no harm.
 
 use std::time::Duration;
 
@@ -18,17 +18,19 @@ use crate::names::{
     THROTTLE_BUCKET,
 };
 
-/// How long the server keeps a consumer that nobody reads: ingest and query ask for this when they
-/// make one.
+/// The time that the server keeps a consumer without a reader: ingest and query ask for this when they make a
+/// consumer.
 pub const CONSUMER_LIFE: Duration = Duration::from_secs(30);
-/// While an ingest or query connects anew the server still has its last consumer, so two of them
-/// need four.
+/// The least `max_consumers` that works: while an ingest or query reconnects the server still has its old consumer,
+/// so two programs need four.
 const MIN_CONSUMERS: i64 = 4;
-/// A directory entry with twenty tokens or a hundred channels is smaller, in bytes.
+/// The least `max_msg_size` of the directory, in bytes: an entry with twenty tokens or a hundred channels is
+/// smaller.
 const MIN_ENTRY_BYTES: i64 = 16 * 1024;
 /// The subjects of requests between the programs.
 const REQUESTS: [&str; 3] = ["botstats.read.>", STATUS_SUBJECT, DEAD_LETTERS_SUBJECT];
-/// A claim has a nonce of 36 bytes and headers of about 130 bytes.
+/// The least `max_msg_size` of the throttle, in bytes: a claim has a nonce of 36 bytes and headers of about 130
+/// bytes.
 const MIN_CLAIM_BYTES: i64 = 512;
 
 /// The settings of a stream (a KV bucket is one, too) by which it can be judged.

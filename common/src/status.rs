@@ -1,4 +1,4 @@
-//! What programs say of themselves over NATS, as JSON: the answers behind `botstats status` and
+//! The state that programs report over NATS, as JSON: the answers behind `botstats status` and
 //! `botstats deadletters`.
 
 use std::collections::BTreeMap;
@@ -14,9 +14,9 @@ pub struct Status {
     pub instance: String,
     /// Version of the program.
     pub version: String,
-    /// Whether it answers.
+    /// True if the program answers reads or calls.
     pub ready: bool,
-    /// What is missing if it does not, by what for.
+    /// The reasons why the program is not ready, by part.
     pub missing: BTreeMap<String, String>,
     /// The release of the time zone data that a query goes by, such as `2026a`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,7 +41,7 @@ pub struct IngestStatus {
     /// Why the stream is refused, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
-    /// Messages by what became of them: `accepted`, `duplicate`, `conflict`, `unknown_type`,
+    /// Messages by outcome: `accepted`, `duplicate`, `conflict`, `unknown_type`,
     /// `dead_letter`.
     pub events: BTreeMap<String, u64>,
     /// Dead letters by the rule that they broke.
@@ -59,7 +59,7 @@ pub struct DeadLettersRequest {
     /// Only that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
-    /// At most so many; at most 1,000 come in one answer.
+    /// The most that are wanted; one answer has at most 1,000.
     pub limit: u32,
 }
 

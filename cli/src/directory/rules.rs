@@ -1,4 +1,4 @@
-//! What each directory command makes of an entry. Plain functions: current entry in, next one out.
+//! The effect of each directory command on an entry, as plain functions: current entry in, next entry out.
 //!
 //! | entry | add | add --restore | set, token add, key rotate | remove | token revoke |
 //! | --- | --- | --- | --- | --- | --- |
@@ -6,8 +6,8 @@
 //! | there | exists | exists | changed | tombstone | changed |
 //! | removed | was removed | there again | was removed | was removed | changed |
 //!
-//! *Why* a removed account keeps its tokens' hashes: who asks with one of them must get "not found",
-//! not "who are you". They never come alive again: a restored account has only its new token.
+//! *Why* a removed account keeps its tokens' hashes: a call with such a token must get 404, not 401. The old tokens
+//! never work again: a restored account has only its new token.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ use botstats_common::directory::{AccountEntry, BotEntry, TokenEntry};
 use botstats_common::ids::Channel;
 use botstats_common::secret::SecretHash;
 
-/// The most tokens an account has: each of them stands in its one entry.
-pub const MAX_TOKENS: usize = 100;
+/// The most tokens of an account: all of them are in its one entry.
+pub(crate) const MAX_TOKENS: usize = 100;
 
 /// Why a change is not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// `add` of something that is there.
     #[error("it exists already; use `set` to change it")]
     Exists,
@@ -40,20 +40,20 @@ pub enum Refusal {
 
 /// What changes of an account; absent fields stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AccountChange {
+pub(crate) struct AccountChange {
     /// The name; `Some(None)` takes it away, so that the id shows.
-    pub name: Option<Option<String>>,
+    pub(crate) name: Option<Option<String>>,
     /// IANA time zone name.
-    pub timezone: Option<String>,
+    pub(crate) timezone: Option<String>,
 }
 
 /// What changes of a bot; absent fields stay as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BotChange {
+pub(crate) struct BotChange {
     /// The name; `Some(None)` takes it away, so that the id shows.
-    pub name: Option<Option<String>>,
+    pub(crate) name: Option<Option<String>>,
     /// Names of channels; `None` takes one away.
-    pub channels: BTreeMap<Channel, Option<String>>,
+    pub(crate) channels: BTreeMap<Channel, Option<String>>,
 }
 
 impl AccountChange {
@@ -130,10 +130,7 @@ fn alive<T: Removable>(current: Option<T>) -> Result<T, Refusal> {
 }
 
 /// A new or restored account, with one token.
-///
-/// # Errors
-/// [`Refusal`].
-pub fn add_account(
+pub(crate) fn add_account(
     current: Option<AccountEntry>,
     change: &AccountChange,
     token: TokenEntry,
@@ -144,10 +141,7 @@ pub fn add_account(
 }
 
 /// A changed account.
-///
-/// # Errors
-/// [`Refusal`].
-pub fn set_account(
+pub(crate) fn set_account(
     current: Option<AccountEntry>,
     change: &AccountChange,
 ) -> Result<AccountEntry, Refusal> {
@@ -155,18 +149,12 @@ pub fn set_account(
 }
 
 /// The tombstone of an account.
-///
-/// # Errors
-/// [`Refusal`].
-pub fn remove_account(current: Option<AccountEntry>) -> Result<AccountEntry, Refusal> {
+pub(crate) fn remove_account(current: Option<AccountEntry>) -> Result<AccountEntry, Refusal> {
     Ok(AccountEntry { removed: true, ..alive(current)? })
 }
 
 /// An account with one token more.
-///
-/// # Errors
-/// [`Refusal`].
-pub fn add_token(
+pub(crate) fn add_token(
     current: Option<AccountEntry>,
     token: TokenEntry,
 ) -> Result<AccountEntry, Refusal> {
@@ -179,10 +167,10 @@ pub fn add_token(
 }
 
 /// An account, removed or not, without that token.
-///
-/// # Errors
-/// [`Refusal`].
-pub fn revoke_token(current: Option<AccountEntry>, id: &str) -> Result<AccountEntry, Refusal> {
+pub(crate) fn revoke_token(
+    current: Option<AccountEntry>,
+    id: &str,
+) -> Result<AccountEntry, Refusal> {
     let mut entry = current.ok_or(Refusal::Absent("account"))?;
     let before = entry.tokens.len();
     entry.tokens.retain(|token| token.id != id);
@@ -193,10 +181,7 @@ pub fn revoke_token(current: Option<AccountEntry>, id: &str) -> Result<AccountEn
 }
 
 /// A new or restored bot, with a key.
-///
-/// # Errors
-/// [`Refusal`].
-pub fn add_bot(
+pub(crate) fn add_bot(
     current: Option<BotEntry>,
     change: &BotChange,
     key: SecretHash,
@@ -207,26 +192,17 @@ pub fn add_bot(
 }
 
 /// A changed bot.
-///
-/// # Errors
-/// [`Refusal`].
-pub fn set_bot(current: Option<BotEntry>, change: &BotChange) -> Result<BotEntry, Refusal> {
+pub(crate) fn set_bot(current: Option<BotEntry>, change: &BotChange) -> Result<BotEntry, Refusal> {
     Ok(change.apply(alive(current)?))
 }
 
 /// The tombstone of a bot: its names stay for its rows, its key goes.
-///
-/// # Errors
-/// [`Refusal`].
-pub fn remove_bot(current: Option<BotEntry>) -> Result<BotEntry, Refusal> {
+pub(crate) fn remove_bot(current: Option<BotEntry>) -> Result<BotEntry, Refusal> {
     Ok(BotEntry { key_sha256: None, removed: true, ..alive(current)? })
 }
 
 /// A bot with another key; the old one is gone.
-///
-/// # Errors
-/// [`Refusal`].
-pub fn rotate_key(current: Option<BotEntry>, key: SecretHash) -> Result<BotEntry, Refusal> {
+pub(crate) fn rotate_key(current: Option<BotEntry>, key: SecretHash) -> Result<BotEntry, Refusal> {
     Ok(BotEntry { key_sha256: Some(key), ..alive(current)? })
 }
 

@@ -11,43 +11,28 @@ use std::time::Duration;
 
 use super::rules::Refusal;
 
-/// How often a change is tried when others write the same key.
+/// The most tries of a change while others write the same key.
 const MAX_TRIES: usize = 8;
-/// How many entries are read at once for a list.
+/// The number of entries that a list reads at once.
 const READS_AT_ONCE: usize = 64;
-/// How long the reading of a list may take.
+/// The time limit for reading a list.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why a change or reading of the directory did not happen.
 #[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
+pub(crate) enum ChangeError {
     /// The bucket is not there or can't be reached.
     #[error("the KV bucket {DIRECTORY_BUCKET} cannot be opened; `botstats setup` makes it")]
     Bucket(#[source] async_nats::Error),
     /// A request got no good answer.
     #[error("{key}: no answer from the directory")]
-    Request {
-        /// Which key.
-        key: String,
-        /// What happened.
-        source: async_nats::Error,
-    },
+    Request { key: String, source: async_nats::Error },
     /// The rules say no.
     #[error("{key}: {refusal}")]
-    Refused {
-        /// Which key.
-        key: String,
-        /// Why.
-        refusal: Refusal,
-    },
+    Refused { key: String, refusal: Refusal },
     /// The stored value is no entry.
     #[error("{key}: the stored value is no entry; write a good one with a NATS client")]
-    Entry {
-        /// Which key.
-        key: String,
-        /// What is wrong with it.
-        source: EntryError,
-    },
+    Entry { key: String, source: EntryError },
     /// Others wrote the same key each time.
     #[error("{0}: others change it all the time; try again")]
     Contended(String),
@@ -58,16 +43,14 @@ pub enum ChangeError {
 
 /// The directory, open for writing.
 #[derive(Debug, Clone)]
-pub struct Directory {
+pub(crate) struct Directory {
     kv: kv::Store,
 }
 
 /// An entry of a list; a value that does not parse has none.
 #[derive(Debug)]
-pub enum Entry {
-    /// An account.
+pub(crate) enum Entry {
     Account(Account, Result<AccountEntry, EntryError>),
-    /// A bot.
     Bot(Account, Bot, Result<BotEntry, EntryError>),
 }
 
@@ -79,35 +62,21 @@ struct Stored<T> {
 
 impl Directory {
     /// Opens the directory.
-    ///
-    /// # Errors
-    /// [`ChangeError::Bucket`].
-    pub async fn open(js: &jetstream::Context) -> Result<Self, ChangeError> {
+    pub(crate) async fn open(js: &jetstream::Context) -> Result<Self, ChangeError> {
         let kv = js.get_key_value(DIRECTORY_BUCKET).await;
         Ok(Self { kv: kv.map_err(|e| ChangeError::Bucket(e.into()))? })
     }
 
     /// An account's entry, if it has one.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub async fn account(&self, account: &Account) -> Result<Option<AccountEntry>, ChangeError> {
+    pub(crate) async fn account(
+        &self,
+        account: &Account,
+    ) -> Result<Option<AccountEntry>, ChangeError> {
         Ok(self.read(&names::account_key(account), AccountEntry::parse).await?.entry)
     }
 
-    /// A bot's entry, if it has one.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub async fn bot(&self, account: &Account, bot: &Bot) -> Result<Option<BotEntry>, ChangeError> {
-        Ok(self.read(&names::bot_key(account, bot), BotEntry::parse).await?.entry)
-    }
-
     /// Changes an account's entry to what the rule decides; gives what was written.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub async fn change_account(
+    pub(crate) async fn change_account(
         &self,
         account: &Account,
         rule: impl Fn(Option<AccountEntry>) -> Result<AccountEntry, Refusal>,
@@ -116,10 +85,7 @@ impl Directory {
     }
 
     /// Changes a bot's entry to what the rule decides; gives what was written.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub async fn change_bot(
+    pub(crate) async fn change_bot(
         &self,
         account: &Account,
         bot: &Bot,
@@ -129,10 +95,7 @@ impl Directory {
     }
 
     /// All entries, removed ones too, ordered by key.
-    ///
-    /// # Errors
-    /// [`ChangeError`].
-    pub async fn list(&self) -> Result<Vec<Entry>, ChangeError> {
+    pub(crate) async fn list(&self) -> Result<Vec<Entry>, ChangeError> {
         let all = tokio::time::timeout(LIST_LIMIT, self.list_all());
         all.await.map_err(|_| ChangeError::ListLate)?
     }

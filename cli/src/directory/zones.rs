@@ -1,18 +1,15 @@
-//! Time zone names as people type them.
+//! Reads time zone names in any letter case, and suggests near ones.
 
 use botstats_common::directory::{EntryError, time_zone};
 use botstats_common::zones;
 
 /// The most names that are suggested.
 const MAX_SUGGESTIONS: usize = 3;
-/// A name this many edits away is still near.
+/// The most edits between a text and a name that is suggested for it.
 const NEAR: usize = 3;
 
 /// Reads a time zone name in any letter case.
-///
-/// # Errors
-/// Says which names are near.
-pub fn parse(text: &str) -> Result<String, String> {
+pub(crate) fn parse(text: &str) -> Result<String, String> {
     match time_zone(text) {
         Ok(zone) => Ok(zone.iana_name().unwrap_or(text).to_owned()),
         Err(error) => {

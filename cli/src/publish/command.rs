@@ -19,14 +19,13 @@ use tokio::sync::mpsc;
 use super::lines::Lines;
 use crate::output::{Answer, counted, printable};
 
-/// The most refused messages that are named.
+/// The most refused messages that are listed.
 const MAX_NAMED: usize = 20;
-/// Messages read ahead of those under way.
+/// The most messages that are read ahead of those in flight.
 const READ_AHEAD: usize = BATCHES_IN_FLIGHT * MAX_BATCH;
-/// How often the progress line changes.
+/// The interval of the progress line.
 const TICK: Duration = Duration::from_millis(100);
 
-/// `botstats publish ...`
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "A line is {\"subject\": \"botstats.events.<account>.<bot>.<channel>\", \
@@ -38,7 +37,7 @@ const TICK: Duration = Duration::from_millis(100);
     botstats publish events.ndjson\n  \
     zcat old.ndjson.gz | botstats publish -"
 )]
-pub struct Publish {
+pub(crate) struct Publish {
     /// File with one event a line; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -60,11 +59,7 @@ impl Refusals {
     }
 }
 
-/// Runs `botstats publish`.
-///
-/// # Errors
-/// What a person can do about it.
-pub async fn run(publish: Publish, nats: &NatsSettings) -> anyhow::Result<Answer> {
+pub(crate) async fn run(publish: Publish, nats: &NatsSettings) -> anyhow::Result<Answer> {
     let input: Box<dyn Read + Send> = if publish.file.as_os_str() == "-" {
         Box::new(io::stdin())
     } else {
@@ -89,11 +84,8 @@ pub async fn run(publish: Publish, nats: &NatsSettings) -> anyhow::Result<Answer
     Ok(answer(published.stored, refused, bad_lines))
 }
 
-/// Publishes what comes, with a progress line on standard error.
-///
-/// # Errors
-/// [`PublishError`].
-pub async fn with_progress(
+/// Publishes the messages of a channel, with a progress line on standard error.
+pub(crate) async fn with_progress(
     publisher: &Publisher,
     messages: mpsc::Receiver<Message>,
     mut report: impl FnMut(&Progress),
@@ -117,8 +109,7 @@ pub async fn with_progress(
     published
 }
 
-/// Reads all lines into the channel; gives the lines that are no messages. Ends early when the
-/// publisher is gone.
+/// Reads all lines into the channel; returns the bad lines. Ends early if the publisher has ended.
 fn read(input: impl Read, sender: &mpsc::Sender<Message>) -> anyhow::Result<Refusals> {
     const UNREADABLE: &str = "the input can't be read to its end";
     let mut lines = Lines::new(BufReader::with_capacity(256 * 1024, input)).context(UNREADABLE)?;

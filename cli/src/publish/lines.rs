@@ -1,11 +1,14 @@
 //! Reads events from lines: `{"subject": "botstats.events.<account>.<bot>.<channel>", "payload": {..}}`.
 //! An array of such objects is read as its elements, one a line.
 //!
-//! The payload is published as it stands there, byte for byte. Whether it keeps the rules of an event is
-//! for ingest to say; here is refused what can't be a message of the stream, and what would be lost.
+//! The payload is published byte for byte. Ingest decides whether it is a good event; this module refuses only lines
+//! that can't be a message of the stream, or of which a part would be lost.
 //!
-//! *Invariants*: every line and every element is a message or is refused by its number; no more than
-//! [`MAX_LINE_BYTES`] of one are held.
+//! *Invariants*: each line and each element is a message or is refused with its number; at most [`MAX_LINE_BYTES`]
+//! of one are held.
+//!
+//! *Why* arrays are split here: serde_json ends at the first bad element, has no limit for the size of an element,
+//! and reads its whole array before it gives the first one.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,16 +22,16 @@ use serde::de::IgnoredAny;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-/// The longest line, in bytes; far above the largest event.
+/// The longest line that is read, in bytes; far above the largest event.
 const MAX_LINE_BYTES: usize = 1024 * 1024;
-/// How many bytes say what form a file has.
+/// The number of bytes at the start of a file by which its format is known.
 const HEAD_BYTES: u64 = 6;
 
-/// What a line must be.
+/// The form of a line, for errors.
 const WANTED: &str = "{\"subject\": .., \"payload\": {..}}";
 /// The byte order mark of UTF-8, which some programs put before a text.
 const MARK: &[u8] = b"\xef\xbb\xbf";
-/// How compressed files begin, what they are, and what shows their text.
+/// Compressed files: first bytes, format, and the command that decompresses them.
 const COMPRESSED: [(&[u8], &str, &str); 5] = [
     (b"\x1f\x8b", "gzip", "zcat FILE"),
     (b"\x28\xb5\x2f\xfd", "zstd", "zstdcat FILE"),
@@ -46,14 +49,14 @@ struct Line<'a> {
     payload: &'a RawValue,
 }
 
-/// Where the next message is looked for.
+/// The part of the input that the next message is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// On a line of its own.
     Line,
     /// In an array.
     Array,
-    /// Nowhere: the input is read, or its form is not.
+    /// The input is at its end, or its format can't be read.
     End,
 }
 
@@ -65,7 +68,7 @@ pub(super) struct Lines<R> {
     before: u64,
     number: u64,
     line: Vec<u8>,
-    /// Why nothing of the input can be read, until it was told.
+    /// Why the input can't be read; taken once it was returned.
     unreadable: Option<String>,
 }
 
@@ -84,7 +87,7 @@ impl<R: BufRead> Lines<R> {
         self.number
     }
 
-    /// The next message, or why its line is none; `None` at the end. Empty lines are skipped.
+    /// The next message, or what is wrong with its line; `None` at the end. Empty lines are skipped.
     pub(super) fn next(&mut self) -> io::Result<Option<Result<Message, String>>> {
         if let Some(why) = self.unreadable.take() {
             return Ok(Some(Err(why)));
@@ -115,7 +118,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// Skips space, empty lines and byte order marks; gives the byte that comes then.
+    /// Skips space, empty lines and byte order marks; returns the next byte without taking it.
     fn skip_space(&mut self) -> io::Result<Option<u8>> {
         loop {
             let rest = self.input.fill_buf()?;
@@ -145,7 +148,7 @@ impl<R: BufRead> Lines<R> {
         Ok(parse(self.number, &self.line))
     }
 
-    /// Takes what comes before the next comma of the array, or before its end.
+    /// Takes the bytes before the next comma of the array, or before its end.
     fn element(&mut self) -> io::Result<Result<Message, String>> {
         self.line.clear();
         self.before += 1;
@@ -185,7 +188,7 @@ fn too_long() -> String {
     format!("longer than {MAX_LINE_BYTES} bytes")
 }
 
-/// Says of a file that is no UTF-8 text by its first bytes what shows its text.
+/// By the first bytes of a file that is not UTF-8 text: the command that converts it.
 fn other_form(head: &[u8]) -> Option<String> {
     if let Some((_, name, show)) = COMPRESSED.iter().find(|(start, ..)| head.starts_with(start)) {
         return Some(format!("compressed with {name}; `{show} | botstats publish -` publishes it"));

@@ -3,4 +3,4 @@
 mod command;
 mod lines;
 
-pub use command::{Publish, run, with_progress};
+pub(crate) use command::{Publish, run, with_progress};

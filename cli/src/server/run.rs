@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use botstats_common::io::clock;
 
-/// How often an end is looked for.
+/// The interval in which the program's end is checked.
 const POLL: Duration = Duration::from_millis(10);
-/// The most that is kept of an output, in bytes.
+/// The most bytes that are kept of an output.
 const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
 
 /// Runs a command; gives its standard output, or what went wrong in one line.

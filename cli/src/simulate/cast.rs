@@ -1,4 +1,4 @@
-//! Who takes part: accounts, their bots, and the channels that these talk on.
+//! The cast of a simulation: accounts, their bots, and the bots' channels.
 
 use botstats_common::ids::{Account, Bot, Channel};
 
@@ -13,9 +13,9 @@ const MAX_BOTS: u64 = 5;
 /// A bot that takes part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CastBot {
-    /// Its account.
+    /// The account that has the bot.
     pub account: Account,
-    /// The bot.
+    /// The id, unique in its account.
     pub bot: Bot,
     /// Its channels, with their shares of the bot's traffic.
     pub channels: Vec<(Channel, u64)>,
@@ -23,7 +23,7 @@ pub struct CastBot {
     pub share: u64,
 }
 
-/// All who take part.
+/// All bots of a simulation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cast {
     bots: Vec<CastBot>,

@@ -21,10 +21,9 @@ use crate::output::{Answer, counted};
 use crate::publish::with_progress;
 use crate::{demo, stats};
 
-/// Events made ahead of those under way.
+/// The most events that are made ahead of those in flight.
 const MADE_AHEAD: usize = 4_000;
 
-/// `botstats simulate ...`
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "The accounts are sim-1, sim-2, .. with one to five bots bot-1, .. each. To ask for their \
@@ -36,7 +35,7 @@ const MADE_AHEAD: usize = 4_000;
     botstats simulate --now 2026-11-20T12:00:00Z --out -              the same bytes each time\n  \
     botstats simulate --live                                          account demo, until Ctrl-C"
 )]
-pub struct Simulate {
+pub(crate) struct Simulate {
     /// How many accounts
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = whole::<u32>(1..=100_000))]
     accounts: u32,
@@ -70,11 +69,11 @@ struct Line<'a> {
     payload: &'a RawValue,
 }
 
-/// Runs `botstats simulate`.
-///
-/// # Errors
-/// What a person can do about it.
-pub async fn run(simulate: Simulate, nats: &NatsSettings, as_json: bool) -> anyhow::Result<Answer> {
+pub(crate) async fn run(
+    simulate: Simulate,
+    nats: &NatsSettings,
+    as_json: bool,
+) -> anyhow::Result<Answer> {
     if simulate.live {
         return demo::live(nats, &simulate.endpoint, as_json).await;
     }

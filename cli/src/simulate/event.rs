@@ -8,7 +8,7 @@ use super::cast::Place;
 use super::dice::Dice;
 use super::script::{Say, Script};
 
-/// How often somebody new talks, in percent.
+/// The share of conversations with a new user, in percent.
 const NEW_USER_PERCENT: u64 = 45;
 
 /// A conversation with its script.

@@ -22,7 +22,7 @@ use std::collections::BinaryHeap;
 use bytes::Bytes;
 
 pub use cast::{Cast, CastBot};
-pub use command::{Simulate, run};
+pub(crate) use command::{Simulate, run};
 pub use dice::Dice;
 
 use event::{Talk, render};

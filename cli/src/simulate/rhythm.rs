@@ -4,7 +4,7 @@ use super::Spread;
 
 /// Milliseconds in an hour.
 const HOUR_MS: i64 = 60 * 60 * 1000;
-/// How busy each hour of the day is, in UTC.
+/// The weight of each hour of the day, in UTC.
 const HOURS: [u64; 24] =
     [4, 3, 2, 2, 2, 3, 6, 12, 22, 30, 34, 33, 28, 29, 31, 32, 30, 28, 30, 33, 30, 22, 14, 8];
 /// The share of a weekend's day, in percent of a working day.

@@ -5,29 +5,26 @@ use std::time::Duration;
 use anyhow::Context as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// How long the whole answer may take.
+/// The time limit of the whole answer.
 const LIMIT: Duration = Duration::from_secs(60);
 /// The largest answer that is read, in bytes.
 const MAX_BODY_BYTES: u64 = 256 * 1024 * 1024;
 
 /// What the endpoint answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub(crate) struct Reply {
     /// The HTTP status.
-    pub status: u16,
-    /// Seconds, if it says when to come back.
-    pub retry_after: Option<u32>,
-    /// Up to when everything is counted.
-    pub as_of: Option<String>,
+    pub(crate) status: u16,
+    /// `Retry-After`, in seconds.
+    pub(crate) retry_after: Option<u32>,
+    /// The time up to which all events are counted.
+    pub(crate) as_of: Option<String>,
     /// The body.
-    pub body: String,
+    pub(crate) body: String,
 }
 
 /// Asks with a token. Redirects are not followed: the token must not go elsewhere.
-///
-/// # Errors
-/// If there was no whole answer within a minute.
-pub async fn get(url: String, token: SecretString) -> anyhow::Result<Reply> {
+pub(crate) async fn get(url: String, token: SecretString) -> anyhow::Result<Reply> {
     tokio::task::spawn_blocking(move || blocking(&url, &token))
         .await
         .context("the request ended")?

@@ -16,17 +16,16 @@ use serde::Deserialize;
 
 use crate::output::{Answer, BadUsage, printable};
 
-pub use http::{Reply, get};
+pub(crate) use http::{Reply, get};
 
-/// The most days that can be asked for.
+/// The most days that the endpoint answers.
 const MAX_DAYS: i64 = 30;
-/// Bytes that an API key may have.
+/// The lengths of an API key that are allowed, in bytes.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 8..=128;
 
-/// Where statistics are asked if nothing else is said: query's default on this machine.
-pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+/// The default endpoint: that of a query on this machine.
+pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
-/// `botstats stats ...`
 #[derive(Debug, Args)]
 #[command(
     after_long_help = "The token comes from the variable BOTSTATS_TOKEN or from a file, never from an argument. \
@@ -36,7 +35,7 @@ pub const DEFAULT_URL: &str = "http://127.0.0.1:8080";
     botstats stats --token-file acme.token --types 0-18 --group hour --days 1\n  \
     botstats stats --token-file acme.token --json | jq '.[] | select(.EventType == 10)'"
 )]
-pub struct Stats {
+pub(crate) struct Stats {
     /// File that holds the account's token; without it the variable BOTSTATS_TOKEN does
     #[arg(long, env = "BOTSTATS_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -59,8 +58,7 @@ pub struct Stats {
 
 /// What a row stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs, reason = "the words say it, and would only be repeated in the help")]
-pub enum Group {
+pub(crate) enum Group {
     Hour,
     Day,
     Month,
@@ -70,7 +68,7 @@ pub enum Group {
 pub(crate) fn base_url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     match rest {
-        // The token goes where a user's name and password would.
+        // The token takes the header that user and password would need.
         Some(rest) if !rest.is_empty() && !rest.contains(['?', '#', ' ', '@']) => {
             Ok(text.trim_end_matches('/').to_owned())
         }
@@ -84,7 +82,7 @@ fn secret(text: &str) -> Result<SecretString, Infallible> {
     Ok(SecretString::from(text))
 }
 
-/// Checks an API key here rather than in clap, whose error would repeat a key with a typo.
+/// Checks an API key. Clap does not do it, because its error would repeat a key with a typo.
 fn check_key(key: &str) -> Result<&str, BadUsage> {
     if KEY_BYTES.contains(&key.len()) && key.bytes().all(is_id_char) {
         Ok(key)
@@ -115,7 +113,7 @@ fn types(text: &str) -> Result<TypeSet, String> {
 
 /// The endpoint's path for a question.
 #[must_use]
-pub fn path(key: Option<&str>, types: TypeSet, group: Group, days: i64) -> String {
+pub(crate) fn path(key: Option<&str>, types: TypeSet, group: Group, days: i64) -> String {
     let codes: Vec<String> = types.iter().map(|code| code.to_string()).collect();
     let group = match group {
         Group::Hour => "hour",
@@ -135,11 +133,7 @@ struct Problem {
     detail: String,
 }
 
-/// Runs `botstats stats`.
-///
-/// # Errors
-/// What a person can do about it.
-pub async fn run(stats: Stats) -> anyhow::Result<Answer> {
+pub(crate) async fn run(stats: Stats) -> anyhow::Result<Answer> {
     let token = token(stats.token_file.as_deref())?;
     let key = stats.bot.as_ref().map(|key| check_key(key.expose_secret())).transpose()?;
     let url = format!("{}{}", stats.endpoint, path(key, stats.types, stats.group, stats.days));
@@ -167,7 +161,7 @@ fn token(file: Option<&std::path::Path>) -> anyhow::Result<SecretString> {
     }
 }
 
-/// What an answer other than 200 means for the one who asks.
+/// The error for an answer other than 200.
 fn refusal(reply: &Reply, now_ms: i64) -> String {
     let problem: Problem = serde_json::from_str(&reply.body).unwrap_or_default();
     let said = match (problem.title.as_str(), problem.detail.as_str()) {

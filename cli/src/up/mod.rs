@@ -1,9 +1,9 @@
-//! `botstats up`: all of it on one machine, in one process beside a nats-server.
+//! `botstats up`: all services on one machine, in one process beside a nats-server.
 //!
-//! Starts from the bottom up (nats-server, stream and buckets, ingest, query, traffic) and stops from
-//! the top down, so that nothing loses what it stands on. Each part has a token of its own.
+//! It starts from the bottom up (nats-server, stream and buckets, ingest, query, traffic) and stops from the top
+//! down, so that no part loses one that it needs. Each part has its own cancellation token.
 //!
-//! *Invariants*: nothing runs on after it: what ends early takes the rest with it, in order.
+//! *Invariants*: no part outlives `up`: when one ends early all others are stopped, in order.
 
 mod place;
 mod services;
@@ -34,14 +34,13 @@ use services::{Listeners, Services};
 
 /// The default throttle window of a demo, where an hour between two calls would be too long.
 const DEMO_WINDOW: &str = "10s";
-/// How often something is looked at while waiting.
+/// The interval in which the services are asked whether they are ready.
 const POLL: Duration = Duration::from_millis(100);
-/// How often it is said what is waited for.
+/// The interval of the log lines about services that are not ready.
 const SAY_EVERY: Duration = Duration::from_secs(10);
-/// How often the nats-server is looked after.
+/// The interval in which the nats-server is checked.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 
-/// `botstats up ...`
 #[derive(Debug, Args)]
 #[command(
     mut_arg("throttle_window", |window| {
@@ -57,7 +56,7 @@ const WATCH_EVERY: Duration = Duration::from_millis(500);
     botstats up --data /srv/botstats\n  \
     NATS_URL=nats://nats.example:4222 botstats up      ingest and query beside a NATS that is there"
 )]
-pub struct Up {
+pub(crate) struct Up {
     /// Make an account with two bots and keep made-up traffic coming; in a folder of its own
     #[arg(long)]
     demo: bool,
@@ -117,11 +116,12 @@ impl Plan {
     }
 }
 
-/// Runs `botstats up` until it is told to stop. `nats` is where NATS is, if it was given.
-///
-/// # Errors
-/// What a person can do about it.
-pub async fn run(up: Up, nats: Option<NatsSettings>, as_json: bool) -> anyhow::Result<Answer> {
+/// Runs `botstats up` until a stop signal. `nats` has the connection if NATS_URL was given.
+pub(crate) async fn run(
+    up: Up,
+    nats: Option<NatsSettings>,
+    as_json: bool,
+) -> anyhow::Result<Answer> {
     let stop = CancellationToken::new();
     stop::on_signal(&stop)?;
     up.zones.start();
@@ -133,7 +133,7 @@ pub async fn run(up: Up, nats: Option<NatsSettings>, as_json: bool) -> anyhow::R
         Some(nats) => nats,
         None => {
             let port = match plan.up.nats_port {
-                // The server takes a free one itself: one that was looked for may be taken until it starts.
+                // The server chooses a free port itself: a port chosen here may be taken before the server starts.
                 0 => None,
                 port => {
                     let address = (Ipv4Addr::LOCALHOST, port).into();
@@ -166,7 +166,7 @@ async fn start_server(folder: PathBuf, port: Option<u16>) -> anyhow::Result<Serv
     starting.await.context("nats-server")?
 }
 
-/// Settings for a NATS that asks nobody who they are.
+/// Settings for a NATS without authentication.
 fn local(url: &str) -> anyhow::Result<NatsSettings> {
     let url = Servers::parse(url).map_err(anyhow::Error::msg)?;
     Ok(NatsSettings::at(url))
@@ -191,7 +191,7 @@ async fn with_nats(
     let shape = Shape { max_bytes: plan.up.max_bytes, ..Shape::default() };
     match setup::make(&js, plan.up.query.throttle_window, shape).await {
         Ok(made) => made.iter().for_each(|(what, outcome)| tracing::info!("{what}: {outcome}")),
-        // On a NATS of others the rights may not allow it, and all may be there.
+        // On a given NATS the rights may not allow it, and stream and buckets may exist.
         Err(error @ SetupError::Request { .. }) if own.is_none() => {
             tracing::warn!("{}", explain(&error));
         }
@@ -225,7 +225,7 @@ async fn with_nats(
         gone = server => Err(gone),
     };
     if let Err(error) = &ended {
-        tracing::error!("stopping all: {error:#}");
+        tracing::error!("a part failed, so all parts are stopped: {error:#}");
     }
     traffic.stop().await;
     services.stop().await;
@@ -236,7 +236,7 @@ async fn with_nats(
     ended
 }
 
-/// Comes back when the nats-server has ended by itself.
+/// Returns when the nats-server has ended by itself.
 async fn watch(server: &mut Server) -> anyhow::Error {
     loop {
         tokio::time::sleep(WATCH_EVERY).await;
@@ -247,7 +247,7 @@ async fn watch(server: &mut Server) -> anyhow::Error {
     }
 }
 
-/// Waits for both programs; says from time to time what is missing. Ends with `up` at the latest.
+/// Waits until both programs are ready; logs from time to time what they lack.
 async fn wait_until_ready(plan: &Plan) {
     for (program, address) in
         [("ingest", plan.up.ingest_internal_addr), ("query", plan.up.query_internal_addr)]
@@ -263,7 +263,7 @@ async fn wait_until_ready(plan: &Plan) {
     }
 }
 
-/// Says on standard output where everything is.
+/// Prints addresses, folder and next steps to standard output.
 async fn tell(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<&Demo>, as_json: bool) {
     let url = plan.url();
     let token = demo.map(Demo::token);
@@ -297,7 +297,7 @@ fn story(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<(&str, &str)>
         plan.up.ingest_internal_addr,
         plan.up.query_internal_addr,
     );
-    // As it was called: after `cargo run` it is not on the PATH.
+    // The program as it was called: after `cargo run` it is not on the PATH.
     let program = std::env::args_os().next().map_or_else(|| "botstats".into(), PathBuf::from);
     let program = shown(&program);
     let next = match demo {

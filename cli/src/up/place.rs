@@ -11,7 +11,7 @@ use botstats_common::io::listen;
 use botstats_common::io::settings::variable;
 use tokio::net::TcpListener;
 
-/// The folder that all data are in; made if absent, readable by its owner only.
+/// The folder of all data; made if absent, readable by its owner only.
 pub(super) fn folder(given: Option<PathBuf>, demo: bool) -> anyhow::Result<PathBuf> {
     let mut folder = match given {
         Some(folder) => folder,
@@ -60,7 +60,7 @@ pub(super) fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListe
     named(listen::listen(address, |_| Ok(())), address, flag)
 }
 
-/// The same for the endpoint.
+/// [`listen`] with the socket options of the endpoint.
 pub(super) fn listen_http(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     named(botstats_query::listen(address), address, flag)
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Plan;
 
-/// How long one of them may take to stop; both have shorter limits of their own.
+/// The time that a service has to stop; both have shorter limits of their own.
 const STOP_LIMIT: Duration = Duration::from_secs(45);
 
 type Ended = Result<(), anyhow::Error>;
@@ -28,7 +28,7 @@ pub(super) struct Services {
     query: Service,
 }
 
-/// What they listen on.
+/// The listeners of both services.
 pub(super) struct Listeners {
     pub(super) ingest: TcpListener,
     pub(super) query: botstats_query::Listeners,
@@ -61,7 +61,7 @@ impl Services {
         }
     }
 
-    /// Comes back when one has ended by itself, which it never should.
+    /// Returns when a service has ended by itself, which is always an error.
     pub(super) async fn one_ended(&mut self) -> anyhow::Error {
         let Self { ingest, query } = self;
         tokio::select! {
@@ -93,7 +93,7 @@ impl Service {
         match ended {
             Ok(Ok(())) => anyhow::anyhow!("{} ended by itself", self.name),
             Ok(Err(error)) => error.context(format!("{} ended", self.name)),
-            Err(panic) => anyhow::Error::new(panic).context(format!("{} broke", self.name)),
+            Err(panic) => anyhow::Error::new(panic).context(format!("{} panicked", self.name)),
         }
     }
 
@@ -103,7 +103,7 @@ impl Service {
         match tokio::time::timeout(STOP_LIMIT, task).await {
             Ok(Ok(Ok(()))) => tracing::info!("{} stopped", self.name),
             Ok(Ok(Err(error))) => tracing::error!("{} stopped: {error:#}", self.name),
-            Ok(Err(panic)) => tracing::error!("{} broke while it stopped: {panic}", self.name),
+            Ok(Err(panic)) => tracing::error!("{} panicked while it stopped: {panic}", self.name),
             Err(_) => tracing::error!("{} did not stop within {STOP_LIMIT:?}", self.name),
         }
     }

@@ -1,11 +1,11 @@
-//! Events as those who publish make them: typed, checked, and as the bytes of a CloudEvent.
+//! Events for publishers: typed, checked, and rendered as the bytes of a CloudEvent.
 //!
 //! The rules are those of `docs/events.md`. With the feature `schema` the types describe themselves as
 //! JSON Schema, from which `docs/asyncapi.yaml` is made.
 //!
-//! *Invariants*: what [`Event::render`] gives is accepted by ingest, if it is published in time.
+//! *Invariants*: ingest accepts what [`Event::render`] gives, if it is published in time.
 //!
-//! *Not here*: reading. Ingest has a decoder of its own, which keeps only what counts.
+//! *Not here*: reading events. Ingest has its own decoder, which keeps only the fields that are counted.
 
 #[cfg(feature = "schema")]
 pub mod schema;
@@ -18,12 +18,12 @@ use serde::Serialize;
 
 use crate::names::MAX_PAYLOAD_BYTES;
 
-/// The longest `id`, in bytes.
+/// The longest `id` of an event that is accepted, in bytes.
 pub const MAX_ID_BYTES: usize = 128;
-/// The longest `source`, in bytes.
+/// The longest `source` of an event that is accepted, in bytes.
 pub const MAX_SOURCE_BYTES: usize = 256;
-/// The longest conversation or user id, in bytes. Platforms have longer ones than one expects: those of
-/// Microsoft Teams have 150 to 325.
+/// The longest conversation or user id that is accepted, in bytes. Ids of platforms are long: those of Microsoft
+/// Teams have 150 to 325 bytes.
 pub const MAX_DATA_ID_BYTES: usize = 512;
 /// 0000-01-01T00:00:00Z, the first moment that RFC 3339 can write, in Unix milliseconds.
 const FIRST_MS: i64 = -62_167_219_200_000;
@@ -177,7 +177,7 @@ impl What<'_> {
     }
 }
 
-/// Why an event can't be published: ingest would refuse it.
+/// Why ingest would refuse an event, so that it can't be published.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidEvent {
     /// A text that is empty or too long.

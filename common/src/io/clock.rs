@@ -1,7 +1,7 @@
-//! The local clock, in the one place that asks it.
+//! The local clock. No other module reads it.
 //!
-//! *Invariants*: nothing that is counted depends on it: events are accepted by the stream's
-//! timestamp. It decides only the moment of asking, waits, and what is shown.
+//! *Invariants*: no count depends on the local clock: events are accepted by the stream's timestamp. The local
+//! clock decides only when requests are sent, how long a program waits, and what is shown.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

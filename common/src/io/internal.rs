@@ -17,11 +17,11 @@ use super::listen::reached_at;
 pub use super::readiness::Readiness;
 use super::{process, telemetry};
 
-/// Serves the internal listener until the token is cancelled. `look` is called before the metrics are read,
-/// to set those that are looked at only then.
+/// Serves the internal listener until the token is cancelled. `look` is called before the metrics are read, and
+/// sets the gauges that are measured only then.
 ///
 /// # Errors
-/// If the listener has no address.
+/// If the listener has no local address.
 pub fn serve(
     listener: TcpListener,
     readiness: Readiness,
@@ -40,7 +40,9 @@ pub fn serve(
     super::stop::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = served.await {
-            tracing::error!("the internal listener ended: {error}");
+            tracing::error!(
+                "the internal listener ended, /livez, /readyz and /metrics are gone: {error}"
+            );
         }
     });
     tracing::info!(address = %bound, "internal listener ready: /livez /readyz /metrics");
@@ -60,7 +62,7 @@ async fn metrics(
     State(readiness): State<Readiness>,
     look: Arc<impl Fn() + Send + Sync + 'static>,
 ) -> impl IntoResponse {
-    // Files are looked at, which may take a while.
+    // `look` asks the file system, which may block.
     let text = tokio::task::spawn_blocking(move || {
         look();
         telemetry::text(&readiness)
@@ -70,7 +72,7 @@ async fn metrics(
             Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
         }
         Err(error) => {
-            tracing::error!("the metrics cannot be told: {error}");
+            tracing::error!("the metrics could not be collected, so /metrics answers 500: {error}");
             Err(StatusCode::INTERNAL_SERVER_ERROR)
         }
     }
@@ -79,7 +81,7 @@ async fn metrics(
 /// Asks `/readyz` of a program on this machine, as its health check does.
 ///
 /// # Errors
-/// What the program lacks, or why it could not be asked.
+/// The parts that the program lacks, or why it did not answer.
 pub async fn healthcheck(address: SocketAddr) -> Result<(), String> {
     let asked = tokio::time::timeout(Duration::from_secs(2), async {
         let mut stream = TcpStream::connect(&reached_at(address)[..]).await?;

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
-/// The most connections that wait to be accepted; the system may have a lower limit.
+/// The most connections that wait to be accepted (backlog); the system may have a lower limit.
 const BACKLOG: u32 = 4_096;
 
 /// Listens on an address; `prepare` sets options that connections inherit. Must be called inside a
@@ -35,7 +35,7 @@ pub fn listen(
     }
 }
 
-/// Where a program on this machine reaches one that listens there.
+/// The addresses at which a program on this machine reaches a listener.
 #[must_use]
 pub(crate) fn reached_at(address: SocketAddr) -> Vec<SocketAddr> {
     if is_all(address) {

@@ -1,11 +1,11 @@
 //! Logs go to standard error: readable lines, or JSON when `BOTSTATS_LOG_FORMAT=json`.
 //!
-//! A panic is a line of the log too, so that with JSON every line is an object. (What is wrong with the command
-//! line or a setting is said in plain text: before they are read there is no log.)
+//! A panic is a log line too, so that with JSON every line is an object. (Errors of the command line and of settings
+//! are plain text: logging starts after they are read.)
 //!
-//! *Invariants*: below `info` only modules of botstats are heard, whatever the filter says. Libraries
-//! write there what they carry: async-nats the password and whole messages, ureq the request's path.
-//! Whoever logs never waits for a reader of standard error (module `lines`).
+//! *Invariants*: below `info` only modules of botstats are logged, whatever the filter says. At these levels
+//! libraries log the data that they carry: async-nats the password and whole messages, ureq the request's path. A
+//! thread that logs never waits for a reader of standard error (module `lines`).
 
 mod filter;
 mod lines;
@@ -29,11 +29,11 @@ pub use filter::{BadFilter, Filter};
 use lines::Lines;
 pub use rate_limit::{RateLimit, Suppressed};
 
-/// How the targets of our own modules begin.
+/// The prefix of the targets of our own modules.
 const OWN: &str = "botstats";
-/// How long the end of a program waits for its last lines to be written.
+/// The time that the end of a program waits for its last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
-/// The same of a panic, which may stop a thread that others need.
+/// The time that a panic waits for its line to be written; short, because the thread may hold up others.
 const PANIC_LINE: Duration = Duration::from_millis(100);
 
 /// The lines of this process, once logging was started.
@@ -91,7 +91,7 @@ pub fn start(settings: &LogSettings) -> Log {
         Lines::start(std::io::stderr(), |dropped| {
             tracing::warn!(
                 dropped,
-                "lines of the log were dropped: nobody read them, and the buffer was full"
+                "log lines were dropped: standard error was not read, and the buffer was full"
             );
         })
     });
@@ -138,7 +138,7 @@ fn tell(panic: &PanicHookInfo<'_>) {
     let text = text.unwrap_or("(no text)");
     let trace = Backtrace::capture();
     let trace = (trace.status() == BacktraceStatus::Captured).then(|| trace.to_string());
-    tracing::error!(place, trace, "a defect of this program, it panicked: {text}");
+    tracing::error!(place, trace, "a defect of this program: it panicked: {text}");
     // A panic while another one unwinds ends the process at once.
     if let Some(lines) = LINES.get() {
         lines.flush(PANIC_LINE);
@@ -158,17 +158,17 @@ impl<S: Subscriber> Layer<S> for Counted {
     }
 }
 
-/// Whether what is logged there can be trusted to tell no secret.
+/// True for lines that hold no secret: those of our own modules, and those of libraries from `info` up.
 fn may_be_told(line: &Metadata<'_>) -> bool {
     *line.level() <= Level::INFO || line.target().starts_with(OWN)
 }
 
-/// How the targets of the NATS client's modules begin.
+/// The prefix of the targets of async-nats.
 const NATS_LIBRARY: &str = "async_nats";
 
 static OF_NATS_LIBRARY: RateLimit = RateLimit::new();
 
-/// Leaves out what the NATS client repeats: while a server refuses, it logs each try.
+/// Suppresses repeated lines of async-nats, which logs each try while a server refuses.
 struct Limited;
 
 impl<S: Subscriber> Layer<S> for Limited {
@@ -177,10 +177,10 @@ impl<S: Subscriber> Layer<S> for Limited {
         if !metadata.target().starts_with(NATS_LIBRARY) {
             return true;
         }
-        // The name is the line's place in the library's code.
+        // The name is the file and line of the log call in async-nats.
         match OF_NATS_LIBRARY.due(metadata.name()) {
             Some(suppressed) if !suppressed.is_none() => {
-                tracing::info!("the next line of the NATS client came time and again{suppressed}");
+                tracing::info!("the NATS client repeats the next line{suppressed}");
                 true
             }
             due => due.is_some(),

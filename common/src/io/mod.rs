@@ -1,4 +1,4 @@
-//! What every program needs around its rules: settings, logs, NATS, the internal listener, stopping.
+//! Input and output that every program needs: settings, logs, NATS, the internal listener, the stop signal.
 //!
 //! *Invariants*: in this crate only this module reads the environment, opens sockets or asks a clock.
 

@@ -1,6 +1,9 @@
-//! What the system says of this process, as metrics of the names that Prometheus' own libraries use.
+//! Metrics of this process, with the names that Prometheus' own libraries use.
 //!
-//! Read from `/proc` when somebody asks; where there is none they are left out.
+//! They are read from `/proc` at each scrape; a system without `/proc` has none of them.
+//!
+//! *Why* not the crate metrics-process: a counter of the crate metrics is a whole number, so the processor time
+//! would lose the parts of a second, or be a gauge.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,10 +14,10 @@ use rustix::process::{Resource, getrlimit};
 
 use super::clock::now_ms;
 
-/// Close enough to the process's start: it is taken when the metrics begin.
+/// The start of the metrics, in Unix milliseconds; the process starts only moments before.
 static STARTED_MS: LazyLock<i64> = LazyLock::new(now_ms);
 
-/// Notes when the process began.
+/// Notes the start time.
 pub(super) fn begin() {
     LazyLock::force(&STARTED_MS);
 }
@@ -23,7 +26,7 @@ pub(super) fn begin() {
 pub(super) fn write(text: &mut String) {
     let mut metric = |name: &str, kind: &str, help: &str, value: Option<String>| {
         let Some(value) = value else { return };
-        // A string takes everything.
+        // Writing to a string can't fail.
         let _written = write!(
             text,
             "# HELP process_{name} {help}\n# TYPE process_{name} {kind}\nprocess_{name} {value}\n\n"
@@ -34,7 +37,7 @@ pub(super) fn write(text: &mut String) {
     let threads = field(&status, "Threads:").map(|n| n.to_string());
     let resident = field(&status, "VmRSS:").map(|kib| (kib * 1024).to_string());
     let cpu = cpu_seconds(&stat, clock_ticks_per_second());
-    // One of them is the open folder.
+    // One of the descriptors is that of the folder `/proc/self/fd` itself.
     let open = fs::read_dir("/proc/self/fd").ok().map(|fds| fds.count().saturating_sub(1));
     let most = getrlimit(Resource::Nofile).current;
     let started = *STARTED_MS;
@@ -56,7 +59,7 @@ fn field(status: &str, name: &str) -> Option<u64> {
 
 /// User and system time out of `/proc/self/stat`.
 fn cpu_seconds(stat: &str, ticks_per_second: u64) -> Option<String> {
-    // The program's name is in brackets and may hold anything; fields 14 and 15 of proc(5).
+    // The program's name is in brackets and may hold any character. These are fields 14 and 15 of proc(5).
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();

@@ -1,8 +1,8 @@
-//! Settings: environment variables that are flags too, and what happens when one is bad.
+//! Settings: environment variables that are flags too, and the errors for bad ones.
 //!
-//! *Invariants*: a bad value stops the start with exit code 64, the variable's name and what is
-//! allowed. A variable that is empty, or has only white space, is one that is not set. No error repeats a
-//! value that may hold a secret.
+//! *Invariants*: a bad value ends the program with exit code 64; the error has the variable's name and the allowed
+//! values. A variable that is empty or has only white space counts as not set. No error repeats a value that may
+//! hold a secret.
 
 use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
@@ -20,7 +20,7 @@ use secrecy::SecretString;
 /// Exit code for a bad setting or command line (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
 
-/// Parses the command line and environment, or prints help or what is wrong and ends the process.
+/// Parses the command line and environment. Prints help or an error and ends the process instead if they ask for that.
 #[must_use]
 pub fn parse_or_exit<C: Parser>() -> C {
     match try_parse::<C, _>(std::env::args_os()) {
@@ -61,7 +61,7 @@ where
     })
 }
 
-/// Takes the variables that are empty, as an unset one is in a compose file, from a command.
+/// Removes empty variables from a command: an unset variable of a compose file arrives empty.
 fn without_empty(command: Command) -> Command {
     let set = |arg: Arg| {
         let is_empty = arg.get_env().is_some_and(|name| variable(name).is_none());
@@ -82,8 +82,8 @@ fn no_text(variable: &str) -> clap::Error {
     clap::Error::raw(ErrorKind::InvalidUtf8, format!("{variable} is not valid UTF-8\n"))
 }
 
-/// The error about the first variable of a command whose value must be text and is none; `None` if only
-/// the command line can be meant.
+/// The error about the first variable of a command whose value is not UTF-8; `None` if the bad text is in the command
+/// line.
 fn first_no_text(command: &Command) -> Option<clap::Error> {
     let bad = command.get_arguments().find_map(|arg| {
         let is_path = arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
@@ -93,14 +93,14 @@ fn first_no_text(command: &Command) -> Option<clap::Error> {
     bad.map(|name| no_text(&name.to_string_lossy())).or_else(below)
 }
 
-/// What stands for a value that is not repeated.
+/// The text in place of a value that is not repeated.
 const NOT_SHOWN: &str = "(not shown)";
-/// How the secrets begin that `botstats` makes, and certificates and keys in their files.
+/// The prefixes of secrets that `botstats` makes, and of files with certificates and keys.
 const SECRETS: [&str; 3] = ["bst_", "bsk_", "-----"];
-/// The longest value that is repeated in an error, in bytes: what is longer is probably a file's content.
+/// The longest value that an error repeats, in bytes: a longer one is probably a file's content.
 const MAX_REPEATED_BYTES: usize = 100;
 
-/// Takes values that may hold a secret out of an error.
+/// Removes values that may hold a secret from an error.
 fn without_secrets(mut error: clap::Error) -> clap::Error {
     let kinds =
         [ContextKind::InvalidValue, ContextKind::InvalidArg, ContextKind::InvalidSubcommand];
@@ -108,7 +108,7 @@ fn without_secrets(mut error: clap::Error) -> clap::Error {
         let Some(ContextValue::String(text)) = error.get(kind) else { continue };
         if may_hold_secret(text) {
             error.insert(kind, ContextValue::String(NOT_SHOWN.to_owned()));
-            // They repeat it.
+            // These repeat the value.
             error.remove(ContextKind::Suggested);
         }
     }
@@ -123,8 +123,8 @@ fn may_hold_secret(text: &str) -> bool {
         || SECRETS.iter().any(|secret| text.contains(secret))
 }
 
-/// A path for an error. What names no file in a folder that is there may be a secret instead of the path
-/// of its file, and is not shown.
+/// A path for an error. A text that names no file in an existing folder may be a secret in place of a path, and is
+/// not shown.
 #[must_use]
 pub fn shown_path(path: &Path) -> String {
     let folder = path.parent().filter(|folder| folder.parent().is_some() && folder.is_dir());
@@ -141,7 +141,7 @@ fn name_variable<C: Parser>(mut error: clap::Error) -> clap::Error {
     };
     let flag = flag.clone();
     let mut command = C::command();
-    // Flags have their full text only in a command that was built.
+    // Flags have their full text only after the command was built.
     command.build();
     let mut commands = vec![command];
     while let Some(command) = commands.pop() {
@@ -181,7 +181,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "d" => number.checked_mul(86_400_000),
         _ => None,
     };
-    // A century is more than any setting means, and keeps sums of durations in range.
+    // The limit is a century: more than any setting needs, and sums of durations stay in range.
     ms.filter(|ms| *ms <= 100 * 366 * 86_400_000).map(Duration::from_millis).ok_or_else(allowed)
 }
 
@@ -208,8 +208,8 @@ pub fn bytes(text: &str) -> Result<i64, String> {
     })
 }
 
-/// Reads whole numbers of that range, in decimal digits. `T` must be named: the command line compares types only while
-/// it runs.
+/// Reads whole numbers of that range, in decimal digits. Name `T` where a flag uses this: clap compares types only at
+/// run time.
 pub fn whole<T>(allowed: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
 where
     T: FromStr + PartialOrd + Display + Clone,
@@ -242,7 +242,7 @@ pub fn show_duration(duration: Duration) -> String {
     if ms == 0 { "0s".to_owned() } else { format!("{ms}ms") }
 }
 
-/// The largest file with a secret or certificates, in bytes.
+/// The largest file with a secret or certificates that is read, in bytes.
 const MAX_SECRET_FILE_BYTES: u64 = 256 * 1024;
 
 /// Reads a secret from a file, without its last line end.

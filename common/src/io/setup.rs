@@ -1,5 +1,4 @@
-//! The stream and the KV buckets: made if they are absent, checked by [`crate::rules`] if they are
-//! there.
+//! Makes the stream and the KV buckets if they are absent; checks existing ones by [`crate::rules`].
 
 use std::fmt;
 use std::time::Duration;
@@ -15,15 +14,14 @@ use crate::names::{
 };
 use crate::rules::{self, Finding, StreamConfig, refusals};
 
-/// Values kept of each directory key, so that a replica that starts after a bad write still finds the
-/// last good one.
+/// The revisions that are kept of each directory key: a replica that starts after a bad write still finds the last
+/// good value.
 const DIRECTORY_HISTORY: i64 = 8;
-/// Where the stream of events gets a limit of size, each KV bucket gets this one, or that of the
-/// stream if that is less, in bytes. It holds the history of some 20,000 bots, and the calls of
-/// some 200,000 accounts.
-pub const MAX_BUCKET_BYTES: i64 = 64 * 1024 * 1024;
+/// The size limit of each KV bucket where the stream of events gets one, in bytes; the stream's limit counts if it is
+/// less. It is enough for the history of some 20,000 bots and the calls of some 200,000 accounts.
+const MAX_BUCKET_BYTES: i64 = 64 * 1024 * 1024;
 
-/// How the stream of events and the KV buckets are called in texts.
+/// Names in errors and logs.
 const EVENTS: &str = "stream BOTSTATS_EVENTS";
 const DIRECTORY: &str = "KV bucket botstats_directory";
 const THROTTLE: &str = "KV bucket botstats_throttle";
@@ -31,7 +29,7 @@ const THROTTLE: &str = "KV bucket botstats_throttle";
 /// Why the stream or a bucket is not there or not as it must be.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The server said no, or nothing (as it does when a permission is missing).
+    /// The server refused, or did not answer (as it does when a permission is missing).
     #[error("{what} could not be made or read{hint}")]
     Request {
         /// Which stream or bucket.
@@ -41,13 +39,13 @@ pub enum SetupError {
         /// What happened.
         source: async_nats::Error,
     },
-    /// There is nobody to ask.
+    /// No server has JetStream for this connection.
     #[error("{what} could not be made or read: {NO_JETSTREAM}")]
     NoJetStream {
         /// Which stream or bucket.
         what: &'static str,
     },
-    /// It exists with settings by which it cannot do what it is for.
+    /// The stream or bucket exists with settings that make it unusable.
     #[error(
         "{what} cannot be used as it is: {why}; what exists is not changed here (docs/configuration.md, \
          \"Rules for stream and buckets\")"
@@ -71,7 +69,7 @@ pub enum SetupError {
     },
 }
 
-/// How a stream or bucket is kept that is made.
+/// The settings of a stream or bucket that is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Copies in the cluster.
@@ -93,23 +91,23 @@ impl Shape {
     }
 }
 
-/// What was done about a stream or bucket.
+/// The result for a stream or bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was not there and was made.
+    /// It was absent and was made.
     Made,
-    /// It was there, and can be used; each text is a setting that may lose something.
+    /// It exists and can be used; each text names a setting that may lose data.
     Checked(Vec<String>),
 }
 
 impl Outcome {
-    /// Whether it was made.
+    /// True if this call made it.
     #[must_use]
     pub fn is_made(&self) -> bool {
         *self == Outcome::Made
     }
 
-    /// The settings that may lose something.
+    /// The settings that may lose data.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         match self {
@@ -224,7 +222,7 @@ async fn make_or_check(
         Err(StreamInfoError::NoStream(_)) => match js.create_stream(wanted).await {
             Ok(_) => return Ok(Outcome::Made),
             Err(error) => match error.kind() {
-                // Somebody else was faster: check what they made.
+                // Another process made it in the meantime: check that one.
                 CreateStreamErrorKind::JetStream(e)
                     if e.error_code() == ErrorCode::STREAM_NAME_EXIST =>
                 {

@@ -1,5 +1,4 @@
-//! The stop signals: they cancel one token; everything else watches that token. A second signal ends the
-//! process at once.
+//! The stop signals. The first one cancels a token, which all tasks watch; a second one ends the process at once.
 //!
 //! | signal | at first | while the program stops |
 //! | --- | --- | --- |
@@ -14,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::logging;
 
-/// What shells add to a signal's number for the exit code of a process that it ended.
+/// The exit code of a process that a signal ended is this plus the signal's number, as in shells.
 const EXIT_SIGNALLED: i32 = 128;
-/// Signals that ask for nothing here. Each would end a process that does not handle it.
+/// Signals without a meaning here. They are handled, because each ends a process that does not handle it.
 const WITHOUT_MEANING: [Signal; 6] =
     [Signal::USR1, Signal::USR2, Signal::ALARM, Signal::VTALARM, Signal::PROF, Signal::IO];
 
@@ -51,7 +50,7 @@ pub fn on_signal(token: &CancellationToken) -> std::io::Result<()> {
         token.cancel();
         while let Some(kind) = arrived.recv().await {
             if kind != SignalKind::hangup() {
-                tracing::warn!("ended by a second signal: what was under way is left");
+                tracing::warn!("ended by a second signal: work in progress is not finished");
                 logging::flush();
                 std::process::exit(EXIT_SIGNALLED + kind.as_raw_value());
             }

@@ -1,9 +1,9 @@
-//! The metrics of a program: where they are collected, and the text that Prometheus reads.
+//! The metrics of a program: the recorder, and the text that Prometheus reads.
 //!
-//! *Invariants*: no label is made of what comes from outside (an account, a bot, a path, an id): labels are
-//! words of these programs. A counter is there from the start, with 0 (`increase` does not see the first
-//! event of one that appears with it), unless it goes on from a state: then from where that is known. Times
-//! that nobody asks for take no memory: they are put into their buckets every second.
+//! *Invariants*: no label comes from outside (an account, a bot, a path, an id): labels are words of these
+//! programs. A counter exists from the start with 0, because `increase` does not see the first event of a counter
+//! that appears with it; a counter that goes on from stored state appears when that state is known. Measured times
+//! take no memory that grows: they are put into their buckets every second.
 //!
 //! *Not here*: the names of each program's metrics; they are in its own `telemetry`. The table of all is in
 //! `docs/monitoring.md`.
@@ -22,7 +22,7 @@ use super::readiness::Readiness;
 /// call is given up after 12 s.
 const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// How often measured times are put into their buckets.
+/// The interval in which measured times are put into their buckets.
 const UPKEEP: Duration = Duration::from_secs(1);
 
 /// The metrics of this process; the first call starts collecting them.
@@ -138,22 +138,22 @@ static COMMON: LazyLock<Common> = LazyLock::new(|| Common {
     ),
     dropped_lines: counter(
         "botstats_log_dropped_lines_total",
-        "Lines of the log that were dropped because nobody read standard error",
+        "Log lines dropped because standard error was not read",
     ),
     violations: Counters::new(
         "botstats_nats_denied_total",
-        "What nats-server denied to this program for lack of a right",
+        "Permission violations: publishes and subscriptions that nats-server denied to this program",
         "what",
         &["publish", "subscribe"],
     ),
 });
 
-/// Counts a line of the log.
+/// Counts a log line.
 pub(super) fn logged(level: &str) {
     COMMON.lines.count(level);
 }
 
-/// Counts lines of the log that nobody will read.
+/// Counts dropped log lines.
 pub(super) fn log_lines_dropped(lines: u64) {
     COMMON.dropped_lines.increment(lines);
 }
@@ -163,7 +163,7 @@ pub(super) fn count_violation(what: &str) {
     COMMON.violations.count(what);
 }
 
-/// Says in the metrics which program this is.
+/// Sets the metric that names the program and its version.
 pub fn introduce(program: &'static str, version: &'static str) {
     let labels = [("program", program.to_owned()), ("version", version.to_owned())];
     info("botstats_build_info", "Always 1, with the program and its version", &labels);
@@ -178,8 +178,8 @@ pub fn text(readiness: &Readiness) -> String {
     text
 }
 
-/// Puts measured times into their buckets until the token is cancelled: the recorder keeps each of them
-/// until then, 24 bytes a time, and a program that nobody asks for metrics would grow for ever.
+/// Puts measured times into their buckets until the token is cancelled. The recorder keeps each time, 24 bytes, until
+/// then, so a program that is never scraped would grow for ever.
 pub(super) async fn keep(stop: CancellationToken) {
     let recorder = recorder();
     loop {

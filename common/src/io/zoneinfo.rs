@@ -1,7 +1,7 @@
-//! Time zone data of a folder, such as `/usr/share/zoneinfo`, for when they are newer than those built in.
+//! Time zone data from a folder, such as `/usr/share/zoneinfo`, for use when they are newer than the built-in data.
 //!
-//! *Invariants*: the folder is read once, at the start, and whole: a file that is replaced later cannot
-//! change the groups of an account between two calls.
+//! *Invariants*: the whole folder is read once, at the start. So a file that is replaced later can't change the
+//! groups of an account between two calls.
 
 use std::fs;
 use std::path::Path;
@@ -12,18 +12,18 @@ use jiff::tz::TimeZone;
 
 use crate::zones::{self, Zones};
 
-/// How deep folders of zones lie, such as `America/Argentina/Buenos_Aires`.
+/// The most levels of folders that are read: `America/Argentina/Buenos_Aires` has three.
 const MAX_DEPTH: usize = 3;
-/// The most zones of a folder; the IANA data have about 600 names.
+/// The most zones that are read from a folder; the IANA data have about 600 names.
 const MAX_ZONES: usize = 5_000;
-/// The largest file of a zone, in bytes; the IANA data stay below 4,000.
+/// The largest file of a zone that is read, in bytes; files of the IANA data stay below 4,000.
 const MAX_ZONE_BYTES: u64 = 64 * 1024;
-/// How a file of a zone begins (RFC 9636, section 3.1).
+/// The first bytes of a zone's file (RFC 9636, section 3.1).
 const MAGIC: &[u8] = b"TZif";
 /// The file that names the release in its first line: `# version 2026a`.
 const RELEASE_FILE: &str = "tzdata.zi";
-/// From 2000 to the end of 2037, in Unix seconds: when zones must keep to the quarters of an hour. Many
-/// files have a change of nothing at the last second of 32 bits, in January 2038.
+/// The time in which zones must keep to quarters of an hour, in Unix seconds: from 2000 to the end of 2037. Many files
+/// have a change without an effect at the last second of 32 bits, in January 2038.
 const CHECKED_S: [i64; 2] = [946_684_800, 2_145_916_800];
 const MINUTE_S: i64 = 60;
 const QUARTER_S: i32 = 15 * 60;
@@ -38,7 +38,7 @@ pub struct ZoneSettings {
 }
 
 impl ZoneSettings {
-    /// From now on these zones are used.
+    /// Makes the program use these zones.
     pub fn start(&self) {
         let Some(zones) = &self.zoneinfo else { return };
         zones::prefer(zones.clone());

@@ -1,4 +1,4 @@
-//! Chunks in their encoded form: written and read cell by cell, without a value for each.
+//! Chunks in their encoded form, written and read cell by cell without decoding all of them.
 //!
 //! *Invariants*: the bytes are those of [`encode`](super::encode) over a [`Frame`](super::Frame), and what
 //! [`decode`](super::decode) refuses is refused here too.
@@ -12,7 +12,7 @@ use super::{DecodeError, MIN_PAYLOAD_BYTES, Pair, Samples, VERSION};
 use crate::metric::TypeCode;
 use crate::varint;
 
-/// The most bytes around a chunk's pairs and cells: version, kind, numbers and lengths.
+/// The most bytes of a chunk beside its pairs and cells: version, kind, numbers and lengths.
 const AROUND_BYTES: usize = 48;
 /// The most bytes of the numbers before a cell's samples.
 const PLACE_BYTES: usize = 10;
@@ -28,16 +28,16 @@ const _: () = assert!(AROUND_BYTES + PLACE_BYTES + SAMPLES_BYTES + PAIR_BYTES <=
 /// A message of an answer, like [`Frame`](super::Frame), borrowed from its bytes.
 #[derive(Debug)]
 pub enum Reply<'a> {
-    /// That ingest works on it.
+    /// An ingest works on the request.
     Accepted {
         /// The id of its NATS service.
         instance: &'a str,
     },
-    /// It can't be answered; the text says why.
+    /// The request can't be answered; the text says why.
     Refused(&'a str),
     /// A part of the answer.
     Chunk(EncodedChunk<'a>),
-    /// Larger than any query takes.
+    /// The answer is larger than any query takes.
     TooLarge,
 }
 

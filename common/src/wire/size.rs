@@ -1,5 +1,5 @@
-//! How large an answer may be, counted in the same way by the ingest that gathers it and the query that
-//! holds it: the one need not make what the other would refuse.
+//! The limit of an answer's size. The ingest that gathers an answer and the query that holds it count its size in
+//! the same way, so an ingest never sends an answer that the query refuses.
 
 use super::Pair;
 
@@ -20,17 +20,17 @@ pub struct AnswerSize {
 }
 
 impl AnswerSize {
-    /// One more pair.
+    /// Adds a pair.
     pub fn add_pair(&mut self, pair: &Pair) {
         self.bytes += PAIR_BYTES + 2 * (pair.bot.as_str().len() + pair.channel.as_str().len());
     }
 
-    /// One more cell with so many bytes of encoded samples.
+    /// Adds a cell with that many bytes of encoded samples.
     pub fn add_cell(&mut self, samples_bytes: usize) {
         self.bytes += CELL_BYTES + samples_bytes;
     }
 
-    /// All of it, in bytes.
+    /// The size, in bytes.
     #[must_use]
     pub fn bytes(self) -> usize {
         self.bytes

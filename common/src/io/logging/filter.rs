@@ -5,10 +5,10 @@ use std::str::FromStr;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 
-/// The level of what no word of a filter names.
+/// The level of modules that the filter does not name.
 const DEFAULT_LEVEL: LevelFilter = LevelFilter::INFO;
-/// What this library logs is logged by our own modules too, at most once a minute: it is heard only if
-/// the filter names it.
+/// Our own modules log the same events, at most once a minute, so lines of this library are logged only if the filter
+/// names it.
 const NATS_LIBRARY: &str = "async_nats";
 /// Crates that a filter may name. `botstats` means all of ours, because a module's name begins so.
 const CRATES: [&str; 11] = [
@@ -47,7 +47,7 @@ impl Filter {
     }
 }
 
-/// What is wrong with the text of a filter, and what is allowed.
+/// The text of a filter is bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{what}; allowed is a level (error, warn, info, debug, trace or off) and levels of modules, separated \

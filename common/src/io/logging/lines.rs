@@ -1,9 +1,9 @@
-//! Lines on their way to standard error. Whoever logs never waits: a thread of its own writes.
+//! The buffer of log lines. A thread that logs never waits: a separate thread writes to standard error.
 //!
 //! While nobody reads standard error (a log driver that hangs, a paused terminal) lines wait in a buffer.
 //! When it is full, new lines are dropped and counted. The count is logged when lines are read again.
 //!
-//! *Invariants*: no lock is held while something is written. The buffer is bounded.
+//! *Invariants*: no lock is held during a write. The buffer is bounded.
 
 use std::io::{self, ErrorKind, Write};
 use std::mem::take;
@@ -14,10 +14,10 @@ use std::time::Duration;
 use super::super::telemetry;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// The most bytes of lines that wait: thousands of lines, and little beside the rest of a program.
+/// The most bytes of waiting lines: thousands of lines, and little memory for a program.
 const MAX_WAITING_BYTES: usize = 1024 * 1024;
-/// How long to wait for standard error that takes nothing now and says so, which a pipe shared with
-/// another program may do.
+/// Pause before a write is tried again after standard error would block, which happens if another program made a
+/// shared pipe non-blocking.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// The lines that wait. Each write to `&Lines` is one line.
@@ -30,7 +30,7 @@ pub(super) struct Lines {
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<u8>,
-    /// Whether the thread has taken lines that are not written yet.
+    /// True while the thread writes lines that it has taken.
     writing: bool,
     /// Lines dropped since the last that were written.
     dropped: u64,
@@ -80,7 +80,7 @@ impl Lines {
         loop {
             let batch = self.next();
             if write_all(&mut out, &batch).is_err() {
-                // Nobody can be told: standard error is closed, or its disk is full.
+                // Standard error is closed or its disk is full: there is no place to report that.
                 let lines = batch.iter().filter(|byte| **byte == b'\n').count();
                 self.dropped(u64::try_from(lines).unwrap_or(u64::MAX));
                 continue;

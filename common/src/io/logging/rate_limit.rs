@@ -1,4 +1,4 @@
-//! Lines that somebody else could repeat at will, such as those about a server that refuses.
+//! A rate limit for log lines that others can cause at any rate, such as a server that refuses.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use super::super::clock::monotonic;
 use parking_lot::Mutex;
 
-/// A line of the same text is logged once in this time.
+/// The interval in which lines of the same text are logged once.
 const AGAIN: Duration = Duration::from_secs(60);
-/// The most different texts that one [`RateLimit`] logs in that time; more than there are causes.
+/// The most different texts that one [`RateLimit`] logs in that interval; there are fewer causes than that.
 const MAX_TEXTS: usize = 16;
 
-/// Logs each text at most once a minute, and counts what it leaves out.
+/// Lets each text pass once a minute, and counts the suppressed lines.
 #[derive(Debug)]
 pub struct RateLimit(Mutex<BTreeMap<String, Known>>);
 
@@ -22,12 +22,12 @@ struct Known {
     suppressed: u64,
 }
 
-/// How many lines of the same text were left out; it belongs at the end of the line that is logged.
+/// The number of suppressed lines of the same text, to be shown at the end of the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Suppressed(u64);
 
 impl Suppressed {
-    /// Whether no line was left out.
+    /// True if no line was suppressed.
     #[must_use]
     pub fn is_none(self) -> bool {
         self.0 == 0
@@ -44,13 +44,13 @@ impl fmt::Display for Suppressed {
 }
 
 impl RateLimit {
-    /// Every text is due.
+    /// A limit that has seen no line yet.
     #[must_use]
     pub const fn new() -> Self {
         Self(Mutex::new(BTreeMap::new()))
     }
 
-    /// `None` if a line of that text is to be left out; else it is not due again for a minute.
+    /// `None` if a line of that text must not be logged now; else that text is not due again for a minute.
     #[must_use]
     pub fn due(&self, text: &str) -> Option<Suppressed> {
         let now = monotonic();

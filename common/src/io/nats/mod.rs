@@ -14,8 +14,9 @@ mod violation;
 
 pub use connect::{ConnectError, MIN_SERVER};
 pub use error::{chain, explain};
+pub(super) use request::NO_JETSTREAM;
 pub use request::{
-    NO_JETSTREAM, REQUEST_TIMEOUT, StreamInfo, StreamInfoError, jetstream, put_prefix, stream_info,
+    REQUEST_TIMEOUT, StreamInfo, StreamInfoError, jetstream, put_prefix, stream_info,
 };
 pub use servers::Servers;
 pub use settings::{NatsSettings, Role};

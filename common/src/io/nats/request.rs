@@ -31,7 +31,7 @@ pub fn put_prefix(domain: Option<&str>) -> String {
 }
 
 /// The text for requests to JetStream that no server answers.
-pub const NO_JETSTREAM: &str = "no JetStream there: nats-server runs without it (start it with \
+pub(crate) const NO_JETSTREAM: &str = "no JetStream there: nats-server runs without it (start it with \
      --jetstream), this user's account has none (give it one), it is in another domain (set \
      NATS_JS_DOMAIN), or it is only just starting";
 

@@ -99,7 +99,7 @@ pub enum Role {
 impl Role {
     /// The prefix of the role's inboxes.
     #[must_use]
-    pub fn inbox_prefix(self) -> &'static str {
+    fn inbox_prefix(self) -> &'static str {
         match self {
             Role::Producer => "_INBOX_producer",
             Role::Ingest => "_INBOX_ingest",

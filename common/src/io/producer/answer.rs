@@ -4,9 +4,9 @@
 //! | --- | --- |
 //! | acknowledgement | stored |
 //! | error 4xx but 429, or a message that is too large | refused: the same bytes would be refused again |
-//! | error 429 | again, but fewer at once: the server has too much to do |
-//! | any other error, no answer, an answer that is none | again |
-//! | nobody listens | no stream, perhaps only for now |
+//! | error 429 | again, but fewer at once: the server is overloaded |
+//! | any other error, no answer, an unreadable answer | again |
+//! | no responders | no stream, perhaps only for now |
 //!
 //! A missing right has no answer: see [`crate::io::nats::Violation`].
 
@@ -20,11 +20,11 @@ pub(super) enum Judgement {
     Stored,
     /// It never will be.
     Refused(String),
-    /// Nobody knows.
+    /// The outcome is unknown: send it again.
     Again(String),
     /// Not stored: the server's queue for the stream is full, which the next moment changes.
     Busy(String),
-    /// Nobody listens on the subject.
+    /// No stream listens on the subject.
     NoStream,
     /// Its answer can't be received.
     NoInbox(String),

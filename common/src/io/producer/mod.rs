@@ -1,12 +1,12 @@
-//! For those who publish: events to the stream, every one acknowledged.
+//! Publishes events to the stream; each is acknowledged, and sent again until it is.
 //!
 //! An [`Event`] becomes a [`Message`], a [`Publisher`] gets it stored; `common/examples/publish.rs` shows it.
 //!
-//! What waits is taken together: many at once go as an atomic batch (one acknowledgement, one sync of
-//! the server's disk), a few go one by one. A message is sent again with the same bytes until the
-//! server has stored or refused it; ingest removes the duplicates that come of it. A batch that is
-//! refused goes again one by one, so one bad message does not refuse its neighbours. While the server
-//! has too much to do (its queue belongs to all publishers) fewer and fewer go at once.
+//! Waiting messages are sent together: many as an atomic batch (one acknowledgement, one sync of the server's disk),
+//! a few one by one. A message is sent again with the same bytes until the server has stored or refused it; ingest
+//! removes the duplicates that this makes. The messages of a refused batch are sent again one by one, so a bad
+//! message does not take its neighbours with it. While the server is overloaded (its queue belongs to all
+//! publishers) the publisher backs off: it sends fewer messages at once.
 //!
 //! *Invariants*: a message is counted once, as stored or as refused. At most [`BATCHES_IN_FLIGHT`]
 //! times [`MAX_BATCH`] messages are under way.
@@ -35,36 +35,36 @@ use crate::ids::{Account, Bot, Channel};
 use crate::names;
 use answer::{Judgement, judge};
 
-/// The most messages of a batch; the server allows no more.
+/// The most messages of a batch: the server's own limit.
 pub const MAX_BATCH: usize = 1_000;
-/// The most bytes of a batch: a slow line must carry it in less than the server's 10 s.
+/// The most bytes of a batch: a slow line must carry a batch in less than the server's limit of 10 s.
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// Fewer messages than this go one by one.
+/// Fewer messages than this are sent one by one.
 const MIN_BATCH: usize = 8;
-/// Batches under way at once; the server allows 50 a stream, for all publishers.
+/// The most batches in flight; the server allows 50 a stream, for all publishers together.
 pub const BATCHES_IN_FLIGHT: usize = 4;
-/// Single messages of one batch under way at once, at most.
+/// The most messages of one batch in flight when they are sent one by one.
 const SINGLES_IN_FLIGHT: usize = 256;
-/// How long one acknowledgement is waited for.
+/// The time limit of one acknowledgement.
 const ACK_LIMIT: Duration = Duration::from_secs(10);
-/// How long a message is tried before the publisher gives up; where the server has too much to do, how
-/// long nothing at all is stored.
+/// The publisher gives up after it has tried one message for this time; with an overloaded server, after no message was
+/// stored for this time.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
-/// How long a stream that does not listen is waited for: it may change its leader.
+/// The publisher gives up after no stream has listened for this time: a stream that changes its leader is back sooner.
 const NO_STREAM_LIMIT: Duration = Duration::from_secs(8);
-/// Pause between two tries.
+/// Pause before a retry.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
-/// What the server's `max_payload` must hold beside the payload, in bytes.
+/// Bytes of the server's `max_payload` that are kept free for headers.
 const HEADER_BYTES: usize = 1024;
 
 /// A message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// What the publisher calls it in [`Refused`], such as its line.
+    /// The number that [`Refused`] repeats, such as a line's.
     pub tag: u64,
-    /// Where it goes.
+    /// The subject in NATS.
     pub subject: String,
-    /// What is sent, as it is.
+    /// The bytes, which are sent unchanged.
     pub payload: Bytes,
 }
 
@@ -92,9 +92,9 @@ pub fn new_id() -> String {
 /// A message that the server will not store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// Which message.
+    /// The tag of the message.
     pub tag: u64,
-    /// Why.
+    /// The server's reason, for people.
     pub reason: String,
 }
 
@@ -119,7 +119,7 @@ pub struct Counts {
 /// Why a publisher stopped before its end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// Nobody listens on the subject.
+    /// No stream listens on the subject.
     #[error("no stream takes these subjects: make it with `botstats setup`")]
     NoStream,
     /// The server did not acknowledge.
@@ -175,7 +175,7 @@ impl Publisher {
                     open = !batch.is_empty();
                     if open {
                         let publisher = self.clone();
-                        // A task of its own goes on while this one waits for messages.
+                        // A separate task goes on while this one waits for messages.
                         under_way.push(stop::spawn(async move { publisher.deliver(batch).await }));
                     }
                 }
@@ -318,8 +318,8 @@ impl Publisher {
         self.ask(last.subject.clone(), request, tries).await
     }
 
-    /// Sends one message and waits for its acknowledgement. What is not allowed gets none: the server
-    /// says so elsewhere.
+    /// Sends one message and waits for its acknowledgement. A denied publish gets no answer, so this waits for a
+    /// permission violation as well.
     async fn ask(&self, subject: String, request: Request, tries: &Tries) -> Judgement {
         tokio::select! {
             answer = self.client.send_request(subject.clone(), request) => judge(answer),
@@ -330,7 +330,7 @@ impl Publisher {
         }
     }
 
-    /// Waits before a try; an error if there was enough of them.
+    /// Waits before a retry; an error if it is time to give up.
     async fn wait_to_retry(&self, tries: &Tries, outcome: Judgement) -> Result<(), PublishError> {
         let reason = match outcome {
             Judgement::NoStream if tries.over(NO_STREAM_LIMIT) => {
@@ -344,7 +344,7 @@ impl Publisher {
             Judgement::Stored => return Ok(()),
         };
         tokio::time::sleep(RETRY_PAUSE).await;
-        // While the server is away a try would only fill the connection's queue.
+        // Without a connection a retry would only fill the client's queue.
         while self.client.connection_state() != connection::State::Connected {
             if tries.over(GIVE_UP_AFTER) {
                 return Err(PublishError::GaveUp { reason: "no connection to NATS".to_owned() });
@@ -389,8 +389,8 @@ fn batch_headers(id: &str, sequence: usize) -> HeaderMap {
     headers
 }
 
-/// Takes what waits, at least one message, within the limits of a batch; empty if the channel closed.
-/// Safe to be dropped at any await: nothing is taken out before the last one.
+/// Takes the waiting messages, at least one, within the limits of a batch; empty if the channel closed. Cancel safe:
+/// no message is taken before the last await.
 async fn next_batch(
     messages: &mut mpsc::Receiver<Message>,
     left_over: &mut Option<Message>,
