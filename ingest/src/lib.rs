@@ -14,7 +14,7 @@ mod store;
 mod stream;
 mod telemetry;
 
-pub use run::{RunError, rebuild, run, run_on};
+pub use run::{RunError, Running, rebuild, run};
 pub use settings::{ServiceSettings, Settings, keep_days};
 pub use store::{Folder, OpenError, StoreError};
 pub use stream::raw_message::{RawMessage, raw_message_from};

@@ -54,7 +54,7 @@ async fn main() -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Run) {
         Command::Run => {
             tracing::info!("botstats-ingest {}", env!("CARGO_PKG_VERSION"));
-            botstats_ingest::run(cli.settings, stop).await
+            botstats_ingest::run(cli.settings, None, stop).await
         }
         Command::Rebuild => botstats_ingest::rebuild(cli.settings, stop).await,
         Command::Healthcheck => {

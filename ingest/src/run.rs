@@ -14,6 +14,7 @@ use botstats_common::io::listen::listen;
 use botstats_common::io::nats::{ConnectError, NatsSettings, Role, chain};
 use botstats_common::io::stop::spawn;
 use botstats_common::names::EventSource;
+use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -72,19 +73,20 @@ impl RunError {
     }
 }
 
-/// Runs until told to stop.
+/// What a program waits for until it ends.
+///
+/// Boxed, so that the compiler makes the service's code here, once, and not in each program that runs it.
+pub type Running = BoxFuture<'static, Result<(), RunError>>;
+
+/// Runs until told to stop, on the internal listener that is given or on that of the settings.
 ///
 /// # Errors
 /// [`RunError`]: what waiting does not mend. Until NATS, the stream or room on the disk is there, it waits.
-pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunError> {
-    run_on(settings, None, stop).await
+pub fn run(settings: Settings, internal: Option<TcpListener>, stop: CancellationToken) -> Running {
+    Box::pin(serve(settings, internal, stop))
 }
 
-/// As [`run`], on the internal listener that is given, if any.
-///
-/// # Errors
-/// [`RunError`], as [`run`].
-pub async fn run_on(
+async fn serve(
     settings: Settings,
     internal: Option<TcpListener>,
     stop: CancellationToken,
@@ -328,7 +330,11 @@ fn fold(
 ///
 /// # Errors
 /// If the folder is in use, or the stream cannot be read to its end; the old file is then untouched.
-pub async fn rebuild(settings: Settings, stop: CancellationToken) -> Result<(), RunError> {
+pub fn rebuild(settings: Settings, stop: CancellationToken) -> Running {
+    Box::pin(rebuild_store(settings, stop))
+}
+
+async fn rebuild_store(settings: Settings, stop: CancellationToken) -> Result<(), RunError> {
     let folder = Folder::lock(&settings.data)?;
     let (old, new) = (folder.file(STORE_FILE), folder.file(REBUILD_FILE));
     remove_if_there(&new)?;

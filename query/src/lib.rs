@@ -42,6 +42,6 @@ pub use self::request::accept;
 pub use self::request::question::{
     BadParameter, BotFilter, Days, GroupMode, MAX_DAYS, Question, Route,
 };
-pub use self::run::{Listeners, RunError, run, run_on};
+pub use self::run::{Listeners, RunError, Running, run};
 pub use self::settings::{ServiceSettings, Settings};
 pub use self::window::{Group, Window};

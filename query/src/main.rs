@@ -62,7 +62,7 @@ async fn serve(settings: Settings) -> ExitCode {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "botstats-query starts");
     let stop = CancellationToken::new();
     let ended = match stop::on_signal(&stop) {
-        Ok(()) => run(settings, stop).await,
+        Ok(()) => run(settings, None, stop).await,
         Err(error) => {
             tracing::error!("cannot set up the handling of stop signals: {error}");
             return ExitCode::FAILURE;

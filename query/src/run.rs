@@ -11,6 +11,7 @@ use botstats_common::io::settings::EXIT_USAGE;
 use botstats_common::io::setup::SetupError;
 use botstats_common::io::stop::spawn;
 use botstats_common::names::EventSource;
+use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -80,20 +81,26 @@ impl Listeners {
     }
 }
 
-/// Runs the service until the token is cancelled.
+/// What a program waits for until it ends.
+///
+/// Boxed, so that the compiler makes the service's code here, once, and not in each program that runs it.
+pub type Running = BoxFuture<'static, Result<(), RunError>>;
+
+/// Runs the service until the token is cancelled, on listeners that are open already or on the settings'.
 ///
 /// # Errors
 /// [`RunError`]. While NATS or an ingest is away the service runs and is not ready.
-pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunError> {
-    let listeners = Listeners::at(&settings)?;
-    run_on(settings, listeners, stop).await
+pub fn run(settings: Settings, listeners: Option<Listeners>, stop: CancellationToken) -> Running {
+    Box::pin(async {
+        let listeners = match listeners {
+            Some(listeners) => listeners,
+            None => Listeners::at(&settings)?,
+        };
+        serve(settings, listeners, stop).await
+    })
 }
 
-/// Runs the service on listeners that are open already.
-///
-/// # Errors
-/// [`RunError`], as [`run`].
-pub async fn run_on(
+async fn serve(
     settings: Settings,
     listeners: Listeners,
     stop: CancellationToken,

@@ -49,12 +49,12 @@ impl Services {
         };
         Self {
             ingest: Service::start("ingest", |token| async {
-                botstats_ingest::run_on(ingest, Some(listeners.ingest), token)
+                botstats_ingest::run(ingest, Some(listeners.ingest), token)
                     .await
                     .map_err(anyhow::Error::new)
             }),
             query: Service::start("query", |token| async {
-                botstats_query::run_on(query, listeners.query, token)
+                botstats_query::run(query, Some(listeners.query), token)
                     .await
                     .map_err(anyhow::Error::new)
             }),
