@@ -80,7 +80,7 @@ observe:
 # Run benchmarks; arguments are names of measures, such as: just bench drain --rounds 3 --quick
 bench *arguments:
     cargo build --release --workspace --bins
-    cargo run --release --bin bench -- {{ arguments }}
+    cargo run --release -p botstats-bench --bin bench -- {{ arguments }}
 
 # Count the instructions of the hot paths with Valgrind
 instructions *filters:
