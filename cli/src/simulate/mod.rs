@@ -157,9 +157,9 @@ impl Simulation {
             script.steps.truncate(script.steps.len() - self.surplus);
         }
         script.fit(self.end_ms - 1 - start_ms);
-        let place = self.cast.choose(&mut dice);
-        let users = self.users.get_mut(place.channel_index);
-        let talk = Talk::new(&place, users, script, self.seed, number, start_ms, &mut dice);
+        let pair = self.cast.choose(&mut dice);
+        let users = self.users.get_mut(pair.channel_index);
+        let talk = Talk::new(&pair, users, script, self.seed, number, start_ms, &mut dice);
         if let Some(time_ms) = talk.time(0) {
             self.running.push(Reverse(Running { time_ms, number, next: 0, talk }));
         }
