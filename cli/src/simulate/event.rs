@@ -1,4 +1,4 @@
-//! A conversation in its pair, and its events as CloudEvents.
+//! A conversation on a channel, and its events as CloudEvents.
 
 use botstats_common::event::{self as published, What};
 use botstats_common::names;
@@ -40,7 +40,7 @@ impl Talk {
                 *users += 1;
                 *users - 1
             } else {
-                // Those who were here last are the likelier ones.
+                // Recent users are more likely.
                 let (a, b) = (dice.below(*users), dice.below(*users));
                 a.max(b)
             }
