@@ -65,7 +65,7 @@ async fn ask(client: &Client, question: &DeadLettersRequest) -> anyhow::Result<D
     let answer = match client.send_request(DEAD_LETTERS_SUBJECT, request).await {
         Ok(answer) => answer,
         Err(error) if error.kind() == RequestErrorKind::NoResponders => {
-            bail!("no ingest is running on this NATS: the reasons are in its state")
+            bail!("no ingest is running on this NATS; ingest keeps the dead letters' reasons")
         }
         Err(error) => return Err(error).context("no ingest answered"),
     };
@@ -88,7 +88,7 @@ async fn list(client: &Client, limit: u32) -> anyhow::Result<Answer> {
             ask(client, &DeadLettersRequest { before, sequence: None, limit: wanted }).await?;
         reply.kept = page.kept;
         let Some(oldest) = page.letters.last().map(|letter| letter.sequence) else { break };
-        // An answer that does not go on would be asked for ever.
+        // A page that repeats the one before would be requested for ever.
         if before.is_some_and(|before| oldest >= before) {
             bail!("ingest answers the same dead letters again");
         }
@@ -124,7 +124,7 @@ async fn show(client: &Client, js: &Context, sequence: u64) -> anyhow::Result<An
     let question = DeadLettersRequest { before: None, sequence: Some(sequence), limit: 1 };
     let reply = ask(client, &question).await?;
     let letter = reply.letters.into_iter().find(|letter| letter.sequence == sequence);
-    // Read in the way that no message's bytes can break.
+    // This request works for every message, whatever its bytes are.
     let message = raw_message_from(js, EVENTS_STREAM, sequence)
         .await
         .map_err(anyhow::Error::msg)

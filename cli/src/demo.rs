@@ -177,7 +177,7 @@ pub(crate) async fn live(nats: &NatsSettings, url: &str, as_json: bool) -> anyho
         } else {
             format!("Made-up traffic of account {ACCOUNT} runs until SIGTERM. Ask:\n\n  {curl}\n")
         };
-        output::print_aside(told).await;
+        output::print_in_thread(told).await;
         std::future::pending::<anyhow::Result<()>>().await
     };
     let ended = tokio::select! {

@@ -56,7 +56,7 @@ pub(crate) fn print(text: &str) -> bool {
 }
 
 /// [`print`] in a separate thread, so that a standard output without a reader does not hold up the stop.
-pub(crate) async fn print_aside(text: String) -> bool {
+pub(crate) async fn print_in_thread(text: String) -> bool {
     let (sender, printed) = tokio::sync::oneshot::channel();
     // At the end of the process the thread may still wait for a reader.
     std::thread::spawn(move || sender.send(print(&text)));

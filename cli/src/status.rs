@@ -33,7 +33,7 @@ pub(crate) async fn ask(client: &Client) -> anyhow::Result<Vec<Status>> {
     let mut found: Vec<Status> = Vec::new();
     let collecting = async {
         while let Some(answer) = answers.next().await {
-            // The server says at once if nobody listens.
+            // The server answers at once if no program listens.
             if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) {
                 break;
             }
@@ -48,17 +48,17 @@ pub(crate) async fn ask(client: &Client) -> anyhow::Result<Vec<Status>> {
             }
         }
     };
-    // Nobody knows how many there are, so the end of the time is the usual end.
-    let _all_heard = tokio::time::timeout(ANSWER_LIMIT, collecting).await;
+    // The number of programs is unknown, so this usually ends with the time limit.
+    let _limit_or_max = tokio::time::timeout(ANSWER_LIMIT, collecting).await;
     found.sort_by(|a, b| (&a.program, &a.instance).cmp(&(&b.program, &b.instance)));
     Ok(found)
 }
 
 pub(crate) async fn run(_: StatusArgs, nats: &NatsSettings) -> anyhow::Result<Answer> {
     let client = nats.connect(Role::Admin).await?;
-    let found = ask(&client).await.context("the question could not be sent")?;
+    let found = ask(&client).await.context("the status request could not be sent")?;
     if let Some(violation) = recent_violation().filter(|_| found.is_empty()) {
-        anyhow::bail!("nobody could be asked: {violation}");
+        anyhow::bail!("no program could be asked: {violation}");
     }
     let any_ready = found.iter().any(|status| status.ready);
     Ok(Answer::new(show(&found), json!(found)).ok_if(any_ready))

@@ -33,7 +33,7 @@ const REQUESTS: [&str; 3] = ["botstats.read.>", STATUS_SUBJECT, DEAD_LETTERS_SUB
 /// bytes.
 const MIN_CLAIM_BYTES: i64 = 512;
 
-/// The settings of a stream (a KV bucket is one, too) by which it can be judged.
+/// The settings of a stream that have rules. A KV bucket is a stream, too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct StreamConfig {
@@ -93,23 +93,23 @@ impl StreamConfig {
     }
 }
 
-/// How bad a setting is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// It works, but may lose events or more.
+    /// The stream works, but may lose data.
     Warn,
-    /// It cannot do what it is for.
+    /// The stream is unusable.
     Refuse,
 }
 
-/// A setting that is not as it should be.
+/// A bad setting of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
     /// The setting, as nats-server calls it.
     pub setting: &'static str,
-    /// What it is and what follows from that, in words for an operator.
+    /// Its value and the consequence, in words for an operator.
     pub text: String,
 }
 
@@ -219,7 +219,7 @@ pub fn throttle(config: &StreamConfig, window: Duration) -> Vec<Finding> {
     found.0
 }
 
-/// The texts of what is refused; none if nothing is.
+/// The texts of the settings that are refused; `None` if no setting is.
 #[must_use]
 pub fn refusals(findings: &[Finding]) -> Option<String> {
     let texts: Vec<&str> = findings
@@ -263,8 +263,7 @@ impl Findings {
     }
 
     fn requests(&mut self, config: &StreamConfig) {
-        // The server acknowledges what it stores to the inbox of the request, where an answer is
-        // awaited.
+        // The stream would store the requests, and its acknowledgement would arrive in place of the answer.
         let takes = config.subjects.iter().find(|s| REQUESTS.iter().any(|r| meets(s, r)));
         self.refuse(takes.is_some(), "subjects", || {
             let subject = takes.map_or("", String::as_str);
@@ -272,7 +271,7 @@ impl Findings {
         });
     }
 
-    /// What holds for the stream of events and both buckets.
+    /// The rules of the stream of events and both buckets.
     fn common(&mut self, config: &StreamConfig) {
         self.refuse(!matches!(config.retention.as_str(), "" | "limits"), "retention", || {
             let retention = &config.retention;
@@ -286,7 +285,7 @@ impl Findings {
         });
     }
 
-    /// What holds for both buckets.
+    /// The rules of both buckets.
     fn bucket(&mut self, config: &StreamConfig, bucket: &str) {
         self.refuse(config.mirror.is_some(), "mirror", || {
             "it mirrors another bucket, which it follows late; the bucket itself is needed"
@@ -342,8 +341,7 @@ fn nanoseconds(ns: i64) -> Duration {
     Duration::from_nanos(u64::try_from(ns).unwrap_or_default())
 }
 
-/// Whether events still have subjects of events after the transform. One whose source is not met by
-/// events does not touch them.
+/// True if events still have subjects of events after the transform, or the transform's source matches no event.
 fn keeps_events(transform: &Transform) -> bool {
     let Transform { src, dest } = transform;
     let touched = src.is_empty() || meets(src, EVENTS_SUBJECTS);
@@ -351,7 +349,7 @@ fn keeps_events(transform: &Transform) -> bool {
     !touched || dest.is_empty() || covers(EVENTS_SUBJECTS, dest)
 }
 
-/// Whether every subject that matches `narrow` matches `wide`, too.
+/// True if every subject that matches `narrow` matches `wide`, too.
 fn covers(wide: &str, narrow: &str) -> bool {
     let (mut wide, mut narrow) = (wide.split('.'), narrow.split('.'));
     loop {
@@ -364,7 +362,7 @@ fn covers(wide: &str, narrow: &str) -> bool {
     }
 }
 
-/// Whether a subject matches both.
+/// True if a subject can match both.
 fn meets(a: &str, b: &str) -> bool {
     let (mut a, mut b) = (a.split('.'), b.split('.'));
     loop {

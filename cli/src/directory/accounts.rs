@@ -136,7 +136,7 @@ pub(crate) fn new_token(
     Ok((token, TokenEntry { id, sha256, created: clock::rfc3339_ms(now_ms) }))
 }
 
-/// The zone that was asked for, by its own name. Read when it is known where zones come from.
+/// The time zone of `--timezone` by its IANA name. Call it after the source of zones is set.
 fn time_zone(text: Option<&str>) -> Result<Option<String>, BadUsage> {
     let parsed = text.map(zones::parse).transpose();
     parsed.map_err(|why| BadUsage(format!("--timezone: {why}")))
@@ -163,7 +163,8 @@ pub(crate) async fn account(
     match command {
         AccountCommand::Add { account, what, restore, .. } => {
             let change = AccountChange { name: what.name.map(Some), timezone };
-            let (token, entry) = new_token("t", clock::now_ms()).context("no random bytes")?;
+            let (token, entry) = new_token("t", clock::now_ms())
+                .context("the operating system gives no random bytes")?;
             let added = directory
                 .change_account(&account, |current| {
                     rules::add_account(current, &change, entry.clone(), restore)
@@ -197,7 +198,8 @@ pub(crate) async fn token(command: TokenCommand, nats: &NatsSettings) -> anyhow:
     let directory = open(nats).await?;
     match command {
         TokenCommand::Add { account } => {
-            let (token, entry) = new_token("t", clock::now_ms()).context("no random bytes")?;
+            let (token, entry) = new_token("t", clock::now_ms())
+                .context("the operating system gives no random bytes")?;
             directory
                 .change_account(&account, |current| rules::add_token(current, entry.clone()))
                 .await?;

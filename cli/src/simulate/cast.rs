@@ -32,9 +32,9 @@ pub struct Cast {
     channels: usize,
 }
 
-/// Where a conversation is held.
+/// The bot and channel of a conversation.
 #[derive(Debug, Clone)]
-pub(super) struct Place<'a> {
+pub(super) struct Pair<'a> {
     pub(super) account: &'a Account,
     pub(super) bot: &'a Bot,
     pub(super) channel: &'a Channel,
@@ -43,7 +43,7 @@ pub(super) struct Place<'a> {
 }
 
 impl Cast {
-    /// Those bots. Bots without a channel or share do not take part.
+    /// A cast of these bots. Bots without a channel or share do not take part.
     #[must_use]
     pub fn new(bots: Vec<CastBot>) -> Self {
         let bots: Vec<CastBot> =
@@ -79,11 +79,11 @@ impl Cast {
         self.channels
     }
 
-    /// Where the next conversation is held.
+    /// Chooses bot and channel of the next conversation.
     ///
     /// # Panics
     /// If nobody takes part.
-    pub(super) fn choose(&self, dice: &mut Dice) -> Place<'_> {
+    pub(super) fn choose(&self, dice: &mut Dice) -> Pair<'_> {
         let total = self.sums.last().map_or(0, |(sum, _)| *sum);
         let ball = dice.below(total);
         let chosen = self.sums.partition_point(|(sum, _)| *sum <= ball);
@@ -97,7 +97,7 @@ impl Cast {
                 None => break,
             }
         }
-        Place {
+        Pair {
             account: &bot.account,
             bot: &bot.bot,
             channel: &bot.channels[index].0,

@@ -1,10 +1,10 @@
-//! A conversation in its place, and its events as CloudEvents.
+//! A conversation on a channel, and its events as CloudEvents.
 
 use botstats_common::event::{self as published, What};
 use botstats_common::names;
 
 use super::Event;
-use super::cast::Place;
+use super::cast::Pair;
 use super::dice::Dice;
 use super::script::{Say, Script};
 
@@ -27,7 +27,7 @@ pub(super) struct Talk {
 impl Talk {
     /// `users` is how many users the channel has seen.
     pub(super) fn new(
-        place: &Place<'_>,
+        pair: &Pair<'_>,
         users: Option<&mut u64>,
         script: Script,
         seed: u64,
@@ -40,15 +40,15 @@ impl Talk {
                 *users += 1;
                 *users - 1
             } else {
-                // Those who were here last are the likelier ones.
+                // Recent users are more likely.
                 let (a, b) = (dice.below(*users), dice.below(*users));
                 a.max(b)
             }
         });
-        let subject = names::event_subject(place.account, place.bot, place.channel);
+        let subject = names::event_subject(pair.account, pair.bot, pair.channel);
         let user = Dice::of(&[hash(&subject), seen]).next_bits();
         // On the web each visit is a conversation; elsewhere a user has one thread.
-        let conversation = if place.channel.as_str() == "web" {
+        let conversation = if pair.channel.as_str() == "web" {
             format!("c-{:016x}", Dice::of(&[seed, number, 2]).next_bits())
         } else {
             format!("t-{user:016x}")

@@ -3,8 +3,8 @@
 //! Conversations begin in order of time, more by day than by night; each one's events follow from a
 //! seed of its own (`script`), and those that run at the same time are merged.
 //!
-//! *Invariants*: exactly as many events as asked for, in order of time, none later than `now_ms`, all
-//! accepted by ingest if they are published soon. Only what runs at the same time is held in memory.
+//! *Invariants*: there are exactly as many events as asked for, in order of time, none later than `now_ms`; ingest
+//! accepts all of them if they are published soon. Only conversations in progress are held in memory.
 //!
 //! *Why* users do not depend on the seed: traffic of two seeds is of the same people, so that some of
 //! them return.
@@ -52,7 +52,7 @@ pub struct Params {
 /// A simulated event, ready to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Where it goes.
+    /// The subject in NATS.
     pub subject: String,
     /// The CloudEvent, as JSON.
     pub payload: Bytes,
@@ -60,7 +60,7 @@ pub struct Event {
     pub time_ms: i64,
 }
 
-/// How the traffic is spread over time.
+/// The distribution of the traffic over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spread {
     /// More by day than by night, less at weekends.
@@ -81,7 +81,7 @@ pub struct Simulation {
     begun: u64,
     /// Events of the last conversation that are too many.
     surplus: usize,
-    /// Those that run, by the time of their next event; ties by number.
+    /// The conversations in progress, by the time of their next event; ties by number.
     running: BinaryHeap<Reverse<Running>>,
     next_begin: Option<(i64, u64)>,
     /// Users that each channel of the cast has seen.
@@ -157,9 +157,9 @@ impl Simulation {
             script.steps.truncate(script.steps.len() - self.surplus);
         }
         script.fit(self.end_ms - 1 - start_ms);
-        let place = self.cast.choose(&mut dice);
-        let users = self.users.get_mut(place.channel_index);
-        let talk = Talk::new(&place, users, script, self.seed, number, start_ms, &mut dice);
+        let pair = self.cast.choose(&mut dice);
+        let users = self.users.get_mut(pair.channel_index);
+        let talk = Talk::new(&pair, users, script, self.seed, number, start_ms, &mut dice);
         if let Some(time_ms) = talk.time(0) {
             self.running.push(Reverse(Running { time_ms, number, next: 0, talk }));
         }

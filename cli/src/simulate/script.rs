@@ -1,4 +1,4 @@
-//! What happens in one conversation, and when: from its dice alone.
+//! The events of one conversation and their times, from its random numbers alone.
 
 use super::dice::Dice;
 
@@ -9,7 +9,7 @@ const HOUR: i64 = 60 * MINUTE;
 /// The most turns between a user and a bot.
 const MAX_TURNS: u64 = 30;
 
-/// What an event says.
+/// The content of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Say {
     Received { kind: &'static str },
@@ -33,7 +33,7 @@ pub(super) struct Step {
     pub(super) say: Say,
 }
 
-/// The events of a conversation, in order of time; never none.
+/// The events of a conversation, in order of time; at least one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Script {
     pub(super) steps: Vec<Step>,
@@ -52,7 +52,7 @@ impl Script {
         Self { steps: writer.steps }
     }
 
-    /// Plays it faster if it would take longer than `most_ms`.
+    /// Shortens all times if the conversation would take longer than `most_ms`.
     pub(super) fn fit(&mut self, most_ms: i64) {
         let Some(last_ms) = self.steps.last().map(|step| step.at_ms) else { return };
         if last_ms > most_ms {
@@ -80,7 +80,7 @@ impl Writer<'_> {
         for turn in 0..turns {
             if turn > 0 {
                 self.wait(2 * SECOND, 75 * SECOND);
-                // Some come back after a while, which makes a second session of the same conversation.
+                // Some users come back after a while, which makes a second session of the conversation.
                 if self.dice.percent(2) {
                     self.wait(35 * MINUTE, 6 * HOUR);
                 }
@@ -138,7 +138,7 @@ impl Writer<'_> {
         self.say(Say::Sent { fallback: !understood, parts });
     }
 
-    /// A person takes over, or nobody does.
+    /// An operator takes over, or no one does.
     fn operator(&mut self) {
         self.wait(SECOND, 20 * SECOND);
         let by = self.dice.pick(["user", "user", "bot"]);
@@ -148,7 +148,7 @@ impl Writer<'_> {
         }
         let operator = self.dice.between(1, 12);
         self.wait(10 * SECOND, 8 * MINUTE);
-        // Some operators just begin to write, which is a join too.
+        // Some operators begin to write without joining, which counts as a join.
         if self.dice.percent(88) {
             self.say(Say::Joined { operator });
             if self.dice.percent(40) {

@@ -143,8 +143,12 @@ pub(crate) async fn run(stats: Stats) -> anyhow::Result<Answer> {
     if reply.status != 200 {
         bail!("{}", refusal(&reply, clock::now_ms()));
     }
-    let rows: Vec<table::Row> = serde_json::from_str(&reply.body)
-        .with_context(|| format!("{} answers something else than rows", stats.endpoint))?;
+    let rows: Vec<table::Row> = serde_json::from_str(&reply.body).with_context(|| {
+        format!(
+            "the answer of {} has no rows; is that URL the endpoint of botstats?",
+            stats.endpoint
+        )
+    })?;
     Ok(Answer::new(table::show(&rows, reply.as_of.as_deref()), &reply.body))
 }
 

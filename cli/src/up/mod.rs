@@ -5,7 +5,7 @@
 //!
 //! *Invariants*: no part outlives `up`: when one ends early all others are stopped, in order.
 
-mod place;
+mod resources;
 mod services;
 
 use std::io::IsTerminal as _;
@@ -95,10 +95,10 @@ struct Plan {
 impl Plan {
     /// The plan and its listeners, which are opened here: a port that is free now may be taken later.
     fn of(mut up: Up) -> anyhow::Result<(Self, Listeners)> {
-        let folder = place::folder(up.data.take(), up.demo)?;
-        let http = place::listen_http(up.query.http_addr, "--http-addr (BOTSTATS_HTTP_ADDR)")?;
-        let ingest = place::listen(up.ingest_internal_addr, "--ingest-internal-addr")?;
-        let internal = place::listen(up.query_internal_addr, "--query-internal-addr")?;
+        let folder = resources::folder(up.data.take(), up.demo)?;
+        let http = resources::listen_http(up.query.http_addr, "--http-addr (BOTSTATS_HTTP_ADDR)")?;
+        let ingest = resources::listen(up.ingest_internal_addr, "--ingest-internal-addr")?;
+        let internal = resources::listen(up.query_internal_addr, "--query-internal-addr")?;
         up.query.http_addr = http.local_addr()?;
         up.ingest_internal_addr = ingest.local_addr()?;
         up.query_internal_addr = internal.local_addr()?;
@@ -126,7 +126,7 @@ pub(crate) async fn run(
     stop::on_signal(&stop)?;
     up.zones.start();
     let (plan, listeners) = Plan::of(up)?;
-    let _lock = place::lock(&plan.folder)?;
+    let _lock = resources::lock(&plan.folder)?;
 
     let mut own = None;
     let nats = match nats {
@@ -137,7 +137,7 @@ pub(crate) async fn run(
                 0 => None,
                 port => {
                     let address = (Ipv4Addr::LOCALHOST, port).into();
-                    drop(place::listen(address, "--nats-port")?);
+                    drop(resources::listen(address, "--nats-port")?);
                     Some(port)
                 }
             };
@@ -209,7 +209,7 @@ async fn with_nats(
         if let Some(demo) = &demo {
             demo.wait_until_counted(&client, Some(&plan.url())).await?;
         }
-        tell(plan, nats, own_server, demo.as_ref(), as_json).await;
+        print_summary(plan, nats, own_server, demo.as_ref(), as_json).await;
         std::future::pending::<anyhow::Result<()>>().await
     };
     let server = async {
@@ -264,7 +264,13 @@ async fn wait_until_ready(plan: &Plan) {
 }
 
 /// Prints addresses, folder and next steps to standard output.
-async fn tell(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<&Demo>, as_json: bool) {
+async fn print_summary(
+    plan: &Plan,
+    nats: &NatsSettings,
+    own: bool,
+    demo: Option<&Demo>,
+    as_json: bool,
+) {
     let url = plan.url();
     let token = demo.map(Demo::token);
     let curl = token.map(|token| demo::curl(&url, token));
@@ -275,13 +281,13 @@ async fn tell(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<&Demo>, 
             "throttle_window_seconds": plan.up.query.throttle_window.as_secs_f64(),
             "account": demo.map(|_| demo::ACCOUNT), "token": token, "curl": curl,
         });
-        output::print_aside(said.to_string()).await;
+        output::print_in_thread(said.to_string()).await;
         return;
     }
-    output::print_aside(story(plan, nats, own, token.zip(curl.as_deref()))).await;
+    output::print_in_thread(summary(plan, nats, own, token.zip(curl.as_deref()))).await;
 }
 
-fn story(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<(&str, &str)>) -> String {
+fn summary(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<(&str, &str)>) -> String {
     let url = plan.url();
     let window = show_duration(plan.up.query.throttle_window);
     let whose = if own { "its own" } else { "given" };

@@ -17,7 +17,7 @@ use super::listen::reached_at;
 pub use super::readiness::Readiness;
 use super::{process, telemetry};
 
-/// Serves the internal listener until the token is cancelled. `look` is called before the metrics are read, and
+/// Serves the internal listener until the token is cancelled. `set_gauges` is called before the metrics are read, and
 /// sets the gauges that are measured only then.
 ///
 /// # Errors
@@ -25,17 +25,17 @@ use super::{process, telemetry};
 pub fn serve(
     listener: TcpListener,
     readiness: Readiness,
-    look: impl Fn() + Send + Sync + 'static,
+    set_gauges: impl Fn() + Send + Sync + 'static,
     stop: CancellationToken,
 ) -> std::io::Result<SocketAddr> {
     let bound = listener.local_addr()?;
     process::begin();
     super::stop::spawn(telemetry::keep(stop.clone()));
-    let look = Arc::new(look);
+    let set_gauges = Arc::new(set_gauges);
     let router = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(move |readiness| metrics(readiness, Arc::clone(&look))))
+        .route("/metrics", get(move |readiness| metrics(readiness, Arc::clone(&set_gauges))))
         .with_state(readiness);
     super::stop::spawn(async move {
         let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
@@ -60,11 +60,11 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
 
 async fn metrics(
     State(readiness): State<Readiness>,
-    look: Arc<impl Fn() + Send + Sync + 'static>,
+    set_gauges: Arc<impl Fn() + Send + Sync + 'static>,
 ) -> impl IntoResponse {
-    // `look` asks the file system, which may block.
+    // `set_gauges` asks the file system, which may block.
     let text = tokio::task::spawn_blocking(move || {
-        look();
+        set_gauges();
         telemetry::text(&readiness)
     });
     match text.await {

@@ -103,13 +103,13 @@ pub fn start(settings: &LogSettings) -> Log {
     };
     let all = registry()
         .with(shown)
-        .with(Counted)
-        .with(Limited)
-        .with(filter_fn(may_be_told))
+        .with(LineCounter)
+        .with(RepeatLimit)
+        .with(filter_fn(holds_no_secret))
         .with(settings.filter.targets());
     // An error only says that logging was started before, which is fine.
     if all.try_init().is_ok() {
-        std::panic::set_hook(Box::new(tell));
+        std::panic::set_hook(Box::new(log_panic));
     }
     Log(())
 }
@@ -130,7 +130,7 @@ pub fn say(text: &str) {
 }
 
 /// Logs a panic, with a backtrace if `RUST_BACKTRACE` asks for one.
-fn tell(panic: &PanicHookInfo<'_>) {
+fn log_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let payload = panic.payload();
     let text = payload.downcast_ref::<&str>().copied();
@@ -146,9 +146,9 @@ fn tell(panic: &PanicHookInfo<'_>) {
 }
 
 /// Counts warnings and errors.
-struct Counted;
+struct LineCounter;
 
-impl<S: Subscriber> Layer<S> for Counted {
+impl<S: Subscriber> Layer<S> for LineCounter {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         match *event.metadata().level() {
             Level::ERROR => telemetry::logged("error"),
@@ -159,26 +159,26 @@ impl<S: Subscriber> Layer<S> for Counted {
 }
 
 /// True for lines that hold no secret: those of our own modules, and those of libraries from `info` up.
-fn may_be_told(line: &Metadata<'_>) -> bool {
+fn holds_no_secret(line: &Metadata<'_>) -> bool {
     *line.level() <= Level::INFO || line.target().starts_with(OWN)
 }
 
 /// The prefix of the targets of async-nats.
 const NATS_LIBRARY: &str = "async_nats";
 
-static OF_NATS_LIBRARY: RateLimit = RateLimit::new();
+static NATS_LINES: RateLimit = RateLimit::new();
 
 /// Suppresses repeated lines of async-nats, which logs each try while a server refuses.
-struct Limited;
+struct RepeatLimit;
 
-impl<S: Subscriber> Layer<S> for Limited {
+impl<S: Subscriber> Layer<S> for RepeatLimit {
     fn event_enabled(&self, event: &Event<'_>, _context: Context<'_, S>) -> bool {
         let metadata = event.metadata();
         if !metadata.target().starts_with(NATS_LIBRARY) {
             return true;
         }
         // The name is the file and line of the log call in async-nats.
-        match OF_NATS_LIBRARY.due(metadata.name()) {
+        match NATS_LINES.due(metadata.name()) {
             Some(suppressed) if !suppressed.is_none() => {
                 tracing::info!("the NATS client repeats the next line{suppressed}");
                 true

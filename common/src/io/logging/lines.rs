@@ -37,15 +37,15 @@ struct State {
 }
 
 impl Lines {
-    /// Starts the thread that writes to `out` until the process ends. It calls `tell` with the number of
+    /// Starts the thread that writes to `out` until the process ends. It calls `report` with the number of
     /// dropped lines when lines are read again.
     pub(super) fn start(
         out: impl Write + Send + 'static,
-        tell: impl Fn(u64) + Send + 'static,
+        report: impl Fn(u64) + Send + 'static,
     ) -> Arc<Self> {
         let lines = Arc::new(Self::default());
         let writer = Arc::clone(&lines);
-        thread::spawn(move || writer.write_for_ever(out, tell));
+        thread::spawn(move || writer.write_for_ever(out, report));
         lines
     }
 
@@ -76,7 +76,7 @@ impl Lines {
         let _late = self.changed.wait_while_for(&mut self.state(), unwritten, limit);
     }
 
-    fn write_for_ever(&self, mut out: impl Write, tell: impl Fn(u64)) {
+    fn write_for_ever(&self, mut out: impl Write, report: impl Fn(u64)) {
         loop {
             let batch = self.next();
             if write_all(&mut out, &batch).is_err() {
@@ -87,7 +87,7 @@ impl Lines {
             }
             let dropped = take(&mut self.state().dropped);
             if dropped > 0 {
-                tell(dropped);
+                report(dropped);
             }
         }
     }

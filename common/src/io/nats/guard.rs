@@ -109,7 +109,9 @@ impl Guard {
                 if still.len() == denied.len() {
                     continue;
                 }
-                tracing::info!("subscribing over a new connection: the right is there now");
+                tracing::info!(
+                    "a denied subscription is allowed now: subscribing over a new connection"
+                );
                 denied.retain(|text, _| still.contains(text));
                 // The new connection subscribes again: old violations say nothing about it.
                 while self.violations.try_recv().is_ok() {}

@@ -44,8 +44,8 @@ pub struct NatsSettings {
     /// File with the certificates (PEM) of the authority that signed the server's; makes TLS required
     #[arg(long = "nats-ca", env = "NATS_CA", value_name = "FILE", global = true)]
     pub ca: Option<PathBuf>,
-    /// How the names of inboxes begin, on which answers come; by default _INBOX_ and the role, of a
-    /// publisher _INBOX_ and NATS_USER
+    /// Prefix of the inboxes to which answers are sent; by default _INBOX_ and the role, for a publisher
+    /// _INBOX_ and NATS_USER
     #[arg(long = "nats-inbox-prefix", env = "NATS_INBOX_PREFIX", value_name = "PREFIX", value_parser = inbox_prefix, global = true)]
     pub inbox_prefix: Option<String>,
     /// JetStream domain that holds stream and KV buckets, where the connection is to a server of

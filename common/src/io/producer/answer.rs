@@ -1,4 +1,4 @@
-//! What the stream's answer to a message or batch means.
+//! The meaning of the stream's answer to a message or batch.
 //!
 //! | answer | means |
 //! | --- | --- |
@@ -13,12 +13,12 @@
 use async_nats::{Message, RequestError, RequestErrorKind};
 use serde::Deserialize;
 
-/// What became of a message or batch.
+/// The outcome of a message or batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Judgement {
-    /// It is in the stream.
+    /// The stream has it.
     Stored,
-    /// It never will be.
+    /// The stream will never take it.
     Refused(String),
     /// The outcome is unknown: send it again.
     Again(String),

@@ -98,12 +98,12 @@ pub struct Refused {
     pub reason: String,
 }
 
-/// What became of some messages.
+/// The outcome of some messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// How many were stored.
+    /// The number of stored messages.
     pub stored: u64,
-    /// Which were refused.
+    /// The refused messages.
     pub refused: Vec<Refused>,
 }
 
@@ -128,7 +128,7 @@ pub enum PublishError {
         GIVE_UP_AFTER.as_secs()
     )]
     GaveUp {
-        /// What happened last.
+        /// The outcome of the last try.
         reason: String,
     },
     /// Acknowledgements can't be received.
@@ -137,11 +137,11 @@ pub enum PublishError {
     )]
     NoInbox(String),
     /// A task of the publisher ended early.
-    #[error("a part of the publisher ended early: {0}")]
+    #[error("a task of the publisher ended early: {0}")]
     Task(String),
 }
 
-/// Publishes what comes from a channel.
+/// Publishes the messages of a channel.
 #[derive(Debug, Clone)]
 pub struct Publisher {
     client: Client,
@@ -154,7 +154,7 @@ impl Publisher {
         Self { client }
     }
 
-    /// Publishes all messages until the channel closes; `report` is told of each batch's outcome.
+    /// Publishes all messages until the channel closes; calls `report` with each batch's outcome.
     ///
     /// # Errors
     /// [`PublishError`]; what was reported until then is stored.
@@ -202,7 +202,7 @@ impl Publisher {
         let (sender, receiver) = mpsc::channel(BATCHES_IN_FLIGHT * MAX_BATCH);
         let feeding = async move {
             for message in messages {
-                // The publisher has given up, and says why.
+                // The channel is closed: the publisher gave up, and returns why.
                 if sender.send(message).await.is_err() {
                     break;
                 }
@@ -231,9 +231,11 @@ impl Publisher {
                         progress.stored += u64::try_from(messages.len()).unwrap_or(u64::MAX);
                         return Ok(progress);
                     }
-                    // To a server with too much to do a batch is too much at once.
+                    // A batch is too much at once for an overloaded server.
                     Judgement::Refused(reason) | Judgement::Busy(reason) => {
-                        tracing::debug!("a batch was refused, its messages go singly: {reason}");
+                        tracing::debug!(
+                            "a batch was refused, so its messages are sent one by one: {reason}"
+                        );
                         break;
                     }
                     again => self.wait_to_retry(&tries, again).await?,
@@ -244,7 +246,7 @@ impl Publisher {
         Ok(progress)
     }
 
-    /// Sends messages one by one, half as many at once whenever the server has too much to do.
+    /// Sends messages one by one, half as many at once whenever the server is overloaded.
     async fn deliver_singly(
         &self,
         mut waiting: Vec<Message>,
@@ -281,7 +283,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Sends one message until it is stored or refused, or the server has too much to do.
+    /// Sends one message until it is stored or refused, or the server is overloaded.
     async fn deliver_one(&self, message: Message) -> Result<Single, PublishError> {
         let tries = Tries::start();
         loop {
@@ -355,15 +357,15 @@ impl Publisher {
     }
 }
 
-/// What became of a message that went alone.
+/// The outcome of a message that was sent alone.
 enum Single {
     Stored,
     Refused(Refused),
-    /// It waits for another try.
+    /// The server is overloaded: the message must be sent again.
     Busy(Message, String),
 }
 
-/// Since when a message or batch is tried.
+/// The time of the first try of a message or batch.
 struct Tries(std::time::Instant);
 
 impl Tries {

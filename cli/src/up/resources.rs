@@ -1,4 +1,4 @@
-//! The folder and the ports that `up` works with.
+//! The folder and the ports of `up`.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
