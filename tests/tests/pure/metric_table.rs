@@ -8,14 +8,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const ROW: &str = "Forgotten = 19, \"Forgotten\", Kind::Count;\n}\n";
+use botstats_tests::model::CODES;
+
 /// Derives that make nothing.
-const SERDE: &str = "use proc_macro::TokenStream;
+const SERDE: &str = "extern crate proc_macro; use proc_macro::TokenStream;
     #[proc_macro_derive(Serialize, attributes(serde))]
     pub fn serialize(_: TokenStream) -> TokenStream { TokenStream::new() }
     #[proc_macro_derive(Deserialize, attributes(serde))]
     pub fn deserialize(_: TokenStream) -> TokenStream { TokenStream::new() }";
-const THISERROR: &str = "use proc_macro::TokenStream;
+const THISERROR: &str = "extern crate proc_macro; use proc_macro::TokenStream;
     #[proc_macro_derive(Error, attributes(error))]
     pub fn error(_: TokenStream) -> TokenStream { TokenStream::new() }";
 
@@ -82,7 +83,8 @@ fn a_metric_without_a_source_does_not_compile() {
     assert!(whole.status.success(), "{}", String::from_utf8_lossy(&whole.stderr));
 
     let (before, rest) = table.split_once("\nmetrics! {\n").unwrap();
-    let more = format!("{before}\nmetrics! {{\n{}", rest.replacen("}\n", ROW, 1));
+    let row = format!("Forgotten = {}, \"Forgotten\", Kind::Count;\n}}\n", CODES.len());
+    let more = format!("{before}\nmetrics! {{\n{}", rest.replacen("}\n", &row, 1));
     let refused = compile(&more);
     let told = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success(), "a forgotten metric compiles");
