@@ -5,7 +5,7 @@
 //! varint and, ascending by ordinal, for each user one varint: difference to the previous ordinal
 //! times 16, plus the mask of the quarters in which the user was active.
 //!
-//! *Why* an hour and not a quarter a row: a user who is active all hour stands once.
+//! *Why* an hour and not a quarter a row: a user who is active all hour is stored once.
 
 use botstats_common::metric::TypeCode;
 use botstats_common::wire::Samples;
@@ -75,7 +75,6 @@ pub(crate) struct Bucket {
     pub users: Vec<(u32, u8)>,
 }
 
-/// Why a stored bucket cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BucketError {
     /// A version that this program does not know.
@@ -90,11 +89,11 @@ pub enum BucketError {
 }
 
 impl Bucket {
-    /// Applies a change. `is_whole` is false if a part of it may have been deleted: totals then end at 0.
+    /// Applies a change. `is_whole` is false if a part of the bucket may have been deleted: then no total falls
+    /// below 0.
     ///
     /// # Errors
-    /// [`BucketError::Negative`] if a total of a whole one would fall below zero: then the stored state is
-    /// wrong.
+    /// [`BucketError::Negative`] if a total of a whole bucket would fall below 0: then the stored state is wrong.
     pub(crate) fn apply(&mut self, delta: &mut Delta, is_whole: bool) -> Result<(), BucketError> {
         let changes = delta.quarters.iter().flatten();
         for (total, change) in self.quarters.iter_mut().flatten().zip(changes) {
@@ -130,7 +129,7 @@ impl Bucket {
         }
     }
 
-    /// Reads the stored form.
+    /// Decodes the stored form.
     ///
     /// # Errors
     /// [`BucketError`] if the version is unknown or the bytes are damaged.
@@ -172,7 +171,7 @@ impl Bucket {
     }
 }
 
-/// The users of a stored bucket, not decoded yet.
+/// The users of a stored bucket, before they are decoded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StoredUsers<'a> {
     count: usize,
@@ -238,11 +237,11 @@ impl Totals {
         }
     }
 
-    /// Adds all four quarters of a stored bucket, without a value for it. Gives its users, and whether any
-    /// field was not zero.
+    /// Adds all four quarters of a stored bucket, without decoding it to a value. Gives the bucket's users, and
+    /// whether any field was not zero.
     ///
     /// # Errors
-    /// [`BucketError`] if the version is unknown or the bytes are damaged; then anything was added.
+    /// [`BucketError`] if the version is unknown or the bytes are damaged; then these totals are unspecified.
     pub(crate) fn add_stored<'a>(
         &mut self,
         bytes: &'a [u8],
