@@ -30,11 +30,9 @@ use crate::store::{
     Commit, Folder, OpenError, Progress, STORE_FILE, SliceRow, Store, StoreError, StreamIdentity,
 };
 use crate::telemetry;
-use batch::{Batch, Pending};
+use batch::{Batch, NS_PER_MS, Pending};
 use conversations::Conversations;
 use users::{Activity, count_users};
-
-const NS_PER_MS: i64 = 1_000_000;
 
 /// What an engine holds in memory beside redb's page cache, which is bounded by a constant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

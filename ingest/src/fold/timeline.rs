@@ -6,7 +6,7 @@
 //! matter how events are cut into commits, in which order they come, or how late.
 //!
 //! A slice holds the events of one UTC day (or a part of a crowded one) and the fold's state on entry.
-//! [`Insertion`] folds from the first slice that is touched until old and new state agree again.
+//! [`super::insertion`] folds from the first slice that is touched until old and new state agree again.
 //!
 //! *Invariants*: pure; an event is a duplicate exactly if the conversation has one with the same
 //! source and id, as far back as a duplicate could still be accepted.
@@ -16,15 +16,12 @@
 //! day began) as a varint, one byte number of the kind * 16 + flags, 8 bytes hash of source and id, 4 bytes hash of the
 //! content, both least significant byte first.
 
-mod insertion;
-
 use botstats_common::quarter::{DAY_MS, day_of_ms};
 use botstats_common::varint;
 use rustc_hash::FxHashMap;
 
 use crate::event::Kind;
 use crate::fold::session::{SessionState, Step};
-pub use insertion::{Inserted, Insertion};
 
 /// A slice with more events than this is split. Few in the tests of this crate, so that small cases have many
 /// slices.
@@ -54,7 +51,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn step(&self) -> Step {
+    pub(super) fn step(&self) -> Step {
         Step { time_ms: self.time_ms, kind: self.kind, flags: self.flags }
     }
 
@@ -268,6 +265,3 @@ fn decode_events(day: u32, mut rest: &[u8]) -> Option<Vec<Entry>> {
     }
     rest.is_empty().then_some(events)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,7 @@
 //! Adds events to a timeline, and finds what that changes in the metrics.
 
-use super::{Entry, MAX_SLICE_EVENTS, Slice, SortKey};
 use crate::fold::session::{Sample, SessionState};
+use crate::fold::timeline::{Entry, MAX_SLICE_EVENTS, Slice, SortKey};
 
 /// Accepted events on their way into a conversation: old and new timeline are folded side by side.
 ///
@@ -272,3 +272,6 @@ fn split(mut slice: Slice) -> Vec<Slice> {
     }
     parts
 }
+
+#[cfg(test)]
+mod tests;
