@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// What is wrong with a field.
 pub(super) type Reason = Cow<'static, str>;
 
 /// A field in the JSON text.
@@ -41,7 +40,6 @@ macro_rules! fields {
                 *field = if *field == RawField::Absent { value } else { RawField::Twice };
             }
 
-            /// All fields as text.
             #[cfg(test)]
             pub(super) fn shown(&self) -> String {
                 format!("{self:?}")
@@ -136,7 +134,6 @@ impl<'a> RawField<'a> {
         }
     }
 
-    /// The text of a string.
     pub(super) fn text(self, name: &str) -> Result<Option<Cow<'a, str>>, Reason> {
         match self {
             RawField::Absent | RawField::Json("null") => Ok(None),

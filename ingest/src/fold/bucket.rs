@@ -13,7 +13,6 @@ use botstats_common::wire::Samples;
 use crate::fold::metrics::{FIELDS, Field, Source, source};
 use botstats_common::varint;
 
-/// Quarters in a bucket.
 pub(crate) const QUARTERS: usize = 4;
 const VERSION: u8 = 1;
 
@@ -66,7 +65,6 @@ impl Delta {
     }
 }
 
-/// A bucket as it is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Bucket {
     /// Totals by quarter; never negative.
@@ -80,7 +78,6 @@ pub enum BucketError {
     /// A version that this program does not know.
     #[error("a bucket has version {0}, this program knows version {VERSION}")]
     Version(u8),
-    /// Bytes that are no bucket.
     #[error("the bytes of a bucket are malformed")]
     Damaged,
     /// A change would make a total negative.
@@ -110,7 +107,6 @@ impl Bucket {
         Ok(())
     }
 
-    /// Appends the stored form.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         for fields in &self.quarters {
@@ -129,10 +125,6 @@ impl Bucket {
         }
     }
 
-    /// Decodes the stored form.
-    ///
-    /// # Errors
-    /// [`BucketError`] if the version is unknown or the bytes are damaged.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BucketError> {
         let (version, mut rest) = bytes.split_first().ok_or(BucketError::Damaged)?;
         if *version != VERSION {
@@ -230,7 +222,6 @@ fn union(a: &[(u32, u8)], b: &[(u32, u8)]) -> Vec<(u32, u8)> {
 pub(crate) struct Totals(pub [u64; FIELDS]);
 
 impl Totals {
-    /// Adds a quarter of a bucket.
     pub(crate) fn add(&mut self, quarter: &[u64; FIELDS]) {
         for (total, n) in self.0.iter_mut().zip(quarter) {
             *total += n;

@@ -25,7 +25,6 @@ pub struct Watermark {
 }
 
 impl Watermark {
-    /// Its UTC day.
     #[must_use]
     pub fn day(&self) -> u32 {
         day_of_ms(self.at_ms)
