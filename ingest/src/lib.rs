@@ -7,6 +7,7 @@
 mod engine;
 mod event;
 mod fold;
+mod rebuild;
 mod run;
 mod serve;
 mod settings;
@@ -14,7 +15,8 @@ mod store;
 mod stream;
 mod telemetry;
 
-pub use run::{RunError, Running, rebuild, run};
+pub use rebuild::rebuild;
+pub use run::{RunError, Running, run};
 pub use settings::{ServiceSettings, Settings, keep_days};
 pub use store::{Folder, OpenError, StoreError};
 pub use stream::raw_message::{RawMessage, raw_message_from};
@@ -26,15 +28,15 @@ pub mod testing {
     pub use crate::event::{
         Address, Decoded, Event, Headers, Kind, MAX_REASON_BYTES, Message, Rule, decode, flag,
     };
-    pub use crate::fold::timeline::{
-        Admitted, Entry, Inserted, Insertion, Known, NewEvent, Slice, admit,
-    };
+    pub use crate::fold::insertion::{Inserted, Insertion};
+    pub use crate::fold::timeline::{Admitted, Entry, Known, NewEvent, Slice, admit};
     pub use crate::serve::cells::{CellReader, ReadError};
     pub use crate::serve::health::Health;
     pub use crate::store::{
         MAX_DEAD_LETTERS, Progress, Reencoded, STORE_FILE, StorageBackend, Store, StoredTable,
         reencode,
     };
+    pub use crate::stream::batch::MAX_BATCH_MESSAGES;
     pub use crate::stream::raw_message::parse_reply;
-    pub use crate::stream::reader::{MAX_BATCH_MESSAGES, StreamReader};
+    pub use crate::stream::reader::StreamReader;
 }

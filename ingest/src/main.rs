@@ -39,7 +39,7 @@ const EXAMPLES: &str = "Examples:
 
 The password of NATS_USER is read from the variable NATS_PASSWORD or the file NATS_PASSWORD_FILE.";
 
-/// The folder is in use: `EX_TEMPFAIL` of sysexits.h.
+/// Exit code if another ingest uses the folder: `EX_TEMPFAIL` of sysexits.h.
 const EXIT_IN_USE: u8 = 75;
 
 #[tokio::main]
@@ -48,7 +48,7 @@ async fn main() -> ExitCode {
     let _log = logging::start(&cli.log);
     let stop = CancellationToken::new();
     if let Err(error) = stop::on_signal(&stop) {
-        tracing::error!("no handler for signals: {error}");
+        tracing::error!("the handlers of signals cannot be installed: {error}");
         return ExitCode::FAILURE;
     }
     let result = match cli.command.unwrap_or(Command::Run) {

@@ -1,4 +1,4 @@
-//! The running ingest: open the store, read the stream, fold, answer; and the rebuild.
+//! The running ingest: open the store, read the stream, fold, answer.
 //!
 //! A task reads, one plain thread folds and commits, a few blocking threads answer reads. A bounded channel
 //! of one batch lies between reader and fold: while a commit runs the next batch grows, so commits are
@@ -27,8 +27,8 @@ use crate::settings::Settings;
 use crate::store::{
     DAMAGED_FILE, Folder, OpenError, REBUILD_FILE, STORE_FILE, StoreError, replace,
 };
-use crate::stream::info;
-use crate::stream::reader::{Batch, StreamReader};
+use crate::stream::batch::Batch;
+use crate::stream::reader::StreamReader;
 use crate::telemetry::{self, METRICS};
 
 /// Pause before the store is opened again after a failure, such as a full disk.
@@ -202,7 +202,7 @@ fn on_damage(
     Ok(true)
 }
 
-async fn open(path: &Path, keep_days: u32) -> Result<Engine, RunError> {
+pub(crate) async fn open(path: &Path, keep_days: u32) -> Result<Engine, RunError> {
     let path = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || Engine::open_file(&path, keep_days)).await;
     opened.map_err(|_| RunError::Ended("the opening of the store"))?.map_err(RunError::from)
@@ -255,7 +255,7 @@ async fn work(
 }
 
 /// Reads the stream and folds it, until the token is cancelled; gives the engine back.
-async fn read_and_fold(
+pub(crate) async fn read_and_fold(
     engine: Engine,
     nats: &NatsSettings,
     source: &EventSource,
@@ -326,88 +326,7 @@ fn fold(
     Ok(engine)
 }
 
-/// Rebuilds the state from the stream, in a second file that then replaces the first.
-///
-/// # Errors
-/// If the folder is in use, or the stream cannot be read to its end; the old file is then untouched.
-pub fn rebuild(settings: Settings, stop: CancellationToken) -> Running {
-    Box::pin(rebuild_store(settings, stop))
-}
-
-async fn rebuild_store(settings: Settings, stop: CancellationToken) -> Result<(), RunError> {
-    let folder = Folder::lock(&settings.data)?;
-    let (old, new) = (folder.file(STORE_FILE), folder.file(REBUILD_FILE));
-    remove_if_there(&new)?;
-    let readiness = Readiness::default();
-    let client = match settings.nats.connect_when_there(Role::Ingest, &readiness, &stop).await {
-        Ok(client) => client,
-        Err(ConnectError::Stopped) => return Err(RunError::Rebuild("stopped".to_owned())),
-        Err(error) => return Err(RunError::Connect(error)),
-    };
-    // A missing stream is an error: the old state may be all that is left of its events.
-    let source = EventSource::default();
-    match info::exists(&settings.nats.jetstream(&client), &source.stream).await {
-        Ok(true) => {}
-        Ok(false) => {
-            return Err(RunError::Rebuild("there is no stream to rebuild from".to_owned()));
-        }
-        Err(why) => return Err(RunError::Rebuild(why)),
-    }
-    let engine = open(&new, settings.service.keep_days).await?;
-    let (progress, memory) = (engine.progress().clone(), engine.memory_use());
-    let health = Health::new(progress, memory, readiness, Duration::ZERO);
-    let done = stop.child_token();
-    let watcher = spawn(report(health.clone(), done.clone()));
-    let rebuilt = read_and_fold(engine, &settings.nats, &source, &health, &done).await;
-    done.cancel();
-    let complete = watcher.await.unwrap_or(false);
-    drop(rebuilt?);
-    if !complete {
-        remove_if_there(&new)?;
-        return Err(RunError::Rebuild(
-            "stopped before the end of the stream; the old state is unchanged".to_owned(),
-        ));
-    }
-    replace(&new, &old).map_err(|source| RunError::File {
-        what: format!("{} could not be replaced", old.display()),
-        source,
-    })?;
-    let (_, progress, _) = health.state();
-    tracing::info!(
-        accepted = progress.accepted,
-        sequence = progress.checkpoint.map_or(0, |c| c.sequence),
-        "rebuilt; start `botstats-ingest run` to go on from here"
-    );
-    Ok(())
-}
-
-/// Logs progress, and ends the rebuild once the end that the stream had at the start is applied; true if so.
-async fn report(health: Health, done: CancellationToken) -> bool {
-    let begun = monotonic();
-    let mut shown = Duration::ZERO;
-    loop {
-        tokio::select! {
-            () = done.cancelled() => return false,
-            () = tokio::time::sleep(Duration::from_millis(50)) => {}
-        }
-        let (freshness, _, _) = health.state();
-        let (applied, last) = (freshness.sequence(), freshness.last_sequence());
-        if health.may_answer() {
-            tracing::info!("applied {applied} messages in {:.1} s", begun.elapsed().as_secs_f64());
-            done.cancel();
-            return true;
-        }
-        if begun.elapsed() - shown >= Duration::from_secs(1) {
-            shown = begun.elapsed();
-            tracing::info!(
-                "applied {applied} of {last} messages ({}%)",
-                applied * 100 / last.max(1)
-            );
-        }
-    }
-}
-
-fn remove_if_there(path: &Path) -> Result<(), RunError> {
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), RunError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(RunError::File {
             what: format!("{} could not be removed", path.display()),

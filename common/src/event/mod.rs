@@ -25,6 +25,10 @@ pub const MAX_SOURCE_BYTES: usize = 256;
 /// The longest conversation or user id that is accepted, in bytes. Ids of platforms are long: those of Microsoft
 /// Teams have 150 to 325 bytes.
 pub const MAX_DATA_ID_BYTES: usize = 512;
+/// The most that an event's `time` may be before the moment at which the stream stored it, in milliseconds.
+pub const MAX_AGE_MS: i64 = 35 * 24 * 60 * 60 * 1000;
+/// The most that an event's `time` may be after that moment, in milliseconds: publishers' clocks differ.
+pub const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
 /// 0000-01-01T00:00:00Z, the first moment that RFC 3339 can write, in Unix milliseconds.
 const FIRST_MS: i64 = -62_167_219_200_000;
 

@@ -2,12 +2,13 @@
 
 use botstats_common::quarter::day_of_ms;
 
-use super::NS_PER_MS;
 use crate::event::decoder::Arrival;
 use crate::event::registry::PairNumbers;
 use crate::event::{Decoded, Event};
 use crate::fold::timeline::{Entry, NewEvent, SLICE_DAYS};
 use crate::store::{Checkpoint, DeadLetter, Progress, StreamIdentity};
+
+pub(super) const NS_PER_MS: i64 = 1_000_000;
 
 /// Messages of one commit.
 pub(super) struct Batch<'a> {

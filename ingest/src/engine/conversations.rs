@@ -10,8 +10,9 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::fold::filters::{DayFilters, FalsePositives};
+use crate::fold::insertion::Insertion;
 use crate::fold::session::Sample;
-use crate::fold::timeline::{Admission, Admitted, Entry, Insertion, Known, NewEvent, Slice, admit};
+use crate::fold::timeline::{Admission, Admitted, Entry, Known, NewEvent, Slice, admit};
 use crate::store::{Commit, Conversation, Snapshot, StoreError, Timelines};
 
 /// A conversation with more slices than this is long.

@@ -30,11 +30,9 @@ use crate::store::{
     Commit, Folder, OpenError, Progress, STORE_FILE, SliceRow, Store, StoreError, StreamIdentity,
 };
 use crate::telemetry;
-use batch::{Batch, Pending};
+use batch::{Batch, NS_PER_MS, Pending};
 use conversations::Conversations;
 use users::{Activity, count_users};
-
-const NS_PER_MS: i64 = 1_000_000;
 
 /// What an engine holds in memory beside redb's page cache, which is bounded by a constant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,19 +49,19 @@ pub struct MemoryUse {
 
 /// The open projection.
 ///
-/// After an error of [`Engine::apply`] what it holds in memory may be ahead of the file: open it again.
+/// After an error of [`Engine::apply`] its memory may be ahead of the file: it must be opened again.
 pub struct Engine {
     store: Arc<Store>,
     registry: Arc<RwLock<Registry>>,
     conversations: Conversations,
     progress: Progress,
-    /// How many pairs have rows.
+    /// The number of pairs that have rows in the store.
     pairs: u32,
     stream: StreamIdentity,
     keep_days: u32,
     /// Days before which slices and buckets were deleted.
     deleted_before: (u32, u32),
-    /// Held as long as the engine lives, if the engine took it.
+    /// Locked until the engine is dropped, if the engine locked it.
     _folder: Option<Folder>,
 }
 
@@ -113,18 +111,18 @@ impl Engine {
         })
     }
 
-    /// Says which stream the next messages come from. It has been checked against the checkpoint.
+    /// Sets the stream that the next messages come from, which the reader compared with the checkpoint.
     pub fn attach(&mut self, stream: StreamIdentity) {
         self.stream = stream;
     }
 
-    /// What was committed last.
+    /// The progress as of the last commit.
     #[must_use]
     pub fn progress(&self) -> &Progress {
         &self.progress
     }
 
-    /// What is held in memory beside the page cache.
+    /// Memory held beside the page cache.
     #[must_use]
     pub fn memory_use(&self) -> MemoryUse {
         let registry = self.registry.read();
@@ -136,7 +134,7 @@ impl Engine {
         }
     }
 
-    /// The store, for views of it.
+    /// The store, for snapshots.
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {
         &self.store
@@ -148,10 +146,10 @@ impl Engine {
         CellReader::new(Arc::clone(&self.store), Arc::clone(&self.registry))
     }
 
-    /// Answers one read; the answer says it is as of the last message applied.
+    /// Answers one read, as of the last message applied.
     ///
     /// # Errors
-    /// [`ReadError`] if the request makes no sense or the store cannot be read.
+    /// [`ReadError`].
     pub fn read(
         &self,
         account: &Account,
@@ -161,7 +159,7 @@ impl Engine {
         self.reader().chunks(account, request, as_of)
     }
 
-    /// What decodes messages for this engine.
+    /// A decoder whose messages this engine can apply.
     #[must_use]
     pub fn decoder(&self) -> Decoder {
         Decoder::new(Arc::clone(&self.registry))
@@ -178,11 +176,10 @@ impl Engine {
     }
 
     /// Applies messages that one decoder of this engine decoded, in the order of their sequences, and
-    /// commits. Messages at or before the checkpoint are passed over.
+    /// commits. Skips messages at or before the checkpoint.
     ///
     /// # Errors
-    /// If the store cannot be read or written; then what was not committed was not applied, and the engine
-    /// must be opened again.
+    /// If the store cannot be read or written. Then the engine must be opened again, as of its last commit.
     pub fn apply_decoded(&mut self, arrivals: &[Arrival]) -> Result<(), StoreError> {
         let done = self.progress.checkpoint.as_ref().map_or(0, |c| c.sequence);
         let mut rest = &arrivals[arrivals.partition_point(|a| a.sequence <= done)..];

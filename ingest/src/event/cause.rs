@@ -1,9 +1,9 @@
-//! Why a message is no event, where the rule that it breaks does not say so.
+//! What a publisher sent in place of an event, where the broken rule does not say so.
 //!
-//! Publishers who send events in another way than the two that are read would else be told that an
-//! attribute is missing which they did send. Asked only of messages that are refused.
+//! A publisher who sends events in another way than the two that are read would else be told that an attribute
+//! is missing which he did send. Only refused messages come here.
 //!
-//! *Invariants*: these are fixed texts, so no value of a message stands in them.
+//! *Invariants*: the texts are fixed, so none has a value of a message.
 
 use async_nats::HeaderMap;
 
@@ -33,14 +33,13 @@ const WHOLE: &str = "the body was read as data because of header ce-specversion;
 const NO_EVENT: &str =
     "the payload is no CloudEvent: it has none of specversion, id, source, type and time";
 
-/// How compressed data begin: gzip (RFC 1952), Zstandard (RFC 8878), zip.
+/// The first bytes of compressed data: gzip (RFC 1952), Zstandard (RFC 8878), zip.
 const COMPRESSIONS: [&[u8]; 3] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"];
 /// Attributes as they stand in JSON text.
 const ATTRIBUTES: [&str; 5] = ["\"specversion\"", "\"id\"", "\"source\"", "\"type\"", "\"time\""];
 /// Attributes as headers, without the one that decides how a message is read.
 const OTHER_HEADERS: [&str; 4] = ["ce-id", "ce-source", "ce-type", "ce-time"];
 
-/// The cause, if it is one of these.
 pub(super) fn of(message: &Message<'_>) -> Option<&'static str> {
     let Headers::Read(headers) = message.headers else { return None };
     if message.payload.len() > MAX_PAYLOAD_BYTES {
@@ -79,7 +78,7 @@ fn of_headers(payload: &[u8], headers: Option<&HeaderMap>) -> Option<&'static st
     match first {
         Some('[') => return Some(ARRAY),
         Some('"') => return Some(TEXT),
-        // What looks like a whole event is told what is wrong with it, whatever the headers are.
+        // For a whole event the broken rule is the reason, whatever the headers are.
         Some('{') if is_whole => return None,
         _ => {}
     }

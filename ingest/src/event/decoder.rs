@@ -1,4 +1,4 @@
-//! Messages decoded while they arrive: what the fold takes of them needs no bytes of theirs any more.
+//! Decodes messages as they arrive, so that their bytes can be dropped before they are counted.
 //!
 //! *Invariants*: pairs get their numbers in the order of the stream, by accepted events alone.
 
@@ -13,7 +13,7 @@ use crate::event::{Address, Decoded, Message, decode, decode_known};
 use crate::store::StoreError;
 use crate::telemetry;
 
-/// Subjects that are known by heart; beyond that they are learnt anew.
+/// Bounds the cache of subjects: once it has this many it is cleared, and the numbers are looked up again.
 const MAX_SUBJECTS: usize = 1 << 20;
 
 /// The hash by which a checkpoint recognises a subject.
@@ -22,16 +22,14 @@ pub(crate) fn subject_hash(subject: &str) -> u64 {
     xxh3_64(subject.as_bytes())
 }
 
-/// A message, decoded.
+/// A decoded message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
-    /// Its place in the stream.
+    /// Its sequence in the stream.
     pub sequence: u64,
     /// When it was stored, in Unix nanoseconds.
     pub stored_ns: i64,
-    /// See [`subject_hash`].
     pub subject_hash: u64,
-    /// What it is.
     pub decoded: Decoded<PairNumbers>,
 }
 
@@ -44,8 +42,6 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// One that gives numbers in this registry.
-    #[must_use]
     pub(crate) fn new(registry: Arc<RwLock<Registry>>) -> Self {
         Self { registry, subjects: FxHashMap::default() }
     }
@@ -67,7 +63,7 @@ impl Decoder {
         })
     }
 
-    /// The numbers of a subject that is met for the first time.
+    /// The numbers of a subject that is not in the cache.
     fn learn(&mut self, subject: &str, address: &Address<'_>) -> Result<PairNumbers, StoreError> {
         let known = self.registry.read().numbers(address);
         let numbers = match known {

@@ -1,5 +1,5 @@
-//! The JSON fields that have a meaning, kept as they stand until a rule asks for them: so that the reason
-//! for a refusal can name the field, and a field that the type does not name is ignored whatever it holds.
+//! The JSON fields that have a meaning, kept as JSON text until a rule asks for them. So the reason for a refusal
+//! can name the field, and a field that the type does not name is ignored whatever it holds.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,15 +9,14 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// What is wrong with a field.
 pub(super) type Reason = Cow<'static, str>;
 
-/// A field as it stands in the JSON text.
+/// A field in the JSON text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum RawField<'a> {
     #[default]
     Absent,
-    /// A string that stands for itself: what is between its quotes.
+    /// A string without escapes: the text between its quotes.
     Text(&'a str),
     /// The JSON text of any other value.
     Json(&'a str),
@@ -41,7 +40,6 @@ macro_rules! fields {
                 *field = if *field == RawField::Absent { value } else { RawField::Twice };
             }
 
-            /// All fields as text.
             #[cfg(test)]
             pub(super) fn shown(&self) -> String {
                 format!("{self:?}")
@@ -126,7 +124,7 @@ impl<'a> RawField<'a> {
         }
     }
 
-    /// The JSON text of what is no string; `null` is absent. An error says that it must be `wanted`.
+    /// The JSON text of a value other than a string; `null` is absent. An error says that it is not `wanted`.
     pub(super) fn json(self, name: &str, wanted: &str) -> Result<Option<&'a str>, Reason> {
         match self {
             RawField::Absent | RawField::Json("null") => Ok(None),
@@ -136,7 +134,6 @@ impl<'a> RawField<'a> {
         }
     }
 
-    /// The text of a string.
     pub(super) fn text(self, name: &str) -> Result<Option<Cow<'a, str>>, Reason> {
         match self {
             RawField::Absent | RawField::Json("null") => Ok(None),
@@ -152,7 +149,7 @@ impl<'a> RawField<'a> {
     }
 }
 
-/// The text of a JSON string; none if it stands for no text (half of a surrogate pair).
+/// The text of a JSON string; none for half of a surrogate pair, which is no text.
 fn text(json: &str) -> Option<Cow<'_, str>> {
     let inner = between_quotes(json)?;
     if inner.contains('\\') {
@@ -165,9 +162,9 @@ fn between_quotes(json: &str) -> Option<&str> {
     json.strip_prefix('"')?.strip_suffix('"')
 }
 
-/// Asks for the fields that a type names, and keeps a form of them by which content is compared.
+/// Reads the fields that a type names, and keeps a form of them by which content is compared.
 pub(super) struct FieldReader {
-    /// A form of all that was asked for, different for different content.
+    /// All fields that were read; different for different content.
     pub(super) content: Vec<u8>,
 }
 

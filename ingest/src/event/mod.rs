@@ -18,7 +18,7 @@ mod split;
 use std::borrow::Cow;
 
 use async_nats::HeaderMap;
-use botstats_common::event::{MAX_ID_BYTES, MAX_SOURCE_BYTES};
+use botstats_common::event::{MAX_AGE_MS, MAX_AHEAD_MS, MAX_ID_BYTES, MAX_SOURCE_BYTES};
 use botstats_common::ids::is_id;
 use botstats_common::names::MAX_PAYLOAD_BYTES;
 use data_encoding::BASE64;
@@ -29,11 +29,6 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 pub use kind::Kind;
 
 use field::{DataFields, EnvelopeFields, FieldReader, RawField, Reason};
-
-/// How much older than its `stored` time an event may be.
-pub(crate) const MAX_AGE_MS: i64 = 35 * 24 * 60 * 60 * 1000;
-/// How far ahead of its `stored` time an event may be.
-pub(crate) const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
 
 /// The longest reason for a refusal, in bytes.
 pub const MAX_REASON_BYTES: usize = 160;

@@ -1,4 +1,4 @@
-//! Accounts and (bot, channel) pairs by number: rows of the store refer to them so.
+//! The numbers of accounts and of (bot, channel) pairs, by which rows of the store refer to them.
 //!
 //! Numbers are given in the order of the stream and never change; the registry only grows.
 
@@ -14,7 +14,7 @@ use crate::store::{PairRow, StoreError};
 /// bots or channels belong.
 pub(crate) const MANY_PAIRS: usize = 10_000;
 
-/// What a pair takes beside the text of its ids: its row, its entry by path, its name with a count of users.
+/// Estimated memory of a pair in bytes, beside the text of its ids: its row, its entry by path, its name.
 const PAIR_BYTES: usize = size_of::<PairRow>()
     + size_of::<(String, PairNumbers)>()
     + size_of::<NamedPair>()
@@ -23,18 +23,17 @@ const PAIR_BYTES: usize = size_of::<PairRow>()
 /// The numbers by which rows refer to a pair and its account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PairNumbers {
-    /// The account's.
     pub account: u32,
-    /// The pair's, among all pairs of all accounts.
+    /// Unique among the pairs of all accounts.
     pub pair: u32,
 }
 
-/// All pairs that ever had an event.
+/// All pairs that ever had an accepted event.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     by_path: FxHashMap<String, PairNumbers>,
     rows: Vec<PairRow>,
-    /// About what they take.
+    /// Estimated memory of all pairs.
     bytes: usize,
     accounts: FxHashMap<Account, AccountPairs>,
 }
@@ -45,14 +44,10 @@ struct AccountPairs {
     pairs: Vec<Arc<NamedPair>>,
 }
 
-/// A pair of an account.
 #[derive(Debug, Clone)]
 pub(crate) struct NamedPair {
-    /// Its number.
     pub number: u32,
-    /// The bot.
     pub bot: Bot,
-    /// The channel.
     pub channel: Channel,
 }
 
@@ -60,7 +55,7 @@ impl Registry {
     /// The registry of rows in the order of their numbers.
     ///
     /// # Errors
-    /// If a row has an id that is none.
+    /// If a row has a malformed id.
     pub(crate) fn of_rows(rows: Vec<PairRow>) -> Result<Self, StoreError> {
         let mut registry = Self::default();
         for row in rows {
@@ -69,7 +64,7 @@ impl Registry {
         Ok(registry)
     }
 
-    /// The numbers of a pair, if it has some.
+    /// The numbers of a pair; none before its first event.
     #[must_use]
     pub(crate) fn numbers(&self, address: &Address<'_>) -> Option<PairNumbers> {
         self.by_path.get(address.path).copied()
@@ -86,7 +81,7 @@ impl Registry {
     /// Gives a new pair the next number; true if it is its account's first beyond [`MANY_PAIRS`].
     ///
     /// # Errors
-    /// If the address has an id that is none, or there are no more numbers.
+    /// If the address has a malformed id, or there are no more numbers.
     pub(crate) fn add(&mut self, address: &Address<'_>) -> Result<(PairNumbers, bool), StoreError> {
         let known = address.account.parse::<Account>().ok().and_then(|a| self.accounts.get(&a));
         let account_number = match known {
@@ -115,7 +110,7 @@ impl Registry {
             .or_insert_with(|| AccountPairs { number: row.account_number, pairs: Vec::new() });
         entry.pairs.push(Arc::new(NamedPair { number, bot, channel }));
         let passes_many = entry.pairs.len() == MANY_PAIRS + 1;
-        // The ids stand in the row, in the path, and bot and channel once more.
+        // The row and the path have all ids, the name has those of bot and channel.
         let ids = row.account.len() + row.bot.len() + row.channel.len();
         self.bytes += PAIR_BYTES + 3 * ids;
         let numbers = PairNumbers { account: row.account_number, pair: number };
@@ -124,32 +119,29 @@ impl Registry {
         Ok((numbers, passes_many))
     }
 
-    /// How many pairs there are.
     #[must_use]
     pub(crate) fn pair_count(&self) -> u32 {
         u32::try_from(self.rows.len()).unwrap_or(u32::MAX)
     }
 
-    /// About the memory held, in bytes.
+    /// Estimated memory, in bytes.
     #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The row of a pair.
     #[must_use]
     pub(crate) fn row(&self, number: u32) -> Option<&PairRow> {
         self.rows.get(usize::try_from(number).ok()?)
     }
 
-    /// The row of a pair, to change it.
     #[must_use]
     pub(crate) fn row_mut(&mut self, number: u32) -> Option<&mut PairRow> {
         self.rows.get_mut(usize::try_from(number).ok()?)
     }
 
-    /// An account's number and its pairs by their numbers, of all bots or of those; none if it never had an
-    /// event.
+    /// An account's number and its pairs in the order of their numbers, of all bots or of those; none before
+    /// its first event.
     #[must_use]
     pub(crate) fn pairs(
         &self,

@@ -2,8 +2,8 @@
 //! nothing is copied.
 //!
 //! *Invariants*: what it splits is JSON (RFC 8259), and the fields are those that the library would find.
-//! Where it meets anything else (an escape, a nested value outside of `data`, an error) it gives up, and
-//! the library decides.
+//! At anything else (an escape, a nested value outside of `data`, an error) it gives up, and the library
+//! decides.
 //!
 //! *Why* beside the library: it splits in a fifth of the time (`docs/performance.md`), and decoding is the
 //! largest part of counting an event.
@@ -13,7 +13,7 @@ use super::field::{DataFields, EnvelopeFields, RawField};
 /// A field that is split further.
 const DATA: &str = "data";
 
-/// Splits an envelope with its data; without success both hold anything, as they may before.
+/// Splits an envelope with its data. After `None` both are unspecified.
 pub(super) fn envelope<'a>(
     text: &'a str,
     fields: &mut EnvelopeFields<'a>,
@@ -29,7 +29,7 @@ pub(super) fn envelope<'a>(
             fields.set(key, value);
             return Some(());
         }
-        // Twice is for the library to refuse, and data that is no object.
+        // The library refuses data that is given twice or is no object.
         if has_data {
             return None;
         }
@@ -40,7 +40,7 @@ pub(super) fn envelope<'a>(
     (scanner.is_at_end() && has_data).then_some(())
 }
 
-/// Splits data; without success the fields hold anything.
+/// Splits data. After `None` the fields are unspecified.
 pub(super) fn data<'a>(text: &'a str, fields: &mut DataFields<'a>) -> Option<()> {
     let mut scanner = Scanner::of(text)?;
     scanner.data(fields)?;
@@ -49,7 +49,7 @@ pub(super) fn data<'a>(text: &'a str, fields: &mut DataFields<'a>) -> Option<()>
 
 struct Scanner<'a> {
     text: &'a str,
-    /// How many bytes of it are taken.
+    /// The number of bytes taken.
     at: usize,
 }
 

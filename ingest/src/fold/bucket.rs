@@ -5,7 +5,7 @@
 //! varint and, ascending by ordinal, for each user one varint: difference to the previous ordinal
 //! times 16, plus the mask of the quarters in which the user was active.
 //!
-//! *Why* an hour and not a quarter a row: a user who is active all hour stands once.
+//! *Why* an hour and not a quarter a row: a user who is active all hour is stored once.
 
 use botstats_common::metric::TypeCode;
 use botstats_common::wire::Samples;
@@ -13,7 +13,6 @@ use botstats_common::wire::Samples;
 use crate::fold::metrics::{FIELDS, Field, Source, source};
 use botstats_common::varint;
 
-/// Quarters in a bucket.
 pub(crate) const QUARTERS: usize = 4;
 const VERSION: u8 = 1;
 
@@ -66,7 +65,6 @@ impl Delta {
     }
 }
 
-/// A bucket as it is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Bucket {
     /// Totals by quarter; never negative.
@@ -75,13 +73,11 @@ pub(crate) struct Bucket {
     pub users: Vec<(u32, u8)>,
 }
 
-/// Why a stored bucket cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BucketError {
     /// A version that this program does not know.
     #[error("a bucket has version {0}, this program knows version {VERSION}")]
     Version(u8),
-    /// Bytes that are no bucket.
     #[error("the bytes of a bucket are malformed")]
     Damaged,
     /// A change would make a total negative.
@@ -90,11 +86,11 @@ pub enum BucketError {
 }
 
 impl Bucket {
-    /// Applies a change. `is_whole` is false if a part of it may have been deleted: totals then end at 0.
+    /// Applies a change. `is_whole` is false if a part of the bucket may have been deleted: then no total falls
+    /// below 0.
     ///
     /// # Errors
-    /// [`BucketError::Negative`] if a total of a whole one would fall below zero: then the stored state is
-    /// wrong.
+    /// [`BucketError::Negative`] if a total of a whole bucket would fall below 0: then the stored state is wrong.
     pub(crate) fn apply(&mut self, delta: &mut Delta, is_whole: bool) -> Result<(), BucketError> {
         let changes = delta.quarters.iter().flatten();
         for (total, change) in self.quarters.iter_mut().flatten().zip(changes) {
@@ -111,7 +107,6 @@ impl Bucket {
         Ok(())
     }
 
-    /// Appends the stored form.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
         for fields in &self.quarters {
@@ -130,10 +125,6 @@ impl Bucket {
         }
     }
 
-    /// Reads the stored form.
-    ///
-    /// # Errors
-    /// [`BucketError`] if the version is unknown or the bytes are damaged.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BucketError> {
         let (version, mut rest) = bytes.split_first().ok_or(BucketError::Damaged)?;
         if *version != VERSION {
@@ -172,7 +163,7 @@ impl Bucket {
     }
 }
 
-/// The users of a stored bucket, not decoded yet.
+/// The users of a stored bucket, before they are decoded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StoredUsers<'a> {
     count: usize,
@@ -231,18 +222,17 @@ fn union(a: &[(u32, u8)], b: &[(u32, u8)]) -> Vec<(u32, u8)> {
 pub(crate) struct Totals(pub [u64; FIELDS]);
 
 impl Totals {
-    /// Adds a quarter of a bucket.
     pub(crate) fn add(&mut self, quarter: &[u64; FIELDS]) {
         for (total, n) in self.0.iter_mut().zip(quarter) {
             *total += n;
         }
     }
 
-    /// Adds all four quarters of a stored bucket, without a value for it. Gives its users, and whether any
-    /// field was not zero.
+    /// Adds all four quarters of a stored bucket, without decoding it to a value. Gives the bucket's users, and
+    /// whether any field was not zero.
     ///
     /// # Errors
-    /// [`BucketError`] if the version is unknown or the bytes are damaged; then anything was added.
+    /// [`BucketError`] if the version is unknown or the bytes are damaged; then these totals are unspecified.
     pub(crate) fn add_stored<'a>(
         &mut self,
         bytes: &'a [u8],

@@ -1,25 +1,25 @@
-//! On which days a conversation may have slices, and a long one an event of some identity: a Bloom filter a
-//! day, in memory.
+//! A Bloom filter a day, in memory: on which days a conversation may have slices, and a long conversation an
+//! event of some identity.
 //!
-//! *Why*: most conversations are new and have no slice on any of the last 37 days; asking the store 37
-//! times to find none would cost more than everything else about them. A filter may say yes where
-//! there is nothing (then the store is asked in vain), never no where there is something.
+//! *Why*: most conversations are new and have no slice on any of the last 37 days; 37 look-ups in the store that
+//! find nothing would cost more than the rest of the work for them. A false positive costs a look-up in vain;
+//! there are no false negatives.
 //!
 //! Memory: about 2 bytes a conversation and day, 4 an event of a long conversation.
 
 use std::collections::BTreeMap;
 
-/// Conversations that the first layer of a day holds at least, and each further one twice as many as the
-/// one before: a day begins with room for as many as the day before it had, so that few layers are asked.
+/// The least number of keys for which the first layer of a day is made; each further layer is made for twice as
+/// many. A day begins with room for as many keys as the day before had, so that most days have one layer.
 const FIRST_LAYER: usize = 1024;
-/// And at most: days differ.
+/// The largest number of keys for which a first layer is made: the next day may have fewer.
 const MAX_FIRST_LAYER: usize = 1 << 20;
-/// How often the filters say yes where there is nothing.
+/// The rate of false positives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FalsePositives {
-    /// About once in 100 times a day: for what then costs one look-up.
+    /// About one in 100 a day: where a false positive costs one look-up.
     OneInHundred,
-    /// About once in 10,000: for what then costs all slices of a conversation on a day.
+    /// About one in 10,000 a day: where a false positive costs reading all slices of a conversation on a day.
     OneInTenThousand,
 }
 
@@ -50,20 +50,19 @@ pub(crate) struct DayFilters {
 struct BloomLayer {
     words: Vec<u64>,
     probes: u32,
-    /// For how many it is made,
+    /// The number of keys for which it is made.
     room: usize,
-    /// and how many of those there is room for still.
+    /// The number of keys for which there is room still.
     left: usize,
 }
 
 impl DayFilters {
-    /// Filters for nothing yet.
     #[must_use]
     pub(crate) fn new(false_positives: FalsePositives) -> Self {
         Self { false_positives, days: BTreeMap::new() }
     }
 
-    /// Notes that the conversation with that hash has a slice on that day.
+    /// Adds a key (the hash of a conversation or of an identity) to a day.
     pub(crate) fn insert(&mut self, day: u32, hash: u64) {
         if !self.days.contains_key(&day) {
             let before = self.days.range(..day).next_back();
@@ -83,7 +82,7 @@ impl DayFilters {
         }
     }
 
-    /// The days on which it may have slices, ascending.
+    /// The days that may have the key, ascending.
     pub(crate) fn of(&self, hash: u64) -> impl Iterator<Item = u32> + '_ {
         self.days.iter().filter(move |(_, ls)| ls.iter().any(|l| l.contains(hash))).map(|(d, _)| *d)
     }
@@ -93,7 +92,7 @@ impl DayFilters {
         self.days = self.days.split_off(&day);
     }
 
-    /// Memory held, in bytes.
+    /// Memory held by the filters, in bytes.
     #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         self.days.values().flatten().map(|l| l.words.len() * 8).sum()
@@ -138,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_no_where_there_is_something() {
+    fn no_false_negatives() {
         let mut days = DayFilters::new(FalsePositives::OneInHundred);
         let hash = |i: u64| xxh3_64(&i.to_le_bytes());
         for i in 0..50_000 {
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn seldom_yes_where_there_is_nothing() {
+    fn few_false_positives() {
         let hash = |i: u64| xxh3_64(&i.to_le_bytes());
         for (false_positives, most) in
             [(FalsePositives::OneInHundred, 3_000), (FalsePositives::OneInTenThousand, 60)]

@@ -5,6 +5,7 @@
 pub(crate) mod bucket;
 pub(crate) mod deltas;
 pub(crate) mod filters;
+pub(crate) mod insertion;
 pub(crate) mod metrics;
 pub(crate) mod session;
 pub(crate) mod timeline;

@@ -1,8 +1,8 @@
 //! How the events of one conversation make sessions, and what sessions contribute (`docs/metrics.md`).
 //!
-//! A fold: [`SessionState`] goes from event to event and hands out [`Sample`]s. A sample is handed out once it
-//! is known; the two that still move while a session is open (conversation length, support length)
-//! are what [`SessionState::open_samples`] gives.
+//! A fold: [`SessionState`] goes from event to event and emits [`Sample`]s as soon as they are known. Two samples
+//! change until their session ends (conversation length, support length): [`SessionState::open_samples`] emits
+//! them as they stand.
 //!
 //! *Invariants*: no clock, no timer: what a conversation contributes is a function of its events in
 //! order. Events of one millisecond and kind may come in any order among themselves.
@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Kind, flag};
 
-/// A session ends before an event that comes more than this after the previous one.
+/// The idle timeout in milliseconds: an event that comes later after the previous one begins a new session.
 pub(crate) const IDLE_MS: i64 = 30 * 60 * 1000;
-/// The same while an operator is requested or in control.
+/// The idle timeout while an operator is requested or in control, in milliseconds.
 pub(crate) const IDLE_WITH_OPERATOR_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// The version of the rules by which the stored sums were made: those of this file and of
-/// [`crate::fold::metrics`]. Raise it with every change of what events contribute: a commit subtracts what
-/// old events contributed before, so a store whose sums were made by other rules must be rebuilt.
+/// The version of the rules in this file and in [`crate::fold::metrics`], by which stored sums are made. Raise it
+/// with every change of what events contribute: a commit subtracts what old events contributed before, so a store
+/// whose sums were made by other rules must be rebuilt.
 pub(crate) const RULES: u32 = 1;
 
 /// One contribution of an event or a session to a metric.
@@ -36,13 +36,11 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// One that is added.
     #[must_use]
     pub fn new(at_ms: i64, metric: TypeCode, value: i64) -> Self {
         Self { at_ms, metric, value, sign: 1 }
     }
 
-    /// The same, taken back.
     #[must_use]
     pub fn taken_back(self) -> Self {
         Self { sign: -self.sign, ..self }
@@ -86,13 +84,13 @@ struct Control {
 }
 
 impl SessionState {
-    /// Whether it is one from before that moment, so that an event of then can follow.
+    /// Whether an event of that moment can follow.
     #[must_use]
     pub fn is_before(&self, time_ms: i64) -> bool {
         self.previous_ms.is_none_or(|previous| previous <= time_ms)
     }
 
-    /// Takes one more event. Events must come in the order of their timeline.
+    /// Folds the next event of the timeline.
     pub fn step(&mut self, event: Step, emit: &mut impl FnMut(Sample)) {
         let now = event.time_ms;
         if let Some(previous) = self.previous_ms {
@@ -147,7 +145,7 @@ impl SessionState {
         }
     }
 
-    /// The samples of an open session, as they stand with what it has so far.
+    /// Emits the samples of an open session as they stand.
     pub fn open_samples(&self, emit: &mut impl FnMut(Sample)) {
         if let (Some(first), Some(last)) = (self.first_received_ms, self.last_message_ms) {
             emit(Sample::new(last, TypeCode::ConversationLength, last - first));

@@ -1,12 +1,12 @@
-//! The timeline of one conversation: its events in order, kept as day slices, and what a commit
-//! changes in the metrics by adding events to it.
+//! The timeline of one conversation: its events in order, stored as slices of days, and what new events change
+//! in the metrics.
 //!
 //! What a conversation contributes is a function of its sorted events. Adding events therefore changes
 //! the buckets by `contributions(after) - contributions(before)`; that telescopes, so it does not
 //! matter how events are cut into commits, in which order they come, or how late.
 //!
 //! A slice holds the events of one UTC day (or a part of a crowded one) and the fold's state on entry.
-//! [`Insertion`] folds from the first slice that is touched until old and new state agree again.
+//! [`super::insertion`] folds from the first slice that is touched until old and new state agree again.
 //!
 //! *Invariants*: pure; an event is a duplicate exactly if the conversation has one with the same
 //! source and id, as far back as a duplicate could still be accepted.
@@ -16,21 +16,18 @@
 //! day began) as a varint, one byte number of the kind * 16 + flags, 8 bytes hash of source and id, 4 bytes hash of the
 //! content, both least significant byte first.
 
-mod insertion;
-
 use botstats_common::quarter::{DAY_MS, day_of_ms};
 use botstats_common::varint;
 use rustc_hash::FxHashMap;
 
 use crate::event::Kind;
 use crate::fold::session::{SessionState, Step};
-pub use insertion::{Inserted, Insertion};
 
-/// A slice that grows beyond so many events is split. Few in the tests of this crate, so that small cases
-/// have many slices.
+/// A slice with more events than this is split. Few in the tests of this crate, so that small cases have many
+/// slices.
 pub(crate) const MAX_SLICE_EVENTS: usize = if cfg!(test) { 8 } else { 256 };
-/// A slice goes so many days after its day ended: 35 for late events, 1 that a session reaches back,
-/// 1 for clocks.
+/// A slice is deleted this many days after its day: 35 for late events, 1 because a session reaches back, 1
+/// for wrong clocks.
 pub(crate) const SLICE_DAYS: u32 = 37;
 const VERSION: u8 = 1;
 /// Up to this many look-ups go through the events of all slices: an index takes longer to make.
@@ -38,12 +35,12 @@ const MAX_SCANS: usize = 8;
 /// Up to this many accepted events are gone through to find one: an index takes longer to make.
 const MAX_SCANNED_EVENTS: usize = 32;
 
-/// An event in a timeline. Ordered by time, then kind; what follows only makes the order total.
+/// An event in a timeline. Ordered by time, then kind; the other fields only make the order total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     /// When it happened.
     pub time_ms: i64,
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
     /// Bits of [`crate::event::flag`].
     pub flags: u8,
@@ -54,11 +51,11 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn step(&self) -> Step {
+    pub(super) fn step(&self) -> Step {
         Step { time_ms: self.time_ms, kind: self.kind, flags: self.flags }
     }
 
-    /// The UTC day that it belongs to.
+    /// The UTC day of its time.
     #[must_use]
     pub fn day(&self) -> u32 {
         day_of_ms(self.time_ms)
@@ -90,12 +87,12 @@ pub struct SortKey {
     pub id: u64,
 }
 
-/// Events of one conversation from one day, or from a place of that day on.
+/// Events of one conversation on one day, or a part of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slice {
     /// The UTC day.
     pub day: u32,
-    /// Where in the day it begins; the day's first slice begins at the default.
+    /// The sort key of its first event; the default for the day's first slice.
     pub begins: SortKey,
     /// The fold's state before its first event.
     pub entry: SessionState,
@@ -103,24 +100,24 @@ pub struct Slice {
     pub events: Vec<Entry>,
 }
 
-/// What became of a new event.
+/// The decision about a new event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     /// It counts.
     Accepted,
-    /// The same event is there already.
+    /// The conversation has the same event already.
     Duplicate,
-    /// Another event of the same identity is there already.
+    /// The conversation has another event with the same source and id.
     Conflict,
 }
 
-/// A new event, and the first day whose slices it may see.
+/// A new event.
 #[derive(Debug, Clone, Copy)]
 pub struct NewEvent {
-    /// The event.
+    /// The event as the timeline has it.
     pub entry: Entry,
-    /// Slices of days before this are gone for it, whether deleted yet or not: so what is a duplicate
-    /// does not depend on when slices are deleted.
+    /// Events of days before this one are unknown to it, whether their slices are deleted yet or not: so the
+    /// decision does not depend on when slices are deleted.
     pub first_day: u32,
 }
 
@@ -192,7 +189,6 @@ pub fn admit(new: &[NewEvent], known: &Known<'_>) -> Admitted {
     Admitted { admissions, accepted }
 }
 
-/// Why a stored slice cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SliceError {
     /// A version that this program does not know.
@@ -210,7 +206,7 @@ impl Slice {
         (self.day, self.begins)
     }
 
-    /// The stored form; day and place are in the key.
+    /// The stored form; the key has day and start.
     ///
     /// # Errors
     /// Only if memory runs out.
@@ -230,7 +226,7 @@ impl Slice {
         Ok(out)
     }
 
-    /// Reads the stored form.
+    /// Decodes the stored form.
     ///
     /// # Errors
     /// [`SliceError`] if the version is unknown or the bytes are damaged.
@@ -269,6 +265,3 @@ fn decode_events(day: u32, mut rest: &[u8]) -> Option<Vec<Entry>> {
     }
     rest.is_empty().then_some(events)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,19 +1,19 @@
-//! How far the events' own time has come: what may be deleted is measured from here.
+//! How far the events' own time has come. What is too old by this time is deleted.
 //!
 //! *Invariants*: pure; depends on the accepted messages alone, so a replay deletes the same.
 //!
-//! *Why* not the server's clock: one that leaps ahead and comes back would delete what still counts. An
-//! event's time is not later than the moment it was stored, so both clocks must agree; and if both leap
-//! (bots and server on one machine), a leap is believed only when time has gone on from there for
-//! [`CONFIRMED_MS`]. Until then more is kept than needed, which nobody sees.
+//! *Why* not the server's clock: a clock that leaps ahead and comes back would delete what still counts. An
+//! event's time is not later than the moment it was stored, so a leap needs both clocks. If both leap (bots and
+//! server on one machine), the leap is believed only when time has gone on from there for [`CONFIRMED_MS`].
+//! Until then more is kept than needed, which changes no answer.
 
 use botstats_common::quarter::{DAY_MS, day_of_ms};
 use serde::{Deserialize, Serialize};
 
-/// Steps forward up to this are taken as they come, and steps back of the server's clock are nothing: slices
-/// are kept a day longer for it.
+/// Steps forward up to this, in milliseconds, are believed at once, and such steps back of the server's clock are
+/// ignored: slices are kept a day longer for them.
 pub(crate) const TOLERATED_MS: i64 = DAY_MS;
-/// A larger step forward is believed when time has gone on so far from there.
+/// A larger step forward is believed once time has gone on by this many milliseconds from there.
 pub(crate) const CONFIRMED_MS: i64 = 7 * DAY_MS;
 
 /// The largest time of an event that is believed, in Unix milliseconds.
@@ -25,19 +25,18 @@ pub struct Watermark {
 }
 
 impl Watermark {
-    /// Its UTC day.
     #[must_use]
     pub fn day(&self) -> u32 {
         day_of_ms(self.at_ms)
     }
 
-    /// Whether something stored at that moment shows that it went too far.
+    /// Whether a message stored at that moment shows that the watermark went too far.
     #[must_use]
     pub fn was_wrong(&self, stored_ms: i64) -> bool {
         stored_ms < self.at_ms.saturating_sub(TOLERATED_MS)
     }
 
-    /// Takes an event, with its own time and the moment at which it was stored.
+    /// Takes an event's own time and the moment at which the event was stored.
     ///
     /// | event | watermark |
     /// | --- | --- |

@@ -40,7 +40,6 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// The name in the readiness of the server's limit for messages.
 const PAYLOAD: &str = "max_payload";
-/// Name of the NATS service.
 const SERVICE_NAME: &str = "botstats-ingest";
 
 /// Everything that is needed to answer.
@@ -53,7 +52,6 @@ pub(crate) struct Context {
     pub(crate) readiness: Readiness,
     /// The random id of the store.
     pub(crate) instance: String,
-    /// The store's file.
     pub(crate) file: PathBuf,
     /// Cancelled when the store's file failed: then nothing in the file can be read any more.
     pub(crate) broken: CancellationToken,
@@ -69,7 +67,7 @@ impl Context {
     }
 }
 
-/// Context until told to stop.
+/// Answers until told to stop.
 pub(crate) async fn run(client: Client, context: Context, stop: CancellationToken) {
     let status = spawn(serve_status(client.clone(), context.clone(), stop.clone()));
     let letters = spawn(serve_dead_letters(client.clone(), context.clone(), stop.clone()));

@@ -1,8 +1,8 @@
 //! The file below redb: every page has a checksum, the header is there twice.
 //!
-//! redb finds damage only while it repairs; a bit that flips in a page that nobody repairs would become a
-//! wrong number. So no page reaches redb that does not have the bytes that were written, and damage
-//! anywhere is an error that says so ([`Damage`]).
+//! redb finds damage only while it repairs a file; a bit that flips in any other page would become a wrong
+//! number. So each page is compared with its checksum before redb gets it, and damage is an error
+//! ([`Damage`]).
 //!
 //! *Invariants*: what [`CheckedFile`] gives to redb is what redb wrote. A header is replaced as a whole or
 //! not at all, whatever a crash tears. Pages in use never share a write with others: a page's checksum is
@@ -32,11 +32,11 @@ use super::StoreError;
 const MAGIC: &[u8; 16] = b"botstats store \n";
 const BLOCK: usize = 4_096;
 const BLOCK_BYTES: u64 = 4_096;
-/// Blocks whose checksums fit into one.
+/// The number of blocks whose checksums fit into one block.
 const GROUP: u64 = BLOCK_BYTES / 4;
 /// Blocks before the first group.
 const FRONT: u64 = 3;
-/// How much of the content's first block is kept; redb's header takes 320 bytes.
+/// So many bytes of the content's first block are kept: redb's header takes 320.
 const HEADER_BYTES: usize = BLOCK - 24;
 
 /// The file does not have the bytes that were written.
@@ -50,10 +50,10 @@ impl Damage {
     }
 }
 
-/// What went wrong first; redb answers everything after that without a reason.
+/// The first failure of the file: redb's errors after that do not name a reason.
 pub(super) type FirstFailure = Arc<OnceLock<Failure>>;
 
-/// A failure of the file, to be told again.
+/// A failure of the file, which can be cloned.
 #[derive(Debug, Clone)]
 pub(super) enum Failure {
     Damage(Damage),
@@ -92,19 +92,19 @@ pub(super) struct CheckedFile {
 #[derive(Debug)]
 struct State {
     header: Header,
-    /// Which of the two copies is on the disk for certain.
+    /// Which of the two copies was synced to the disk.
     durable: usize,
-    /// The other copy was written since.
+    /// The other copy was written since then.
     written: bool,
-    /// By group, as far as they were needed.
+    /// By group; none until the group is needed.
     sums: Vec<Option<Sums>>,
-    /// Groups whose checksums are not written yet, ascending.
+    /// Groups with checksums that are not written yet, ascending.
     unwritten: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
 struct Header {
-    /// 0 in a file that has none yet.
+    /// 0 in a file without a header.
     number: u64,
     /// Length of the content.
     length: u64,
@@ -121,7 +121,7 @@ impl Header {
         bytes
     }
 
-    /// None if it is not whole.
+    /// `None` if the bytes do not match their checksum.
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (rest, sum) = bytes.split_last_chunk::<8>()?;
         let (number, rest_of) = rest.split_first_chunk::<8>()?;
@@ -134,7 +134,7 @@ impl Header {
     }
 }
 
-/// The format of what is on a disk; none if it is empty. Nothing is changed.
+/// The format of what is on a disk, without changing it; none if the disk is empty.
 pub(super) fn format_of(disk: &dyn StorageBackend) -> Result<Option<u32>> {
     let bytes = disk.len()?;
     if bytes == 0 {
@@ -163,7 +163,7 @@ fn first_block(format: u32) -> [u8; BLOCK] {
 }
 
 impl CheckedFile {
-    /// Opens what is on the disk; an empty one is made ready for that format.
+    /// Opens what is on the disk; an empty disk gets a file of that format.
     pub(super) fn open(
         disk: Box<dyn StorageBackend>,
         format: u32,
@@ -176,7 +176,7 @@ impl CheckedFile {
             disk.write(0, &first_block(format))?;
             (none, 1)
         } else {
-            // A header that was written but not synced must not be the only one from here on.
+            // The newest header may not be synced yet, and the next write replaces the other copy.
             disk.sync_data()?;
             newest_header(&*disk)?
         };
@@ -196,7 +196,7 @@ impl CheckedFile {
         self.state.lock()
     }
 
-    /// Remembers the first failure.
+    /// Keeps the error if it is the first failure.
     fn noted<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
             self.first_failure.get_or_init(|| Failure::of(error));
@@ -212,7 +212,7 @@ impl CheckedFile {
         self.disk.write(block * BLOCK_BYTES, &state.header.encode())
     }
 
-    /// The checksums of a group, read if need be.
+    /// The checksums of a group, which are read if they are needed for the first time.
     fn sums<'a>(&self, state: &'a mut State, group: u64) -> Result<(usize, &'a mut Sums)> {
         let place = usize::try_from(group).map_err(Error::other)?;
         if state.sums.len() <= place {
@@ -244,7 +244,7 @@ impl CheckedFile {
 
     fn sync(&self) -> Result<()> {
         self.write_sums(&mut self.state())?;
-        // Not under the lock, for which reads wait: only the one write transaction writes or syncs.
+        // Not under the lock, so that reads go on: only one write transaction at a time writes or syncs.
         self.disk.sync_data()?;
         let mut state = self.state();
         if std::mem::take(&mut state.written) {
@@ -256,7 +256,7 @@ impl CheckedFile {
     fn resize(&self, length: u64) -> Result<()> {
         let mut state = self.state();
         if length < state.header.length {
-            // Known to be shorter before it is, so that nobody takes it for cut.
+            // The header says the new length before the file has it, so that the file does not look cut.
             state.header.length = length;
             self.write_header(&mut state)?;
             drop(state);
@@ -370,7 +370,7 @@ impl StorageBackend for CheckedFile {
         self.disk.close()
     }
 
-    // Two stores on one file would ruin it: the disk knows whether there is another.
+    // Two stores would damage one file: the disk knows whether another program has the file open.
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> LockResult<bool> {
         self.disk.try_lock_range(start, end)
     }
@@ -396,7 +396,7 @@ impl StorageBackend for CheckedFile {
     }
 }
 
-/// The header that counts, and which copy it is.
+/// The header with the highest number, and which copy it is.
 fn newest_header(disk: &dyn StorageBackend) -> Result<(Header, usize)> {
     let mut block = vec![0; BLOCK];
     let mut newest: Option<(Header, usize)> = None;
@@ -408,7 +408,7 @@ fn newest_header(disk: &dyn StorageBackend) -> Result<(Header, usize)> {
             newest = Some((header, copy));
         }
     }
-    newest.ok_or_else(|| Damage::error("neither copy of its header is whole"))
+    newest.ok_or_else(|| Damage::error("neither copy of its header is intact"))
 }
 
 /// The checksum of a block of the content; never 0.
@@ -422,12 +422,12 @@ fn group_start(group: u64) -> u64 {
     FRONT + group * (GROUP + 1)
 }
 
-/// The place of a block of the content on the disk.
+/// The block on the disk that has a block of the content.
 fn place_of(block: u64) -> u64 {
     group_start(block / GROUP) + 1 + block % GROUP
 }
 
-/// How many of so many blocks from this one on are in its group.
+/// How many of `count` blocks from `block` on are in the group of `block`.
 fn in_group(block: u64, count: usize) -> usize {
     usize::try_from(GROUP - block % GROUP).map_or(count, |left| left.min(count))
 }
@@ -440,7 +440,7 @@ fn disk_length(content: u64) -> u64 {
     }
 }
 
-/// Length of the content of so many bytes on the disk.
+/// Length of the content of a file with that many bytes on the disk.
 fn content_length(bytes: u64) -> u64 {
     let blocks = (bytes / BLOCK_BYTES).saturating_sub(FRONT);
     let whole = blocks / (GROUP + 1) * GROUP;

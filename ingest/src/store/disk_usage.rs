@@ -1,4 +1,4 @@
-//! What the store's file takes, and what its disk has left.
+//! The disk space that the store's file takes, and that its disk has left.
 
 use std::fs;
 use std::io;
@@ -7,26 +7,22 @@ use std::path::Path;
 
 use rustix::fs::statvfs;
 
-/// `st_blocks` counts these, whatever the file system's own blocks are.
+/// The unit of `st_blocks` in bytes, on any file system.
 const STAT_BLOCK_BYTES: u64 = 512;
 
 /// A file and the file system that it is on, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DiskUsage {
-    /// Its length.
+    /// Length of the file.
     pub file_bytes: u64,
-    /// What is allotted to it: less where there are holes.
+    /// Allocated for the file: less than its length where it has holes.
     pub file_disk_bytes: u64,
-    /// Free for a user who is not root.
+    /// Free on the file system for a user who is not root.
     pub free_bytes: u64,
-    /// All of it.
+    /// Size of the file system.
     pub size_bytes: u64,
 }
 
-/// Looks at a file.
-///
-/// # Errors
-/// If there is none.
 pub(crate) fn disk_usage(file: &Path) -> io::Result<DiskUsage> {
     let metadata = fs::metadata(file)?;
     let disk = statvfs(file)?;

@@ -1,28 +1,25 @@
-//! The folder of an ingest: its lock, and files that take each other's place.
+//! The folder of an ingest: its lock, and files that replace each other.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::OpenError;
 
-/// The file of the store.
+/// The store's file in the folder.
 pub const STORE_FILE: &str = "botstats.redb";
-/// The file that a rebuild makes before it takes the other's place.
+/// The file that a rebuild writes. It replaces [`STORE_FILE`] at the end.
 pub(crate) const REBUILD_FILE: &str = "rebuild.redb";
-/// A damaged file that was set aside.
+/// A damaged file that was moved aside.
 pub(crate) const DAMAGED_FILE: &str = "damaged.redb";
 
-/// Puts a file into another's place, for good.
-///
-/// # Errors
-/// If that is not possible.
+/// Replaces a file by another one, and syncs the folder.
 pub(crate) fn replace(new: &Path, old: &Path) -> std::io::Result<()> {
     std::fs::rename(new, old)?;
     let folder = old.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// A folder that no other ingest uses while this lives.
+/// A folder that no other ingest can use until this value is dropped.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -30,7 +27,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder if need be, and takes its lock.
+    /// Makes the folder if it does not exist, and takes its lock.
     ///
     /// # Errors
     /// [`OpenError::Locked`] if another process has it.
@@ -54,7 +51,7 @@ impl Folder {
         }
     }
 
-    /// A file in the folder.
+    /// The path of a file in the folder.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)

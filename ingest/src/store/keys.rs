@@ -1,15 +1,15 @@
 //! The layout of keys: the one place that knows it.
 //!
-//! *Format*: numbers most significant byte first, so that keys order like what they say.
+//! *Format*: numbers most significant byte first, so that keys order like the values in them.
 //!
 //! | table | key | bytes |
 //! | --- | --- | --- |
-//! | timelines | day, pair, conversation, and for all but a day's first slice the place where it begins | 27 or 41 |
+//! | timelines | day, pair, conversation, and for all but a day's first slice the sort key at which it begins | 23 or 37 |
 //! | buckets | day, account, pair, hour | 12 |
 //! | users | pair, user | 20 |
 //! | long | pair, conversation | 20 |
 //!
-//! *Why* the day comes first: a commit touches neighbouring pages, and what is too old is one range.
+//! *Why* the day comes first: a commit touches neighbouring pages, and all rows that are too old are one range.
 
 use crate::fold::bucket::BucketId;
 use crate::fold::timeline::SortKey;
@@ -48,14 +48,14 @@ pub(crate) fn slice_prefix(day: u32, pair: u32, conversation: u128) -> SlicePref
     key
 }
 
-/// A key that no slice with that prefix is above.
+/// The highest key with that prefix.
 pub(crate) fn slice_end(prefix: &SlicePrefix) -> [u8; SLICE + SORT_KEY] {
     let mut end = [0xff; SLICE + SORT_KEY];
     end[..SLICE].copy_from_slice(prefix);
     end
 }
 
-/// The key of a slice; of one size where most are.
+/// The key of a slice. The first slice of a day, which most are, has the short form.
 pub(crate) fn slice_key(prefix: &SlicePrefix, begins: SortKey) -> Vec<u8> {
     let mut key = prefix.to_vec();
     if begins != SortKey::default() {
@@ -66,7 +66,7 @@ pub(crate) fn slice_key(prefix: &SlicePrefix, begins: SortKey) -> Vec<u8> {
     key
 }
 
-/// Where the slice of that key begins; `None` if it is no such key.
+/// Where the slice begins; `None` for a malformed key.
 pub(crate) fn slice_begins(key: &[u8]) -> Option<SortKey> {
     let rest = key.get(SLICE..)?;
     if rest.is_empty() {
@@ -83,7 +83,7 @@ pub(crate) fn slice_begins(key: &[u8]) -> Option<SortKey> {
     })
 }
 
-/// (day, pair, conversation) of a slice's key.
+/// (day, pair, conversation) of a slice's key; `None` for a malformed key.
 pub(crate) fn slice_conversation(key: &[u8]) -> Option<(u32, u32, u128)> {
     let (pair, rest) = key.get(DAY..)?.split_first_chunk()?;
     Some((day_of(key)?, u32::from_be_bytes(*pair), u128::from_be_bytes(*rest.first_chunk()?)))
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_order_like_what_they_say() {
+    fn keys_order_like_their_values() {
         let first = slice_prefix(20_000, 7, 9);
         let place = SortKey { ms: 5, rank: 3, flags: 1, id: 0xff };
         let keys = [

@@ -47,14 +47,14 @@ pub struct Progress {
     pub checkpoint: Option<Checkpoint>,
     /// What may be deleted is measured from here.
     pub watermark: Watermark,
-    /// The first UTC day whose buckets are whole. It never goes back, whatever the settings say later, but for
-    /// a watermark that does: then to the day after.
+    /// The first UTC day whose buckets are whole. A longer BOTSTATS_KEEP_DAYS does not move the day back. A
+    /// watermark that goes back does, to the day after the watermark.
     pub buckets_from_day: u32,
-    /// The highest that ever was: of days before it something may have been deleted.
+    /// The highest that `buckets_from_day` ever was: buckets of earlier days may have lost a part.
     pub deleted_to_day: u32,
     /// Events that count.
     pub accepted: u64,
-    /// Events that were there already.
+    /// Events that were counted before.
     pub duplicates: u64,
     /// Events whose identity another event has.
     pub conflicts: u64,
@@ -65,7 +65,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// The messages by what became of them.
+    /// The messages by outcome.
     #[must_use]
     pub fn by_outcome(&self) -> [(&'static str, u64); 5] {
         [
@@ -78,12 +78,12 @@ impl Progress {
     }
 }
 
-/// A bot on a channel: its row number is its id in all other tables.
+/// A bot on a channel. The number of its row is its id in all other tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PairRow {
     /// The number of the account.
     pub account_number: u32,
-    /// The ordinal that its next new user gets.
+    /// The ordinal for the pair's next new user.
     pub next_user: u32,
     /// The account's id.
     pub account: String,

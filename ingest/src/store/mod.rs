@@ -1,11 +1,13 @@
 //! The store: one redb file that holds everything an ingest knows.
 //!
-//! *Invariants*: only this module writes redb. A commit holds the state and the checkpoint up to which
-//! it is true, in one transaction, so a crash at any moment leaves the fold of exactly the messages up
-//! to the checkpoint. A value starts with a version; an unknown one is refused.
+//! *Invariants*: only this module writes redb. A commit holds state and checkpoint in one transaction, so a
+//! crash at any moment leaves the fold of exactly the messages up to the checkpoint. A value starts with a
+//! version; an unknown one is refused.
 //!
-//! *Format*: the tables below; keys in `store/keys.rs`; values in `bucket.rs`, `timeline.rs`, and here; the
-//! file that redb sees as its own is laid out in `store/checked.rs`.
+//! *Not here*: rules. What a bucket or a slice becomes is decided in `fold`.
+//!
+//! *Format*: the tables below; keys in `store/keys.rs`; values in `fold/bucket.rs`, `fold/timeline.rs`,
+//! `store/meta.rs` and here; `store/checked.rs` lays out the file in which redb's own lies.
 
 mod checked;
 mod disk_usage;
@@ -51,13 +53,13 @@ const LONG: TableDefinition<LongKey, ()> = TableDefinition::new("long");
 const BUCKETS: TableDefinition<BucketKey, &[u8]> = TableDefinition::new("buckets");
 const DEAD_LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
 
-/// Dead letters kept; the oldest go first.
+/// The newest dead letters are kept, up to this many: enough to find what publishers do wrong.
 pub const MAX_DEAD_LETTERS: u64 = 100_000;
-/// redb's page cache.
+/// Memory for redb's page cache, in bytes.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 const USER_VERSION: u8 = 1;
 const DEAD_LETTER_VERSION: u8 = 1;
-/// The format of a file: its layout, tables, keys and values. One of another format is refused.
+/// The version of a file's layout, tables, keys and values. A file of another format is refused.
 const FORMAT: u32 = 3;
 /// First bytes of a file of format 1, which was a plain redb file.
 const FORMAT_1: &[u8] = b"redb";
@@ -83,7 +85,7 @@ impl Store {
                 match file.read_exact(&mut start) {
                     Ok(()) if start == FORMAT_1 => return Err(StoreError::Format(1)),
                     Ok(()) => {}
-                    // Not a new one: those get their name when they are whole.
+                    // A new file gets its name when it is complete, so that an empty one is damaged.
                     Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                         return Err(Damage("it is empty".to_owned()).into());
                     }
@@ -92,7 +94,7 @@ impl Store {
                 Self::open_on(Box::new(FileBackend::new(file)?))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                // Whole or not there, whenever this ends.
+                // The file gets its name when it is complete, so that a crash leaves none or a whole one.
                 let new = path.with_extension("new");
                 let file = options.create(true).truncate(true).open(&new)?;
                 let store = Self::open_on(Box::new(FileBackend::new(file)?))?;
@@ -103,7 +105,7 @@ impl Store {
         }
     }
 
-    /// Opens what is on a disk, or makes it if the disk is empty.
+    /// Opens the store on a disk, or makes one if the disk is empty.
     ///
     /// # Errors
     /// If it is damaged, of another version, or cannot be read.
@@ -120,7 +122,7 @@ impl Store {
             if rules != RULES {
                 return Err(StoreError::Rules(rules));
             }
-            // Nothing is written, so that a full disk does not keep a file from being opened.
+            // Nothing is written: a file can be opened on a full disk.
             return Ok(Self { database, first_failure });
         }
         let write = begin(&database)?;
@@ -137,8 +139,8 @@ impl Store {
         Ok(Self { database, first_failure })
     }
 
-    /// The first failure of the file since it was opened. After it nothing more can be read or written:
-    /// open it again.
+    /// The first failure of the file since it was opened. After a failure the file cannot be read or written
+    /// until it is opened again.
     #[must_use]
     pub fn failure(&self) -> Option<StoreError> {
         self.first_failure.get().map(|failure| failure.clone().into())
@@ -159,29 +161,26 @@ impl Store {
 
 fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
     let mut transaction = database.begin_write()?;
-    // A crash then costs milliseconds at the next open, whatever the file's size.
+    // The next open after a crash then takes milliseconds, however large the file is.
     transaction.set_quick_repair(true);
     Ok(transaction)
 }
 
-/// A refused message: the rest of it is still in the stream.
+/// Why a message was refused. The message itself is in the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Its stream sequence.
+    /// The message's stream sequence.
     pub sequence: u64,
-    /// The rule that it broke.
     pub rule: Rule,
-    /// What is wrong with it.
     pub reason: String,
 }
 
-/// A view of the store at one commit. Pins the pages of that commit: let it go soon.
+/// A view of the store at one commit. It keeps that commit's pages from being used again: drop it soon.
 pub struct Snapshot {
     transaction: ReadTransaction,
 }
 
 impl Snapshot {
-    /// What was committed up to, and what was counted.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -228,7 +227,7 @@ impl Snapshot {
         table.iter()?.map(|row| Ok(keys::long_conversation(&row?.0.value()))).collect()
     }
 
-    /// How many rows each table has. Costs nothing, however large the file is.
+    /// The number of rows of each table, which redb keeps.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -267,7 +266,7 @@ impl Snapshot {
     }
 }
 
-/// A write transaction. Dropped without [`Commit::commit`] it never was.
+/// A write transaction. It is rolled back if it is dropped without [`Commit::commit`].
 pub(crate) struct Commit {
     transaction: WriteTransaction,
 }
@@ -390,7 +389,7 @@ pub(crate) struct Conversation {
 }
 
 impl Timelines<'_> {
-    /// The last slice that begins at or before a place.
+    /// The last slice that begins at or before that.
     pub(crate) fn at_or_before(
         &self,
         of: &Conversation,
@@ -424,7 +423,7 @@ impl Timelines<'_> {
         Ok(())
     }
 
-    /// The first slice that begins after a place.
+    /// The first slice that begins after that.
     pub(crate) fn after(
         &self,
         of: &Conversation,
@@ -452,13 +451,11 @@ impl Timelines<'_> {
         Ok(())
     }
 
-    /// Marks a conversation as long.
     pub(crate) fn put_long(&mut self, pair: u32, conversation: u128) -> Result<(), StoreError> {
         self.long.insert(keys::long_key(pair, conversation), ())?;
         Ok(())
     }
 
-    /// A conversation is not long any more.
     pub(crate) fn forget_long(&mut self, pair: u32, conversation: u128) -> Result<(), StoreError> {
         self.long.remove(keys::long_key(pair, conversation))?;
         Ok(())

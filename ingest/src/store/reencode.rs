@@ -1,6 +1,4 @@
-//! Reads stored bytes and writes them again, for tests that feed the decoders anything.
-//!
-//! *Not here*: a second copy of any decoder or encoder.
+//! Decodes stored bytes and encodes them again, for tests that feed arbitrary bytes to the decoders.
 
 use std::fmt::Debug;
 
@@ -9,7 +7,7 @@ use super::{
     encode_dead_letter, encode_user, keys, meta,
 };
 
-/// A table whose values are read.
+/// The kind of a stored value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoredTable {
     /// Slices of timelines.
@@ -26,21 +24,21 @@ pub enum StoredTable {
     DeadLetters,
 }
 
-/// What bytes were read as: shown, and as it would be stored.
+/// What bytes were decoded to: as text, and encoded again.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reencoded {
-    /// All of its fields.
+    /// All fields.
     pub shown: String,
-    /// Its key, where the key has fields of its own; empty elsewhere.
+    /// The key, for a table whose decoder reads the key too; else empty.
     pub key: Vec<u8>,
-    /// Its value.
+    /// The stored form.
     pub value: Vec<u8>,
 }
 
-/// Reads a key and its value.
+/// Decodes a key and its value, and encodes them again.
 ///
 /// # Errors
-/// What the table's own reader says.
+/// Those of the table's decoder.
 pub fn reencode(table: StoredTable, key: &[u8], value: &[u8]) -> Result<Reencoded, StoreError> {
     let wrong = |table, reason: &str| StoreError::value(table, reason);
     match table {

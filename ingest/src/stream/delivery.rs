@@ -9,10 +9,10 @@ use futures::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::batch::{Batch, Interruption, Position};
 use super::identity::StreamState;
 use super::poll::Polled;
 use super::pull::{Pull, PullError};
-use super::reader::{Batch, Interruption, Position};
 use crate::event::decoder::Decoder;
 use crate::event::{Headers, Message};
 use crate::store::{StoreError, StreamIdentity};

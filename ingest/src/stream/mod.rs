@@ -1,5 +1,6 @@
 //! Messages of the stream, in order, decoded: an event begins here.
 
+pub(crate) mod batch;
 mod delivery;
 pub(crate) mod identity;
 pub(crate) mod info;

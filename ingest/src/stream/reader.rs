@@ -21,19 +21,18 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::batch::{Batch, Interruption, Position};
 use super::delivery::{Consumer, Delivery, connects};
-use super::identity::{Refusal, Start, StreamState, WHAT_TO_DO, recognise, start};
+use super::identity::{Start, StreamState, WHAT_TO_DO, recognise, start};
 use super::info::{Observation, observe};
 use super::poll::poll;
 use super::pull::{Pull, PullError};
 use super::raw_message::raw_message_from;
-use crate::event::decoder::{Arrival, Decoder, subject_hash};
+use crate::event::decoder::{Decoder, subject_hash};
 use crate::event::{Headers, Message};
 use crate::serve::health::Health;
-use crate::store::{Checkpoint, StreamIdentity};
+use crate::store::Checkpoint;
 
-/// A batch goes to the fold once it has this many messages, even if the fold could take it later.
-pub const MAX_BATCH_MESSAGES: usize = 100_000;
 /// Pause before the next try after an error.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// Pause before a refused stream is checked again: an operator must act first.
@@ -45,65 +44,6 @@ const MAX_SINGLE_MESSAGES: usize = 1_000;
 
 static FAILED: RateLimit = RateLimit::new();
 static TOOK_SINGLE: RateLimit = RateLimit::new();
-
-/// Decoded messages on their way to the fold.
-pub struct Batch {
-    /// The stream that they came from.
-    pub stream: StreamIdentity,
-    /// In the order of the stream, without a gap.
-    pub arrivals: Vec<Arrival>,
-}
-
-impl Batch {
-    pub(super) fn new(stream: StreamIdentity) -> Self {
-        Self { stream, arrivals: Vec::new() }
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.arrivals.len() >= MAX_BATCH_MESSAGES
-    }
-}
-
-/// Why a consumer is given up, and what comes next.
-pub(super) enum Interruption {
-    /// Told to stop, or the fold takes no more batches.
-    Stopped,
-    /// The stream is not the one that was counted.
-    Refused(Refusal),
-    /// Try again after the last message taken.
-    Retry(String),
-    /// Try again at once: messages were taken, or the stream was just made.
-    Again,
-}
-
-impl Interruption {
-    pub(super) fn retry(error: &(dyn std::error::Error + 'static)) -> Self {
-        Self::Retry(explain(error))
-    }
-}
-
-/// The last message taken, whether applied yet or not.
-pub(super) struct Position {
-    last: Option<Checkpoint>,
-}
-
-impl Position {
-    pub(super) fn sequence(&self) -> u64 {
-        self.last.as_ref().map_or(0, |c| c.sequence)
-    }
-
-    /// Goes on to the last message of a batch.
-    pub(super) fn advance(&mut self, batch: &Batch) {
-        if let Some(last) = batch.arrivals.last() {
-            self.last = Some(Checkpoint {
-                stream: batch.stream.clone(),
-                sequence: last.sequence,
-                stored_ns: last.stored_ns,
-                subject_hash: last.subject_hash,
-            });
-        }
-    }
-}
 
 /// Reads one stream into batches.
 pub struct StreamReader {

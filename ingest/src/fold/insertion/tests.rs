@@ -6,8 +6,8 @@ use botstats_common::metric::TypeCode;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::flag;
-use crate::fold::session::Sample;
+use crate::event::{Kind, flag};
+use crate::fold::timeline::{Admission, Admitted, Known, NewEvent, SLICE_DAYS, SliceError, admit};
 
 /// How often there is each sample, less how often it was taken back; never 0.
 type Totals = BTreeMap<(i64, TypeCode, i64), i64>;

@@ -1,11 +1,11 @@
 //! Adds events to a timeline, and finds what that changes in the metrics.
 
-use super::{Entry, MAX_SLICE_EVENTS, Slice, SortKey};
 use crate::fold::session::{Sample, SessionState};
+use crate::fold::timeline::{Entry, MAX_SLICE_EVENTS, Slice, SortKey};
 
 /// Accepted events on their way into a conversation: old and new timeline are folded side by side.
 ///
-/// While [`Insertion::needs_after`] names a place, the stored slice after it must be given.
+/// While [`Insertion::needs_after`] names a start, the next stored slice after it must be given.
 pub struct Insertion {
     units: Vec<Unit>,
     /// The first unit that is not folded yet.
@@ -79,7 +79,7 @@ impl Insertion {
         Some(last.slice.start())
     }
 
-    /// Gives the stored slice after that place; `None` if there is no further one.
+    /// Gives the stored slice after [`Insertion::needs_after`]; `None` if there is none.
     pub fn give(&mut self, slice: Option<Slice>) {
         if let Some(slice) = slice {
             self.units.push(Unit::of(slice, false));
@@ -119,12 +119,12 @@ impl Insertion {
     }
 }
 
-/// A slice on its way from before to after. `slice.events` is not used.
+/// A slice before and after the insertion. `slice.events` is not used.
 struct Unit {
     slice: Slice,
     is_new: bool,
     before: Vec<Entry>,
-    /// Events that come in, in order; folded into `after`.
+    /// New events of the slice, in order; moved into `after` when the slice is folded.
     incoming: Vec<Entry>,
     after: Vec<Entry>,
     changed: bool,
@@ -143,7 +143,7 @@ impl Unit {
     }
 }
 
-/// Finds the slice of each accepted event, making those that are missing.
+/// Finds the slice of each accepted event, and makes the missing ones.
 fn units(slices: Vec<Slice>, accepted: &[Entry]) -> Vec<Unit> {
     let mut units: Vec<Unit> = Vec::with_capacity(slices.len() + 1);
     let mut accepted = accepted.iter().peekable();
@@ -179,7 +179,7 @@ fn units(slices: Vec<Slice>, accepted: &[Entry]) -> Vec<Unit> {
 }
 
 impl Unit {
-    /// Takes both states from before the slice to after it.
+    /// Folds the slice into both states.
     fn fold(&mut self, old: &mut SessionState, new: &mut SessionState, samples: &mut Vec<Sample>) {
         self.changed = self.is_new || !self.incoming.is_empty() || self.slice.entry != *new;
         self.slice.entry = new.clone();
@@ -192,7 +192,7 @@ impl Unit {
         if old != new {
             same = 0;
         }
-        // Where both are the same nothing changes.
+        // Nothing changes up to the first new event, unless the states differ.
         for event in &self.before[..same] {
             old.step(event.step(), &mut |_| {});
         }
@@ -236,7 +236,7 @@ fn entry_state(units: &[Unit], first: usize) -> SessionState {
     }
 }
 
-/// Both lists in order; the first `same` of `before` come before all of `incoming`.
+/// Merges two sorted lists; the first `same` entries of `before` come before all of `incoming`.
 fn merged(before: &[Entry], incoming: Vec<Entry>, same: usize) -> Vec<Entry> {
     let mut all = Vec::with_capacity(before.len() + incoming.len());
     all.extend_from_slice(&before[..same]);
@@ -272,3 +272,6 @@ fn split(mut slice: Slice) -> Vec<Slice> {
     }
     parts
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! The rebuild: the state anew from the stream, while no ingest runs in the folder.
+
+use std::time::Duration;
+
+use botstats_common::io::clock::monotonic;
+use botstats_common::io::internal::Readiness;
+use botstats_common::io::nats::{ConnectError, Role};
+use botstats_common::io::stop::spawn;
+use botstats_common::names::EventSource;
+use tokio_util::sync::CancellationToken;
+
+use crate::run::{RunError, Running, open, read_and_fold, remove_if_there};
+use crate::serve::health::Health;
+use crate::settings::Settings;
+use crate::store::{Folder, REBUILD_FILE, STORE_FILE, replace};
+use crate::stream::info;
+
+/// Pause between two checks whether the end is applied.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// Pause between two log lines about the progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Rebuilds the state from the stream, in a second file that then replaces the first.
+///
+/// # Errors
+/// If the folder is in use, or the stream cannot be read to its end; the old file is then untouched.
+pub fn rebuild(settings: Settings, stop: CancellationToken) -> Running {
+    Box::pin(rebuild_store(settings, stop))
+}
+
+async fn rebuild_store(settings: Settings, stop: CancellationToken) -> Result<(), RunError> {
+    let folder = Folder::lock(&settings.data)?;
+    let (old, new) = (folder.file(STORE_FILE), folder.file(REBUILD_FILE));
+    remove_if_there(&new)?;
+    let readiness = Readiness::default();
+    let client = match settings.nats.connect_when_there(Role::Ingest, &readiness, &stop).await {
+        Ok(client) => client,
+        Err(ConnectError::Stopped) => return Err(RunError::Rebuild("stopped".to_owned())),
+        Err(error) => return Err(RunError::Connect(error)),
+    };
+    // A missing stream is an error: the old state may be all that is left of its events.
+    let source = EventSource::default();
+    match info::exists(&settings.nats.jetstream(&client), &source.stream).await {
+        Ok(true) => {}
+        Ok(false) => {
+            return Err(RunError::Rebuild("there is no stream to rebuild from".to_owned()));
+        }
+        Err(why) => return Err(RunError::Rebuild(why)),
+    }
+    let engine = open(&new, settings.service.keep_days).await?;
+    let (progress, memory) = (engine.progress().clone(), engine.memory_use());
+    let health = Health::new(progress, memory, readiness, Duration::ZERO);
+    let done = stop.child_token();
+    let watcher = spawn(report(health.clone(), done.clone()));
+    let rebuilt = read_and_fold(engine, &settings.nats, &source, &health, &done).await;
+    done.cancel();
+    let complete = watcher.await.unwrap_or(false);
+    drop(rebuilt?);
+    if !complete {
+        remove_if_there(&new)?;
+        return Err(RunError::Rebuild(
+            "stopped before the end of the stream; the old state is unchanged".to_owned(),
+        ));
+    }
+    replace(&new, &old).map_err(|source| RunError::File {
+        what: format!("{} could not be replaced", old.display()),
+        source,
+    })?;
+    let (_, progress, _) = health.state();
+    tracing::info!(
+        accepted = progress.accepted,
+        sequence = progress.checkpoint.map_or(0, |c| c.sequence),
+        "rebuilt; start `botstats-ingest run` to go on from here"
+    );
+    Ok(())
+}
+
+/// Logs progress, and ends the rebuild once the end that the stream had at the start is applied; true if so.
+async fn report(health: Health, done: CancellationToken) -> bool {
+    let begun = monotonic();
+    let mut shown = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = done.cancelled() => return false,
+            () = tokio::time::sleep(CHECK_INTERVAL) => {}
+        }
+        let (freshness, _, _) = health.state();
+        let (applied, last) = (freshness.sequence(), freshness.last_sequence());
+        if health.may_answer() {
+            tracing::info!("applied {applied} messages in {:.1} s", begun.elapsed().as_secs_f64());
+            done.cancel();
+            return true;
+        }
+        if begun.elapsed() - shown >= PROGRESS_INTERVAL {
+            shown = begun.elapsed();
+            tracing::info!(
+                "applied {applied} of {last} messages ({}%)",
+                applied * 100 / last.max(1)
+            );
+        }
+    }
+}
