@@ -289,6 +289,19 @@ mod tests {
     }
 
     #[test]
+    fn what_the_listener_refuses_or_ends_is_a_problem() {
+        for (problem, code) in [
+            (Problem::from(Failure::Panicked), "internal"),
+            (Problem::from(Failure::TimedOut), "unavailable"),
+            (Problem::from(BadHead::TooLarge), "head-too-large"),
+            (Problem::from(BadHead::Malformed("x")), "bad-request"),
+            (Problem::from(BadHead::MethodNotAllowed(Methods::Get)), "method-not-allowed"),
+        ] {
+            assert_eq!(problem.code(), code);
+        }
+    }
+
+    #[test]
     fn the_body_does_not_say_why_a_token_was_refused() {
         let body = |token_given| {
             serde_json::to_string(&Problem::Unauthorized { token_given }.body("r")).unwrap()

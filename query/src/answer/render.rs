@@ -12,7 +12,7 @@ use botstats_common::metric::{TypeCode, TypeSet};
 use super::number::{Decimal, Value, write_whole};
 use super::{Answer, Cursor, Names, Rows};
 
-/// A piece is sent when it has about 64 KiB: a few pieces a large answer's buffers, few writes.
+/// A piece is sent when it has about 64 KiB: large enough for few writes, small enough to hold several.
 const PIECE_BYTES: usize = 64 * 1024;
 /// The capacity beyond that for the rows of one group, bot and channel.
 const ROWS_BYTES: usize = 16 * 1024;

@@ -77,7 +77,7 @@ pub(crate) fn connection_limit() -> usize {
     if limit < MAX_CONNECTIONS {
         tracing::warn!(
             limit,
-            "the system allows few file descriptors, so fewer than {MAX_CONNECTIONS} connections are accepted"
+            "the system allows few file descriptors: fewer than {MAX_CONNECTIONS} connections may be open"
         );
     }
     limit
