@@ -1,4 +1,5 @@
-//! `botstats deadletters`: the refused messages and why. The reasons come from ingest, the messages from the stream.
+//! `botstats deadletters`: the refused messages and why. The reasons come from ingest, the messages
+//! from the stream.
 
 use std::borrow::Cow;
 use std::time::Duration;

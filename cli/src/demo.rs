@@ -1,5 +1,5 @@
-//! The demo: an account with two bots, a week of history, and live traffic. `botstats up --demo` runs it in its own
-//! installation, `botstats simulate --live` in an existing one.
+//! The demo: an account with two bots, a week of history, and live traffic. `botstats up --demo`
+//! runs it in its own installation, `botstats simulate --live` in an existing one.
 
 use std::time::Duration;
 
@@ -46,7 +46,8 @@ const MS_PER_EVENT: i64 = HISTORY_MS / 6_000;
 const LIVE_PER_SECOND: i64 = 3;
 /// The length of each piece in which live traffic is made, in milliseconds.
 const LIVE_SPAN_MS: i64 = 3_600_000;
-/// The live traffic begins this long before now, in milliseconds, so that conversations are in progress at once.
+/// The live traffic begins this long before now, in milliseconds, so that conversations are in
+/// progress at once.
 const LIVE_RUN_UP_MS: i64 = 10 * 60_000;
 /// The most live events that wait to be sent.
 const LIVE_QUEUE: usize = 100;
@@ -94,8 +95,8 @@ impl Traffic {
 }
 
 impl Demo {
-    /// Makes account and bots if they are absent and a new token, publishes the history, and starts the
-    /// live traffic.
+    /// Makes account and bots if they are absent and a new token, publishes the history, and starts
+    /// the live traffic.
     pub(crate) async fn start(
         client: &Client,
         nats: &NatsSettings,
@@ -114,8 +115,8 @@ impl Demo {
         self.token.expose_secret()
     }
 
-    /// Waits until the history is counted and the query at that URL knows the token, so that the curl line works.
-    /// Without a URL, waits only for the history.
+    /// Waits until the history is counted and the query at that URL knows the token, so that the
+    /// curl line works. Without a URL, waits only for the history.
     pub(crate) async fn wait_until_counted(
         &self,
         client: &Client,
@@ -156,8 +157,8 @@ pub(crate) fn curl(url: &str, token: &str) -> String {
     )
 }
 
-/// Runs the demo on an existing installation until a stop signal. `url` is the endpoint for the person who reads the
-/// answer; it need not be reachable from here.
+/// Runs the demo on an existing installation until a stop signal. `url` is the endpoint for the
+/// person who reads the answer; it need not be reachable from here.
 pub(crate) async fn live(nats: &NatsSettings, url: &str, as_json: bool) -> anyhow::Result<Answer> {
     let stop = CancellationToken::new();
     stop::on_signal(&stop)?;

@@ -94,7 +94,8 @@ pub enum EntryError {
 /// The time zone of that IANA name.
 ///
 /// # Errors
-/// [`EntryError::TimeZone`] if there is no such zone, [`EntryError::NoPlace`] if it is none of a place.
+/// [`EntryError::TimeZone`] if there is no such zone, [`EntryError::NoPlace`] if it is none of a
+/// place.
 pub fn time_zone(name: &str) -> Result<jiff::tz::TimeZone, EntryError> {
     if !zones::is_place(name) {
         return Err(EntryError::NoPlace(shown(name)));

@@ -34,8 +34,8 @@ pub fn is_id(text: &str) -> bool {
 /// The longest id of a request, in bytes.
 pub(crate) const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// True if `text` can be the id of a request: 1 to 128 of the characters `A-Z a-z 0-9 . _ -`, so that it can
-/// stand in a log as it is.
+/// True if `text` can be the id of a request: 1 to 128 of the characters `A-Z a-z 0-9 . _ -`, so
+/// that it can stand in a log as it is.
 #[must_use]
 pub fn is_request_id(text: &str) -> bool {
     (1..=MAX_REQUEST_ID_BYTES).contains(&text.len())

@@ -1,7 +1,8 @@
 //! The metrics of the endpoint: one table of their codes, labels and kinds.
 //!
-//! `docs/metrics.md` says what each metric counts; ingest's `metrics` says which stored fields feed it. Code that
-//! must know every metric matches on [`TypeCode`] without a wildcard, so a forgotten metric does not compile.
+//! `docs/metrics.md` says what each metric counts; ingest's `metrics` says which stored fields feed
+//! it. Code that must know every metric matches on [`TypeCode`] without a wildcard, so a forgotten
+//! metric does not compile.
 
 use std::fmt;
 use std::ops::RangeInclusive;

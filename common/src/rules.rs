@@ -18,19 +18,19 @@ use crate::names::{
     THROTTLE_BUCKET,
 };
 
-/// The time that the server keeps a consumer without a reader: ingest and query ask for this when they make a
-/// consumer.
+/// The time that the server keeps a consumer without a reader: ingest and query ask for this when
+/// they make a consumer.
 pub const CONSUMER_LIFE: Duration = Duration::from_secs(30);
-/// The least `max_consumers` that works: while an ingest or query reconnects the server still has its old consumer,
-/// so two programs need four.
+/// The least `max_consumers` that works: while an ingest or query reconnects the server still has
+/// its old consumer, so two programs need four.
 const MIN_CONSUMERS: i64 = 4;
-/// The least `max_msg_size` of the directory, in bytes: an entry with twenty tokens or a hundred channels is
-/// smaller.
+/// The least `max_msg_size` of the directory, in bytes: an entry with twenty tokens or a hundred
+/// channels is smaller.
 const MIN_ENTRY_BYTES: i64 = 16 * 1024;
 /// The subjects of requests between the programs.
 const REQUESTS: [&str; 3] = ["botstats.read.>", STATUS_SUBJECT, DEAD_LETTERS_SUBJECT];
-/// The least `max_msg_size` of the throttle, in bytes: a claim has a nonce of 36 bytes and headers of about 130
-/// bytes.
+/// The least `max_msg_size` of the throttle, in bytes: a claim has a nonce of 36 bytes and headers
+/// of about 130 bytes.
 const MIN_CLAIM_BYTES: i64 = 512;
 
 /// The settings of a stream that have rules. A KV bucket is a stream, too.
@@ -263,7 +263,8 @@ impl Findings {
     }
 
     fn requests(&mut self, config: &StreamConfig) {
-        // The stream would store the requests, and its acknowledgement would arrive in place of the answer.
+        // The stream would store the requests, and its acknowledgement would arrive in place of the
+        // answer.
         let takes = config.subjects.iter().find(|s| REQUESTS.iter().any(|r| meets(s, r)));
         self.refuse(takes.is_some(), "subjects", || {
             let subject = takes.map_or("", String::as_str);
@@ -341,7 +342,8 @@ fn nanoseconds(ns: i64) -> Duration {
     Duration::from_nanos(u64::try_from(ns).unwrap_or_default())
 }
 
-/// True if events still have subjects of events after the transform, or the transform's source matches no event.
+/// True if events still have subjects of events after the transform, or the transform's source
+/// matches no event.
 fn keeps_events(transform: &Transform) -> bool {
     let Transform { src, dest } = transform;
     let touched = src.is_empty() || meets(src, EVENTS_SUBJECTS);

@@ -1,7 +1,7 @@
 //! Account tokens and API keys: made, hashed, compared.
 //!
-//! *Invariants*: a secret is shown once, when it is made; everywhere else there is only its SHA-256.
-//! Digests are compared in constant time.
+//! *Invariants*: a secret is shown once, when it is made; everywhere else there is only its
+//! SHA-256. Digests are compared in constant time.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Unsigned LEB128: seven bits a byte, least significant first, the high bit set on all but the last.
+//! Unsigned LEB128: seven bits a byte, least significant first, the high bit set on all but the
+//! last.
 
 /// The longest form of a `u64`.
 const MAX_BYTES: usize = 10;

@@ -42,7 +42,8 @@ pub struct Request {
     pub bots: Option<Vec<Bot>>,
     /// The metrics asked for.
     pub types: TypeSet,
-    /// The groups' boundaries, strictly ascending: group `i` is `[boundaries[i], boundaries[i + 1])`.
+    /// The groups' boundaries, strictly ascending: group `i` is
+    /// `[boundaries[i], boundaries[i + 1])`.
     pub boundaries: Vec<Quarter>,
     /// The query waits for the answer for this many milliseconds from now.
     pub deadline_ms: u32,
@@ -71,10 +72,11 @@ pub struct Chunk {
     pub number: u32,
     /// True on the last one.
     pub last: bool,
-    /// Everything stored in the stream up to this instant (Unix ms, by the server's clock) is counted.
+    /// Everything stored in the stream up to this instant (Unix ms, by the server's clock) is
+    /// counted.
     pub as_of_ms: i64,
-    /// More (bot, channel) pairs that have any sample of any metric in the window. Cells name a pair
-    /// by its place in the list of all pairs of all chunks so far.
+    /// More (bot, channel) pairs that have any sample of any metric in the window. Cells name a
+    /// pair by its place in the list of all pairs of all chunks so far.
     pub pairs: Vec<Pair>,
     /// Ordered by (group, pair). A cell with no sample of the metrics asked for is not sent.
     pub cells: Vec<Cell>,
@@ -143,7 +145,8 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, postcard::Error> {
 /// Decodes a message.
 ///
 /// # Errors
-/// [`DecodeError`] if the version is unknown, the bytes are damaged, or they hold more than is known here.
+/// [`DecodeError`] if the version is unknown, the bytes are damaged, or they hold more than is
+/// known here.
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
     match bytes.split_first() {
         Some((&VERSION, body)) => match postcard::take_from_bytes(body)? {

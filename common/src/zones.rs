@@ -1,5 +1,6 @@
 //! Time zones by name: the IANA data built into the program, and before them those of a folder that
-//! the operator names ([`crate::io::zoneinfo`]), so that a new rule of some country needs no new program.
+//! the operator names ([`crate::io::zoneinfo`]), so that a new rule of some country needs no new
+//! program.
 //!
 //! *Invariants*: where zones come from is decided once, at the start. A zone that is no place
 //! ([`is_place`]) is never given.
@@ -51,9 +52,10 @@ pub fn version() -> &'static str {
     &VERSION
 }
 
-/// True unless a name is one of those that the IANA data and folders of them have for other purposes
-/// than a place's or a fixed offset's time. A day of `Factory` or `Etc/Unknown` would be UTC's in
-/// silence, one of `localtime` another on each machine; `right/` and `posix/` hold all zones again.
+/// True unless a name is one of those that the IANA data and folders of them have for other
+/// purposes than a place's or a fixed offset's time. A day of `Factory` or `Etc/Unknown` would be
+/// UTC's in silence, one of `localtime` another on each machine; `right/` and `posix/` hold all
+/// zones again.
 #[must_use]
 pub fn is_place(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
@@ -84,8 +86,8 @@ pub fn names() -> Vec<String> {
     names
 }
 
-/// The changes of a zone's offset after a moment, ascending: when, in Unix seconds, and how many seconds the
-/// zone is ahead of UTC from then on.
+/// The changes of a zone's offset after a moment, ascending: when, in Unix seconds, and how many
+/// seconds the zone is ahead of UTC from then on.
 pub fn changes_after(zone: &TimeZone, from: Timestamp) -> impl Iterator<Item = (i64, i32)> {
     let mut last_s = from.as_second();
     let all = zone.following(from).map(|c| (c.timestamp().as_second(), c.offset().seconds()));

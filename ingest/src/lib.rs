@@ -1,8 +1,9 @@
-//! The ingest service: events of the stream in, exact pre-aggregated buckets in redb, reads answered.
+//! The ingest service: events of the stream in, exact pre-aggregated buckets in redb, reads
+//! answered.
 //!
-//! An event goes through the folders in this order: `stream` takes its message off the stream, `event` decodes
-//! it, `engine` puts it with others into one commit of the `store`, by the pure rules in `fold`. `serve` answers
-//! reads.
+//! An event goes through the folders in this order: `stream` takes its message off the stream,
+//! `event` decodes it, `engine` puts it with others into one commit of the `store`, by the pure
+//! rules in `fold`. `serve` answers reads.
 
 mod engine;
 mod event;

@@ -23,7 +23,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// Rebuilds the state from the stream, in a second file that then replaces the first.
 ///
 /// # Errors
-/// If the folder is in use, or the stream cannot be read to its end; the old file is then untouched.
+/// If the folder is in use, or the stream cannot be read to its end; the old file is then
+/// untouched.
 pub fn rebuild(settings: Settings, stop: CancellationToken) -> Running {
     Box::pin(rebuild_store(settings, stop))
 }
@@ -75,7 +76,8 @@ async fn rebuild_store(settings: Settings, stop: CancellationToken) -> Result<()
     Ok(())
 }
 
-/// Logs progress, and ends the rebuild once the end that the stream had at the start is applied; true if so.
+/// Logs progress, and ends the rebuild once the end that the stream had at the start is applied;
+/// true if so.
 async fn report(health: Health, done: CancellationToken) -> bool {
     let begun = monotonic();
     let mut shown = Duration::ZERO;

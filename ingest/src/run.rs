@@ -1,8 +1,8 @@
 //! The running ingest: open the store, read the stream, fold, answer.
 //!
-//! A task reads, one plain thread folds and commits, a few blocking threads answer reads. A bounded channel
-//! of one batch lies between reader and fold: while a commit runs the next batch grows, so commits are
-//! small under light load and large under heavy load.
+//! A task reads, one plain thread folds and commits, a few blocking threads answer reads. A bounded
+//! channel of one batch lies between reader and fold: while a commit runs the next batch grows, so
+//! commits are small under light load and large under heavy load.
 
 use std::path::Path;
 use std::time::Duration;
@@ -65,7 +65,8 @@ impl From<StoreError> for RunError {
 }
 
 impl RunError {
-    /// True if the file is damaged or holds values that do not fit: opening the file again changes nothing.
+    /// True if the file is damaged or holds values that do not fit: opening the file again changes
+    /// nothing.
     fn is_damage(&self) -> bool {
         let damaged =
             |error: &StoreError| matches!(error, StoreError::Damaged(_) | StoreError::Value { .. });
@@ -75,7 +76,8 @@ impl RunError {
 
 /// What a program waits for until it ends.
 ///
-/// Boxed, so that the compiler makes the service's code here, once, and not in each program that runs it.
+/// Boxed, so that the compiler makes the service's code here, once, and not in each program that
+/// runs it.
 pub type Running = BoxFuture<'static, Result<(), RunError>>;
 
 /// Runs until told to stop, on the internal listener that is given or on that of the settings.
@@ -173,8 +175,8 @@ async fn pause(time: Duration, stop: &CancellationToken) {
     }
 }
 
-/// Moves a damaged file aside if BOTSTATS_REBUILD_DAMAGED allows it, over a file that was moved before; else
-/// logs what to do. True if the store can be opened again, as a new one.
+/// Moves a damaged file aside if BOTSTATS_REBUILD_DAMAGED allows it, over a file that was moved
+/// before; else logs what to do. True if the store can be opened again, as a new one.
 fn on_damage(
     error: &RunError,
     folder: &Folder,

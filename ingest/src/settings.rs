@@ -8,8 +8,8 @@ use botstats_common::io::nats::NatsSettings;
 use botstats_common::io::settings::{address, duration, whole};
 use clap::Args;
 
-/// The fewest days of buckets that may be kept: a question can ask for 30 days, and late events reach further
-/// back.
+/// The fewest days of buckets that may be kept: a question can ask for 30 days, and late events
+/// reach further back.
 const MIN_KEEP_DAYS: u32 = 40;
 /// The most days of buckets that may be kept: a century.
 const MAX_KEEP_DAYS: u32 = 36_600;

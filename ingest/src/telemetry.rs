@@ -1,7 +1,8 @@
-//! This program's metrics: each name stands here once, with its HELP text. `docs/monitoring.md` lists them all.
+//! This program's metrics: each name stands here once, with its HELP text. `docs/monitoring.md`
+//! lists them all.
 //!
-//! *Not here*: the gauges that are set only when somebody asks for the metrics ([`crate::serve::scrape`] sets
-//! them).
+//! *Not here*: the gauges that are set only when somebody asks for the metrics
+//! ([`crate::serve::scrape`] sets them).
 
 use std::sync::LazyLock;
 
@@ -132,8 +133,8 @@ pub(crate) struct Counted {
     pub(crate) dead_letters: Counters,
 }
 
-/// Made when a store was read. A 0 before that would look like a counter that starts again, and all that is
-/// stored like an increase.
+/// Made when a store was read. A 0 before that would look like a counter that starts again, and all
+/// that is stored like an increase.
 pub(crate) static COUNTED: LazyLock<Counted> = LazyLock::new(|| Counted {
     events: Counters::new(
         "botstats_ingest_events_total",

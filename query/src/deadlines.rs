@@ -1,7 +1,7 @@
 //! All deadlines of a call, in one place: how they add up to what `docs/http.md` promises.
 //!
-//! Every wait for what may be out of reach (the account's turn, the connection, the entries, an ingest,
-//! the claim) ends at one deadline, [`WAIT_LIMIT`] after the head.
+//! Every wait for what may be out of reach (the account's turn, the connection, the entries, an
+//! ingest, the claim) ends at one deadline, [`WAIT_LIMIT`] after the head.
 //!
 //! | what happens | at, after the head | |
 //! | --- | --- | --- |
@@ -11,7 +11,8 @@
 //! | anything is still out of reach: 503 | 1.9 s | [`WAIT_LIMIT`] |
 //! | **the client has the 503** | **2 s** | 0.1 s to send it |
 //!
-//! A large answer whose chunks come in time may take longer; a call that has all its cells is worth it.
+//! A large answer whose chunks come in time may take longer; a call that has all its cells is worth
+//! it.
 //!
 //! | what happens | at the latest | |
 //! | --- | --- | --- |
@@ -20,14 +21,15 @@
 //! | entries are checked again, the call is claimed | 10.4 s | + [`LATE_CLAIM_LIMIT`] |
 //! | whatever goes on is ended: 503 | 12 s | [`HANDLER_LIMIT`] |
 //!
-//! A stop takes [`LISTENER_STOP_LIMIT`] for calls that are being answered, then [`CLAIMS_STOP_LIMIT`] for
-//! claims of unknown outcome: 9.5 of the 10 s that supervisors give.
+//! A stop takes [`LISTENER_STOP_LIMIT`] for calls that are being answered, then
+//! [`CLAIMS_STOP_LIMIT`] for claims of unknown outcome: 9.5 of the 10 s that supervisors give.
 //!
 //! *Not here*: the limits of a client's connection ([`crate::http`]).
 
 use std::time::Duration;
 
-/// A call waits 1.9 s for what is out of reach. 2 s are promised, and the answer has to be sent too.
+/// A call waits 1.9 s for what is out of reach. 2 s are promised, and the answer has to be sent
+/// too.
 pub(crate) const WAIT_LIMIT: Duration = Duration::from_millis(1_900);
 /// The handler of a request is ended after 12 s, whatever it does.
 pub(crate) const HANDLER_LIMIT: Duration = Duration::from_secs(12);

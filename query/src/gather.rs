@@ -1,4 +1,5 @@
-//! Gathers the statistics that a question asks for. Uses no call: that is [`crate::admission::throttle`].
+//! Gathers the statistics that a question asks for. Uses no call: that is
+//! [`crate::admission::throttle`].
 
 use std::sync::Arc;
 use std::time::Instant;

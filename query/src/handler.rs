@@ -1,7 +1,7 @@
 //! One request, from its head to its answer.
 //!
-//! The order is the contract's: token, parameters, `Accept`, account and key, the used call, then what
-//! needs NATS; the claim comes last.
+//! The order is the contract's: token, parameters, `Accept`, account and key, the used call, then
+//! what needs NATS; the claim comes last.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -109,8 +109,8 @@ impl App {
             self.check_and_gather(backend, &call, &key, request_id, deadline).await?;
         let response = self.respond(&call, statistics);
 
-        // An answer whose last chunks came after the deadline is worth a moment more; a call that was
-        // ended by the deadline does not come here.
+        // An answer whose last chunks came after the deadline is worth a moment more; a call that
+        // was ended by the deadline does not come here.
         let now = clock::monotonic();
         let claim_by = if now < deadline { deadline } else { now + LATE_CLAIM_LIMIT };
         if checked_at.elapsed() > CHECK_AGE_LIMIT {
@@ -122,8 +122,8 @@ impl App {
         Ok(response)
     }
 
-    /// Checks the call against NATS and gathers its answer, both at the same time where the call may
-    /// be free. Gives the newest revision of the allowance's key too.
+    /// Checks the call against NATS and gathers its answer, both at the same time where the call
+    /// may be free. Gives the newest revision of the allowance's key too.
     async fn check_and_gather(
         &self,
         backend: &Backend,
@@ -144,7 +144,8 @@ impl App {
             Ok::<_, Problem>((allowed?, revision?))
         };
         let known_zone = &call.entry.timezone;
-        // A call that is known to be used is not gathered for: the checks alone tell that it still is.
+        // A call that is known to be used is not gathered for: the checks alone tell that it still
+        // is.
         let ((allowed, revision), gathered) = if self.throttle.may_be_free(key) {
             let mut gathering = std::pin::pin!(maybe_done(gather(known_zone)));
             let mut checks = std::pin::pin!(checks);

@@ -1,16 +1,17 @@
 //! The query service: the public HTTP endpoint over what the ingests counted.
 //!
-//! A request meets the modules in this order: `http` takes it from the client, `handler` answers it in
-//! the order of the contract's checks, `request` parses it, `admission` checks it and says whether its
-//! call is used, `window` makes the groups in the account's time zone, `nats` asks an ingest for their
-//! cells (`gather`), `answer` turns the cells into rows and bytes, `respond` adds the head.
+//! A request meets the modules in this order: `http` takes it from the client, `handler` answers it
+//! in the order of the contract's checks, `request` parses it, `admission` checks it and says
+//! whether its call is used, `window` makes the groups in the account's time zone, `nats` asks an
+//! ingest for their cells (`gather`), `answer` turns the cells into rows and bytes, `respond` adds
+//! the head.
 //!
 //! *Invariants*
 //! * Nothing is kept on disk; any number of replicas may run.
 //! * Only `nats` talks to NATS, only `http` to clients; the rest is plain functions, and `now` is a
 //!   parameter.
-//! * A 200 is sent only after the account's call was claimed, and the claim is the last thing that can
-//!   fail.
+//! * A 200 is sent only after the account's call was claimed, and the claim is the last thing that
+//!   can fail.
 //! * Tokens and API keys are hashed as soon as they are read.
 
 mod admission;

@@ -1,7 +1,7 @@
 //! The description of the API, as OpenAPI 3.1: what `/openapi.json` answers.
 //!
-//! *Why* by hand: the paths are matched raw, so there are no handlers to derive it from. Tests hold it
-//! to what is rendered and to the closed set of problems.
+//! *Why* by hand: the paths are matched raw, so there are no handlers to derive it from. Tests hold
+//! it to what is rendered and to the closed set of problems.
 
 use std::sync::OnceLock;
 

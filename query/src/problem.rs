@@ -1,7 +1,7 @@
 //! Errors as answers: the closed set of problems (RFC 9457) and who does what about each.
 //!
-//! *Invariants*: no text holds a token, an API key or whether another account's bot exists. No error
-//! uses up an account's call.
+//! *Invariants*: no text holds a token, an API key or whether another account's bot exists. No
+//! error uses up an account's call.
 
 use http::StatusCode;
 use serde::Serialize;

@@ -75,8 +75,8 @@ pub(crate) fn statistics(body: Body, head: &StatisticsHead<'_>) -> Response<Body
     let mut response = with_body(StatusCode::OK, format.content_type(), body);
     let headers = response.headers_mut();
     if *format == Format::Csv {
-        // A browser that saves the answer would name the file after DAYS. The name never has the API
-        // key: others see file names.
+        // A browser that saves the answer would name the file after DAYS. The name never has the
+        // API key: others see file names.
         let file = format!("attachment; filename=\"botstats-{account}-{last_date}.csv\"");
         insert(headers, CONTENT_DISPOSITION, &file);
     }

@@ -83,10 +83,12 @@ impl Listeners {
 
 /// What a program waits for until it ends.
 ///
-/// Boxed, so that the compiler makes the service's code here, once, and not in each program that runs it.
+/// Boxed, so that the compiler makes the service's code here, once, and not in each program that
+/// runs it.
 pub type Running = BoxFuture<'static, Result<(), RunError>>;
 
-/// Runs the service until the token is cancelled, on listeners that are open already or on the settings'.
+/// Runs the service until the token is cancelled, on listeners that are open already or on the
+/// settings'.
 ///
 /// # Errors
 /// [`RunError`]. While NATS or an ingest is away the service runs and is not ready.
@@ -122,7 +124,8 @@ async fn serve(
     let bound = listener
         .local_addr()
         .map_err(listen_error("BOTSTATS_HTTP_ADDR", settings.service.http_addr))?;
-    // The endpoint is there at once: without NATS it answers 503, or 401 to a request without a token.
+    // The endpoint is there at once: without NATS it answers 503, or 401 to a request without a
+    // token.
     let stop_listening = tasks.child_token();
     let limits = http::Limits {
         connections: http::connection_limit(),

@@ -43,8 +43,8 @@ pub struct ServiceSettings {
         global = true
     )]
     pub http_addr: SocketAddr,
-    /// An account has one call in that time; 0s switches the throttle off. Must be the window that the
-    /// KV bucket botstats_throttle was made with
+    /// An account has one call in that time; 0s switches the throttle off. Must be the window that
+    /// the KV bucket botstats_throttle was made with
     #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", default_value = "1h", value_name = "DURATION", value_parser = duration, global = true)]
     pub throttle_window: Duration,
     /// A client's connection is closed when it has been idle between two requests for so long
@@ -52,8 +52,8 @@ pub struct ServiceSettings {
     pub http_idle: Duration,
 }
 
-/// The idle timeouts that are allowed: less than a second would close connections on which the client is about
-/// to send its next request.
+/// The idle timeouts that are allowed: less than a second would close connections on which the
+/// client is about to send its next request.
 const HTTP_IDLE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 fn http_idle(text: &str) -> Result<Duration, String> {

@@ -1,7 +1,7 @@
 //! This program's metrics, each with its name and meaning. `docs/monitoring.md` lists them all.
 //!
-//! A call records its metrics through these handles, which are made once. The gauges of the service's state
-//! are set when the internal listener is asked: [`crate::app::App::observe`].
+//! A call records its metrics through these handles, which are made once. The gauges of the
+//! service's state are set when the internal listener is asked: [`crate::app::App::observe`].
 
 use std::sync::LazyLock;
 

@@ -1,15 +1,17 @@
 //! The window of a question and its groups, in the account's time zone.
 //!
-//! *Invariants*: a whole quarter belongs to the local time of its first instant. Groups are contiguous
-//! and in order; no group is empty, no group lies in the future; the running quarter belongs to the
-//! window up to its end. A local day runs from the first quarter whose local date is that date or later to the next
-//! day's start, so the days cover the line of time whatever a zone does with its clocks; a date that
-//! a zone skips has no quarters and no group, but counts among the days asked for.
+//! *Invariants*: a whole quarter belongs to the local time of its first instant. Groups are
+//! contiguous and in order; no group is empty, no group lies in the future; the running quarter
+//! belongs to the window up to its end. A local day runs from the first quarter whose local date is
+//! that date or later to the next day's start, so the days cover the line of time whatever a zone
+//! does with its clocks; a date that a zone skips has no quarters and no group, but counts among
+//! the days asked for.
 //!
 //! *Not here*: events. An ingest gets the groups' boundaries and knows no zone.
 //!
-//! *Why* whole numbers: a zone is cut into stretches of one offset each; within a stretch a local hour or
-//! day is a division. A window of 30 days then costs a few look-ups of the zone, not one a quarter.
+//! *Why* whole numbers: a zone is cut into stretches of one offset each; within a stretch a local
+//! hour or day is a division. A window of 30 days then costs a few look-ups of the zone, not one a
+//! quarter.
 
 use botstats_common::quarter::{QUARTER_MS, Quarter};
 use botstats_common::zones;
@@ -24,8 +26,8 @@ const HOUR_S: i64 = 3600;
 const DAY_S: i64 = 24 * HOUR_S;
 /// More than the offset from UTC of any zone at any time.
 const MAX_OFFSET_S: i64 = 26 * HOUR_S;
-/// The stretches reach 3 days beyond the window: to the end of its last day, and over changes of the
-/// clock there.
+/// The stretches reach 3 days beyond the window: to the end of its last day, and over changes of
+/// the clock there.
 const MARGIN_S: i64 = 3 * DAY_S;
 /// The moment of asking is clamped to 1971 to 9000, for which all dates can be computed.
 const NOW_RANGE_MS: (i64, i64) = (365 * DAY_S * 1000, 7_030 * 365 * DAY_S * 1000);

@@ -2,9 +2,9 @@
 //!
 //!     cargo run -p botstats-tests --example live -- WINDOW COMMAND [ARGUMENT]...
 //!
-//! The throttle has that window (`0s` is off). The command finds in its environment `BOTSTATS_URL`, and
-//! of an account that has events `BOTSTATS_TOKEN` and `BOTSTATS_BOT_KEY`. The programs must have been
-//! built: `cargo build --workspace`.
+//! The throttle has that window (`0s` is off). The command finds in its environment `BOTSTATS_URL`,
+//! and of an account that has events `BOTSTATS_TOKEN` and `BOTSTATS_BOT_KEY`. The programs must
+//! have been built: `cargo build --workspace`.
 
 use std::process::ExitCode;
 

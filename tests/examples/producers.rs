@@ -1,11 +1,11 @@
-//! Runs a producer against a live installation, over a connection that breaks while it publishes, and lets
-//! the model judge what query answers then.
+//! Runs a producer against a live installation, over a connection that breaks while it publishes,
+//! and lets the model judge what query answers then.
 //!
 //!     cargo run -p botstats-tests --example producers -- COMMAND [ARGUMENT]...
 //!
-//! The command is given three more arguments, account, bot and channel, and `NATS_URL`. It must publish
-//! some events, and end only when all of them are stored. The programs must have been built:
-//! `cargo build --workspace --bins`.
+//! The command is given three more arguments, account, bot and channel, and `NATS_URL`. It must
+//! publish some events, and end only when all of them are stored. The programs must have been
+//! built: `cargo build --workspace --bins`.
 #![expect(clippy::print_stdout, reason = "its answer")]
 
 use std::collections::BTreeSet;
@@ -17,7 +17,8 @@ use botstats_tests::model::{GroupMode, Model, Verdict};
 use serde_json::Value;
 use tokio::process::Command;
 
-/// How long each piece is on its way: so long that the connection breaks before an acknowledgement is there.
+/// How long each piece is on its way: so long that the connection breaks before an acknowledgement
+/// is there.
 const DELAY: Duration = Duration::from_millis(300);
 /// How long the producer may take, with its own waits for acknowledgements and reconnects.
 const PRODUCER_LIMIT: Duration = Duration::from_secs(60);

@@ -1,10 +1,11 @@
-//! Every place where the product reads bytes that it did not write in the same run, and what must hold
-//! there whatever the bytes are.
+//! Every place where the product reads bytes that it did not write in the same run, and what must
+//! hold there whatever the bytes are.
 //!
-//! A [`Target`] is a function of bytes that panics if something does not hold: a decoder panics, gives two
-//! results for the same bytes, reads something else from what it wrote, or judges otherwise than
-//! [`crate::model`]. The programs in `tests/fuzz` feed them what a coverage-guided engine makes up;
-//! `tests/tests/pure/decoders.rs` feeds them the same seeds and findings, and changes to them, without an engine.
+//! A [`Target`] is a function of bytes that panics if something does not hold: a decoder panics,
+//! gives two results for the same bytes, reads something else from what it wrote, or judges
+//! otherwise than [`crate::model`]. The programs in `tests/fuzz` feed them what a coverage-guided
+//! engine makes up; `tests/tests/pure/decoders.rs` feeds them the same seeds and findings, and
+//! changes to them, without an engine.
 
 mod event;
 mod http;

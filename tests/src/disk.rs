@@ -1,7 +1,7 @@
 //! A disk in memory that fails on command, and whose power can be cut at any operation.
 //!
-//! *Invariants*: what was synced survives a cut. What was written since may be there, or not, or in part, in
-//! any order: the choice is the dice's.
+//! *Invariants*: what was synced survives a cut. What was written since may be there, or not, or in
+//! part, in any order: the choice is the dice's.
 
 use std::io::{Error, ErrorKind, Result};
 use std::sync::Arc;
@@ -42,8 +42,8 @@ pub enum Operation {
 pub enum Fault {
     /// This operation and all after it; if it is a write, a part of it is written.
     From(usize),
-    /// From this operation on there is no room: what would make the file longer, and writes to where
-    /// nothing was written yet, fail.
+    /// From this operation on there is no room: what would make the file longer, and writes to
+    /// where nothing was written yet, fail.
     FullFrom(usize),
 }
 

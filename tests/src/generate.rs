@@ -1,9 +1,9 @@
 //! Seeded streams of events, as nasty as the rules allow.
 //!
 //! What is in them: duplicates (some days later), events out of order by days, operators of every
-//! kind, threads without an end, events at and beside the limits of quarters, hours, midnights and idle
-//! times, ties within a millisecond, identities that differ in one part only, every form an envelope
-//! may have, and messages that break each rule.
+//! kind, threads without an end, events at and beside the limits of quarters, hours, midnights and
+//! idle times, ties within a millisecond, identities that differ in one part only, every form an
+//! envelope may have, and messages that break each rule.
 //!
 //! *Invariants*: the same [`Plan`] gives the same stream, on any machine and with any version of a
 //! library: the dice are in this crate.
@@ -160,8 +160,8 @@ impl Plan {
     }
 }
 
-/// When an event of that time is stored: mostly soon, sometimes late by days or early by minutes, and
-/// now and then exactly at or just beyond what is accepted.
+/// When an event of that time is stored: mostly soon, sometimes late by days or early by minutes,
+/// and now and then exactly at or just beyond what is accepted.
 fn stored_ns(dice: &mut Dice, time_ms: i64) -> i64 {
     let time_ns = time_ms * NS_PER_MS;
     let (latest_ns, earliest_ns) = (35 * DAY_MS * NS_PER_MS, 5 * MINUTE_MS * NS_PER_MS);
@@ -245,7 +245,8 @@ pub fn question(dice: &mut Dice, generated: &Generated, account: &str, now_ms: i
     }
 }
 
-/// Draws a moment of asking: anywhere, or at or beside the limit of a quarter, an hour or a UTC day.
+/// Draws a moment of asking: anywhere, or at or beside the limit of a quarter, an hour or a UTC
+/// day.
 pub fn moment(dice: &mut Dice, from_ms: i64, to_ms: i64) -> i64 {
     let ms = from_ms + dice.below(to_ms - from_ms);
     let unit = *dice.pick(&[QUARTER_MS, HOUR_MS, DAY_MS]);

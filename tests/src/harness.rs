@@ -1,8 +1,8 @@
-//! The real thing for tests: a nats-server and the programs as child processes, each with a folder of
-//! its own, on free ports of 127.0.0.1.
+//! The real thing for tests: a nats-server and the programs as child processes, each with a folder
+//! of its own, on free ports of 127.0.0.1.
 //!
-//! *Invariants*: what is started here ends with its value, and also when the test is killed. Nothing
-//! waits blindly: every wait is for a condition and has a limit.
+//! *Invariants*: what is started here ends with its value, and also when the test is killed.
+//! Nothing waits blindly: every wait is for a condition and has a limit.
 
 mod cluster;
 mod configured;
@@ -66,8 +66,8 @@ pub async fn until<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -
     }
 }
 
-/// A turn among the tests that load the machine or measure what it does: only one of them runs at a time, since each
-/// would see the others' load. It ends with the value.
+/// A turn among the tests that load the machine or measure what it does: only one of them runs at a
+/// time, since each would see the others' load. It ends with the value.
 pub async fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::const_new(());
     TURN.lock().await

@@ -207,8 +207,8 @@ impl Asked {
     }
 }
 
-/// The answer if all that there is, is one `tag.set` of bot `b` on channel `c` in the running quarter.
-/// Needs no engine: for questions about calendars.
+/// The answer if all that there is, is one `tag.set` of bot `b` on channel `c` in the running
+/// quarter. Needs no engine: for questions about calendars.
 pub fn answer_of_one_tag(question: &Question, directory: &Directory) -> anyhow::Result<String> {
     let asked = Asked::new(question, directory)?;
     let last = asked.window.groups.len().checked_sub(1).context("a group")?;

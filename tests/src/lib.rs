@@ -7,9 +7,10 @@
 //! * [`decoders`]: every reader of foreign bytes, and what must hold for any bytes;
 //! * [`harness`]: a real nats-server and the real programs as child processes.
 //!
-//! The tests are in `tests/tests`, a program for each kind. Packages of their own stand on this library too: `bench`,
-//! `compose` and `faults`. A test with real processes takes the programs from the folder in which the test itself was
-//! built: `cargo build --workspace --bins` first. docs/CONTRIBUTING.md lists the variables that make a test longer.
+//! The tests are in `tests/tests`, a program for each kind. Packages of their own stand on this
+//! library too: `bench`, `compose` and `faults`. A test with real processes takes the programs from
+//! the folder in which the test itself was built: `cargo build --workspace --bins` first.
+//! docs/CONTRIBUTING.md lists the variables that make a test longer.
 #![expect(
     clippy::expect_used,
     reason = "support of tests: a panic is how a test says that its ground is gone"

@@ -1,8 +1,9 @@
 //! The judge: what every number means, said as plainly as possible.
 //!
-//! It reads all messages, keeps the accepted events for good, sorts each conversation and counts. It
-//! prunes nothing: more messages make it cut each conversation that they touch anew, from its first
-//! event. It walks through a window quarter by quarter and asks the time zone at each of them.
+//! It reads all messages, keeps the accepted events for good, sorts each conversation and counts.
+//! It prunes nothing: more messages make it cut each conversation that they touch anew, from its
+//! first event. It walks through a window quarter by quarter and asks the time zone at each of
+//! them.
 //!
 //! *Invariants*: nothing here comes from the product's crates; only the pages `docs/metrics.md` and
 //! `docs/events.md` are its source.

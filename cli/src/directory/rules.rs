@@ -1,4 +1,5 @@
-//! The effect of each directory command on an entry, as plain functions: current entry in, next entry out.
+//! The effect of each directory command on an entry, as plain functions: current entry in, next
+//! entry out.
 //!
 //! | entry | add | add --restore | set, token add, key rotate | remove | token revoke |
 //! | --- | --- | --- | --- | --- | --- |
@@ -6,8 +7,8 @@
 //! | there | exists | exists | changed | tombstone | changed |
 //! | removed | was removed | there again | was removed | was removed | changed |
 //!
-//! *Why* a removed account keeps its tokens' hashes: a call with such a token must get 404, not 401. The old tokens
-//! never work again: a restored account has only its new token.
+//! *Why* a removed account keeps its tokens' hashes: a call with such a token must get 404, not
+//! 401. The old tokens never work again: a restored account has only its new token.
 
 use std::collections::BTreeMap;
 

@@ -32,7 +32,8 @@ pub(crate) fn parse(text: &str) -> Result<String, String> {
     }
 }
 
-/// The whole hours from UTC that a text such as `GMT+1`, `UTC-05:00` or `+2` means, if a zone has them.
+/// The whole hours from UTC that a text such as `GMT+1`, `UTC-05:00` or `+2` means, if a zone has
+/// them.
 fn offset_hours(text: &str) -> Option<i32> {
     let lower = text.to_ascii_lowercase();
     let number = ["utc", "gmt"].iter().find_map(|name| lower.strip_prefix(name)).unwrap_or(&lower);

@@ -1,14 +1,15 @@
-//! Reads events from lines: `{"subject": "botstats.events.<account>.<bot>.<channel>", "payload": {..}}`.
-//! An array of such objects is read as its elements, one a line.
+//! Reads events from lines:
+//! `{"subject": "botstats.events.<account>.<bot>.<channel>", "payload": {..}}`. An array of such
+//! objects is read as its elements, one a line.
 //!
-//! The payload is published byte for byte. Ingest decides whether it is a good event; this module refuses only lines
-//! that can't be a message of the stream, or of which a part would be lost.
+//! The payload is published byte for byte. Ingest decides whether it is a good event; this module
+//! refuses only lines that can't be a message of the stream, or of which a part would be lost.
 //!
-//! *Invariants*: each line and each element is a message or is refused with its number; at most [`MAX_LINE_BYTES`]
-//! of one are held.
+//! *Invariants*: each line and each element is a message or is refused with its number; at most
+//! [`MAX_LINE_BYTES`] of one are held.
 //!
-//! *Why* arrays are split here: serde_json ends at the first bad element, has no limit for the size of an element,
-//! and reads its whole array before it gives the first one.
+//! *Why* arrays are split here: serde_json ends at the first bad element, has no limit for the size
+//! of an element, and reads its whole array before it gives the first one.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -87,7 +88,8 @@ impl<R: BufRead> Lines<R> {
         self.number
     }
 
-    /// The next message, or what is wrong with its line; `None` at the end. Empty lines are skipped.
+    /// The next message, or what is wrong with its line; `None` at the end. Empty lines are
+    /// skipped.
     pub(super) fn next(&mut self) -> io::Result<Option<Result<Message, String>>> {
         if let Some(why) = self.unreadable.take() {
             return Ok(Some(Err(why)));

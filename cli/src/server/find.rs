@@ -16,7 +16,8 @@ const VERSION_LIMIT: Duration = Duration::from_secs(10);
 /// Why no nats-server can be had.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
-    /// The variable names a program that can't be used. No other place is tried, because the user chose this one.
+    /// The variable names a program that can't be used. No other place is tried, because the user
+    /// chose this one.
     #[error(
         "NATS_SERVER_BIN is {path}, but {problem}: it must name a nats-server {}.{} or newer",
         MIN_SERVER.0, MIN_SERVER.1
@@ -53,8 +54,8 @@ pub enum Problem {
     TooOld(i64, i64),
 }
 
-/// Finds nats-server in `NATS_SERVER_BIN`, on `PATH`, in the user's cache folder; else fetches it once
-/// and keeps it in the cache. Several processes may do so at once. `progress` gets a line when
+/// Finds nats-server in `NATS_SERVER_BIN`, on `PATH`, in the user's cache folder; else fetches it
+/// once and keeps it in the cache. Several processes may do so at once. `progress` gets a line when
 /// something takes long.
 ///
 /// # Errors

@@ -58,8 +58,8 @@ impl Cast {
         Self { bots, sums, channels }
     }
 
-    /// Made-up accounts `sim-1`, `sim-2`, ..., each with one to five bots `bot-1`, ...; the first ones
-    /// have the most traffic.
+    /// Made-up accounts `sim-1`, `sim-2`, ..., each with one to five bots `bot-1`, ...; the first
+    /// ones have the most traffic.
     #[must_use]
     pub fn of_accounts(accounts: u32) -> Self {
         let mut bots = Vec::new();

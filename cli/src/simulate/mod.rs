@@ -3,11 +3,12 @@
 //! Conversations begin in order of time, more by day than by night; each one's events follow from a
 //! seed of its own (`script`), and those that run at the same time are merged.
 //!
-//! *Invariants*: there are exactly as many events as asked for, in order of time, none later than `now_ms`; ingest
-//! accepts all of them if they are published soon. Only conversations in progress are held in memory.
+//! *Invariants*: there are exactly as many events as asked for, in order of time, none later than
+//! `now_ms`; ingest accepts all of them if they are published soon. Only conversations in progress
+//! are held in memory.
 //!
-//! *Why* users do not depend on the seed: traffic of two seeds is of the same people, so that some of
-//! them return.
+//! *Why* users do not depend on the seed: traffic of two seeds is of the same people, so that some
+//! of them return.
 
 mod cast;
 mod command;
@@ -142,7 +143,8 @@ impl Simulation {
         simulation
     }
 
-    /// When a conversation begins: each has an equal share of the traffic, and a place in its share.
+    /// When a conversation begins: each has an equal share of the traffic, and a place in its
+    /// share.
     fn begin_time(&self, number: u64) -> Option<(i64, u64)> {
         (number < self.conversations).then(|| {
             let place = Dice::of(&[self.seed, number, 1]).below(1 << 16);

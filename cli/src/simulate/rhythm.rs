@@ -37,8 +37,8 @@ impl Rhythm {
         Self { start_ms, pieces }
     }
 
-    /// When number `number` of `count` begins, at `place` of [`PLACES`] within its share. Ascending in
-    /// (number, place).
+    /// When number `number` of `count` begins, at `place` of [`PLACES`] within its share. Ascending
+    /// in (number, place).
     pub(super) fn time(&self, number: u64, count: u64, place: u64) -> i64 {
         let Some((_, total)) = self.pieces.last() else { return self.start_ms };
         let share = u128::from(number) * u128::from(PLACES) + u128::from(place);

@@ -80,7 +80,8 @@ impl Writer<'_> {
         for turn in 0..turns {
             if turn > 0 {
                 self.wait(2 * SECOND, 75 * SECOND);
-                // Some users come back after a while, which makes a second session of the conversation.
+                // Some users come back after a while, which makes a second session of the
+                // conversation.
                 if self.dice.percent(2) {
                     self.wait(35 * MINUTE, 6 * HOUR);
                 }

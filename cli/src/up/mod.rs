@@ -1,7 +1,8 @@
 //! `botstats up`: all services on one machine, in one process beside a nats-server.
 //!
-//! It starts from the bottom up (nats-server, stream and buckets, ingest, query, traffic) and stops from the top
-//! down, so that no part loses one that it needs. Each part has its own cancellation token.
+//! It starts from the bottom up (nats-server, stream and buckets, ingest, query, traffic) and stops
+//! from the top down, so that no part loses one that it needs. Each part has its own cancellation
+//! token.
 //!
 //! *Invariants*: no part outlives `up`: when one ends early all others are stopped, in order.
 
@@ -93,7 +94,8 @@ struct Plan {
 }
 
 impl Plan {
-    /// The plan and its listeners, which are opened here: a port that is free now may be taken later.
+    /// The plan and its listeners, which are opened here: a port that is free now may be taken
+    /// later.
     fn of(mut up: Up) -> anyhow::Result<(Self, Listeners)> {
         let folder = resources::folder(up.data.take(), up.demo)?;
         let http = resources::listen_http(up.query.http_addr, "--http-addr (BOTSTATS_HTTP_ADDR)")?;
@@ -133,7 +135,8 @@ pub(crate) async fn run(
         Some(nats) => nats,
         None => {
             let port = match plan.up.nats_port {
-                // The server chooses a free port itself: a port chosen here may be taken before the server starts.
+                // The server chooses a free port itself: a port chosen here may be taken before the
+                // server starts.
                 0 => None,
                 port => {
                     let address = (Ipv4Addr::LOCALHOST, port).into();

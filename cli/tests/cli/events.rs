@@ -65,7 +65,8 @@ async fn good_lines_are_stored_as_they_stand_and_bad_ones_named() {
     assert!(messages.iter().all(|(_, _, kind)| kind == "application/cloudevents+json"));
 }
 
-/// As Windows and exports make them: what is harmless is published, the rest refused, nothing dropped.
+/// As Windows and exports make them: what is harmless is published, the rest refused, nothing
+/// dropped.
 #[tokio::test]
 async fn files_of_other_forms() {
     let world = World::new();

@@ -1,11 +1,12 @@
 //! Events for publishers: typed, checked, and rendered as the bytes of a CloudEvent.
 //!
-//! The rules are those of `docs/events.md`. With the feature `schema` the types describe themselves as
-//! JSON Schema, from which `docs/asyncapi.yaml` is made.
+//! The rules are those of `docs/events.md`. With the feature `schema` the types describe themselves
+//! as JSON Schema, from which `docs/asyncapi.yaml` is made.
 //!
 //! *Invariants*: ingest accepts what [`Event::render`] gives, if it is published in time.
 //!
-//! *Not here*: reading events. Ingest has its own decoder, which keeps only the fields that are counted.
+//! *Not here*: reading events. Ingest has its own decoder, which keeps only the fields that are
+//! counted.
 
 #[cfg(feature = "schema")]
 pub mod schema;
@@ -22,12 +23,14 @@ use crate::names::MAX_PAYLOAD_BYTES;
 pub const MAX_ID_BYTES: usize = 128;
 /// The longest `source` of an event that is accepted, in bytes.
 pub const MAX_SOURCE_BYTES: usize = 256;
-/// The longest conversation or user id that is accepted, in bytes. Ids of platforms are long: those of Microsoft
-/// Teams have 150 to 325 bytes.
+/// The longest conversation or user id that is accepted, in bytes. Ids of platforms are long: those
+/// of Microsoft Teams have 150 to 325 bytes.
 pub const MAX_DATA_ID_BYTES: usize = 512;
-/// The most that an event's `time` may be before the moment at which the stream stored it, in milliseconds.
+/// The most that an event's `time` may be before the moment at which the stream stored it, in
+/// milliseconds.
 pub const MAX_AGE_MS: i64 = 35 * 24 * 60 * 60 * 1000;
-/// The most that an event's `time` may be after that moment, in milliseconds: publishers' clocks differ.
+/// The most that an event's `time` may be after that moment, in milliseconds: publishers' clocks
+/// differ.
 pub const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
 /// 0000-01-01T00:00:00Z, the first moment that RFC 3339 can write, in Unix milliseconds.
 const FIRST_MS: i64 = -62_167_219_200_000;
@@ -35,7 +38,8 @@ const FIRST_MS: i64 = -62_167_219_200_000;
 /// An event of a conversation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event<'a> {
-    /// New for each event, and the same whenever that one is sent again; 1 to [`MAX_ID_BYTES`] bytes.
+    /// New for each event, and the same whenever that one is sent again; 1 to [`MAX_ID_BYTES`]
+    /// bytes.
     pub id: Cow<'a, str>,
     /// Who made the event, such as a runtime's name; 1 to [`MAX_SOURCE_BYTES`] bytes.
     pub source: Cow<'a, str>,

@@ -1,4 +1,5 @@
-//! The types of events as JSON Schemas (draft 7, which AsyncAPI reads), made from the types themselves.
+//! The types of events as JSON Schemas (draft 7, which AsyncAPI reads), made from the types
+//! themselves.
 //!
 //! | what ingest refuses, but no schema can | |
 //! | --- | --- |

@@ -1,7 +1,8 @@
 //! The local clock. No other module reads it.
 //!
-//! *Invariants*: no count depends on the local clock: events are accepted by the stream's timestamp. The local
-//! clock decides only when requests are sent, how long a program waits, and what is shown.
+//! *Invariants*: no count depends on the local clock: events are accepted by the stream's
+//! timestamp. The local clock decides only when requests are sent, how long a program waits, and
+//! what is shown.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

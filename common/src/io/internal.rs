@@ -17,8 +17,8 @@ use super::listen::reached_at;
 pub use super::readiness::Readiness;
 use super::{process, telemetry};
 
-/// Serves the internal listener until the token is cancelled. `set_gauges` is called before the metrics are read, and
-/// sets the gauges that are measured only then.
+/// Serves the internal listener until the token is cancelled. `set_gauges` is called before the
+/// metrics are read, and sets the gauges that are measured only then.
 ///
 /// # Errors
 /// If the listener has no local address.

@@ -1,11 +1,12 @@
 //! Logs go to standard error: readable lines, or JSON when `BOTSTATS_LOG_FORMAT=json`.
 //!
-//! A panic is a log line too, so that with JSON every line is an object. (Errors of the command line and of settings
-//! are plain text: logging starts after they are read.)
+//! A panic is a log line too, so that with JSON every line is an object. (Errors of the command
+//! line and of settings are plain text: logging starts after they are read.)
 //!
-//! *Invariants*: below `info` only modules of botstats are logged, whatever the filter says. At these levels
-//! libraries log the data that they carry: async-nats the password and whole messages, ureq the request's path. A
-//! thread that logs never waits for a reader of standard error (module `lines`).
+//! *Invariants*: below `info` only modules of botstats are logged, whatever the filter says. At
+//! these levels libraries log the data that they carry: async-nats the password and whole messages,
+//! ureq the request's path. A thread that logs never waits for a reader of standard error (module
+//! `lines`).
 
 mod filter;
 mod lines;
@@ -33,7 +34,8 @@ pub use rate_limit::{RateLimit, Suppressed};
 const OWN: &str = "botstats";
 /// The time that the end of a program waits for its last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
-/// The time that a panic waits for its line to be written; short, because the thread may hold up others.
+/// The time that a panic waits for its line to be written; short, because the thread may hold up
+/// others.
 const PANIC_LINE: Duration = Duration::from_millis(100);
 
 /// The lines of this process, once logging was started.
@@ -52,8 +54,8 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
 pub struct LogSettings {
-    /// What is logged: a level (error, warn, info, debug, trace; off is nothing at all), also by module
-    /// such as info,botstats_ingest=debug; debug and trace show modules of botstats only
+    /// What is logged: a level (error, warn, info, debug, trace; off is nothing at all), also by
+    /// module such as info,botstats_ingest=debug; debug and trace show modules of botstats only
     #[arg(
         long = "log",
         env = "BOTSTATS_LOG",
@@ -121,7 +123,8 @@ pub(super) fn flush() {
     }
 }
 
-/// Writes a line to standard error as it is, behind the lines of the log, and does not wait for a reader.
+/// Writes a line to standard error as it is, behind the lines of the log, and does not wait for a
+/// reader.
 pub fn say(text: &str) {
     match LINES.get() {
         Some(lines) => lines.push(format!("{text}\n").as_bytes()),
@@ -158,7 +161,8 @@ impl<S: Subscriber> Layer<S> for LineCounter {
     }
 }
 
-/// True for lines that hold no secret: those of our own modules, and those of libraries from `info` up.
+/// True for lines that hold no secret: those of our own modules, and those of libraries from `info`
+/// up.
 fn holds_no_secret(line: &Metadata<'_>) -> bool {
     *line.level() <= Level::INFO || line.target().starts_with(OWN)
 }

@@ -1,6 +1,8 @@
-//! Input and output that every program needs: settings, logs, NATS, the internal listener, the stop signal.
+//! Input and output that every program needs: settings, logs, NATS, the internal listener, the stop
+//! signal.
 //!
-//! *Invariants*: in this crate only this module reads the environment, opens sockets or asks a clock.
+//! *Invariants*: in this crate only this module reads the environment, opens sockets or asks a
+//! clock.
 
 pub mod clock;
 pub mod internal;

@@ -2,8 +2,8 @@
 //!
 //! They are read from `/proc` at each scrape; a system without `/proc` has none of them.
 //!
-//! *Why* not the crate metrics-process: a counter of the crate metrics is a whole number, so the processor time
-//! would lose the parts of a second, or be a gauge.
+//! *Why* not the crate metrics-process: a counter of the crate metrics is a whole number, so the
+//! processor time would lose the parts of a second, or be a gauge.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -59,7 +59,8 @@ fn field(status: &str, name: &str) -> Option<u64> {
 
 /// User and system time out of `/proc/self/stat`.
 fn cpu_seconds(stat: &str, ticks_per_second: u64) -> Option<String> {
-    // The program's name is in brackets and may hold any character. These are fields 14 and 15 of proc(5).
+    // The program's name is in brackets and may hold any character. These are fields 14 and 15 of
+    // proc(5).
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();

@@ -1,8 +1,8 @@
 //! Settings: environment variables that are flags too, and the errors for bad ones.
 //!
-//! *Invariants*: a bad value ends the program with exit code 64; the error has the variable's name and the allowed
-//! values. A variable that is empty or has only white space counts as not set. No error repeats a value that may
-//! hold a secret.
+//! *Invariants*: a bad value ends the program with exit code 64; the error has the variable's name
+//! and the allowed values. A variable that is empty or has only white space counts as not set. No
+//! error repeats a value that may hold a secret.
 
 use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
@@ -20,7 +20,8 @@ use secrecy::SecretString;
 /// Exit code for a bad setting or command line (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
 
-/// Parses the command line and environment. Prints help or an error and ends the process instead if they ask for that.
+/// Parses the command line and environment. Prints help or an error and ends the process instead if
+/// they ask for that.
 #[must_use]
 pub fn parse_or_exit<C: Parser>() -> C {
     match try_parse::<C, _>(std::env::args_os()) {
@@ -82,8 +83,8 @@ fn no_text(variable: &str) -> clap::Error {
     clap::Error::raw(ErrorKind::InvalidUtf8, format!("{variable} is not valid UTF-8\n"))
 }
 
-/// The error about the first variable of a command whose value is not UTF-8; `None` if the bad text is in the command
-/// line.
+/// The error about the first variable of a command whose value is not UTF-8; `None` if the bad text
+/// is in the command line.
 fn first_no_text(command: &Command) -> Option<clap::Error> {
     let bad = command.get_arguments().find_map(|arg| {
         let is_path = arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
@@ -123,8 +124,8 @@ fn may_hold_secret(text: &str) -> bool {
         || SECRETS.iter().any(|secret| text.contains(secret))
 }
 
-/// A path for an error. A text that names no file in an existing folder may be a secret in place of a path, and is
-/// not shown.
+/// A path for an error. A text that names no file in an existing folder may be a secret in place of
+/// a path, and is not shown.
 #[must_use]
 pub fn shown_path(path: &Path) -> String {
     let folder = path.parent().filter(|folder| folder.parent().is_some() && folder.is_dir());
@@ -208,8 +209,8 @@ pub fn bytes(text: &str) -> Result<i64, String> {
     })
 }
 
-/// Reads whole numbers of that range, in decimal digits. Name `T` where a flag uses this: clap compares types only at
-/// run time.
+/// Reads whole numbers of that range, in decimal digits. Name `T` where a flag uses this: clap
+/// compares types only at run time.
 pub fn whole<T>(allowed: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
 where
     T: FromStr + PartialOrd + Display + Clone,
@@ -263,8 +264,8 @@ pub fn secret_file(path: &std::path::Path) -> io::Result<SecretString> {
     }
 }
 
-/// Reads an environment variable that is no setting of botstats, such as `PATH` or `HOME`; one that is
-/// empty, or has only white space, is absent.
+/// Reads an environment variable that is no setting of botstats, such as `PATH` or `HOME`; one that
+/// is empty, or has only white space, is absent.
 #[must_use]
 pub fn variable(name: impl AsRef<OsStr>) -> Option<OsString> {
     let is_blank = |value: &OsString| value.to_str().is_some_and(|text| text.trim().is_empty());

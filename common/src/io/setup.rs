@@ -1,4 +1,5 @@
-//! Makes the stream and the KV buckets if they are absent; checks existing ones by [`crate::rules`].
+//! Makes the stream and the KV buckets if they are absent; checks existing ones by
+//! [`crate::rules`].
 
 use std::fmt;
 use std::time::Duration;
@@ -14,11 +15,12 @@ use crate::names::{
 };
 use crate::rules::{self, Finding, StreamConfig, refusals};
 
-/// The revisions that are kept of each directory key: a replica that starts after a bad write still finds the last
-/// good value.
+/// The revisions that are kept of each directory key: a replica that starts after a bad write still
+/// finds the last good value.
 const DIRECTORY_HISTORY: i64 = 8;
-/// The size limit of each KV bucket where the stream of events gets one, in bytes; the stream's limit counts if it is
-/// less. It is enough for the history of some 20,000 bots and the calls of some 200,000 accounts.
+/// The size limit of each KV bucket where the stream of events gets one, in bytes; the stream's
+/// limit counts if it is less. It is enough for the history of some 20,000 bots and the calls of
+/// some 200,000 accounts.
 const MAX_BUCKET_BYTES: i64 = 64 * 1024 * 1024;
 
 /// Names in errors and logs.

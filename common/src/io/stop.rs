@@ -1,4 +1,5 @@
-//! The stop signals. The first one cancels a token, which all tasks watch; a second one ends the process at once.
+//! The stop signals. The first one cancels a token, which all tasks watch; a second one ends the
+//! process at once.
 //!
 //! | signal | at first | while the program stops |
 //! | --- | --- | --- |
@@ -15,12 +16,13 @@ use super::logging;
 
 /// The exit code of a process that a signal ended is this plus the signal's number, as in shells.
 const EXIT_SIGNALLED: i32 = 128;
-/// Signals without a meaning here. They are handled, because each ends a process that does not handle it.
+/// Signals without a meaning here. They are handled, because each ends a process that does not
+/// handle it.
 const WITHOUT_MEANING: [Signal; 6] =
     [Signal::USR1, Signal::USR2, Signal::ALARM, Signal::VTALARM, Signal::PROF, Signal::IO];
 
-/// Cancels the token at the first signal that stops a program, and ends the process at the second. Must be
-/// called inside a runtime.
+/// Cancels the token at the first signal that stops a program, and ends the process at the second.
+/// Must be called inside a runtime.
 ///
 /// # Errors
 /// If the signal handlers cannot be installed.
@@ -59,7 +61,8 @@ pub fn on_signal(token: &CancellationToken) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Whether this process was started with a signal ignored, as `nohup` does; false where there is no `/proc`.
+/// Whether this process was started with a signal ignored, as `nohup` does; false where there is no
+/// `/proc`.
 fn is_ignored(kind: SignalKind) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

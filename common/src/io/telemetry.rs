@@ -1,12 +1,13 @@
 //! The metrics of a program: the recorder, and the text that Prometheus reads.
 //!
-//! *Invariants*: no label comes from outside (an account, a bot, a path, an id): labels are words of these
-//! programs. A counter exists from the start with 0, because `increase` does not see the first event of a counter
-//! that appears with it; a counter that goes on from stored state appears when that state is known. Measured times
-//! take no memory that grows: they are put into their buckets every second.
+//! *Invariants*: no label comes from outside (an account, a bot, a path, an id): labels are words
+//! of these programs. A counter exists from the start with 0, because `increase` does not see the
+//! first event of a counter that appears with it; a counter that goes on from stored state appears
+//! when that state is known. Measured times take no memory that grows: they are put into their
+//! buckets every second.
 //!
-//! *Not here*: the names of each program's metrics; they are in its own `telemetry`. The table of all is in
-//! `docs/monitoring.md`.
+//! *Not here*: the names of each program's metrics; they are in its own `telemetry`. The table of
+//! all is in `docs/monitoring.md`.
 
 use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
@@ -18,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::process;
 use super::readiness::Readiness;
 
-/// Upper bounds of the histograms' buckets, in seconds: an answer from memory takes less than the first, a
-/// call is given up after 12 s.
+/// Upper bounds of the histograms' buckets, in seconds: an answer from memory takes less than the
+/// first, a call is given up after 12 s.
 const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// The interval in which measured times are put into their buckets.
@@ -178,8 +179,8 @@ pub fn text(readiness: &Readiness) -> String {
     text
 }
 
-/// Puts measured times into their buckets until the token is cancelled. The recorder keeps each time, 24 bytes, until
-/// then, so a program that is never scraped would grow for ever.
+/// Puts measured times into their buckets until the token is cancelled. The recorder keeps each
+/// time, 24 bytes, until then, so a program that is never scraped would grow for ever.
 pub(super) async fn keep(stop: CancellationToken) {
     let recorder = recorder();
     loop {

@@ -1,7 +1,8 @@
-//! Time zone data from a folder, such as `/usr/share/zoneinfo`, for use when they are newer than the built-in data.
+//! Time zone data from a folder, such as `/usr/share/zoneinfo`, for use when they are newer than
+//! the built-in data.
 //!
-//! *Invariants*: the whole folder is read once, at the start. So a file that is replaced later can't change the
-//! groups of an account between two calls.
+//! *Invariants*: the whole folder is read once, at the start. So a file that is replaced later
+//! can't change the groups of an account between two calls.
 
 use std::fs;
 use std::path::Path;
@@ -22,8 +23,9 @@ const MAX_ZONE_BYTES: u64 = 64 * 1024;
 const MAGIC: &[u8] = b"TZif";
 /// The file that names the release in its first line: `# version 2026a`.
 const RELEASE_FILE: &str = "tzdata.zi";
-/// The time in which zones must keep to quarters of an hour, in Unix seconds: from 2000 to the end of 2037. Many files
-/// have a change without an effect at the last second of 32 bits, in January 2038.
+/// The time in which zones must keep to quarters of an hour, in Unix seconds: from 2000 to the end
+/// of 2037. Many files have a change without an effect at the last second of 32 bits, in January
+/// 2038.
 const CHECKED_S: [i64; 2] = [946_684_800, 2_145_916_800];
 const MINUTE_S: i64 = 60;
 const QUARTER_S: i32 = 15 * 60;
@@ -79,7 +81,8 @@ fn collect(folder: &Path, prefix: &str, depth: usize, zones: &mut Zones) -> Resu
         let path = entry.path();
         let Ok(name) = entry.file_name().into_string() else { continue };
         let name = format!("{prefix}{name}");
-        // Links are followed: a mounted folder may hold nothing else. One that leads nowhere is no zone.
+        // Links are followed: a mounted folder may hold nothing else. One that leads nowhere is no
+        // zone.
         let Ok(about) = fs::metadata(&path) else { continue };
         if !zones::is_place(&name) {
             continue;

@@ -1,10 +1,10 @@
 //! Chunks in their encoded form, written and read cell by cell without decoding all of them.
 //!
-//! *Invariants*: the bytes are those of [`encode`](super::encode) over a [`Frame`](super::Frame), and what
-//! [`decode`](super::decode) refuses is refused here too.
+//! *Invariants*: the bytes are those of [`encode`](super::encode) over a [`Frame`](super::Frame),
+//! and what [`decode`](super::decode) refuses is refused here too.
 //!
-//! *Why*: a large answer has a million samples. As values they take five times the memory, an allocation a
-//! cell, and more time than it takes to count them.
+//! *Why*: a large answer has a million samples. As values they take five times the memory, an
+//! allocation a cell, and more time than it takes to count them.
 
 use serde::Deserialize;
 
@@ -48,7 +48,8 @@ pub struct EncodedChunk<'a> {
     pub number: u32,
     /// True on the last one.
     pub last: bool,
-    /// Everything stored in the stream up to this instant (Unix ms, by the server's clock) is counted.
+    /// Everything stored in the stream up to this instant (Unix ms, by the server's clock) is
+    /// counted.
     pub as_of_ms: i64,
     /// More pairs.
     pub pairs: Vec<Pair>,

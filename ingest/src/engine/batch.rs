@@ -79,8 +79,8 @@ impl<'a> Batch<'a> {
         self.events.chunk_by(|a, b| a.conversation() == b.conversation())
     }
 
-    /// False of a message before which the batch must end: a watermark that goes back changes what may be
-    /// deleted, and that must not depend on how messages are cut into batches.
+    /// False of a message before which the batch must end: a watermark that goes back changes what
+    /// may be deleted, and that must not depend on how messages are cut into batches.
     fn has_room_for(&self, arrival: &Arrival) -> bool {
         self.count == 0
             || !matches!(arrival.decoded, Decoded::Event(..))

@@ -1,8 +1,8 @@
-//! New events into the conversations that they belong to: which stored slices are read, and what becomes of
-//! the events.
+//! New events into the conversations that they belong to: which stored slices are read, and what
+//! becomes of the events.
 //!
-//! A long conversation is not read whole: filters in memory say on which days one of its events may have the
-//! identity of a new one.
+//! A long conversation is not read whole: filters in memory say on which days one of its events may
+//! have the identity of a new one.
 
 use std::collections::BTreeSet;
 
@@ -115,8 +115,8 @@ impl Conversations {
         Ok(Merged { admissions, samples, slices })
     }
 
-    /// The events of a long conversation that have the identity of a new one: those of the slices that are
-    /// read already, and those of days on which such an identity may be.
+    /// The events of a long conversation that have the identity of a new one: those of the slices
+    /// that are read already, and those of days on which such an identity may be.
     fn known_of_long(
         &self,
         timelines: &Timelines<'_>,
@@ -150,7 +150,8 @@ impl Conversations {
         }
     }
 
-    /// The long conversations that still have slices of that day or later; others are not long any more.
+    /// The long conversations that still have slices of that day or later; others are not long any
+    /// more.
     pub(super) fn still_long(
         &self,
         commit: &Commit,
@@ -168,8 +169,8 @@ impl Conversations {
     }
 }
 
-/// Reads the slices of a long conversation that new events fall into, and the one before them (without one,
-/// the one after them), which tells the state there.
+/// Reads the slices of a long conversation that new events fall into, and the one before them
+/// (without one, the one after them), which tells the state there.
 fn read_around(
     timelines: &Timelines<'_>,
     of: &Conversation,

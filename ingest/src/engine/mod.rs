@@ -1,8 +1,8 @@
 //! The projection at work: messages in, one commit out; and the handle that answers reads.
 //!
-//! A batch of messages goes: [`batch`] -> [`conversations`] (what is new, and what it changes) -> [`users`] ->
-//! buckets -> commit with the checkpoint. Everything of a batch is in one transaction; how messages are cut
-//! into batches is not visible in the result.
+//! A batch of messages goes: [`batch`] -> [`conversations`] (what is new, and what it changes) ->
+//! [`users`] -> buckets -> commit with the checkpoint. Everything of a batch is in one transaction;
+//! how messages are cut into batches is not visible in the result.
 
 mod batch;
 mod conversations;
@@ -49,7 +49,8 @@ pub struct MemoryUse {
 
 /// The open projection.
 ///
-/// After an error of [`Engine::apply`] its memory may be ahead of the file: it must be opened again.
+/// After an error of [`Engine::apply`] its memory may be ahead of the file: it must be opened
+/// again.
 pub struct Engine {
     store: Arc<Store>,
     registry: Arc<RwLock<Registry>>,
@@ -111,7 +112,8 @@ impl Engine {
         })
     }
 
-    /// Sets the stream that the next messages come from, which the reader compared with the checkpoint.
+    /// Sets the stream that the next messages come from, which the reader compared with the
+    /// checkpoint.
     pub fn attach(&mut self, stream: StreamIdentity) {
         self.stream = stream;
     }
@@ -175,11 +177,12 @@ impl Engine {
         self.apply_decoded(&decoded.collect::<Result<Vec<_>, _>>()?)
     }
 
-    /// Applies messages that one decoder of this engine decoded, in the order of their sequences, and
-    /// commits. Skips messages at or before the checkpoint.
+    /// Applies messages that one decoder of this engine decoded, in the order of their sequences,
+    /// and commits. Skips messages at or before the checkpoint.
     ///
     /// # Errors
-    /// If the store cannot be read or written. Then the engine must be opened again, as of its last commit.
+    /// If the store cannot be read or written. Then the engine must be opened again, as of its last
+    /// commit.
     pub fn apply_decoded(&mut self, arrivals: &[Arrival]) -> Result<(), StoreError> {
         let done = self.progress.checkpoint.as_ref().map_or(0, |c| c.sequence);
         let mut rest = &arrivals[arrivals.partition_point(|a| a.sequence <= done)..];

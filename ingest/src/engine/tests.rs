@@ -1,5 +1,5 @@
-//! Long conversations in small: slices hold few events in this crate's tests, so that a hundred events
-//! make many slices, and what is read of them is only a part.
+//! Long conversations in small: slices hold few events in this crate's tests, so that a hundred
+//! events make many slices, and what is read of them is only a part.
 
 use std::collections::BTreeMap;
 

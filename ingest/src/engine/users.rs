@@ -23,8 +23,8 @@ impl Activity {
     }
 }
 
-/// Finds or makes the users, notes when they were first seen, and marks them active; gives the pairs that
-/// have new ones.
+/// Finds or makes the users, notes when they were first seen, and marks them active; gives the
+/// pairs that have new ones.
 pub(super) fn count_users(
     commit: &Commit,
     registry: &RwLock<Registry>,

@@ -1,7 +1,7 @@
 //! What a publisher sent in place of an event, where the broken rule does not say so.
 //!
-//! A publisher who sends events in another way than the two that are read would else be told that an attribute
-//! is missing which he did send. Only refused messages come here.
+//! A publisher who sends events in another way than the two that are read would else be told that
+//! an attribute is missing which he did send. Only refused messages come here.
 //!
 //! *Invariants*: the texts are fixed, so none has a value of a message.
 

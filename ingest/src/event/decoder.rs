@@ -13,7 +13,8 @@ use crate::event::{Address, Decoded, Message, decode, decode_known};
 use crate::store::StoreError;
 use crate::telemetry;
 
-/// Bounds the cache of subjects: once it has this many it is cleared, and the numbers are looked up again.
+/// Bounds the cache of subjects: once it has this many it is cleared, and the numbers are looked up
+/// again.
 const MAX_SUBJECTS: usize = 1 << 20;
 
 /// The hash by which a checkpoint recognises a subject.

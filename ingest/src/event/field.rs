@@ -1,5 +1,6 @@
-//! The JSON fields that have a meaning, kept as JSON text until a rule asks for them. So the reason for a refusal
-//! can name the field, and a field that the type does not name is ignored whatever it holds.
+//! The JSON fields that have a meaning, kept as JSON text until a rule asks for them. So the reason
+//! for a refusal can name the field, and a field that the type does not name is ignored whatever it
+//! holds.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -124,7 +125,8 @@ impl<'a> RawField<'a> {
         }
     }
 
-    /// The JSON text of a value other than a string; `null` is absent. An error says that it is not `wanted`.
+    /// The JSON text of a value other than a string; `null` is absent. An error says that it is not
+    /// `wanted`.
     pub(super) fn json(self, name: &str, wanted: &str) -> Result<Option<&'a str>, Reason> {
         match self {
             RawField::Absent | RawField::Json("null") => Ok(None),

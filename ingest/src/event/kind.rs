@@ -23,8 +23,8 @@ macro_rules! kinds {
             }
 
             /// Its place among events of the same millisecond: the order of the table of types in
-            /// `docs/events.md`, but with `conversation.ended` last. Keys of slices hold the rank, so
-            /// another order is another format.
+            /// `docs/events.md`, but with `conversation.ended` last. Keys of slices hold the rank,
+            /// so another order is another format.
             #[must_use]
             pub const fn rank(self) -> u8 {
                 match self { $(Kind::$name => $rank,)* }

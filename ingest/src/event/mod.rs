@@ -1,11 +1,11 @@
 //! From the bytes of a message to an event: the rules of `docs/events.md`, in their order.
 //!
-//! subject -> envelope -> type -> data -> time. The first rule that a message breaks makes it a dead
-//! letter; an unknown type is skipped. Nothing here asks a clock: the timestamp that JetStream gave the message
-//! decides whether an event is too old or too new.
+//! subject -> envelope -> type -> data -> time. The first rule that a message breaks makes it a
+//! dead letter; an unknown type is skipped. Nothing here asks a clock: the timestamp that JetStream
+//! gave the message decides whether an event is too old or too new.
 //!
-//! *Invariants*: a reason names fields and what is allowed, never a value of the message, in at most
-//! [`MAX_REASON_BYTES`].
+//! *Invariants*: a reason names fields and what is allowed, never a value of the message, in at
+//! most [`MAX_REASON_BYTES`].
 
 mod cause;
 pub(crate) mod decoder;
@@ -327,7 +327,8 @@ fn from_base64(text: &str) -> Result<String, Broken> {
         .map_err(|_| Broken(Rule::Envelope, "data_base64 once decoded is not UTF-8".into()))
 }
 
-/// Says where the JSON text is wrong. An error of category `Data` is not quoted: it would repeat a value.
+/// Says where the JSON text is wrong. An error of category `Data` is not quoted: it would repeat a
+/// value.
 fn not_an_object(what: &str, error: &serde_json::Error) -> Broken {
     let reason = match error.classify() {
         Category::Data => format!("{what} is not a JSON object"),
@@ -364,8 +365,8 @@ fn mode(headers: Headers<'_>) -> Result<Mode<'_>, Broken> {
     Ok(if binary { Mode::Binary(headers) } else { Mode::Structured })
 }
 
-/// The value of a header in any letter case. A header that is given twice is refused: which value counts would
-/// be chance.
+/// The value of a header in any letter case. A header that is given twice is refused: which value
+/// counts would be chance.
 fn header<'a>(headers: &'a HeaderMap, wanted: &'static str) -> Result<Option<&'a str>, Broken> {
     let mut values = headers
         .iter()

@@ -10,11 +10,12 @@ use rustc_hash::FxHashMap;
 use crate::event::Address;
 use crate::store::{PairRow, StoreError};
 
-/// An account with more pairs than this is worth a warning: a publisher may put ids of users where those of
-/// bots or channels belong.
+/// An account with more pairs than this is worth a warning: a publisher may put ids of users where
+/// those of bots or channels belong.
 pub(crate) const MANY_PAIRS: usize = 10_000;
 
-/// Estimated memory of a pair in bytes, beside the text of its ids: its row, its entry by path, its name.
+/// Estimated memory of a pair in bytes, beside the text of its ids: its row, its entry by path, its
+/// name.
 const PAIR_BYTES: usize = size_of::<PairRow>()
     + size_of::<(String, PairNumbers)>()
     + size_of::<NamedPair>()
@@ -140,8 +141,8 @@ impl Registry {
         self.rows.get_mut(usize::try_from(number).ok()?)
     }
 
-    /// An account's number and its pairs in the order of their numbers, of all bots or of those; none before
-    /// its first event.
+    /// An account's number and its pairs in the order of their numbers, of all bots or of those;
+    /// none before its first event.
     #[must_use]
     pub(crate) fn pairs(
         &self,

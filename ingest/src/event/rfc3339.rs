@@ -1,12 +1,12 @@
 //! Timestamps as RFC 3339 section 5.6 writes them, to the millisecond.
 //!
-//! *Why* not a library's reader: those at hand take more than the grammar (a space for the `T`, zone
-//! names, missing seconds), and what is accepted must not change with a library's version.
+//! *Why* not a library's reader: those at hand take more than the grammar (a space for the `T`,
+//! zone names, missing seconds), and what is accepted must not change with a library's version.
 
 use botstats_common::quarter::DAY_MS;
 
-/// Unix milliseconds (floor) of an RFC 3339 `date-time`; `None` if the text is not one. A leap second
-/// (`:60`, only where one can be: 23:59 UTC) counts as the second before it.
+/// Unix milliseconds (floor) of an RFC 3339 `date-time`; `None` if the text is not one. A leap
+/// second (`:60`, only where one can be: 23:59 UTC) counts as the second before it.
 pub(super) fn parse_ms(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let (date_time, rest) = bytes.split_at_checked(19)?;

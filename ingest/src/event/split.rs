@@ -1,12 +1,12 @@
-//! Splits the JSON text of an event into its fields, for text as publishers commonly write it: one pass,
-//! nothing is copied.
+//! Splits the JSON text of an event into its fields, for text as publishers commonly write it: one
+//! pass, nothing is copied.
 //!
-//! *Invariants*: what it splits is JSON (RFC 8259), and the fields are those that the library would find.
-//! At anything else (an escape, a nested value outside of `data`, an error) it gives up, and the library
-//! decides.
+//! *Invariants*: what it splits is JSON (RFC 8259), and the fields are those that the library would
+//! find. At anything else (an escape, a nested value outside of `data`, an error) it gives up, and
+//! the library decides.
 //!
-//! *Why* beside the library: it splits in a fifth of the time (`docs/performance.md`), and decoding is the
-//! largest part of counting an event.
+//! *Why* beside the library: it splits in a fifth of the time (`docs/performance.md`), and decoding
+//! is the largest part of counting an event.
 
 use super::field::{DataFields, EnvelopeFields, RawField};
 
@@ -168,8 +168,8 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// How many bytes come before the first quote: eight at a time, since most strings are too short for
-/// `memchr` to pay.
+/// How many bytes come before the first quote: eight at a time, since most strings are too short
+/// for `memchr` to pay.
 fn until_quote(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const QUOTES: u64 = u64::from_le_bytes([b'"'; 8]);

@@ -361,7 +361,8 @@ fn binary_mode() {
     }
 }
 
-/// What an event's own library made of its data: the same event, or a reason that says what is wrong.
+/// What an event's own library made of its data: the same event, or a reason that says what is
+/// wrong.
 #[test]
 fn data_in_base64() {
     let data = r#"{"conversationid":"c","userid":"u","tag":"t"}"#;
@@ -422,7 +423,8 @@ fn data_in_base64() {
     assert_eq!(of(b"{}"), Err("data: data.conversationid is missing".to_owned()));
 }
 
-/// Who sends events in a way that is not read is told which, not what is missing after it was not read.
+/// Who sends events in a way that is not read is told which, not what is missing after it was not
+/// read.
 #[test]
 fn the_cause_is_named() {
     let data = r#"{"conversationid":"c","userid":"u","tag":"t"}"#;

@@ -1,9 +1,9 @@
 //! A bucket: what one (bot, channel) has in one UTC hour, by quarter.
 //!
-//! *Format* of a stored bucket (version 1): the version byte; for each of the four quarters a varint
-//! mask of the fields that are not zero and those as varints; then the number of active users as a
-//! varint and, ascending by ordinal, for each user one varint: difference to the previous ordinal
-//! times 16, plus the mask of the quarters in which the user was active.
+//! *Format* of a stored bucket (version 1): the version byte; for each of the four quarters a
+//! varint mask of the fields that are not zero and those as varints; then the number of active
+//! users as a varint and, ascending by ordinal, for each user one varint: difference to the
+//! previous ordinal times 16, plus the mask of the quarters in which the user was active.
 //!
 //! *Why* an hour and not a quarter a row: a user who is active all hour is stored once.
 
@@ -39,8 +39,9 @@ pub(crate) struct Delta {
 }
 
 impl Delta {
-    /// Adds a sample of a metric to a quarter (0 to 3), or takes it back if `sign` is -1. `value` counts
-    /// only where a sum of values is stored. Active users are no samples: [`Delta::user`] adds them.
+    /// Adds a sample of a metric to a quarter (0 to 3), or takes it back if `sign` is -1. `value`
+    /// counts only where a sum of values is stored. Active users are no samples: [`Delta::user`]
+    /// adds them.
     pub(crate) fn add(&mut self, quarter: usize, metric: TypeCode, value: i64, sign: i64) {
         let fields = &mut self.quarters[quarter];
         match source(metric) {
@@ -86,11 +87,12 @@ pub enum BucketError {
 }
 
 impl Bucket {
-    /// Applies a change. `is_whole` is false if a part of the bucket may have been deleted: then no total falls
-    /// below 0.
+    /// Applies a change. `is_whole` is false if a part of the bucket may have been deleted: then no
+    /// total falls below 0.
     ///
     /// # Errors
-    /// [`BucketError::Negative`] if a total of a whole bucket would fall below 0: then the stored state is wrong.
+    /// [`BucketError::Negative`] if a total of a whole bucket would fall below 0: then the stored
+    /// state is wrong.
     pub(crate) fn apply(&mut self, delta: &mut Delta, is_whole: bool) -> Result<(), BucketError> {
         let changes = delta.quarters.iter().flatten();
         for (total, change) in self.quarters.iter_mut().flatten().zip(changes) {
@@ -228,11 +230,12 @@ impl Totals {
         }
     }
 
-    /// Adds all four quarters of a stored bucket, without decoding it to a value. Gives the bucket's users, and
-    /// whether any field was not zero.
+    /// Adds all four quarters of a stored bucket, without decoding it to a value. Gives the
+    /// bucket's users, and whether any field was not zero.
     ///
     /// # Errors
-    /// [`BucketError`] if the version is unknown or the bytes are damaged; then these totals are unspecified.
+    /// [`BucketError`] if the version is unknown or the bytes are damaged; then these totals are
+    /// unspecified.
     pub(crate) fn add_stored<'a>(
         &mut self,
         bytes: &'a [u8],

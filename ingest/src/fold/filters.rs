@@ -1,16 +1,17 @@
-//! A Bloom filter a day, in memory: on which days a conversation may have slices, and a long conversation an
-//! event of some identity.
+//! A Bloom filter a day, in memory: on which days a conversation may have slices, and a long
+//! conversation an event of some identity.
 //!
-//! *Why*: most conversations are new and have no slice on any of the last 37 days; 37 look-ups in the store that
-//! find nothing would cost more than the rest of the work for them. A false positive costs a look-up in vain;
-//! there are no false negatives.
+//! *Why*: most conversations are new and have no slice on any of the last 37 days; 37 look-ups in
+//! the store that find nothing would cost more than the rest of the work for them. A false positive
+//! costs a look-up in vain; there are no false negatives.
 //!
 //! Memory: about 2 bytes a conversation and day, 4 an event of a long conversation.
 
 use std::collections::BTreeMap;
 
-/// The least number of keys for which the first layer of a day is made; each further layer is made for twice as
-/// many. A day begins with room for as many keys as the day before had, so that most days have one layer.
+/// The least number of keys for which the first layer of a day is made; each further layer is made
+/// for twice as many. A day begins with room for as many keys as the day before had, so that most
+/// days have one layer.
 const FIRST_LAYER: usize = 1024;
 /// The largest number of keys for which a first layer is made: the next day may have fewer.
 const MAX_FIRST_LAYER: usize = 1 << 20;
@@ -19,7 +20,8 @@ const MAX_FIRST_LAYER: usize = 1 << 20;
 pub(crate) enum FalsePositives {
     /// About one in 100 a day: where a false positive costs one look-up.
     OneInHundred,
-    /// About one in 10,000 a day: where a false positive costs reading all slices of a conversation on a day.
+    /// About one in 10,000 a day: where a false positive costs reading all slices of a conversation
+    /// on a day.
     OneInTenThousand,
 }
 

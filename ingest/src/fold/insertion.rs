@@ -44,9 +44,9 @@ impl Inserted {
 }
 
 impl Insertion {
-    /// Adds events to stored slices, which come in order and without a gap: from the last that begins at or
-    /// before the first event (without one, from the first after it) to at least the last that begins at or
-    /// before the last event.
+    /// Adds events to stored slices, which come in order and without a gap: from the last that
+    /// begins at or before the first event (without one, from the first after it) to at least the
+    /// last that begins at or before the last event.
     #[must_use]
     pub fn begin(slices: Vec<Slice>, mut accepted: Vec<Entry>) -> Self {
         accepted.sort_unstable();
@@ -55,7 +55,8 @@ impl Insertion {
         let (first, last) = (units.iter().position(touched), units.iter().rposition(touched));
         let old = first.map(|first| entry_state(&units, first)).unwrap_or_default();
         let mut new = old.clone();
-        // Wrong clocks may have deleted what an event of theirs comes before: then it begins a conversation.
+        // Wrong clocks may have deleted what an event of theirs comes before: then it begins a
+        // conversation.
         if accepted.first().is_some_and(|event| !old.is_before(event.time_ms)) {
             new = SessionState::default();
         }

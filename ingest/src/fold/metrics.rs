@@ -1,8 +1,9 @@
 //! What feeds each metric: the events that count by themselves, and the stored fields that hold its
 //! counts and sums.
 //!
-//! A metric is a row of the table in `common::metric` and an arm of [`source`]. One that counts events is an
-//! item of [`counted`] too, one that needs the events around it is emitted by [`crate::fold::session`].
+//! A metric is a row of the table in `common::metric` and an arm of [`source`]. One that counts
+//! events is an item of [`counted`] too, one that needs the events around it is emitted by
+//! [`crate::fold::session`].
 
 use botstats_common::metric::TypeCode;
 

@@ -1,8 +1,9 @@
-//! How the events of one conversation make sessions, and what sessions contribute (`docs/metrics.md`).
+//! How the events of one conversation make sessions, and what sessions contribute
+//! (`docs/metrics.md`).
 //!
-//! A fold: [`SessionState`] goes from event to event and emits [`Sample`]s as soon as they are known. Two samples
-//! change until their session ends (conversation length, support length): [`SessionState::open_samples`] emits
-//! them as they stand.
+//! A fold: [`SessionState`] goes from event to event and emits [`Sample`]s as soon as they are
+//! known. Two samples change until their session ends (conversation length, support length):
+//! [`SessionState::open_samples`] emits them as they stand.
 //!
 //! *Invariants*: no clock, no timer: what a conversation contributes is a function of its events in
 //! order. Events of one millisecond and kind may come in any order among themselves.
@@ -12,14 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Kind, flag};
 
-/// The idle timeout in milliseconds: an event that comes later after the previous one begins a new session.
+/// The idle timeout in milliseconds: an event that comes later after the previous one begins a new
+/// session.
 pub(crate) const IDLE_MS: i64 = 30 * 60 * 1000;
 /// The idle timeout while an operator is requested or in control, in milliseconds.
 pub(crate) const IDLE_WITH_OPERATOR_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// The version of the rules in this file and in [`crate::fold::metrics`], by which stored sums are made. Raise it
-/// with every change of what events contribute: a commit subtracts what old events contributed before, so a store
-/// whose sums were made by other rules must be rebuilt.
+/// The version of the rules in this file and in [`crate::fold::metrics`], by which stored sums are
+/// made. Raise it with every change of what events contribute: a commit subtracts what old events
+/// contributed before, so a store whose sums were made by other rules must be rebuilt.
 pub(crate) const RULES: u32 = 1;
 
 /// One contribution of an event or a session to a metric.

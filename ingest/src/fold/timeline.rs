@@ -1,20 +1,21 @@
-//! The timeline of one conversation: its events in order, stored as slices of days, and what new events change
-//! in the metrics.
+//! The timeline of one conversation: its events in order, stored as slices of days, and what new
+//! events change in the metrics.
 //!
-//! What a conversation contributes is a function of its sorted events. Adding events therefore changes
-//! the buckets by `contributions(after) - contributions(before)`; that telescopes, so it does not
-//! matter how events are cut into commits, in which order they come, or how late.
+//! What a conversation contributes is a function of its sorted events. Adding events therefore
+//! changes the buckets by `contributions(after) - contributions(before)`; that telescopes, so it
+//! does not matter how events are cut into commits, in which order they come, or how late.
 //!
-//! A slice holds the events of one UTC day (or a part of a crowded one) and the fold's state on entry.
-//! [`super::insertion`] folds from the first slice that is touched until old and new state agree again.
+//! A slice holds the events of one UTC day (or a part of a crowded one) and the fold's state on
+//! entry. [`super::insertion`] folds from the first slice that is touched until old and new state
+//! agree again.
 //!
 //! *Invariants*: pure; an event is a duplicate exactly if the conversation has one with the same
 //! source and id, as far back as a duplicate could still be accepted.
 //!
-//! *Format* of a stored slice (version 1): the version byte; the state on entry (postcard); the number
-//! of events as a varint; for each event the milliseconds since the previous one (the first: since the
-//! day began) as a varint, one byte number of the kind * 16 + flags, 8 bytes hash of source and id, 4 bytes hash of the
-//! content, both least significant byte first.
+//! *Format* of a stored slice (version 1): the version byte; the state on entry (postcard); the
+//! number of events as a varint; for each event the milliseconds since the previous one (the first:
+//! since the day began) as a varint, one byte number of the kind * 16 + flags, 8 bytes hash of
+//! source and id, 4 bytes hash of the content, both least significant byte first.
 
 use botstats_common::quarter::{DAY_MS, day_of_ms};
 use botstats_common::varint;
@@ -23,11 +24,11 @@ use rustc_hash::FxHashMap;
 use crate::event::Kind;
 use crate::fold::session::{SessionState, Step};
 
-/// A slice with more events than this is split. Few in the tests of this crate, so that small cases have many
-/// slices.
+/// A slice with more events than this is split. Few in the tests of this crate, so that small cases
+/// have many slices.
 pub(crate) const MAX_SLICE_EVENTS: usize = if cfg!(test) { 8 } else { 256 };
-/// A slice is deleted this many days after its day: 35 for late events, 1 because a session reaches back, 1
-/// for wrong clocks.
+/// A slice is deleted this many days after its day: 35 for late events, 1 because a session reaches
+/// back, 1 for wrong clocks.
 pub(crate) const SLICE_DAYS: u32 = 37;
 const VERSION: u8 = 1;
 /// Up to this many look-ups go through the events of all slices: an index takes longer to make.
@@ -116,8 +117,8 @@ pub enum Admission {
 pub struct NewEvent {
     /// The event as the timeline has it.
     pub entry: Entry,
-    /// Events of days before this one are unknown to it, whether their slices are deleted yet or not: so the
-    /// decision does not depend on when slices are deleted.
+    /// Events of days before this one are unknown to it, whether their slices are deleted yet or
+    /// not: so the decision does not depend on when slices are deleted.
     pub first_day: u32,
 }
 

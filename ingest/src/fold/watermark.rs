@@ -2,16 +2,16 @@
 //!
 //! *Invariants*: pure; depends on the accepted messages alone, so a replay deletes the same.
 //!
-//! *Why* not the server's clock: a clock that leaps ahead and comes back would delete what still counts. An
-//! event's time is not later than the moment it was stored, so a leap needs both clocks. If both leap (bots and
-//! server on one machine), the leap is believed only when time has gone on from there for [`CONFIRMED_MS`].
-//! Until then more is kept than needed, which changes no answer.
+//! *Why* not the server's clock: a clock that leaps ahead and comes back would delete what still
+//! counts. An event's time is not later than the moment it was stored, so a leap needs both clocks.
+//! If both leap (bots and server on one machine), the leap is believed only when time has gone on
+//! from there for [`CONFIRMED_MS`]. Until then more is kept than needed, which changes no answer.
 
 use botstats_common::quarter::{DAY_MS, day_of_ms};
 use serde::{Deserialize, Serialize};
 
-/// Steps forward up to this, in milliseconds, are believed at once, and such steps back of the server's clock are
-/// ignored: slices are kept a day longer for them.
+/// Steps forward up to this, in milliseconds, are believed at once, and such steps back of the
+/// server's clock are ignored: slices are kept a day longer for them.
 pub(crate) const TOLERATED_MS: i64 = DAY_MS;
 /// A larger step forward is believed once time has gone on by this many milliseconds from there.
 pub(crate) const CONFIRMED_MS: i64 = 7 * DAY_MS;

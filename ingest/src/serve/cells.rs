@@ -1,13 +1,14 @@
 //! Answers reads from a snapshot: buckets in, cells by group and pair out.
 //!
-//! *Why* buckets and cells are not built as values: a month of 80 pairs has 57,600 buckets, and allocating
-//! and freeing them takes most of the time. A bucket's bytes are added to the open cell of its pair; a cell
-//! that ends is encoded at once.
+//! *Why* buckets and cells are not built as values: a month of 80 pairs has 57,600 buckets, and
+//! allocating and freeing them takes most of the time. A bucket's bytes are added to the open cell
+//! of its pair; a cell that ends is encoded at once.
 //!
-//! *Invariant*: memory grows with the answer (which has a limit), not with the pairs of the account.
+//! *Invariant*: memory grows with the answer (which has a limit), not with the pairs of the
+//! account.
 //!
-//! *Not here*: time zones, names, the clock (but for a read's deadline). Groups come as boundaries in
-//! quarters, answers go as counts and sums.
+//! *Not here*: time zones, names, the clock (but for a read's deadline). Groups come as boundaries
+//! in quarters, answers go as counts and sums.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -83,8 +84,8 @@ impl CellReader {
         self
     }
 
-    /// Gathers the whole answer from one snapshot, as messages to send. `as_of_ms` must be taken before the
-    /// call: the answer has everything that was committed before, and perhaps more.
+    /// Gathers the whole answer from one snapshot, as messages to send. `as_of_ms` must be taken
+    /// before the call: the answer has everything that was committed before, and perhaps more.
     ///
     /// # Errors
     /// [`ReadError`] if the request makes no sense or the store cannot be read.

@@ -1,12 +1,12 @@
 //! Up to when everything is counted, and how far behind the stream's end that is.
 //!
-//! Two things prove that everything stored up to an instant is counted: an applied message (all messages
-//! stored before it came earlier), and the stream's end at a known time of the server, once that end is
-//! applied. So an idle stream stays fresh, and the lag is never underestimated: the oldest unapplied message
-//! is younger than the proven instant.
+//! Two things prove that everything stored up to an instant is counted: an applied message (all
+//! messages stored before it came earlier), and the stream's end at a known time of the server,
+//! once that end is applied. So an idle stream stays fresh, and the lag is never underestimated:
+//! the oldest unapplied message is younger than the proven instant.
 //!
-//! *Invariants*: all instants are the server's; the local clock only measures the time since the server was
-//! last asked.
+//! *Invariants*: all instants are the server's; the local clock only measures the time since the
+//! server was last asked.
 
 use std::time::Instant;
 
@@ -22,14 +22,16 @@ pub(crate) struct StreamEnd {
 pub(crate) struct Freshness {
     as_of_ms: i64,
     applied: u64,
-    /// The last known end of the stream, and when the server was asked, by the local monotonic clock.
+    /// The last known end of the stream, and when the server was asked, by the local monotonic
+    /// clock.
     end: Option<(StreamEnd, Instant)>,
     /// The time of the end known before that.
     before_ms: Option<i64>,
     drained: Option<Drained>,
 }
 
-/// Once everything up to `taken` is applied, everything up to `end` is: the messages between were deleted.
+/// Once everything up to `taken` is applied, everything up to `end` is: the messages between were
+/// deleted.
 #[derive(Debug, Clone, Copy)]
 struct Drained {
     taken: u64,
@@ -50,8 +52,8 @@ impl Freshness {
         self.prove();
     }
 
-    /// Takes the stream's end, which was asked for at `asked`. An answer that overtook the answer to a later
-    /// request proves nothing more.
+    /// Takes the stream's end, which was asked for at `asked`. An answer that overtook the answer
+    /// to a later request proves nothing more.
     pub(crate) fn observed(&mut self, end: StreamEnd, asked: Instant) {
         if self.end.is_some_and(|(_, last)| asked < last) {
             return;
@@ -61,14 +63,15 @@ impl Freshness {
         self.prove();
     }
 
-    /// The stream has no messages between these two sequences (both were known before it was asked).
+    /// The stream has no messages between these two sequences (both were known before it was
+    /// asked).
     pub(crate) fn drained(&mut self, taken: u64, end: u64) {
         self.drained = Some(Drained { taken, end });
         self.prove();
     }
 
-    /// A known end proves the time of the end known before it, not its own: a message stored a moment before
-    /// the server's answer may not have been in the stream's state yet.
+    /// A known end proves the time of the end known before it, not its own: a message stored a
+    /// moment before the server's answer may not have been in the stream's state yet.
     fn prove(&mut self) {
         if let (Some((end, _)), Some(before_ms)) = (self.end, self.before_ms)
             && self.sequence() >= end.last_sequence
@@ -97,8 +100,8 @@ impl Freshness {
         self.end.map_or(0, |(end, _)| end.last_sequence).max(self.sequence())
     }
 
-    /// Upper bound for the age of the oldest unapplied message, in milliseconds; none before the stream's end is
-    /// known.
+    /// Upper bound for the age of the oldest unapplied message, in milliseconds; none before the
+    /// stream's end is known.
     #[must_use]
     pub(crate) fn lag_ms(&self, now: Instant) -> Option<i64> {
         let (end, asked) = self.end?;

@@ -32,7 +32,8 @@ struct Inner {
     refused: Option<String>,
     /// The settings of the stream that can keep events from being counted.
     warnings: Vec<String>,
-    /// The stream whose identity was checked, and the sequence that must be applied before reads are answered.
+    /// The stream whose identity was checked, and the sequence that must be applied before reads
+    /// are answered.
     checked: Option<(StreamIdentity, u64)>,
 }
 
@@ -67,7 +68,8 @@ impl Health {
         self.inner.lock().checked = None;
     }
 
-    /// The stream could not be read. A stream that was checked before stays so: the lag shows the failure.
+    /// The stream could not be read. A stream that was checked before stays so: the lag shows the
+    /// failure.
     pub(crate) fn not_read_yet(&self, why: &str) {
         if self.inner.lock().checked.is_none() {
             self.readiness.missing("stream", why.to_owned());
@@ -89,8 +91,8 @@ impl Health {
         inner.freshness.observed(seen.end, seen.asked);
     }
 
-    /// Logs which settings of the stream can keep events from being stored. What is stored is counted and
-    /// answered: no event is known to be missing.
+    /// Logs which settings of the stream can keep events from being stored. What is stored is
+    /// counted and answered: no event is known to be missing.
     pub(crate) fn check_settings(&self, seen: &Observation) {
         let stream = &seen.state.identity.name;
         METRICS.stream_doubts.set(u32::try_from(seen.findings.len()).unwrap_or(u32::MAX));

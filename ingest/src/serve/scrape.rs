@@ -65,7 +65,8 @@ impl Sources {
 
     #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
     fn measure_disk(&self) {
-        // Between two files the last values stand. A disk that does not answer keeps the scrape waiting.
+        // Between two files the last values stand. A disk that does not answer keeps the scrape
+        // waiting.
         if let Ok(usage) = disk_usage(&self.file) {
             METRICS.file_bytes.set(usage.file_bytes as f64);
             METRICS.file_disk_bytes.set(usage.file_disk_bytes as f64);

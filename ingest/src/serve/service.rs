@@ -1,5 +1,5 @@
-//! Answers over NATS: reads (as a NATS service, while [`Health`] allows it); dead letters and the ingest's own
-//! state (always).
+//! Answers over NATS: reads (as a NATS service, while [`Health`] allows it); dead letters and the
+//! ingest's own state (always).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -58,8 +58,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// To be called after a failed read: if the store's file failed, all reads will. A single malformed value
-    /// does not stop other reads.
+    /// To be called after a failed read: if the store's file failed, all reads will. A single
+    /// malformed value does not stop other reads.
     fn note_broken(&self) {
         if self.store.failure().is_some() {
             self.broken.cancel();
@@ -322,7 +322,8 @@ async fn answer(
     }
 }
 
-/// The request's id as the log may have it: a query may ask for answers, but not write lines of this log.
+/// The request's id as the log may have it: a query may ask for answers, but not write lines of
+/// this log.
 fn logged_id(given: &str) -> &str {
     if is_request_id(given) { given } else { "(not an id)" }
 }
@@ -395,7 +396,8 @@ async fn serve_dead_letters(client: Client, context: Context, stop: Cancellation
     }
 }
 
-/// The newest letters that fit into a message of that size, as JSON; the asker asks again for the rest.
+/// The newest letters that fit into a message of that size, as JSON; the asker asks again for the
+/// rest.
 fn fitting(mut letters: DeadLettersReply, max_bytes: usize) -> Option<Vec<u8>> {
     loop {
         let json = serde_json::to_vec(&letters).ok()?;

@@ -1,13 +1,13 @@
 //! The file below redb: every page has a checksum, the header is there twice.
 //!
-//! redb finds damage only while it repairs a file; a bit that flips in any other page would become a wrong
-//! number. So each page is compared with its checksum before redb gets it, and damage is an error
-//! ([`Damage`]).
+//! redb finds damage only while it repairs a file; a bit that flips in any other page would become
+//! a wrong number. So each page is compared with its checksum before redb gets it, and damage is an
+//! error ([`Damage`]).
 //!
-//! *Invariants*: what [`CheckedFile`] gives to redb is what redb wrote. A header is replaced as a whole or
-//! not at all, whatever a crash tears. Pages in use never share a write with others: a page's checksum is
-//! written before the sync that makes the page count, and a crash before that leaves only pages that
-//! nothing refers to.
+//! *Invariants*: what [`CheckedFile`] gives to redb is what redb wrote. A header is replaced as a
+//! whole or not at all, whatever a crash tears. Pages in use never share a write with others: a
+//! page's checksum is written before the sync that makes the page count, and a crash before that
+//! leaves only pages that nothing refers to.
 //!
 //! *Format*, in blocks of 4,096 bytes:
 //!
@@ -244,7 +244,8 @@ impl CheckedFile {
 
     fn sync(&self) -> Result<()> {
         self.write_sums(&mut self.state())?;
-        // Not under the lock, so that reads go on: only one write transaction at a time writes or syncs.
+        // Not under the lock, so that reads go on: only one write transaction at a time writes or
+        // syncs.
         self.disk.sync_data()?;
         let mut state = self.state();
         if std::mem::take(&mut state.written) {
@@ -256,7 +257,8 @@ impl CheckedFile {
     fn resize(&self, length: u64) -> Result<()> {
         let mut state = self.state();
         if length < state.header.length {
-            // The header says the new length before the file has it, so that the file does not look cut.
+            // The header says the new length before the file has it, so that the file does not look
+            // cut.
             state.header.length = length;
             self.write_header(&mut state)?;
             drop(state);

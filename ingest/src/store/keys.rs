@@ -9,7 +9,8 @@
 //! | users | pair, user | 20 |
 //! | long | pair, conversation | 20 |
 //!
-//! *Why* the day comes first: a commit touches neighbouring pages, and all rows that are too old are one range.
+//! *Why* the day comes first: a commit touches neighbouring pages, and all rows that are too old
+//! are one range.
 
 use crate::fold::bucket::BucketId;
 use crate::fold::timeline::SortKey;

@@ -47,8 +47,8 @@ pub struct Progress {
     pub checkpoint: Option<Checkpoint>,
     /// What may be deleted is measured from here.
     pub watermark: Watermark,
-    /// The first UTC day whose buckets are whole. A longer BOTSTATS_KEEP_DAYS does not move the day back. A
-    /// watermark that goes back does, to the day after the watermark.
+    /// The first UTC day whose buckets are whole. A longer BOTSTATS_KEEP_DAYS does not move the day
+    /// back. A watermark that goes back does, to the day after the watermark.
     pub buckets_from_day: u32,
     /// The highest that `buckets_from_day` ever was: buckets of earlier days may have lost a part.
     pub deleted_to_day: u32,

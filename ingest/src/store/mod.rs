@@ -1,13 +1,14 @@
 //! The store: one redb file that holds everything an ingest knows.
 //!
-//! *Invariants*: only this module writes redb. A commit holds state and checkpoint in one transaction, so a
-//! crash at any moment leaves the fold of exactly the messages up to the checkpoint. A value starts with a
-//! version; an unknown one is refused.
+//! *Invariants*: only this module writes redb. A commit holds state and checkpoint in one
+//! transaction, so a crash at any moment leaves the fold of exactly the messages up to the
+//! checkpoint. A value starts with a version; an unknown one is refused.
 //!
 //! *Not here*: rules. What a bucket or a slice becomes is decided in `fold`.
 //!
-//! *Format*: the tables below; keys in `store/keys.rs`; values in `fold/bucket.rs`, `fold/timeline.rs`,
-//! `store/meta.rs` and here; `store/checked.rs` lays out the file in which redb's own lies.
+//! *Format*: the tables below; keys in `store/keys.rs`; values in `fold/bucket.rs`,
+//! `fold/timeline.rs`, `store/meta.rs` and here; `store/checked.rs` lays out the file in which
+//! redb's own lies.
 
 mod checked;
 mod disk_usage;
@@ -85,7 +86,8 @@ impl Store {
                 match file.read_exact(&mut start) {
                     Ok(()) if start == FORMAT_1 => return Err(StoreError::Format(1)),
                     Ok(()) => {}
-                    // A new file gets its name when it is complete, so that an empty one is damaged.
+                    // A new file gets its name when it is complete, so that an empty one is
+                    // damaged.
                     Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                         return Err(Damage("it is empty".to_owned()).into());
                     }
@@ -94,7 +96,8 @@ impl Store {
                 Self::open_on(Box::new(FileBackend::new(file)?))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                // The file gets its name when it is complete, so that a crash leaves none or a whole one.
+                // The file gets its name when it is complete, so that a crash leaves none or a
+                // whole one.
                 let new = path.with_extension("new");
                 let file = options.create(true).truncate(true).open(&new)?;
                 let store = Self::open_on(Box::new(FileBackend::new(file)?))?;
@@ -139,8 +142,8 @@ impl Store {
         Ok(Self { database, first_failure })
     }
 
-    /// The first failure of the file since it was opened. After a failure the file cannot be read or written
-    /// until it is opened again.
+    /// The first failure of the file since it was opened. After a failure the file cannot be read
+    /// or written until it is opened again.
     #[must_use]
     pub fn failure(&self) -> Option<StoreError> {
         self.first_failure.get().map(|failure| failure.clone().into())
@@ -175,7 +178,8 @@ pub struct DeadLetter {
     pub reason: String,
 }
 
-/// A view of the store at one commit. It keeps that commit's pages from being used again: drop it soon.
+/// A view of the store at one commit. It keeps that commit's pages from being used again: drop it
+/// soon.
 pub struct Snapshot {
     transaction: ReadTransaction,
 }
@@ -201,8 +205,8 @@ impl Snapshot {
         table.iter()?.map(|row| PairRow::decode(row?.1.value())).collect()
     }
 
-    /// Calls `each` with the day and the conversation (pair and hash) of every slice, and with the slice
-    /// itself if `wanted` says so of the conversation.
+    /// Calls `each` with the day and the conversation (pair and hash) of every slice, and with the
+    /// slice itself if `wanted` says so of the conversation.
     pub(crate) fn slices(
         &self,
         wanted: impl Fn((u32, u128)) -> bool,

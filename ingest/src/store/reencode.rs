@@ -1,4 +1,5 @@
-//! Decodes stored bytes and encodes them again, for tests that feed arbitrary bytes to the decoders.
+//! Decodes stored bytes and encodes them again, for tests that feed arbitrary bytes to the
+//! decoders.
 
 use std::fmt::Debug;
 

@@ -41,7 +41,8 @@ enum TakeError {
 /// A consumer that delivers from the reader's position on.
 pub(super) struct Consumer {
     pub(super) pull: Pull,
-    /// The stream had no message from the reader's position up to this sequence when the consumer was made.
+    /// The stream had no message from the reader's position up to this sequence when the consumer
+    /// was made.
     pub(super) drained_to: u64,
     /// How often the client had connected when the consumer was made.
     pub(super) connects: u64,
@@ -58,7 +59,8 @@ pub(super) struct Delivery<'a> {
     batch: Batch,
     /// When the batch is handed over at the latest.
     send_at: Instant,
-    /// When the server was heard last, or a batch was handed over: a full batch keeps the server waiting.
+    /// When the server was heard last, or a batch was handed over: a full batch keeps the server
+    /// waiting.
     last_arrival: Instant,
     last_message: Instant,
 }
@@ -124,8 +126,8 @@ impl<'a> Delivery<'a> {
                     }
                 }
                 _ = tick.tick() => {
-                    // The consumer may have sent messages that never arrived. A message that broke the
-                    // connection would break it again.
+                    // The consumer may have sent messages that never arrived. A message that broke
+                    // the connection would break it again.
                     if connects(&self.client) != self.consumer.connects {
                         return Interruption::Retry("the connection was lost".to_owned());
                     }
@@ -145,7 +147,8 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// Takes a message, and all others that have arrived already, without going through the select again.
+    /// Takes a message, and all others that have arrived already, without going through the select
+    /// again.
     fn take_arrived(&mut self, next: Option<NatsMessage>) -> Result<(), TakeError> {
         self.last_arrival = Instant::now();
         let before = self.batch.arrivals.len();
@@ -190,8 +193,8 @@ impl<'a> Delivery<'a> {
     }
 }
 
-/// Whether the server still has the stream that is read, with all that had been taken when the server was
-/// asked. What was taken since then may have been stored since then.
+/// Whether the server still has the stream that is read, with all that had been taken when the
+/// server was asked. What was taken since then may have been stored since then.
 fn is_still(reading: &StreamIdentity, polled: &Polled) -> bool {
     polled.state.identity == *reading && polled.state.last_sequence >= polled.taken_before
 }
@@ -207,8 +210,8 @@ mod tests {
     #[test]
     fn an_older_state_beside_steady_traffic() {
         let reading = StreamIdentity { name: "S".to_owned(), created_ns: 5 };
-        // Messages that are taken after the state was asked for are not in the table: they say nothing
-        // about the stream.
+        // Messages that are taken after the state was asked for are not in the table: they say
+        // nothing about the stream.
         for (created_ns, last_sequence, taken_before, expect) in [
             (5, 100, 100, true),
             (5, 101, 100, true),

@@ -1,11 +1,11 @@
-//! Is this still the stream that the state was made from? Decided at every connect, before a message is applied.
-//! A sequence alone proves nothing: a stream that was made again, restored from an older copy, or lost its tail
-//! gives the same sequences to other messages.
+//! Is this still the stream that the state was made from? Decided at every connect, before a
+//! message is applied. A sequence alone proves nothing: a stream that was made again, restored from
+//! an older copy, or lost its tail gives the same sequences to other messages.
 //!
-//! *Why* the time at which the stream was made does not decide alone: after NATS' own restore, or when a mirror
-//! takes the stream's place, every message is back with its sequence and time stamp, but the stream has a new
-//! time. The message at the checkpoint tells such a stream from another: nobody can publish a message with the
-//! sequence and the nanosecond of an earlier one.
+//! *Why* the time at which the stream was made does not decide alone: after NATS' own restore, or
+//! when a mirror takes the stream's place, every message is back with its sequence and time stamp,
+//! but the stream has a new time. The message at the checkpoint tells such a stream from another:
+//! nobody can publish a message with the sequence and the nanosecond of an earlier one.
 
 use crate::store::{Checkpoint, StreamIdentity};
 
@@ -24,8 +24,8 @@ pub(crate) struct StreamState {
 pub(crate) enum Start {
     /// At this sequence or the first after it.
     From(u64),
-    /// After the checkpoint at this sequence, if [`recognise`] finds its message there. The stream may have been
-    /// made at another time.
+    /// After the checkpoint at this sequence, if [`recognise`] finds its message there. The stream
+    /// may have been made at another time.
     AtCheckpoint(u64),
 }
 

@@ -14,11 +14,12 @@ use super::identity::StreamState;
 use super::info::observe;
 use crate::serve::health::Health;
 
-/// Pause between two requests for the stream's state: reads prove their freshness at most this much late.
+/// Pause between two requests for the stream's state: reads prove their freshness at most this much
+/// late.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The stream's state, and the last sequence that was taken before it was asked for. A message that was taken
-/// later may be missing in that state.
+/// The stream's state, and the last sequence that was taken before it was asked for. A message that
+/// was taken later may be missing in that state.
 #[derive(Debug, Clone)]
 pub(super) struct Polled {
     pub(super) state: StreamState,

@@ -1,13 +1,14 @@
 //! A consumer of the stream that acknowledges nothing, read through plain pull requests.
 //!
-//! The next request is sent before the last one is complete, so that the server always has one to serve. Each
-//! asks for the messages of a moment: messages in flight must not delay other answers on a slow line.
+//! The next request is sent before the last one is complete, so that the server always has one to
+//! serve. Each asks for the messages of a moment: messages in flight must not delay other answers
+//! on a slow line.
 //!
-//! *Invariants*: messages come in the order of the consumer's own sequence without a gap, or there is an
-//! error. Whatever ends the consumer is an error.
+//! *Invariants*: messages come in the order of the consumer's own sequence without a gap, or there
+//! is an error. Whatever ends the consumer is an error.
 //!
-//! *Why* not the client library's stream of messages: it clones a context with every message, which is a
-//! third of what a message costs the client (`docs/performance.md`).
+//! *Why* not the client library's stream of messages: it clones a context with every message, which
+//! is a third of what a message costs the client (`docs/performance.md`).
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -81,8 +82,8 @@ pub(super) struct Pull {
 }
 
 impl Pull {
-    /// Makes a consumer that begins at a sequence; gives how many messages wait for it. None comes before
-    /// [`Pull::ask_ahead`].
+    /// Makes a consumer that begins at a sequence; gives how many messages wait for it. None comes
+    /// before [`Pull::ask_ahead`].
     ///
     /// # Errors
     /// [`PullError`].
@@ -121,8 +122,8 @@ impl Pull {
         Ok((pull, waiting))
     }
 
-    /// Sends the next request when less than half of the last one is outstanding: so at most one and a half
-    /// requests are.
+    /// Sends the next request when less than half of the last one is outstanding: so at most one
+    /// and a half requests are.
     ///
     /// # Errors
     /// If the request cannot be sent.
@@ -182,7 +183,8 @@ impl Pull {
         let headers = message.headers.as_ref();
         let remains = headers.and_then(|h| h.get(PENDING_MESSAGES)?.as_str().parse().ok());
         let description = message.description.as_deref().unwrap_or_default();
-        // A consumer that is deleted or moves to another server names the rest of its requests, too.
+        // A consumer that is deleted or moves to another server names the rest of its requests,
+        // too.
         let is_of_request = description.starts_with("Message Size Exceeds MaxBytes")
             || description.starts_with("Batch Completed");
         match remains {
@@ -204,8 +206,10 @@ struct Metadata {
     behind: u64,
 }
 
-/// Reads `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<stored>.<pending>`, or the
-/// same with domain and account hash before the stream and perhaps more tokens at the end (NATS ADR-15).
+/// Reads
+/// `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<consumer sequence>.<stored>.<pending>`, or
+/// the same with domain and account hash before the stream and perhaps more tokens at the end (NATS
+/// ADR-15).
 fn metadata_of(reply: &str) -> Option<Metadata> {
     let rest = reply.strip_prefix("$JS.ACK.")?;
     // One pass over the bytes: this is done for every message.

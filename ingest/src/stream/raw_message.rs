@@ -1,9 +1,9 @@
 //! Gets single messages as JSON, also those that a NATS client library cannot read.
 //!
-//! The server stores header bytes and subjects that client libraries refuse to parse: a library drops the
-//! connection, makes a new one, and meets the same message again. Such a message must not block the messages
-//! behind it. So after failures without progress the reader gets some messages in this way, in which no bytes
-//! of a message can fail.
+//! The server stores header bytes and subjects that client libraries refuse to parse: a library
+//! drops the connection, makes a new one, and meets the same message again. Such a message must not
+//! block the messages behind it. So after failures without progress the reader gets some messages
+//! in this way, in which no bytes of a message can fail.
 //!
 //! *Invariants*: a message that both ways can read is the same in both.
 

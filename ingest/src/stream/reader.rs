@@ -1,11 +1,12 @@
 //! Reads the stream in order, from the checkpoint, through every failure of the connection.
 //!
-//! An ephemeral consumer that acknowledges nothing delivers from a sequence; its own sequence must have
-//! no gap. After any error, missed heartbeat or gap a new consumer goes on after the last message taken.
-//! At every connect the stream must prove that it is the one the state was made from ([`super::identity`]).
+//! An ephemeral consumer that acknowledges nothing delivers from a sequence; its own sequence must
+//! have no gap. After any error, missed heartbeat or gap a new consumer goes on after the last
+//! message taken. At every connect the stream must prove that it is the one the state was made from
+//! ([`super::identity`]).
 //!
-//! *Why* no durable consumer: over forced reconnects durable consumers that acknowledge in bulk or not at
-//! all skip messages, and the checkpoint belongs into the same transaction as the state.
+//! *Why* no durable consumer: over forced reconnects durable consumers that acknowledge in bulk or
+//! not at all skip messages, and the checkpoint belongs into the same transaction as the state.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -71,8 +72,8 @@ impl StreamReader {
         Self { settings, stream, position, decoder, batches, health }
     }
 
-    /// Reads until told to stop; batches go out as fast as they are taken. Runs best on a runtime of its own
-    /// with one thread, which then does nothing but take and decode messages.
+    /// Reads until told to stop; batches go out as fast as they are taken. Runs best on a runtime
+    /// of its own with one thread, which then does nothing but take and decode messages.
     ///
     /// Each try has a connection of its own: a message that the client library cannot read ends the
     /// connection, and other parts of the program must keep theirs.
@@ -107,7 +108,8 @@ impl StreamReader {
         }
     }
 
-    /// Connects and reads; after failures without progress in the way that no message's bytes can break.
+    /// Connects and reads; after failures without progress in the way that no message's bytes can
+    /// break.
     async fn try_once(&mut self, failures: u32) -> Interruption {
         let client = match self.settings.connect(Role::Ingest).await {
             Ok(client) => client,
@@ -187,7 +189,8 @@ impl StreamReader {
             );
         }
         self.health.check_settings(&seen);
-        // The consumer belongs to the stream as it was when the consumer was made: that stream is then checked.
+        // The consumer belongs to the stream as it was when the consumer was made: that stream is
+        // then checked.
         let started = Pull::start(client, js, &self.stream, from).await;
         let (mut pull, pending) = started.map_err(|e| self.no_consumer(&e, &seen))?;
         self.check(js, &seen.state).await?;
@@ -216,7 +219,8 @@ impl StreamReader {
         Ok(interruption)
     }
 
-    /// Makes the stream if it was never read; a stream that was read and is missing must be noticed.
+    /// Makes the stream if it was never read; a stream that was read and is missing must be
+    /// noticed.
     async fn not_observed(&self, js: &Context, error: &StreamInfoError) -> Interruption {
         let why = explain(error);
         match error {
@@ -248,8 +252,9 @@ impl StreamReader {
         })
     }
 
-    /// Checks that the stream is still the same and has the message of the checkpoint, unless that message
-    /// expired. If the stream was restored, the position is from then on in the restored stream.
+    /// Checks that the stream is still the same and has the message of the checkpoint, unless that
+    /// message expired. If the stream was restored, the position is from then on in the restored
+    /// stream.
     async fn check(&mut self, js: &Context, seen: &StreamState) -> Result<(), Interruption> {
         let again = observe(js, &self.stream).await.map_err(|e| Interruption::retry(&e))?;
         if again.state.identity != seen.identity {
@@ -275,8 +280,9 @@ impl StreamReader {
         Ok(())
     }
 
-    /// Whether the stream has no message after that sequence. A consumer without pending messages does not
-    /// prove that: in a cluster it may be at a replica that is behind the stream's leader, who is asked here.
+    /// Whether the stream has no message after that sequence. A consumer without pending messages
+    /// does not prove that: in a cluster it may be at a replica that is behind the stream's leader,
+    /// who is asked here.
     async fn has_none_after(&self, js: &Context, taken: u64) -> Result<bool, Interruption> {
         let next = raw_message_from(js, &self.stream, taken + 1).await;
         Ok(next.map_err(Interruption::Retry)?.is_none())

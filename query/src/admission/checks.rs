@@ -39,8 +39,8 @@ pub(crate) struct Allowed {
 }
 
 impl Call {
-    /// Checks a call against the directory in memory. `before_copies` is asked once all is known to be
-    /// right, before anything is copied: most calls that are refused are refused there.
+    /// Checks a call against the directory in memory. `before_copies` is asked once all is known to
+    /// be right, before anything is copied: most calls that are refused are refused there.
     pub(crate) fn check(
         known: &Known,
         headers: &HeaderMap,

@@ -1,9 +1,9 @@
 //! The directory in memory: which account holds a token, which bot has an API key, what bots and
 //! channels are called.
 //!
-//! *Invariants*: a value that cannot be read leaves the last good one in force. A token or key that two
-//! entries have grants nothing that one of them alone would not grant: see [`Directory::holder`] and
-//! [`Directory::bot_of`]. [`Directory::clashes`] names such entries.
+//! *Invariants*: a value that cannot be read leaves the last good one in force. A token or key that
+//! two entries have grants nothing that one of them alone would not grant: see
+//! [`Directory::holder`] and [`Directory::bot_of`]. [`Directory::clashes`] names such entries.
 //!
 //! *Not here*: NATS. An answer is given only after the entries were read again from NATS
 //! ([`crate::nats::entries`]); this copy serves refusals and names.
@@ -47,8 +47,8 @@ pub enum Repeated {
     Id,
 }
 
-/// Entries that can be read, but whose secrets conflict. The entries are named by their KV keys, the
-/// secrets not at all.
+/// Entries that can be read, but whose secrets conflict. The entries are named by their KV keys,
+/// the secrets not at all.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Clash {
     /// Accounts, none of them removed, with a token in common.

@@ -1,5 +1,5 @@
-//! An allowance at work: refuses used calls, gives turns, looks and claims. Another endpoint with an
-//! allowance of its own has a throttle of its own.
+//! An allowance at work: refuses used calls, gives turns, looks and claims. Another endpoint with
+//! an allowance of its own has a throttle of its own.
 
 use std::time::Instant;
 

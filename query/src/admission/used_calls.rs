@@ -9,8 +9,9 @@ use super::allowance::AllowanceKey;
 
 /// The most keys whose used call is remembered, some 10 MB; beyond them the KV bucket is asked.
 const MAX_REMEMBERED: usize = 100_000;
-/// The KV bucket is asked again 60 s after a used call was remembered: a call that was given back (an
-/// administrator deleted its key, or a claim without an answer was taken back) is free again by then.
+/// The KV bucket is asked again 60 s after a used call was remembered: a call that was given back
+/// (an administrator deleted its key, or a claim without an answer was taken back) is free again by
+/// then.
 const MEMORY_LIMIT: Duration = Duration::from_secs(60);
 
 /// The used calls of an allowance, by key.
@@ -38,8 +39,8 @@ impl UsedCalls {
         }
     }
 
-    /// Seconds after which the key's next call is allowed; `None` if the cache does not know, or the KV
-    /// bucket has to be asked again.
+    /// Seconds after which the key's next call is allowed; `None` if the cache does not know, or
+    /// the KV bucket has to be asked again.
     pub(crate) fn retry_after_s(&self, key: &AllowanceKey, now: Instant) -> Option<u64> {
         let mut known = self.0.lock();
         let Memory { until, asked_again } = *known.get(key)?;

@@ -1,10 +1,10 @@
 //! Collects an ingest's chunks into cells.
 //!
-//! *Invariants*: chunks come without a gap, pairs are distinct, every cell's samples are in order and
-//! counted; what breaks the contract of the wire is refused, never guessed.
+//! *Invariants*: chunks come without a gap, pairs are distinct, every cell's samples are in order
+//! and counted; what breaks the contract of the wire is refused, never guessed.
 //!
-//! *Why* samples stay encoded: a large answer has a million samples, and each is read only once more, when
-//! its row is written.
+//! *Why* samples stay encoded: a large answer has a million samples, and each is read only once
+//! more, when its row is written.
 
 use std::collections::HashSet;
 

@@ -27,8 +27,8 @@ use crate::window::{Group, Window};
 /// The directory entries of an account's bots; a bot or channel without one shows as its id.
 pub type Names = BTreeMap<Bot, BotEntry>;
 
-/// The most rows of an answer. A row has about 250 bytes as JSON, so this is 500 MB of text: a program
-/// can still read it, and a replica sends it within the time of an answer.
+/// The most rows of an answer. A row has about 250 bytes as JSON, so this is 500 MB of text: a
+/// program can still read it, and a replica sends it within the time of an answer.
 pub(crate) const MAX_ROWS: usize = 2_000_000;
 
 /// Cells in the order of their rows, with everything that the rows need.
@@ -124,7 +124,8 @@ impl<N: Borrow<Names>> Answer<N> {
     /// The number of rows, if it is more than [`MAX_ROWS`].
     #[must_use]
     pub fn too_many_rows(&self) -> Option<usize> {
-        // Without `fill` the rows are counted sample by sample, so only where there may be too many.
+        // Without `fill` the rows are counted sample by sample, so only where there may be too
+        // many.
         let of_a_pair = self.types.iter().count();
         if !self.fill_zero && self.cells.len().saturating_mul(of_a_pair) <= MAX_ROWS {
             return None;

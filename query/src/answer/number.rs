@@ -14,8 +14,8 @@ impl Decimal {
         Self { units: number.into(), decimals: 0 }
     }
 
-    /// `numerator / denominator` in units of 10^-`decimals`, rounded half up to whole units. `None` for a
-    /// denominator of 0.
+    /// `numerator / denominator` in units of 10^-`decimals`, rounded half up to whole units. `None`
+    /// for a denominator of 0.
     fn divided(numerator: u128, denominator: u64, decimals: u32) -> Option<Self> {
         let small = |numerator: u128| {
             let twice = u64::try_from(numerator).ok()?.checked_mul(2)?.checked_add(denominator)?;

@@ -1,8 +1,8 @@
 //! Rows as bytes: JSON, CSV or NDJSON, a piece at a time.
 //!
-//! *Why* texts are put together first: only three of a row's thirteen columns differ from row to row.
-//! The columns of the metric are written once an answer, the columns of group, bot and channel once for
-//! all rows of these.
+//! *Why* texts are put together first: only three of a row's thirteen columns differ from row to
+//! row. The columns of the metric are written once an answer, the columns of group, bot and channel
+//! once for all rows of these.
 
 use std::borrow::Borrow;
 use std::fmt::Write as _;
@@ -12,7 +12,8 @@ use botstats_common::metric::{TypeCode, TypeSet};
 use super::number::{Decimal, Value, write_whole};
 use super::{Answer, Cursor, Names, Rows};
 
-/// A piece is sent when it has about 64 KiB: large enough for few writes, small enough to hold several.
+/// A piece is sent when it has about 64 KiB: large enough for few writes, small enough to hold
+/// several.
 const PIECE_BYTES: usize = 64 * 1024;
 /// The capacity beyond that for the rows of one group, bot and channel.
 const ROWS_BYTES: usize = 16 * 1024;

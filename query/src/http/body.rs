@@ -51,9 +51,9 @@ pub(crate) fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// A body made of pieces. The first two are made at once, so that a small answer is whole and a defect
-/// that shows in them is an error before the head of the answer is sent; the others are made while
-/// those before them are sent.
+/// A body made of pieces. The first two are made at once, so that a small answer is whole and a
+/// defect that shows in them is an error before the head of the answer is sent; the others are made
+/// while those before them are sent.
 pub(crate) fn pieces(
     mut pieces: impl Iterator<Item = Vec<u8>> + Send + 'static,
     coding: Coding,
@@ -81,8 +81,8 @@ pub(crate) fn pieces(
     }
 }
 
-/// Pieces out of a task that makes them. The task ends when the stream is dropped; if the task panics,
-/// the last item is an error.
+/// Pieces out of a task that makes them. The task ends when the stream is dropped; if the task
+/// panics, the last item is an error.
 fn made_ahead(
     pieces: impl Iterator<Item = Vec<u8>> + Send + 'static,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {

@@ -87,8 +87,8 @@ impl ConnectionLimit {
         Arc::new(Self { limit, open: Mutex::default() })
     }
 
-    /// A slot for a new connection, and whether another is evicted for it; `None` if the new one has
-    /// to be refused.
+    /// A slot for a new connection, and whether another is evicted for it; `None` if the new one
+    /// has to be refused.
     pub(super) fn admit(self: &Arc<Self>) -> Option<(Slot, bool)> {
         let mut open = self.open.lock();
         let full = open.connections.len() >= self.limit;

@@ -1,8 +1,8 @@
 //! The head of a request: how large it is, and whether it is HTTP as it should be.
 //!
 //! *Why* measured as it arrives and not by hyper: hyper's own limits give a bare 431, and what it
-//! parses has lost the white space around values and the empty lines before the request. The contract
-//! promises a problem for heads beyond its limits *as they were sent*.
+//! parses has lost the white space around values and the empty lines before the request. The
+//! contract promises a problem for heads beyond its limits *as they were sent*.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

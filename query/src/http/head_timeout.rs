@@ -21,8 +21,8 @@ use tokio::time::{Sleep, sleep};
 
 use super::head::HeadMeter;
 
-/// A head must be complete 5 s after its first byte; the first byte of a new connection must come in
-/// the same time. `docs/http.md` promises it.
+/// A head must be complete 5 s after its first byte; the first byte of a new connection must come
+/// in the same time. `docs/http.md` promises it.
 pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs while a read waits for a head.
@@ -49,8 +49,8 @@ impl HeadTimeout {
         self.waiting = None;
     }
 
-    /// A read waits for a head. Ready with the error by which the read fails, once it has waited too
-    /// long.
+    /// A read waits for a head. Ready with the error by which the read fails, once it has waited
+    /// too long.
     pub(super) fn poll(&mut self, meter: &HeadMeter, context: &mut Context<'_>) -> Poll<io::Error> {
         let (heads, begun) = meter.progress();
         let (awaited, limit) = match (heads, begun) {

@@ -1,7 +1,7 @@
 //! Accepts connections, up to a limit, and closes them.
 //!
-//! *Invariants*: a stop lets answers end, but not for ever; a client that opens many connections does
-//! not lock out others ([`super::connections`]).
+//! *Invariants*: a stop lets answers end, but not for ever; a client that opens many connections
+//! does not lock out others ([`super::connections`]).
 
 use std::convert::Infallible;
 use std::io;
@@ -37,18 +37,18 @@ const MAX_CONNECTIONS: usize = 8_192;
 /// File descriptors that are not for connections: NATS, the internal listener, connections that are
 /// about to end.
 const OTHER_DESCRIPTORS: usize = 256;
-/// The send buffer of a connection, in bytes. Without a limit the kernel's buffers of thousands of slow
-/// readers grow to megabytes each. A write goes on only when a third of the buffer is free, so with a
-/// larger buffer a reader that takes 20 KiB a second would look like one that takes nothing.
+/// The send buffer of a connection, in bytes. Without a limit the kernel's buffers of thousands of
+/// slow readers grow to megabytes each. A write goes on only when a third of the buffer is free, so
+/// with a larger buffer a reader that takes 20 KiB a second would look like one that takes nothing.
 const SEND_BUFFER_BYTES: u32 = 256 * 1024;
 /// The pause after a failed accept: the cause, such as no free file descriptor, lasts a moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The most refusals that are being sent at the same time; beyond them a connection is just closed.
 const MAX_REFUSING: usize = 64;
-/// hyper's own limit of a head, in bytes; hyper also has one of 100 fields (a limit that is set costs two
-/// allocations a request). A head beyond hyper's limits gets a bare 431, one between the contract's
-/// limits and hyper's a 431 with a problem. hyper may read twice this size before it refuses; with 24 KiB
-/// it never meets its own limit of a path, which has another status.
+/// hyper's own limit of a head, in bytes; hyper also has one of 100 fields (a limit that is set
+/// costs two allocations a request). A head beyond hyper's limits gets a bare 431, one between the
+/// contract's limits and hyper's a 431 with a problem. hyper may read twice this size before it
+/// refuses; with 24 KiB it never meets its own limit of a path, which has another status.
 const PARSER_BYTES: usize = 24 * 1024;
 
 static ACCEPT_FAILED: RateLimit = RateLimit::new();
@@ -61,8 +61,8 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     listen::listen(address, |socket| socket.set_send_buffer_size(SEND_BUFFER_BYTES))
 }
 
-/// The number of connections that this process can have. Raises the process' limit of file descriptors
-/// first, as far as that is needed and allowed.
+/// The number of connections that this process can have. Raises the process' limit of file
+/// descriptors first, as far as that is needed and allowed.
 pub(crate) fn connection_limit() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let needed = u64::try_from(MAX_CONNECTIONS + OTHER_DESCRIPTORS).unwrap_or(u64::MAX);

@@ -11,8 +11,8 @@
 //! | is being answered while the listener stops | [`Limits::stop`] | reset |
 //! | is one more than [`Limits::connections`] | | evicts another, or is refused |
 //!
-//! *Not here*: statistics, accounts, problems, the program's metrics. Nothing in this folder imports
-//! anything of this crate but this folder; a test proves it.
+//! *Not here*: statistics, accounts, problems, the program's metrics. Nothing in this folder
+//! imports anything of this crate but this folder; a test proves it.
 //!
 //! *Why* not `axum::serve`: it has no limit of connections and no idle timeout, so that a flood of
 //! idle connections would lock out all clients.

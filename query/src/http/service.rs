@@ -1,7 +1,7 @@
 //! One request and its answer: what every answer has, and that there always is one.
 //!
-//! *Invariants*: a handler that fails, panics or does not end within its [`guard`] gives an answer, and
-//! the next request finds nothing broken. A body that panics ends its connection in a reset.
+//! *Invariants*: a handler that fails, panics or does not end within its [`guard`] gives an answer,
+//! and the next request finds nothing broken. A body that panics ends its connection in a reset.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,9 +30,11 @@ use super::head::{self, BadHead, HeadSize, Methods};
 
 /// Names a request in logs, answers and whatever it causes.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// An answer is sent for at most 30 min from its request on: a slow reader holds its memory no longer.
+/// An answer is sent for at most 30 min from its request on: a slow reader holds its memory no
+/// longer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30 * 60);
-/// The most bytes of a request's body that are read and dropped, so that the client reads its answer.
+/// The most bytes of a request's body that are read and dropped, so that the client reads its
+/// answer.
 const MAX_IGNORED_BODY_BYTES: usize = 64 * 1024;
 /// The longest time for that: the body of a client that is slow is not waited for.
 const IGNORED_BODY_LIMIT: Duration = Duration::from_millis(500);
@@ -127,7 +129,8 @@ fn request_id(headers: &HeaderMap) -> String {
     }
 }
 
-/// A new id: the time, and a counter that starts at this process' first random number. Not a secret.
+/// A new id: the time, and a counter that starts at this process' first random number. Not a
+/// secret.
 ///
 /// *Why* nothing is drawn for each id: a system call an answer is a tenth of the cost of a refusal.
 pub(super) fn new_id() -> String {
@@ -210,7 +213,8 @@ impl http_body::Body for AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        // A body that is dropped before its end leaves the connection as one that is being answered.
+        // A body that is dropped before its end leaves the connection as one that is being
+        // answered.
         if self.ended || self.body.is_end_stream() {
             self.state.set_answering(false);
         }

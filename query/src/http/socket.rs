@@ -1,10 +1,10 @@
-//! A client's socket: measures heads, bounds every wait, and ends so that the client can tell what it
-//! got.
+//! A client's socket: measures heads, bounds every wait, and ends so that the client can tell what
+//! it got.
 //!
-//! *Invariants*: an answer that is cut off ends in a reset, never in an orderly close: a client that
-//! reads to the end (HTTP/1.0) would take an orderly close for the end of the answer. After a whole
-//! answer the socket reads on for a moment and drops what it reads: a close over unread bytes would
-//! be a reset too, and could cost the client the answer (RFC 9112, 9.6).
+//! *Invariants*: an answer that is cut off ends in a reset, never in an orderly close: a client
+//! that reads to the end (HTTP/1.0) would take an orderly close for the end of the answer. After a
+//! whole answer the socket reads on for a moment and drops what it reads: a close over unread bytes
+//! would be a reset too, and could cost the client the answer (RFC 9112, 9.6).
 
 use std::future::Future as _;
 use std::io;

@@ -1,11 +1,11 @@
 //! Claims: the KV bucket's compare-and-set by which exactly one request gets the call of a key.
 //!
-//! *Invariants*: a claim is won only by the server's acknowledgement, or when it is read back with its
-//! nonce. A claim whose outcome stays unknown is answered 503 and taken back as soon as the server can
-//! be asked, so that it costs no client its call; a program that stops waits for that.
+//! *Invariants*: a claim is won only by the server's acknowledgement, or when it is read back with
+//! its nonce. A claim whose outcome stays unknown is answered 503 and taken back as soon as the
+//! server can be asked, so that it costs no client its call; a program that stops waits for that.
 //!
-//! *Why* a publish of our own and not `kv::Store::create`: after any failure that reads the key back
-//! without a nonce, and then takes its own claim for another's.
+//! *Why* a publish of our own and not `kv::Store::create`: after any failure that reads the key
+//! back without a nonce, and then takes its own claim for another's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,8 +82,8 @@ impl Claims {
         }
     }
 
-    /// Takes back the claims of unknown outcome, if the server answers in time. No request may claim any
-    /// more.
+    /// Takes back the claims of unknown outcome, if the server answers in time. No request may
+    /// claim any more.
     pub async fn finish(&self) {
         self.stopping.cancel();
         self.taking_back.close();
@@ -198,8 +198,8 @@ impl Claims {
         format!("{}$KV.{}.{key}", self.connection.put_prefix, self.allowance.bucket())
     }
 
-    /// Looks whose claim is stored. A key without a claim says nothing unless the own claim was refused
-    /// for certain: it may still be on its way.
+    /// Looks whose claim is stored. A key without a claim says nothing unless the own claim was
+    /// refused for certain: it may still be on its way.
     async fn read_back(
         &self,
         key: &AllowanceKey,
@@ -240,8 +240,8 @@ impl Claims {
             .map_err(|error| Unreachable::throttle(&error))
     }
 
-    /// How long a stored claim makes others wait, in seconds; the longest wait if the server's clock
-    /// cannot be read.
+    /// How long a stored claim makes others wait, in seconds; the longest wait if the server's
+    /// clock cannot be read.
     async fn wait_for(&self, claim: &kv::Latest, deadline: Instant) -> u64 {
         let stream = self.allowance.stream();
         let info = nats::stream_info(&self.connection.js, &stream);

@@ -1,11 +1,13 @@
 //! Whether this machine's clock and the NATS server's agree.
 //!
-//! *Why*: only this machine's clock says which day and which quarter of an hour it is. With a wrong clock
-//! an answer has the wrong groups, or lacks the newest events, and would use up the account's call.
+//! *Why*: only this machine's clock says which day and which quarter of an hour it is. With a wrong
+//! clock an answer has the wrong groups, or lacks the newest events, and would use up the account's
+//! call.
 //!
-//! *Invariants*: a clock is called wrong only if that is certain. The server reads its clock at some
-//! moment between a request and its reply, so half of that time is taken off the difference. Between two
-//! comparisons the monotonic clock goes on, so the next call notices a step of this machine's clock.
+//! *Invariants*: a clock is called wrong only if that is certain. The server reads its clock at
+//! some moment between a request and its reply, so half of that time is taken off the difference.
+//! Between two comparisons the monotonic clock goes on, so the next call notices a step of this
+//! machine's clock.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,8 +25,9 @@ use super::{Connection, Unreachable};
 
 /// The name of this part in the readiness.
 pub(crate) const PART: &str = "clock";
-/// The clocks may differ by a minute, in milliseconds. Machines that keep their time by NTP differ by
-/// milliseconds; with a clock that is a minute off, one call in fifteen gets the wrong quarter of an hour.
+/// The clocks may differ by a minute, in milliseconds. Machines that keep their time by NTP differ
+/// by milliseconds; with a clock that is a minute off, one call in fifteen gets the wrong quarter
+/// of an hour.
 const MAX_SKEW_MS: i64 = 60_000;
 /// The pause between two comparisons.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -155,7 +158,8 @@ pub(crate) async fn compare(
                 }
                 readiness.missing(PART, skew.to_string());
             }
-            // Another part of the readiness says that the server is away; the last comparison holds.
+            // Another part of the readiness says that the server is away; the last comparison
+            // holds.
             (Some(_), _) => readiness.present(PART),
             (None, Err(why)) => {
                 readiness.missing(PART, format!("not compared with the NATS server's yet: {why}"));

@@ -80,7 +80,8 @@ async fn get<T>(
     }
 }
 
-/// A key without a tombstone may have expired, in a bucket that was given an age limit a moment ago.
+/// A key without a tombstone may have expired, in a bucket that was given an age limit a moment
+/// ago.
 async fn not_expired(js: &Context, deadline: Instant) -> Result<(), Unreachable> {
     let info = timeout_at(deadline.into(), nats::stream_info(js, DIRECTORY_STREAM))
         .await

@@ -1,11 +1,11 @@
 //! Which ingest is asked alone while another is silent.
 //!
-//! *Why*: an ingest that is frozen or cut off stays in the queue group until the server misses it, which
-//! takes minutes. Until then it gets its share of the reads and answers none. An ingest that lives
-//! answers a ping, and can be asked alone.
+//! *Why*: an ingest that is frozen or cut off stays in the queue group until the server misses it,
+//! which takes minutes. Until then it gets its share of the reads and answers none. An ingest that
+//! lives answers a ping, and can be asked alone.
 //!
-//! *Invariants*: an ingest is asked alone for a limited time; one that does not answer is not asked alone
-//! again without another ping.
+//! *Invariants*: an ingest is asked alone for a limited time; one that does not answer is not asked
+//! alone again without another ping.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ pub(crate) const PING_SUBJECT: &str = "$SRV.PING.botstats-ingest";
 /// An ingest is asked alone for 30 s: few reads then meet the silent one again.
 const ALONE: Duration = Duration::from_secs(30);
 
-/// The id of an ingest's NATS service, which is a token of a subject. An ingest gets a new one each time
-/// that it begins to answer reads.
+/// The id of an ingest's NATS service, which is a token of a subject. An ingest gets a new one each
+/// time that it begins to answer reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct IngestId(String);
 
@@ -78,8 +78,8 @@ impl Ingests {
         alone.as_ref().map(|alone| alone.id.clone())
     }
 
-    /// Asks an ingest alone for a while, because it answered when another was silent. False if it is
-    /// asked alone already.
+    /// Asks an ingest alone for a while, because it answered when another was silent. False if it
+    /// is asked alone already.
     pub(crate) fn ask_alone(&self, id: &IngestId, now: Instant) -> bool {
         let mut alone = self.0.lock();
         if alone.as_ref().is_some_and(|alone| alone.id == *id && alone.until > now) {

@@ -1,7 +1,7 @@
 //! The newest value of a KV key, read from the stream's leader.
 //!
-//! *Why* not `kv::Store::get`: it reads from any replica of the stream. A replica may be behind, and a
-//! revoked token must not get an answer.
+//! *Why* not `kv::Store::get`: it reads from any replica of the stream. A replica may be behind,
+//! and a revoked token must not get an answer.
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::message::StreamMessage;

@@ -1,5 +1,5 @@
-//! Whether this program can answer calls, checked every second: the connection, the settings of the KV
-//! buckets, an ingest.
+//! Whether this program can answer calls, checked every second: the connection, the settings of the
+//! KV buckets, an ingest.
 
 use std::time::Duration;
 
@@ -106,8 +106,8 @@ enum Lack {
 struct Checks<'a> {
     connection: &'a Connection,
     readiness: &'a Readiness,
-    /// True once the throttle's bucket was there. A bucket that went away is not made again here: the
-    /// used calls of the last hour went with it, and an administrator should know.
+    /// True once the throttle's bucket was there. A bucket that went away is not made again here:
+    /// the used calls of the last hour went with it, and an administrator should know.
     made: bool,
     throttle_warnings: Warnings,
     directory_warnings: Warnings,
@@ -165,8 +165,8 @@ impl Checks<'_> {
         Ok(())
     }
 
-    /// Checks the settings of the directory's bucket; [`super::watch`] makes the bucket and says if it
-    /// is missing.
+    /// Checks the settings of the directory's bucket; [`super::watch`] makes the bucket and says if
+    /// it is missing.
     async fn directory(&mut self, directory: &LiveDirectory) {
         if !self.connection.is_up() {
             return;

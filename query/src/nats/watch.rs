@@ -4,8 +4,8 @@
 //! read. While NATS is away the last directory stays.
 //!
 //! *Why* a consumer of our own and not a KV watch: a watch of an empty bucket never says that it is
-//! complete, and a watch over a restart of the server stalls for many seconds. Here a short heartbeat
-//! notices the restart.
+//! complete, and a watch over a restart of the server stalls for many seconds. Here a short
+//! heartbeat notices the restart.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -184,7 +184,8 @@ impl Watch {
             let deleted = message.headers.as_ref().is_some_and(kv::is_tombstone);
             let change = if deleted { Change::Delete } else { Change::Put(&message.payload) };
             if let Some(directory) = &mut loading {
-                // Bad values that a later one replaces are of no interest; install() logs the others.
+                // Bad values that a later one replaces are of no interest; install() logs the
+                // others.
                 let _bad = directory.apply(key, change);
                 if info.pending == 0 {
                     self.install(loading.take().unwrap_or_default());

@@ -182,9 +182,9 @@ fn media_weight(ranges: &[Element], (kind, subtype): (&str, &str)) -> u16 {
     matching.max().map_or(0, |(_, weight)| weight)
 }
 
-/// True if an answer of a subtype satisfies a parameter of its media type; `None` if the media type has
-/// no such parameter, which is then ignored. JSON has no parameters (RFC 8259, 11), CSV has two (RFC
-/// 7111, 5.1): an answer is UTF-8 and has a header line.
+/// True if an answer of a subtype satisfies a parameter of its media type; `None` if the media type
+/// has no such parameter, which is then ignored. JSON has no parameters (RFC 8259, 11), CSV has two
+/// (RFC 7111, 5.1): an answer is UTF-8 and has a header line.
 fn is_kept(subtype: &str, name: &str, value: &str) -> Option<bool> {
     match (subtype, name) {
         ("csv", "charset") => Some(matches!(value, "utf-8" | "utf8")),
@@ -193,8 +193,8 @@ fn is_kept(subtype: &str, name: &str, value: &str) -> Option<bool> {
     }
 }
 
-/// Splits at the separators outside quoted strings. A quote that is never closed is a plain character: it
-/// must not hide the elements behind it.
+/// Splits at the separators outside quoted strings. A quote that is never closed is a plain
+/// character: it must not hide the elements behind it.
 fn split_outside_quotes(text: &str, separator: u8) -> Vec<&str> {
     let bytes = text.as_bytes();
     let mut parts = Vec::new();

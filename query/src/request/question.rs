@@ -1,8 +1,8 @@
 //! The parameters of one call, parsed from the raw request target.
 //!
-//! *Invariants*: a [`Question`] holds no bad value, and of an API key only the hash. The raw path is
-//! split at its slashes, then each segment is percent-decoded once: a slash that was `%2F` does not
-//! separate segments.
+//! *Invariants*: a [`Question`] holds no bad value, and of an API key only the hash. The raw path
+//! is split at its slashes, then each segment is percent-decoded once: a slash that was `%2F` does
+//! not separate segments.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -67,7 +67,8 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The methods that the path allows. A HEAD of the statistics would use up a call and bring none.
+    /// The methods that the path allows. A HEAD of the statistics would use up a call and bring
+    /// none.
     pub(crate) fn methods(self) -> Methods {
         match self {
             Route::Health => Methods::GetAndHead,
@@ -76,8 +77,8 @@ impl<'a> Route<'a> {
     }
 }
 
-/// A percent-decoded segment. Bytes that are not UTF-8 become a character that no parameter allows; a
-/// broken escape keeps its `%`, which no parameter allows either.
+/// A percent-decoded segment. Bytes that are not UTF-8 become a character that no parameter allows;
+/// a broken escape keeps its `%`, which no parameter allows either.
 fn decoded(segment: &str) -> Cow<'_, str> {
     percent_decode_str(segment).decode_utf8_lossy()
 }

@@ -1,7 +1,9 @@
-//! Instructions that the hot paths take, counted by Valgrind: the same on a noisy machine as on a quiet one.
+//! Instructions that the hot paths take, counted by Valgrind: the same on a noisy machine as on a
+//! quiet one.
 //!
-//! `tests/bench/benches/run` installs what that needs, runs this and shows instructions an event, bucket or row beside
-//! those of the run before. The number at the end of each case's name is how many there are of them.
+//! `tests/bench/benches/run` installs what that needs, runs this and shows instructions an event,
+//! bucket or row beside those of the run before. The number at the end of each case's name is how
+//! many there are of them.
 //!
 //! | group | what |
 //! | --- | --- |

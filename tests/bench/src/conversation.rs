@@ -1,5 +1,5 @@
-//! The same number of events at the same times, in few long conversations or many short ones, one after the
-//! other: what an event costs, on average over a conversation's life.
+//! The same number of events at the same times, in few long conversations or many short ones, one
+//! after the other: what an event costs, on average over a conversation's life.
 //!
 //! In the engine alone; in commits as small as live traffic has them, and in the largest.
 

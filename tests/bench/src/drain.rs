@@ -1,5 +1,5 @@
-//! A stream full of events, taken by those who drop it and by ingest: in turn, so that what else the machine
-//! does meets all of them.
+//! A stream full of events, taken by those who drop it and by ingest: in turn, so that what else
+//! the machine does meets all of them.
 
 use std::path::Path;
 use std::time::Duration;

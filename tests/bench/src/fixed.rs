@@ -1,4 +1,5 @@
-//! A small axum server that says the same to everybody, from memory: the least that an answer costs here.
+//! A small axum server that says the same to everybody, from memory: the least that an answer costs
+//! here.
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,7 +1,8 @@
-//! The same number of events, of 1, 4 and 16 times the accounts and users, on top of as many times the history.
+//! The same number of events, of 1, 4 and 16 times the accounts and users, on top of as many times
+//! the history.
 //!
-//! In the engine alone, in commits of the largest size. The three take turns, so that a round compares what was
-//! measured within the same seconds.
+//! In the engine alone, in commits of the largest size. The three take turns, so that a round
+//! compares what was measured within the same seconds.
 
 use botstats_common::io::clock;
 

@@ -1,5 +1,5 @@
-//! The engine without a server: batches of simulated messages applied in this process, with the CPU time that
-//! took. Steadier than anything over sockets.
+//! The engine without a server: batches of simulated messages applied in this process, with the CPU
+//! time that took. Steadier than anything over sockets.
 
 use std::path::Path;
 use std::time::Duration;
@@ -39,8 +39,8 @@ impl Fed {
         &mut self.engine
     }
 
-    /// Applies events, each with the moment at which it was stored (Unix milliseconds), in one commit; gives the
-    /// CPU time that took.
+    /// Applies events, each with the moment at which it was stored (Unix milliseconds), in one
+    /// commit; gives the CPU time that took.
     pub fn apply<'a>(
         &mut self,
         events: impl IntoIterator<Item = (i64, &'a Event)>,
@@ -85,8 +85,8 @@ impl Fed {
         Ok(given)
     }
 
-    /// Applies events in the order of their times, each stored at once, in commits of so many; gives the CPU time
-    /// that took.
+    /// Applies events in the order of their times, each stored at once, in commits of so many;
+    /// gives the CPU time that took.
     pub fn apply_all(
         &mut self,
         events: impl IntoIterator<Item = Event>,

@@ -1,7 +1,8 @@
-//! The same traffic, all of it stored as it happens, against one event of ten stored up to 30 days late.
+//! The same traffic, all of it stored as it happens, against one event of ten stored up to 30 days
+//! late.
 //!
-//! In the engine alone. Thirty days come before what is measured, so that from the first measured event on as
-//! many late ones come as in any other month; then both take turns, commit by commit.
+//! In the engine alone. Thirty days come before what is measured, so that from the first measured
+//! event on as many late ones come as in any other month; then both take turns, commit by commit.
 
 use std::time::Duration;
 

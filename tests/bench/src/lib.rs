@@ -1,18 +1,20 @@
 //! The benchmark: how fast the product is, beside what the same machine could do at best.
 //!
 //! `cargo build --release --workspace --bins`, then `cargo run --release -p botstats-bench`;
-//! [docs/performance.md](../../../docs/performance.md) says what each number is. Each measure makes its own
-//! servers and data, interleaves the things that it compares, and gives all its rounds; the report shows
-//! medians. CPU time an event is steadier than a rate: on a busy machine trust it, and ratios of what was
-//! interleaved, and no rate alone.
+//! [docs/performance.md](../../../docs/performance.md) says what each number is. Each measure makes
+//! its own servers and data, interleaves the things that it compares, and gives all its rounds; the
+//! report shows medians. CPU time an event is steadier than a rate: on a busy machine trust it, and
+//! ratios of what was interleaved, and no rate alone.
 //!
-//! To add a measure: a module with `pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>>`, and an
-//! entry in [`MEASURES`]. Its numbers of events, calls and the like are constants through [`Scale::of`], which
-//! makes them small for `--quick` and for the test; its rounds are `scale.rounds`. A [`Row`] has one value a
-//! round, and a [`Target`] if there is one. Blocks that the measures share: [`load`] (events and streams full of
-//! them), [`usage`] (CPU time, memory and bytes of a process), [`null`] (consumers that drop what they get, each
-//! in a process of its own), [`in_process`] (the engine without a server), [`botstats_tests::harness`] (servers and
-//! programs). Progress goes to standard error with [`say`].
+//! To add a measure: a module with
+//! `pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>>`, and an entry in
+//! [`MEASURES`]. Its numbers of events, calls and the like are constants through [`Scale::of`],
+//! which makes them small for `--quick` and for the test; its rounds are `scale.rounds`. A [`Row`]
+//! has one value a round, and a [`Target`] if there is one. Blocks that the measures share:
+//! [`load`] (events and streams full of them), [`usage`] (CPU time, memory and bytes of a process),
+//! [`null`] (consumers that drop what they get, each in a process of its own), [`in_process`] (the
+//! engine without a server), [`botstats_tests::harness`] (servers and programs). Progress goes to
+//! standard error with [`say`].
 //!
 //! *Not here*: any judgement. A target that is missed is shown as such and fails nothing.
 #![expect(

@@ -1,10 +1,11 @@
 //! Events as the benchmark has them, and streams full of them.
 //!
-//! All traffic is that of `botstats simulate`. How dense it is matters: what costs are the buckets, users and
-//! conversations that a commit touches. So it is the same everywhere: [`EVENTS_PER_ACCOUNT_DAY`].
+//! All traffic is that of `botstats simulate`. How dense it is matters: what costs are the buckets,
+//! users and conversations that a commit touches. So it is the same everywhere:
+//! [`EVENTS_PER_ACCOUNT_DAY`].
 //!
-//! A stream is filled over its own server, which does not sync each message: what a crash would lose is not
-//! measured here, and syncing two million takes minutes.
+//! A stream is filled over its own server, which does not sync each message: what a crash would
+//! lose is not measured here, and syncing two million takes minutes.
 
 use std::collections::VecDeque;
 
@@ -18,7 +19,8 @@ use tokio::sync::mpsc;
 
 use super::say;
 
-/// Events of an account a day, on average; the largest accounts have a hundred times those of the smallest.
+/// Events of an account a day, on average; the largest accounts have a hundred times those of the
+/// smallest.
 pub const EVENTS_PER_ACCOUNT_DAY: u64 = 3_000;
 /// Milliseconds in a day.
 pub const DAY_MS: i64 = 24 * 60 * 60 * 1000;

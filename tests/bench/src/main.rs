@@ -9,8 +9,8 @@ use clap::Parser;
 
 /// Measures how fast botstats is: prints a table, and with --json the same with every round.
 ///
-/// The programs must be built first, in the same profile: `cargo build --release --workspace --bins`, then
-/// `cargo run --release -p botstats-bench`.
+/// The programs must be built first, in the same profile:
+/// `cargo build --release --workspace --bins`, then `cargo run --release -p botstats-bench`.
 #[derive(Debug, Parser)]
 #[command(name = "bench", after_help = measures())]
 struct Arguments {

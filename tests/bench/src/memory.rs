@@ -1,8 +1,9 @@
-//! What an ingest holds that knows five million users, while it counts more: as much of the stream's history as
-//! it takes to know them is counted first, by the same ingest, which is then started again.
+//! What an ingest holds that knows five million users, while it counts more: as much of the
+//! stream's history as it takes to know them is counted first, by the same ingest, which is then
+//! started again.
 //!
-//! Every user has sent one message in the 30 days before, in a conversation of their own: so as many conversations
-//! as users are still open to late events too.
+//! Every user has sent one message in the 30 days before, in a conversation of their own: so as
+//! many conversations as users are still open to late events too.
 
 use botstats::simulate::Event;
 use botstats_common::io::clock;

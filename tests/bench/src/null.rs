@@ -1,7 +1,7 @@
 //! Consumers that take a stream and drop it: what ingest would cost if it did nothing.
 //!
-//! Each runs in a process of its own, so that its CPU time is measured as ingest's is: the benchmark's
-//! program starts itself again with a hidden option.
+//! Each runs in a process of its own, so that its CPU time is measured as ingest's is: the
+//! benchmark's program starts itself again with a hidden option.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,5 @@
-//! Reads of three sizes over HTTP, beside the same read without sockets and beside bytes that are there already.
+//! Reads of three sizes over HTTP, beside the same read without sockets and beside bytes that are
+//! there already.
 //!
 //! | read | asks for |
 //! | --- | --- |
@@ -6,11 +7,13 @@
 //! | medium | 20 bots on four channels each, all metrics, by day, 30 days |
 //! | huge | the same by hour: about a million rows, uncompressed |
 //!
-//! A small read goes through the throttle, and so is the first of an account of its own; the others go through a
-//! query without one, as an account has one call an hour. Every (bot, channel) has events in every hour.
+//! A small read goes through the throttle, and so is the first of an account of its own; the others
+//! go through a query without one, as an account has one call an hour. Every (bot, channel) has
+//! events in every hour.
 //!
-//! *In process* is what ingest and query do for the answer, from the store's buckets to the last byte of the body,
-//! on a copy of ingest's file. A round trip is a message over nats-server to another connection and one back.
+//! *In process* is what ingest and query do for the answer, from the store's buckets to the last
+//! byte of the body, on a copy of ingest's file. A round trip is a message over nats-server to
+//! another connection and one back.
 
 use std::hint::black_box;
 use std::io::{Read as _, Write as _};

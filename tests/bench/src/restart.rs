@@ -1,5 +1,5 @@
-//! An ingest that was told to stop, and started again when the stream had grown: from the start of the process
-//! until it has counted what it had missed.
+//! An ingest that was told to stop, and started again when the stream had grown: from the start of
+//! the process until it has counted what it had missed.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! What the file takes after a month of live traffic, everything included: 20M events over 30 days, each stored
-//! as it happens, in commits of some thousands. In the engine alone, once.
+//! What the file takes after a month of live traffic, everything included: 20M events over 30 days,
+//! each stored as it happens, in commits of some thousands. In the engine alone, once.
 //!
-//! Twice: with the benchmark's usual density, and with a thousand accounts, of which most have so little to say
-//! that a bucket holds an event or two.
+//! Twice: with the benchmark's usual density, and with a thousand accounts, of which most have so
+//! little to say that a bucket holds an event or two.
 
 use std::os::unix::fs::MetadataExt as _;
 

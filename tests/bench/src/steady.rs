@@ -1,9 +1,11 @@
-//! From the acknowledgement that a publisher gets to the moment when the event is counted, at a rate that the
-//! publisher keeps as long as the server does (it waits only while much is not acknowledged).
+//! From the acknowledgement that a publisher gets to the moment when the event is counted, at a
+//! rate that the publisher keeps as long as the server does (it waits only while much is not
+//! acknowledged).
 //!
-//! That an event is counted is known by the applied sequence that ingest reports when it is asked, over and over:
-//! the resolution is the time between two of its answers, which is a row of its own. Events have happened within
-//! the half hour before, so that as many conversations run at once as at such a rate would.
+//! That an event is counted is known by the applied sequence that ingest reports when it is asked,
+//! over and over: the resolution is the time between two of its answers, which is a row of its own.
+//! Events have happened within the half hour before, so that as many conversations run at once as
+//! at such a rate would.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,7 +25,8 @@ use botstats_tests::harness::Site;
 
 /// Events a second, for so many seconds.
 const RATES: [(u64, u64); 3] = [(100, 10), (50_000, 10), (150_000, 6)];
-/// Beyond that there is no target: it may be more than server, publisher and ingest reach on two cores.
+/// Beyond that there is no target: it may be more than server, publisher and ingest reach on two
+/// cores.
 const TARGET_RATE: u64 = 50_000;
 /// Over so much time their own times are spread, up to now.
 const SPREAD_MS: i64 = 30 * 60 * 1000;

@@ -1,5 +1,5 @@
-//! A throttled account that floods: requests a second beside a handler that always says the same 429, and what
-//! of it reaches NATS.
+//! A throttled account that floods: requests a second beside a handler that always says the same
+//! 429, and what of it reaches NATS.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

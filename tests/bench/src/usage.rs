@@ -46,8 +46,8 @@ pub fn own_cpu() -> Duration {
     Duration::new(seconds, u32::try_from(time.tv_nsec).expect("less than a second"))
 }
 
-/// The most memory that a process has had since its start or [`reset_peak`], in bytes; none of one that
-/// has ended.
+/// The most memory that a process has had since its start or [`reset_peak`], in bytes; none of one
+/// that has ended.
 pub fn peak_bytes(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

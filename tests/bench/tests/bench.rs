@@ -1,4 +1,5 @@
-//! The benchmark works: every measure gives its rows, with a tiny number of events. No test judges how fast anything is.
+//! The benchmark works: every measure gives its rows, with a tiny number of events. No test judges
+//! how fast anything is.
 
 use std::time::Duration;
 

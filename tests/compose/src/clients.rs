@@ -58,8 +58,8 @@ pub(super) async fn ask(address: SocketAddr, token: &str, path: &str) -> io::Res
     if answer.whole { Ok(answer) } else { Err(CUT.into()) }
 }
 
-/// Asks until there is a 200 in the same quarter of an hour as the question; gives that moment with it.
-/// What else is allowed on the way is a used call and, while something recovers, a 503.
+/// Asks until there is a 200 in the same quarter of an hour as the question; gives that moment with
+/// it. What else is allowed on the way is a used call and, while something recovers, a 503.
 pub(super) async fn answered(address: SocketAddr, token: &str, path: &str) -> (i64, Answer) {
     let quarter = |ms: i64| ms.div_euclid(QUARTER_MS);
     until(&format!("a 200 for {path}"), RECOVERY, async || {

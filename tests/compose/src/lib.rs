@@ -1,8 +1,9 @@
-//! `docker-compose.yml` as its users see it. The checks bring it up with the lines of README.md, drive it from outside,
-//! kill, replace and remove its containers, and bring it up again; the model judges the answers.
+//! `docker-compose.yml` as its users see it. The checks bring it up with the lines of README.md,
+//! drive it from outside, kill, replace and remove its containers, and bring it up again; the model
+//! judges the answers.
 //!
-//! Needs Docker, the images that the file names, and those of the programs (`tests/compose/run` makes all of
-//! it). Some checks look into `/proc` and need root and an engine on this machine.
+//! Needs Docker, the images that the file names, and those of the programs (`tests/compose/run`
+//! makes all of it). Some checks look into `/proc` and need root and an engine on this machine.
 #![expect(
     clippy::expect_used,
     reason = "support of tests: a panic is how a test says that its ground is gone"

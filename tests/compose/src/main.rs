@@ -7,16 +7,17 @@ use std::process::ExitCode;
 use botstats::server::find;
 use clap::Parser;
 
-/// Brings the compose file up, drives it as publisher and client, kills and replaces containers, and compares
-/// with the model. Ends with an error at the first check that does not hold; leaves nothing behind.
+/// Brings the compose file up, drives it as publisher and client, kills and replaces containers,
+/// and compares with the model. Ends with an error at the first check that does not hold; leaves
+/// nothing behind.
 #[derive(Debug, Parser)]
 #[command(name = "compose")]
 struct Arguments {
     /// The repository's folder
     #[arg(long, default_value = ".")]
     root: PathBuf,
-    /// The compose project, which must be nobody else's: it is removed with its volumes. The names of its images
-    /// begin with it too
+    /// The compose project, which must be nobody else's: it is removed with its volumes. The names
+    /// of its images begin with it too
     #[arg(long, default_value = "botstats-checked")]
     project: String,
     /// Only say where the nats-server is that tests use

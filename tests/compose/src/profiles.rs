@@ -15,7 +15,8 @@ const RECEIVED: &str = "/analytics/statistics/account/*/13/year/30";
 /// Events of the cluster's account before and after the kills.
 const EVENTS: usize = 50;
 
-/// Brings up the demo's traffic, takes the line from its log, and waits until there is more traffic.
+/// Brings up the demo's traffic, takes the line from its log, and waits until there is more
+/// traffic.
 pub(super) async fn demo(stack: &Stack) -> String {
     stack.compose(&["--profile", "demo", "up", "-d", "--no-recreate", "demo"]).await;
     eprintln!("    waiting for the curl line in the demo's log");
@@ -47,7 +48,8 @@ pub(super) async fn demo(stack: &Stack) -> String {
     format!("{before} messages at first, {after} a little later")
 }
 
-/// Brings up the cluster, kills a server that leads and an ingest, and compares with what was published.
+/// Brings up the cluster, kills a server that leads and an ingest, and compares with what was
+/// published.
 pub(super) async fn cluster(stack: &Stack) -> String {
     stack.down(false).await;
     let started = clock::monotonic();

@@ -137,7 +137,8 @@ impl<'a> Story<'a> {
         "no user, wrong password, and what a publisher may not: refused".to_owned()
     }
 
-    /// Makes accounts as the admin does, publishes what is as nasty as the rules allow, and compares.
+    /// Makes accounts as the admin does, publishes what is as nasty as the rules allow, and
+    /// compares.
     pub(super) async fn equals_the_model(&mut self) -> String {
         for (account, directory) in &self.generated.directories {
             let zone = directory.timezone.as_str();
@@ -270,8 +271,9 @@ impl<'a> Story<'a> {
             .collect()
     }
 
-    /// Stops and removes one replica and brings up another in its place, while clients ask: one that
-    /// knows only the other replica, and one that knows both and goes to the next if it is not let in.
+    /// Stops and removes one replica and brings up another in its place, while clients ask: one
+    /// that knows only the other replica, and one that knows both and goes to the next if it is not
+    /// let in.
     pub(super) async fn query_replaced(&mut self) -> String {
         let before = self.stack.containers("query").await;
         let addresses = self.stack.addresses("query").await;
@@ -306,8 +308,8 @@ impl<'a> Story<'a> {
         format!("no other answer: {}", seen.join("; "))
     }
 
-    /// Makes accounts that only ask, so many that there is one with a call left most of the time; gives
-    /// their tokens, which are known there.
+    /// Makes accounts that only ask, so many that there is one with a call left most of the time;
+    /// gives their tokens, which are known there.
     async fn crowd(&self, number: usize, addresses: &[SocketAddr]) -> Vec<String> {
         let bucket = jetstream(&self.operator, None).get_key_value(DIRECTORY_BUCKET).await;
         let bucket = bucket.expect("the directory");
@@ -389,8 +391,9 @@ impl<'a> Story<'a> {
     }
 }
 
-/// Asks all the time, for one account after the other, as behind a proxy: a place that lets nobody in or is not
-/// ready is passed over, but the answer of the last one, and any that was begun, must be whole and 200 or
+/// Asks all the time, for one account after the other, as behind a proxy: a place that lets nobody
+/// in or is not ready is passed over, but the answer of the last one, and any that was begun, must
+/// be whole and 200 or
 /// 429. Gives how many there were of each.
 async fn client(
     places: Vec<SocketAddr>,

@@ -1,5 +1,5 @@
-//! Files of `docker-compose.yml` repeat parts of other files: the parts are the same. (`tests/compose/run` checks that the
-//! whole works.)
+//! Files of `docker-compose.yml` repeat parts of other files: the parts are the same.
+//! (`tests/compose/run` checks that the whole works.)
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -15,7 +15,8 @@ fn account(config: &str) -> &str {
     rest.split_once("\n  }\n").unwrap().0
 }
 
-/// `tests/tests/operations/rights.rs` tests what the shipped file allows and denies; that holds for containers too.
+/// `tests/tests/operations/rights.rs` tests what the shipped file allows and denies; that holds for
+/// containers too.
 #[test]
 fn roles_have_the_rights_of_the_shipped_file() {
     let shipped = file("docs/deploy/nats-server.conf");

@@ -1,5 +1,5 @@
-//! Clients that ask query services with a throttle window all the time: through every fault an account gets at most one
-//! 200 a window, and a call that gets none is refused soon.
+//! Clients that ask query services with a throttle window all the time: through every fault an
+//! account gets at most one 200 a window, and a call that gets none is refused soon.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use botstats_tests::harness::{Login, head_as, send};
 
 /// The window of the services that they ask.
 pub const WINDOW: Duration = Duration::from_secs(2);
-/// Clients of each service. Each of them asks about the same accounts in the same order as its like at the
-/// other services: so they race.
+/// Clients of each service. Each of them asks about the same accounts in the same order as its like
+/// at the other services: so they race.
 const CALLERS: u64 = 2;
 /// Pause of a client between two calls.
 const PAUSE: Duration = Duration::from_millis(25);
@@ -103,8 +103,8 @@ impl Callers {
 
 /// Checks calls that are sorted by account and answer.
 ///
-/// When a call was used is not known from outside, only that it was between question and answer: the
-/// check takes the end of that range which can't accuse wrongly.
+/// When a call was used is not known from outside, only that it was between question and answer:
+/// the check takes the end of that range which can't accuse wrongly.
 fn check(calls: &[Call], window: Duration) {
     for call in calls {
         assert!(matches!(call.status, 200 | 429 | 503), "{call:?}");

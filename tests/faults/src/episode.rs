@@ -253,7 +253,8 @@ impl Running {
         }
     }
 
-    /// The server that a fault is for: the only one, or the leader of a stream that somebody needs now.
+    /// The server that a fault is for: the only one, or the leader of a stream that somebody needs
+    /// now.
     async fn server(&mut self) -> &mut Server {
         if self.site.others.is_empty() {
             return &mut self.site.nats;

@@ -10,9 +10,9 @@ use botstats_common::io::clock;
 use botstats_faults::plan::Numbers;
 use clap::Parser;
 
-/// Kills, freezes and cuts off ingest, nats-server and query while events flow, and compares what they
-/// say with the model. Ends with an error at the first difference; what it said before tells how to
-/// repeat it.
+/// Kills, freezes and cuts off ingest, nats-server and query while events flow, and compares what
+/// they say with the model. Ends with an error at the first difference; what it said before tells
+/// how to repeat it.
 #[derive(Debug, Parser)]
 #[command(name = "faults")]
 struct Arguments {
@@ -25,11 +25,12 @@ struct Arguments {
     /// Kills of nats-server
     #[arg(long, default_value_t = 30)]
     broker_kills: usize,
-    /// Other faults: cut, silent and slow connections, frozen processes, deleted consumers, killed queries
+    /// Other faults: cut, silent and slow connections, frozen processes, deleted consumers, killed
+    /// queries
     #[arg(long, default_value_t = 20)]
     others: usize,
-    /// A cluster of three servers, whose leaders are killed and frozen; others are then frozen leaders and
-    /// ingests, deleted consumers and killed queries
+    /// A cluster of three servers, whose leaders are killed and frozen; others are then frozen
+    /// leaders and ingests, deleted consumers and killed queries
     #[arg(long)]
     cluster: bool,
     /// Run only that episode of the plan

@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use botstats_tests::generate::Dice;
 
-/// Steps of one episode: its installation has lived through enough then, and its stream is long enough
-/// for the model.
+/// Steps of one episode: its installation has lived through enough then, and its stream is long
+/// enough for the model.
 const STEPS: usize = 14;
-/// A kill comes so many milliseconds after the step's beginning: while its events are published, read
-/// and counted, or just after.
+/// A kill comes so many milliseconds after the step's beginning: while its events are published,
+/// read and counted, or just after.
 pub const MOMENTS_MS: std::ops::RangeInclusive<i64> = 5..=500;
 
 /// How much of what.
@@ -21,8 +21,8 @@ pub struct Numbers {
     pub broker_kills: usize,
     /// Other faults, in equal parts of each kind.
     pub others: usize,
-    /// Three servers that keep copies, instead of one. It is the leader of a stream that is killed or
-    /// frozen, and everything must work again without it.
+    /// Three servers that keep copies, instead of one. It is the leader of a stream that is killed
+    /// or frozen, and everything must work again without it.
     pub cluster: bool,
 }
 

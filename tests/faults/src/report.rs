@@ -13,7 +13,8 @@ use super::plan::Numbers;
 pub struct Tally {
     /// Faults by name.
     pub faults: BTreeMap<&'static str, usize>,
-    /// Times until an event was counted again, by the fault before; of several together by the last.
+    /// Times until an event was counted again, by the fault before; of several together by the
+    /// last.
     pub recoveries: Vec<(&'static str, Duration)>,
     /// Events that were published, each until it was acknowledged.
     pub published: usize,

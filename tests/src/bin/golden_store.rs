@@ -1,5 +1,6 @@
-//! Makes a store of the present format from the events of the worked example, to be kept for the tests of
-//! later versions: `cargo run -p botstats-tests --bin golden_store -- tests/tests/fixtures/stores/format-N.redb`.
+//! Makes a store of the present format from the events of the worked example, to be kept for the
+//! tests of later versions:
+//! `cargo run -p botstats-tests --bin golden_store -- tests/tests/fixtures/stores/format-N.redb`.
 
 use std::path::Path;
 

@@ -16,8 +16,8 @@ const STORED_NS: i64 = 1_795_171_920_000_000_000;
 /// Between two messages of one input.
 const NEXT: u8 = 0x1e;
 
-/// The input: the last three tokens of the subject on a line, lines of headers, an empty line, and one
-/// payload or two with the byte 0x1e between them.
+/// The input: the last three tokens of the subject on a line, lines of headers, an empty line, and
+/// one payload or two with the byte 0x1e between them.
 pub(super) fn event(bytes: &[u8]) {
     let (head, body) = head_and_body(bytes);
     let mut head = head.into_iter();

@@ -1,8 +1,9 @@
-//! Years of one platform's traffic, day by day: never more of it in memory than what is still to come.
+//! Years of one platform's traffic, day by day: never more of it in memory than what is still to
+//! come.
 //!
-//! New users and old ones; conversations that never end, with a bot and with an operator; conversations
-//! across midnights and the ends of months; events as late as they may be and later; duplicates and
-//! conflicts as late as they can be told; a server's clock that may be wrong.
+//! New users and old ones; conversations that never end, with a bot and with an operator;
+//! conversations across midnights and the ends of months; events as late as they may be and later;
+//! duplicates and conflicts as late as they can be told; a server's clock that may be wrong.
 
 use std::collections::BTreeMap;
 

@@ -3,8 +3,8 @@
 use super::{NS_PER_MS, SECOND_MS, form};
 use crate::model::{Kind, Message};
 
-/// The event's message, stored a second after its time; the sequence is its id. For kinds that need no
-/// data but the conversation and the user.
+/// The event's message, stored a second after its time; the sequence is its id. For kinds that need
+/// no data but the conversation and the user.
 pub fn plain(
     sequence: u64,
     place: [&str; 3],

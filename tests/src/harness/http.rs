@@ -1,4 +1,5 @@
-//! The HTTP client of all tests, over a plain socket: a request is sent byte for byte as the test wrote it.
+//! The HTTP client of all tests, over a plain socket: a request is sent byte for byte as the test
+//! wrote it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -84,8 +85,8 @@ impl Connection {
 }
 
 impl<S: AsyncRead + Unpin> Connection<S> {
-    /// Reads the next answer; that to a HEAD request has no body. `None` if the server closes in order before an
-    /// answer begins.
+    /// Reads the next answer; that to a HEAD request has no body. `None` if the server closes in
+    /// order before an answer begins.
     pub async fn answer(&mut self, no_body: bool) -> io::Result<Option<Answer>> {
         let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
         let Some(end) = self.find(b"\r\n\r\n").await? else {

@@ -1,4 +1,5 @@
-//! Many clients at once: connections that wait, floods of refused requests, an account that asks without a pause.
+//! Many clients at once: connections that wait, floods of refused requests, an account that asks
+//! without a pause.
 
 use std::net::SocketAddr;
 
@@ -16,7 +17,8 @@ const OTHER_FILES: usize = 500;
 /// Clients of a flood, and of an account that hammers.
 const CLIENTS: usize = 64;
 
-/// Allows as many open files as there may be, and says how many connections of that number can be had.
+/// Allows as many open files as there may be, and says how many connections of that number can be
+/// had.
 pub fn allow_connections(wanted: usize) -> usize {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("a limit");
@@ -40,7 +42,8 @@ pub async fn open(address: SocketAddr, count: usize, bytes: &[u8]) -> Vec<TcpStr
     sockets
 }
 
-/// Sends the request over many connections, one after the other on each, until that number is answered.
+/// Sends the request over many connections, one after the other on each, until that number is
+/// answered.
 pub async fn flood(address: SocketAddr, request: &[u8], total: usize, expected: u16) {
     let clients = (0..CLIENTS).map(|_| {
         let request = request.to_vec();
@@ -59,7 +62,8 @@ pub async fn flood(address: SocketAddr, request: &[u8], total: usize, expected: 
     }
 }
 
-/// Asks for everything with that token, without a pause, until `ended`; gives how many answers there were.
+/// Asks for everything with that token, without a pause, until `ended`; gives how many answers
+/// there were.
 pub fn hammer(address: SocketAddr, token: &str, ended: CancellationToken) -> JoinHandle<usize> {
     let request = head_as(token, ALL, &[]);
     stop::spawn(async move {

@@ -1,4 +1,5 @@
-//! Pairs of requests whose answers must not tell them apart, neither by what they hold nor by their times.
+//! Pairs of requests whose answers must not tell them apart, neither by what they hold nor by their
+//! times.
 
 use botstats_common::secret::SecretHash;
 use serde_json::{Value, json};
@@ -11,7 +12,8 @@ pub fn account_entry(token: &str) -> Value {
     json!({"timezone": "UTC", "tokens": [{"id": "t", "sha256": sha256}]})
 }
 
-/// What is asked for that is foreign, revoked or nearly right, beside the same that never was. Needs three accounts.
+/// What is asked for that is foreign, revoked or nearly right, beside the same that never was.
+/// Needs three accounts.
 pub async fn lookalikes(stage: &Stage) -> Vec<(&'static str, [Vec<u8>; 2])> {
     let [login, other, revoked, ..] = &stage.logins[..] else { panic!("three accounts") };
     stage.site.put("account.acct-2", &account_entry("another")).await;

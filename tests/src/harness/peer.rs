@@ -1,4 +1,5 @@
-//! An ingest that is none: it speaks the ingest's part of the wire, well or badly, as a test wants it.
+//! An ingest that is none: it speaks the ingest's part of the wire, well or badly, as a test wants
+//! it.
 
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -30,8 +31,8 @@ pub enum Behaviour {
     TooLarge,
 }
 
-/// The other end of the wire: answers reads with 3 received messages of each bot on `web` in the last
-/// group, in two chunks; answers the ping of an ingest.
+/// The other end of the wire: answers reads with 3 received messages of each bot on `web` in the
+/// last group, in two chunks; answers the ping of an ingest.
 pub struct Peer {
     stop: CancellationToken,
     reads: Arc<AtomicU32>,

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below the ports that Linux gives to clients, so that no connection takes one before its server does.
+/// Below the ports that Linux gives to clients, so that no connection takes one before its server
+/// does.
 const PORTS: Range<u16> = 12_000..32_000;
 
 /// Free ports side by side: other ones at each call, and at first others in each process.

@@ -1,8 +1,8 @@
-//! Clients that ask for their accounts' statistics all the time while events are published, and afterwards
-//! a judgement of every answer.
+//! Clients that ask for their accounts' statistics all the time while events are published, and
+//! afterwards a judgement of every answer.
 //!
-//! An answer must count what was stored before its `Data-As-Of`, and may count what was stored before it
-//! arrived. The server's time stamps and the clients' are of one machine's clock.
+//! An answer must count what was stored before its `Data-As-Of`, and may count what was stored
+//! before it arrived. The server's time stamps and the clients' are of one machine's clock.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,7 +23,8 @@ use super::{
 };
 use crate::model::{Directory, Model, Verdict};
 
-/// How many ask at a time, each about an account of its own: calls of one account wait for each other.
+/// How many ask at a time, each about an account of its own: calls of one account wait for each
+/// other.
 const READERS: usize = 4;
 /// How often each asks, if answers come sooner.
 const PACE: Duration = Duration::from_millis(10);

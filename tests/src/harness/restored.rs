@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::Site;
 
 impl Site {
-    /// Starts another nats-server on a copy of the folder in which one that is stopped now keeps its
-    /// streams. Nothing is made in it.
+    /// Starts another nats-server on a copy of the folder in which one that is stopped now keeps
+    /// its streams. Nothing is made in it.
     pub async fn restored(store: &Path, window: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("nats")).expect("a folder for the server");

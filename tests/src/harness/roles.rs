@@ -1,4 +1,5 @@
-//! A nats-server with the configuration file as it is shipped, and the programs, each with its role.
+//! A nats-server with the configuration file as it is shipped, and the programs, each with its
+//! role.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -54,8 +55,8 @@ impl Roles {
         Self { nats, more: Vec::new(), folder }
     }
 
-    /// Starts a nats-server with a copy of the shipped file that lacks the first such text; gives the copy's folder too.
-    /// The rest of the text after a `|` says where, and stays.
+    /// Starts a nats-server with a copy of the shipped file that lacks the first such text; gives
+    /// the copy's folder too. The rest of the text after a `|` says where, and stays.
     pub async fn without(text: &str) -> (Self, TempDir) {
         let whole = std::fs::read_to_string(shipped_configuration()).expect("the shipped file");
         let stays = text.split_once('|').map_or("", |(_, stays)| stays);

@@ -64,7 +64,8 @@ impl Site {
         Self::start_with(window, false).await
     }
 
-    /// The same; the server may sync each message before it acknowledges it, as it should in earnest.
+    /// The same; the server may sync each message before it acknowledges it, as it should in
+    /// earnest.
     pub async fn start_with(window: &str, sync_always: bool) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let site = Self::in_folder(folder, window, sync_always).await;
@@ -88,7 +89,8 @@ impl Site {
         Self { nats, others, client, js, window, route: None, folder }
     }
 
-    /// Starts three servers, and lets the command `setup` make stream and buckets with a copy on each.
+    /// Starts three servers, and lets the command `setup` make stream and buckets with a copy on
+    /// each.
     pub async fn start_cluster(window: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let program = find(|_| {}).unwrap_or_else(|e| panic!("{e}"));
@@ -163,8 +165,8 @@ impl Site {
         self.query_with(name, &self.window).await
     }
 
-    /// The same with a throttle window of its own: `0s` answers without a limit beside others that have
-    /// one.
+    /// The same with a throttle window of its own: `0s` answers without a limit beside others that
+    /// have one.
     pub async fn query_with(&self, name: &str, window: &str) -> Query {
         Query::start(&self.settings(), window, &self.folder(name)).await
     }
@@ -255,8 +257,8 @@ impl Query {
         .await;
     }
 
-    /// Asks until there is a 200 that was asked for and given in the same quarter of an hour, on which
-    /// alone an answer depends; gives that moment with it.
+    /// Asks until there is a 200 that was asked for and given in the same quarter of an hour, on
+    /// which alone an answer depends; gives that moment with it.
     pub async fn answer(
         &self,
         login: &Login,

@@ -44,8 +44,8 @@ impl Stage {
         Self { query, ingest, logins, directory, site }
     }
 
-    /// Waits until everything is applied, and checks that the answer to everything about account `acct-0`
-    /// is the model's for what the stream holds now.
+    /// Waits until everything is applied, and checks that the answer to everything about account
+    /// `acct-0` is the model's for what the stream holds now.
     pub async fn equals_the_model(&self, mode: GroupMode, days: u32) {
         self.site.applied(PATIENCE).await;
         let model = Model::of(&stored(&self.site.js).await);
@@ -53,8 +53,8 @@ impl Stage {
         self.query.check(&model, &self.logins[0], &question, &self.directory).await;
     }
 
-    /// Gives an account an event in each of so many channels, and waits until they are applied: with a dozen, an answer
-    /// to [`large`] is larger than what sockets hold for a client.
+    /// Gives an account an event in each of so many channels, and waits until they are applied:
+    /// with a dozen, an answer to [`large`] is larger than what sockets hold for a client.
     pub async fn add_channels(&self, account: &str, channels: usize) {
         let event = |channel| {
             let place = [account, "b1", &format!("channel-{channel}")];

@@ -45,8 +45,8 @@ pub async fn publish(js: &jetstream::Context, messages: impl IntoIterator<Item =
     }
 }
 
-/// Publishes as a bot does: the same bytes again until they are acknowledged. Gives the sequence that
-/// the acknowledgement names.
+/// Publishes as a bot does: the same bytes again until they are acknowledged. Gives the sequence
+/// that the acknowledgement names.
 pub async fn publish_stubbornly(
     js: &jetstream::Context,
     (subject, headers, payload): &Outgoing,

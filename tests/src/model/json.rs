@@ -17,7 +17,8 @@ pub(super) struct Broken;
 impl Object {
     /// Reads an object from JSON text.
     pub(super) fn read(text: &str) -> Option<Self> {
-        // Reading a name as bytes would let control characters through, which JSON has only escaped.
+        // Reading a name as bytes would let control characters through, which JSON has only
+        // escaped.
         let _valid: IgnoredAny = serde_json::from_str(text).ok()?;
         serde_json::from_str(text).ok()
     }

@@ -23,8 +23,8 @@ impl Schemas {
         Self { document: asyncapi::document() }
     }
 
-    /// One that is found in the document, its references with it. Formats are not looked at: that is how
-    /// the documents' readers are set in general.
+    /// One that is found in the document, its references with it. Formats are not looked at: that
+    /// is how the documents' readers are set in general.
     fn at(&self, pointer: &str) -> Validator {
         self.build(pointer, false)
     }

@@ -1,4 +1,5 @@
-//! The lines of `docs/examples/curl.sh` against a live installation: each gets the answer that is written above it.
+//! The lines of `docs/examples/curl.sh` against a live installation: each gets the answer that is
+//! written above it.
 
 use std::fs;
 use std::path::Path;
@@ -43,7 +44,8 @@ fn lines() -> Vec<Line> {
     blocks.collect()
 }
 
-/// Runs a line in a shell. Curl's own settings file makes it say status and headers, so the line need not.
+/// Runs a line in a shell. Curl's own settings file makes it say status and headers, so the line
+/// need not.
 fn run(stage: &Stage, command: &str) -> Said {
     let home = stage.site.folder("curl");
     fs::create_dir_all(&home).unwrap();

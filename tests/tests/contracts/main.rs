@@ -1,5 +1,5 @@
-//! The documents for programs, `docs/openapi.json` and `docs/asyncapi.yaml`, are current, and ingest does what they say
-//! of events.
+//! The documents for programs, `docs/openapi.json` and `docs/asyncapi.yaml`, are current, and
+//! ingest does what they say of events.
 //!
 //!     BOTSTATS_TEST_RENEW=1 cargo test --workspace --test contracts is_current
 //!

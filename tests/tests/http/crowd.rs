@@ -1,5 +1,5 @@
-//! Slow clients, many clients, floods: they are bounded, cost NATS nothing, and good clients are served. (How soon: the
-//! program `timing`.)
+//! Slow clients, many clients, floods: they are bounded, cost NATS nothing, and good clients are
+//! served. (How soon: the program `timing`.)
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -223,8 +223,8 @@ async fn tap(
     }
 }
 
-/// How many requests the required flood has; the others have a fifth. `BOTSTATS_TEST_FLOOD` makes it
-/// more (or fewer).
+/// How many requests the required flood has; the others have a fifth. `BOTSTATS_TEST_FLOOD` makes
+/// it more (or fewer).
 fn flood_size() -> usize {
     let asked_for = settings::variable("BOTSTATS_TEST_FLOOD");
     asked_for.and_then(|n| n.to_str()?.parse().ok()).unwrap_or(20_000)

@@ -1,5 +1,5 @@
-//! Random requests made from `/openapi.json`, some as it describes them, some not. Every answer is as described, and a
-//! request is refused if and only if the description refuses it.
+//! Random requests made from `/openapi.json`, some as it describes them, some not. Every answer is
+//! as described, and a request is refused if and only if the description refuses it.
 
 use std::collections::BTreeMap;
 

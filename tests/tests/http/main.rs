@@ -1,4 +1,5 @@
-//! The query service as its clients see it: answers and refusals, the throttle, bytes that no good client sends, floods.
+//! The query service as its clients see it: answers and refusals, the throttle, bytes that no good
+//! client sends, floods.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod answers;

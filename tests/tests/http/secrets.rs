@@ -17,8 +17,9 @@ const PREFIX: &str = "/analytics/statistics/account";
 /// Revocations that race with requests; `BOTSTATS_TEST_REVOCATIONS` makes it more (or fewer).
 const REVOCATIONS: u32 = 200;
 
-/// Query looks at the directory again before an answer, unless its first look is younger than 50 ms. The first look may
-/// end after the read is sent: this long after the read, it has ended and is old, on a busy machine too.
+/// Query looks at the directory again before an answer, unless its first look is younger than 50
+/// ms. The first look may end after the read is sent: this long after the read, it has ended and is
+/// old, on a busy machine too.
 const OLD_LOOK: Duration = Duration::from_millis(500);
 
 fn number(name: &str) -> Option<u32> {
@@ -32,7 +33,8 @@ fn seed() -> u64 {
     seed
 }
 
-/// What is foreign looks like what is absent, to the byte. (That the times do not tell: the program `timing`.)
+/// What is foreign looks like what is absent, to the byte. (That the times do not tell: the program
+/// `timing`.)
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_foreign_looks_like_what_is_absent() {
     let stage = Stage::start("1h", 3).await;
@@ -99,8 +101,8 @@ async fn a_token_revoked_while_its_answer_is_made_gets_none() {
     }
 }
 
-/// Revocations that race with requests: one that is sent after the acknowledgement never gets a 200,
-/// and one that was on its way ends soon.
+/// Revocations that race with requests: one that is sent after the acknowledgement never gets a
+/// 200, and one that was on its way ends soon.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_the_acknowledgement_no_revoked_token_gets_an_answer() {
     // It measures how soon what is on its way ends.

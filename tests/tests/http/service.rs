@@ -1,5 +1,5 @@
-//! The query service beside a peer that speaks an ingest's part of the wire, well or badly: what a call costs, and what
-//! it gets when the peer, NATS or the throttle's bucket is not there.
+//! The query service beside a peer that speaks an ingest's part of the wire, well or badly: what a
+//! call costs, and what it gets when the peer, NATS or the throttle's bucket is not there.
 
 use std::time::Duration;
 

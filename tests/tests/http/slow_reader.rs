@@ -1,4 +1,5 @@
-//! A client that does not read its answer: query closes it, its call is used, and other clients do not notice.
+//! A client that does not read its answer: query closes it, its call is used, and other clients do
+//! not notice.
 
 use std::time::Duration;
 

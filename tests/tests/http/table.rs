@@ -53,7 +53,8 @@ async fn every_refusal_and_none_of_them_uses_the_call() {
         assert!(answer.header("www-authenticate").is_some_and(|v| v.starts_with("Bearer")));
     }
 
-    // A bad parameter of each kind, and the word that the answer must hold. (`query/src/question.rs` has them all.)
+    // A bad parameter of each kind, and the word that the answer must hold.
+    // (`query/src/question.rs` has them all.)
     let (many, beyond) = (["1"; 65].join(","), CODES.len().to_string());
     for (tail, named) in [
         (format!("*/{beyond}/day/1").as_str(), beyond.as_str()),

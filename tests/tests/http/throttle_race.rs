@@ -1,8 +1,9 @@
 //! One call an account a window, whatever races: four replicas, sixty-four clients, two hundred
 //! accounts.
 //!
-//! The times of a call's use are not known from outside, only that it was used between the sending of
-//! the request and the answer. Each check uses the end of that range which cannot accuse wrongly.
+//! The times of a call's use are not known from outside, only that it was used between the sending
+//! of the request and the answer. Each check uses the end of that range which cannot accuse
+//! wrongly.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -54,8 +55,8 @@ async fn client(
     calls
 }
 
-/// Starts the replicas and lets all clients ask, while `meanwhile` happens. Gives the beginning, and
-/// each account's calls in the order of their answers.
+/// Starts the replicas and lets all clients ask, while `meanwhile` happens. Gives the beginning,
+/// and each account's calls in the order of their answers.
 async fn race(
     stage: &mut Stage,
     meanwhile: impl AsyncFnOnce(&mut Stage, Instant),

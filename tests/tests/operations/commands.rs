@@ -1,5 +1,5 @@
-//! The whole story by command: make an account, publish events, ask for statistics, look at dead letters, revoke a
-//! token, remove the bot and the account.
+//! The whole story by command: make an account, publish events, ask for statistics, look at dead
+//! letters, revoke a token, remove the bot and the account.
 
 use std::process::Output;
 

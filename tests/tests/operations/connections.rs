@@ -311,7 +311,8 @@ fn empty_variables_beside_a_url() {
 /// How often the programs are to try; each tries about once a second.
 const TRIES: usize = 8;
 
-/// A server of the protocol that refuses everybody with these bytes, but perhaps the first, whom it leaves.
+/// A server of the protocol that refuses everybody with these bytes, but perhaps the first, whom it
+/// leaves.
 struct Refusing {
     url: String,
     tries: Arc<AtomicUsize>,

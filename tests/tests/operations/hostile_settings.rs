@@ -29,7 +29,8 @@ fn a_folder_that_cannot_be_used_is_named() {
         "/dev/null".to_owned(),
     ] {
         for command in ["run", "rebuild"] {
-            // A rebuild makes its state anew: what is in the old file does not matter before its end.
+            // A rebuild makes its state anew: what is in the old file does not matter before its
+            // end.
             if command == "rebuild" && data.ends_with("store") {
                 continue;
             }

@@ -1,4 +1,5 @@
-//! The programs as an operator meets them: commands, settings, credentials and rights, secrets, metrics and logs, stops.
+//! The programs as an operator meets them: commands, settings, credentials and rights, secrets,
+//! metrics and logs, stops.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod commands;

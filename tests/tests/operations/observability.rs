@@ -1,5 +1,5 @@
-//! What the programs say of themselves: metrics, alerts, the dashboard, logs, and the id of a request on its
-//! way through both programs.
+//! What the programs say of themselves: metrics, alerts, the dashboard, logs, and the id of a
+//! request on its way through both programs.
 
 mod exposition;
 mod promql;
@@ -212,8 +212,8 @@ async fn the_metrics_and_those_who_use_them() {
     assert!(unused.is_empty(), "on no panel and in no alert: {unused:?}");
 }
 
-/// Every metric is in the table of the manual, and every one of the table exists, with these labels and in these
-/// programs.
+/// Every metric is in the table of the manual, and every one of the table exists, with these labels
+/// and in these programs.
 fn documented(ingest: &Exposition, query: &Exposition) -> Result<()> {
     let manual = file("docs/monitoring.md");
     let mut listed = BTreeMap::new();

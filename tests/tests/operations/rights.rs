@@ -1,5 +1,5 @@
-//! The rights of each role, on a nats-server with the shipped configuration file: what a role needs works, all else is
-//! denied, and a program without a right names that right.
+//! The rights of each role, on a nats-server with the shipped configuration file: what a role needs
+//! works, all else is denied, and a program without a right names that right.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! After a whole session with everything that people and hostile clients do, with every program at its most verbose log
-//! level, no secret and no user's id is anywhere but where it belongs.
+//! After a whole session with everything that people and hostile clients do, with every program at
+//! its most verbose log level, no secret and no user's id is anywhere but where it belongs.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -229,8 +229,8 @@ async fn an_ingest_stops_taking_reads_before_it_ends() {
     assert!(ping.is_err(), "{ping:?}");
 }
 
-/// Signals that must change nothing, and one that stops: each of the first would end a program that does
-/// not handle it, with no exit code.
+/// Signals that must change nothing, and one that stops: each of the first would end a program that
+/// does not handle it, with no exit code.
 const WITHOUT_MEANING: [&str; 8] = ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "IO", "PIPE", "TERM"];
 
 /// Starts a program, waits for that line of its log, sends the signals; gives its exit code.
@@ -255,7 +255,8 @@ fn ignores_hangup(pid: u32) -> bool {
     u64::from_str_radix(mask.trim(), 16).unwrap() & 1 == 1
 }
 
-/// The signal of a terminal that closes; TERM if these tests run under `nohup`, as all children then ignore it.
+/// The signal of a terminal that closes; TERM if these tests run under `nohup`, as all children
+/// then ignore it.
 fn hangup() -> &'static str {
     if ignores_hangup(std::process::id()) { "TERM" } else { "HUP" }
 }
@@ -440,7 +441,8 @@ async fn while_starting() {
         }
     }
 
-    // While it catches up, and while it rebuilds: the next start goes on, and the old file is whole.
+    // While it catches up, and while it rebuilds: the next start goes on, and the old file is
+    // whole.
     let site = Site::start("0s").await;
     let events = |from: usize| {
         let events = (from..from + 30_000).map(|n| received("acct-0", "web", &n.to_string()));
@@ -485,7 +487,8 @@ async fn up_stops_all_of_it_in_time_while_it_is_read_slowly() {
     .await;
     let children = children_of(up.pid());
     assert!(!children.is_empty(), "a nats-server and its watcher");
-    // A connection that keeps the stop waiting as long as it may: a head, and nothing more of a body.
+    // A connection that keeps the stop waiting as long as it may: a head, and nothing more of a
+    // body.
     let mut stuck = TcpStream::connect(http).await.unwrap();
     stuck.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").await.unwrap();
     let signalled = clock::monotonic();

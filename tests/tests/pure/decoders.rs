@@ -1,8 +1,8 @@
-//! Every decoder on bytes that nobody wrote on purpose, without a fuzzing engine: the kept seeds and
-//! findings, and random changes to them.
+//! Every decoder on bytes that nobody wrote on purpose, without a fuzzing engine: the kept seeds
+//! and findings, and random changes to them.
 //!
-//! `BOTSTATS_TEST_MUTATIONS` sets how many changed inputs each decoder gets (30,000), `BOTSTATS_TEST_SEED`
-//! the seed. `tests/fuzz/run` looks much further.
+//! `BOTSTATS_TEST_MUTATIONS` sets how many changed inputs each decoder gets (30,000),
+//! `BOTSTATS_TEST_SEED` the seed. `tests/fuzz/run` looks much further.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

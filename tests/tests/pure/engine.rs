@@ -163,7 +163,8 @@ fn what_is_too_old_goes_and_duplicates_stay_duplicates_until_then() {
     let folder = tempfile::tempdir().unwrap();
     let mut engine = open(folder.path());
     let mut sequence = 0;
-    // A year of days, each with an event, a duplicate of the oldest that may still come, and a restart.
+    // A year of days, each with an event, a duplicate of the oldest that may still come, and a
+    // restart.
     for day in 0..365_i64 {
         let now = START_NS + day * DAY_NS;
         let mut batch = Vec::new();

@@ -1,4 +1,5 @@
-//! Tests without a server: the rules in process, the generator and the model that judge the rest, and every decoder.
+//! Tests without a server: the rules in process, the generator and the model that judge the rest,
+//! and every decoder.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod calendars;

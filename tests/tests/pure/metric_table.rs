@@ -1,8 +1,8 @@
-//! A metric that is added to the table of `common/src/metric.rs`, and forgotten where ingest says what feeds each one,
-//! does not compile.
+//! A metric that is added to the table of `common/src/metric.rs`, and forgotten where ingest says
+//! what feeds each one, does not compile.
 //!
-//! The two files are compiled as they stand, beside stubs of what they import, so that this takes seconds and no
-//! dependency.
+//! The two files are compiled as they stand, beside stubs of what they import, so that this takes
+//! seconds and no dependency.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! The worked example: its questions with their rows. The cells of each answer are taken back from
-//! the expected rows; window, labels, order, values, filled rows and all three formats must come out.
+//! the expected rows; window, labels, order, values, filled rows and all three formats must come
+//! out.
 
 use std::collections::BTreeMap;
 

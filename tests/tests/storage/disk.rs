@@ -1,5 +1,6 @@
-//! A disk that fails, fills up, loses its power or forgets. The state is the fold of exactly the messages up to the
-//! checkpoint, or the store refuses to open. `BOTSTATS_TEST_DISK` sets how many times as many cases as usual are tried.
+//! A disk that fails, fills up, loses its power or forgets. The state is the fold of exactly the
+//! messages up to the checkpoint, or the store refuses to open. `BOTSTATS_TEST_DISK` sets how many
+//! times as many cases as usual are tried.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

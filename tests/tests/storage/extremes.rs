@@ -1,4 +1,5 @@
-//! Far too many of one thing: pairs of an account, events of a conversation, conversations of a user, accounts.
+//! Far too many of one thing: pairs of an account, events of a conversation, conversations of a
+//! user, accounts.
 
 use botstats_common::io::telemetry;
 use botstats_tests::disk::Disk;

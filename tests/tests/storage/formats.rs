@@ -1,5 +1,6 @@
-//! Stores of every format there was, and a read by a newer query. Each store opens and reads as when it was made, or is
-//! refused with what to do. The programs of their time made the files; `golden_store` makes one of the present format.
+//! Stores of every format there was, and a read by a newer query. Each store opens and reads as
+//! when it was made, or is refused with what to do. The programs of their time made the files;
+//! `golden_store` makes one of the present format.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -89,7 +90,8 @@ async fn a_read_of_a_metric_that_is_not_known_is_refused() {
         wire::decode::<Frame>(&reply.payload).unwrap()
     };
     assert!(matches!(ask(&known).await, Frame::Accepted { .. }));
-    // The bits of all 19 metrics, least significant seven first: the last byte has room for one more.
+    // The bits of all 19 metrics, least significant seven first: the last byte has room for one
+    // more.
     let mut newer = known.clone();
     assert_eq!(newer[3..6], [0xff, 0xff, 0x1f]);
     newer[5] = 0x3f;

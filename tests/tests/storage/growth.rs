@@ -1,8 +1,9 @@
-//! What ingest keeps does not grow for ever: once pruning balances what comes, file and memory stay as
-//! they are. Only users and (bot, channel) pairs are kept for good, and there is a constant set of them.
+//! What ingest keeps does not grow for ever: once pruning balances what comes, file and memory stay
+//! as they are. Only users and (bot, channel) pairs are kept for good, and there is a constant set
+//! of them.
 //!
-//! `BOTSTATS_TEST_LIFE_EVENTS` sets how many events a day has, `BOTSTATS_TEST_LIFE_DAYS` how many days,
-//! `BOTSTATS_TEST_LIFE_KEEP` how many of them are kept.
+//! `BOTSTATS_TEST_LIFE_EVENTS` sets how many events a day has, `BOTSTATS_TEST_LIFE_DAYS` how many
+//! days, `BOTSTATS_TEST_LIFE_KEEP` how many of them are kept.
 
 use botstats_ingest::testing::MemoryUse;
 use botstats_ingest::testing::StorageBackend as _;

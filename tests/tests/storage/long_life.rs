@@ -1,6 +1,7 @@
 //! Ingest for 400 days: exact on every one of them, whatever is pruned meanwhile.
 //!
-//! `BOTSTATS_TEST_LIFE_EVENTS` sets how many events a day has, `BOTSTATS_TEST_LIFE_DAYS` how many days.
+//! `BOTSTATS_TEST_LIFE_EVENTS` sets how many events a day has, `BOTSTATS_TEST_LIFE_DAYS` how many
+//! days.
 
 use botstats_tests::disk::Disk;
 use botstats_tests::generate::{Dice, Life, ServerClock, ZONES, moment, question};
@@ -116,7 +117,8 @@ fn every_day_of_a_life_is_exact() {
 
 /// The day on which the server's clock goes wrong.
 const FAULT_MS: i64 = START_MS + 42 * DAY_MS + 7 * HOUR_MS;
-/// Days of the lives with such a clock: until nothing that was stored meanwhile can matter any more.
+/// Days of the lives with such a clock: until nothing that was stored meanwhile can matter any
+/// more.
 const FAULT_DAYS: usize = 80;
 
 /// A clock that is wrong by that much for that long.
@@ -228,8 +230,8 @@ fn days_ahead_with_the_bots() {
     }
 }
 
-/// All clocks wrong for longer than a leap is doubted, or by decades: what was deleted for it is gone, but
-/// nothing stops, and what is new is judged as it should be.
+/// All clocks wrong for longer than a leap is doubted, or by decades: what was deleted for it is
+/// gone, but nothing stops, and what is new is judged as it should be.
 #[test]
 fn clocks_that_are_wrong_for_long_stop_nothing() {
     let clocks: [ServerClock; 4] = [

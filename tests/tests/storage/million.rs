@@ -1,5 +1,5 @@
-//! A million events of realistic traffic: a command publishes them, ingest counts them in bounded memory, and every
-//! answer is exact. `BOTSTATS_TEST_EVENTS` sets how many events there are.
+//! A million events of realistic traffic: a command publishes them, ingest counts them in bounded
+//! memory, and every answer is exact. `BOTSTATS_TEST_EVENTS` sets how many events there are.
 
 use std::time::Duration;
 

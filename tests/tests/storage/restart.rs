@@ -1,9 +1,9 @@
 //! Opening a file takes an ingest the same time and memory, however old the history in it is.
 //!
-//! Three files are opened, each in a process of its own: some 40 days of traffic; 400 days of the same
-//! traffic, which has the same days that can still change; 40 days of ten times the traffic.
-//! `BOTSTATS_TEST_RESTART_EVENTS` sets the events of the small file (10,000; the others have ten times as
-//! many).
+//! Three files are opened, each in a process of its own: some 40 days of traffic; 400 days of the
+//! same traffic, which has the same days that can still change; 40 days of ten times the traffic.
+//! `BOTSTATS_TEST_RESTART_EVENTS` sets the events of the small file (10,000; the others have ten
+//! times as many).
 
 use std::fs;
 use std::path::Path;
@@ -29,11 +29,12 @@ const ACCOUNTS: i64 = 50;
 const BATCH: usize = 10_000;
 /// Set for the child process: the folder to open.
 const OPEN: &str = "BOTSTATS_TEST_RESTART_OPEN";
-/// What a file with ten times the history may take longer to open, in milliseconds, beyond noise of one
-/// and a half times.
+/// What a file with ten times the history may take longer to open, in milliseconds, beyond noise of
+/// one and a half times.
 const HISTORY_MS: u64 = 100;
 
-/// Makes a file of conversations of eight events, as many on each day; the last day is always the same.
+/// Makes a file of conversations of eight events, as many on each day; the last day is always the
+/// same.
 fn make(folder: &Path, events: u64, days: i64) -> anyhow::Result<()> {
     let mut engine = Engine::open(folder, 400)?;
     let mut dice = Dice::new(11);

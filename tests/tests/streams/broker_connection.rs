@@ -13,7 +13,8 @@ use serde_json::json;
 const CUTS: u64 = 40;
 /// Messages between two cuts.
 const BETWEEN: u64 = 3_000;
-/// So slow is the network that the cuts come while much of what the reader asks for ahead is on its way.
+/// So slow is the network that the cuts come while much of what the reader asks for ahead is on its
+/// way.
 const DELAY: Duration = Duration::from_millis(8);
 
 fn messages(numbers: Range<u64>) -> impl Iterator<Item = Outgoing> {

@@ -1,4 +1,5 @@
-//! nats-servers that botstats cannot use, or only in part: without JetStream, too old, full, overloaded, with limits.
+//! nats-servers that botstats cannot use, or only in part: without JetStream, too old, full,
+//! overloaded, with limits.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -100,8 +101,8 @@ async fn too_old_a_server() {
     }
 }
 
-/// The server's queue for a stream belongs to all publishers: when it is full a message is refused that would be stored
-/// a moment later.
+/// The server's queue for a stream belongs to all publishers: when it is full a message is refused
+/// that would be stored a moment later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_has_too_much_to_do() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Events on their way from a publisher to an answer: bad messages, servers and connections that fail, streams that are
-//! restored or exchanged, several ingests.
+//! Events on their way from a publisher to an answer: bad messages, servers and connections that
+//! fail, streams that are restored or exchanged, several ingests.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod backup;

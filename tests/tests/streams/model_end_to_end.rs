@@ -1,4 +1,5 @@
-//! A random stream through NATS and HTTP, against the model. (The package `faults` does the same through faults.)
+//! A random stream through NATS and HTTP, against the model. (The package `faults` does the same
+//! through faults.)
 
 use std::collections::BTreeMap;
 

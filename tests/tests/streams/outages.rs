@@ -12,7 +12,8 @@ use botstats_tests::harness::{Answer, Login, PATIENCE, Proxy, Query, Stage, ask_
 
 const WINDOW: &str = "1h";
 
-/// Checks that the answer is a 503 that says when to come back. (How soon it comes: the program `timing`.)
+/// Checks that the answer is a 503 that says when to come back. (How soon it comes: the program
+/// `timing`.)
 async fn unavailable(stage: &Stage, login: &Login, case: &str) {
     let answer = stage.ask(login).await;
     assert_eq!((answer.status, answer.problem().as_str()), (503, "unavailable"), "{case}");

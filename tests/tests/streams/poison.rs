@@ -1,5 +1,6 @@
-//! Messages that no good publisher would send: each is judged as the rules say, and its dead letter says what is wrong.
-//! None of them keeps later messages, or other accounts' messages, from being counted.
+//! Messages that no good publisher would send: each is judged as the rules say, and its dead letter
+//! says what is wrong. None of them keeps later messages, or other accounts' messages, from being
+//! counted.
 
 mod kinds;
 mod raw;

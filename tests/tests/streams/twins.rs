@@ -1,5 +1,5 @@
-//! Two ingests on one stream: clients do not notice what happens to one of them, so programs can be replaced while
-//! clients ask.
+//! Two ingests on one stream: clients do not notice what happens to one of them, so programs can be
+//! replaced while clients ask.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -157,7 +157,8 @@ async fn one_that_is_asked_alone_may_freeze_too() {
         healthy(ingest).await;
     }
     let readers = Readers::start(&site, &query).await;
-    // Whoever is asked alone when the last one freezes was chosen because the other was frozen before.
+    // Whoever is asked alone when the last one freezes was chosen because the other was frozen
+    // before.
     for frozen in [0, 1, 0] {
         ingests[frozen].signal("STOP");
         readers.more(ANSWERS).await;
@@ -178,7 +179,8 @@ enum Silent {
     For(Duration),
 }
 
-/// An ingest of the test's own beside the real one, that takes reads and falls silent. Tells of each read.
+/// An ingest of the test's own beside the real one, that takes reads and falls silent. Tells of
+/// each read.
 async fn takes_reads(site: &Site, silent: Silent) -> mpsc::UnboundedReceiver<()> {
     let client = site.client.clone();
     let mut reads =

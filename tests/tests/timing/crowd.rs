@@ -1,4 +1,5 @@
-//! A good client hardly notices slow clients, many clients and floods: its times are compared with its own just before.
+//! A good client hardly notices slow clients, many clients and floods: its times are compared with
+//! its own just before.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Times and ratios of times: a machine with other work does not keep them, so they are no part of `cargo test`.
+//! Times and ratios of times: a machine with other work does not keep them, so they are no part of
+//! `cargo test`.
 //!
 //!     cargo test --workspace --test timing
 //!

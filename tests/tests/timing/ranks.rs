@@ -32,8 +32,8 @@ fn chance_of_ranks(a: &[Duration], b: &[Duration]) -> f64 {
     let all = n + m;
     let variance = n * m / 12.0 * (all + 1.0 - ties / (all * (all - 1.0)));
     let z = (u - n * m / 2.0) / variance.sqrt();
-    // The tail of the normal distribution (Abramowitz and Stegun 7.1.26, error below 1.5e-7); far out,
-    // where that is not exact enough, its bound.
+    // The tail of the normal distribution (Abramowitz and Stegun 7.1.26, error below 1.5e-7); far
+    // out, where that is not exact enough, its bound.
     let x = z.abs() / std::f64::consts::SQRT_2;
     if x > 3.0 {
         return (-x * x).exp() / (x * std::f64::consts::PI.sqrt());

@@ -7,8 +7,8 @@ use tracing_subscriber::filter::Targets;
 
 /// The level of modules that the filter does not name.
 const DEFAULT_LEVEL: LevelFilter = LevelFilter::INFO;
-/// Our own modules log the same events, at most once a minute, so lines of this library are logged only if the filter
-/// names it.
+/// Our own modules log the same events, at most once a minute, so lines of this library are logged
+/// only if the filter names it.
 const NATS_LIBRARY: &str = "async_nats";
 /// Crates that a filter may name. `botstats` means all of ours, because a module's name begins so.
 const CRATES: [&str; 11] = [
@@ -61,8 +61,8 @@ pub struct BadFilter {
 impl FromStr for Filter {
     type Err = BadFilter;
 
-    /// Letter case of levels and spaces around words do not matter. Without a level of its own the rest
-    /// is logged at `info`.
+    /// Letter case of levels and spaces around words do not matter. Without a level of its own the
+    /// rest is logged at `info`.
     fn from_str(text: &str) -> Result<Self, BadFilter> {
         let mut rest = None;
         let mut modules = Targets::new();

@@ -1,7 +1,9 @@
-//! The buffer of log lines. A thread that logs never waits: a separate thread writes to standard error.
+//! The buffer of log lines. A thread that logs never waits: a separate thread writes to standard
+//! error.
 //!
-//! While nobody reads standard error (a log driver that hangs, a paused terminal) lines wait in a buffer.
-//! When it is full, new lines are dropped and counted. The count is logged when lines are read again.
+//! While nobody reads standard error (a log driver that hangs, a paused terminal) lines wait in a
+//! buffer. When it is full, new lines are dropped and counted. The count is logged when lines are
+//! read again.
 //!
 //! *Invariants*: no lock is held during a write. The buffer is bounded.
 
@@ -16,8 +18,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// The most bytes of waiting lines: thousands of lines, and little memory for a program.
 const MAX_WAITING_BYTES: usize = 1024 * 1024;
-/// Pause before a write is tried again after standard error would block, which happens if another program made a
-/// shared pipe non-blocking.
+/// Pause before a write is tried again after standard error would block, which happens if another
+/// program made a shared pipe non-blocking.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// The lines that wait. Each write to `&Lines` is one line.
@@ -37,8 +39,8 @@ struct State {
 }
 
 impl Lines {
-    /// Starts the thread that writes to `out` until the process ends. It calls `report` with the number of
-    /// dropped lines when lines are read again.
+    /// Starts the thread that writes to `out` until the process ends. It calls `report` with the
+    /// number of dropped lines when lines are read again.
     pub(super) fn start(
         out: impl Write + Send + 'static,
         report: impl Fn(u64) + Send + 'static,

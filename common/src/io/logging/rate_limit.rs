@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 
 /// The interval in which lines of the same text are logged once.
 const AGAIN: Duration = Duration::from_secs(60);
-/// The most different texts that one [`RateLimit`] logs in that interval; there are fewer causes than that.
+/// The most different texts that one [`RateLimit`] logs in that interval; there are fewer causes
+/// than that.
 const MAX_TEXTS: usize = 16;
 
 /// Lets each text pass once a minute, and counts the suppressed lines.
@@ -50,7 +51,8 @@ impl RateLimit {
         Self(Mutex::new(BTreeMap::new()))
     }
 
-    /// `None` if a line of that text must not be logged now; else that text is not due again for a minute.
+    /// `None` if a line of that text must not be logged now; else that text is not due again for a
+    /// minute.
     #[must_use]
     pub fn due(&self, text: &str) -> Option<Suppressed> {
         let now = monotonic();

@@ -211,8 +211,8 @@ fn on_event(event: &Event, violations: Option<&mpsc::Sender<Violation>>) {
         (None, Event::Connected | Event::Draining | Event::Closed) => {
             tracing::debug!("NATS connection: {event}")
         }
-        // These can come each second: a message that async-nats can't read ends each new connection, and a
-        // server that refuses is tried again.
+        // These can come each second: a message that async-nats can't read ends each new
+        // connection, and a server that refuses is tried again.
         (None, _) => {
             let text = match event {
                 Event::Disconnected | Event::LameDuckMode => format!("NATS connection: {event}"),

@@ -22,8 +22,8 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// The [`chain`] of an error about NATS. If nothing answered and the server has just denied a right to this
-/// process, the text names that right.
+/// The [`chain`] of an error about NATS. If nothing answered and the server has just denied a right
+/// to this process, the text names that right.
 #[must_use]
 pub fn explain(error: &(dyn Error + 'static)) -> String {
     let text = chain(error);
@@ -37,7 +37,8 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     successors(Some(error), |error| (*error).source())
 }
 
-/// True if a request got no answer in time, or a consumer no heartbeat: a denied right looks like that.
+/// True if a request got no answer in time, or a consumer no heartbeat: a denied right looks like
+/// that.
 fn is_silence(cause: &(dyn Error + 'static)) -> bool {
     use consumer::pull::{MessagesErrorKind, OrderedErrorKind};
     is(cause, async_nats::RequestErrorKind::TimedOut)

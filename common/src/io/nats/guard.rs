@@ -1,7 +1,8 @@
 //! Connects until it works, and looks after the connection's subscriptions.
 //!
-//! *Why*: a denied subscription is silent for good, because the server forgets it and the client subscribes
-//! again only over a new connection. So this makes a new connection as soon as the subscription is allowed.
+//! *Why*: a denied subscription is silent for good, because the server forgets it and the client
+//! subscribes again only over a new connection. So this makes a new connection as soon as the
+//! subscription is allowed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -31,8 +32,8 @@ const QUEUE: usize = 64;
 static WAITING: RateLimit = RateLimit::new();
 
 impl NatsSettings {
-    /// Connects, and tries again until it works or the token is cancelled. `readiness` gets the reason for
-    /// waiting, and later the subscriptions that the server denies.
+    /// Connects, and tries again until it works or the token is cancelled. `readiness` gets the
+    /// reason for waiting, and later the subscriptions that the server denies.
     ///
     /// # Errors
     /// Only if waiting can't help: a file of the settings is bad, or the program stops.
@@ -93,7 +94,8 @@ fn add(denied: &mut Denied, violation: Violation) {
 }
 
 impl Guard {
-    /// Keeps the denied subscriptions in the readiness, and makes a new connection when one is allowed.
+    /// Keeps the denied subscriptions in the readiness, and makes a new connection when one is
+    /// allowed.
     async fn run(mut self, readiness: Readiness) {
         let mut denied = Denied::new();
         while let Some(violation) = self.violations.recv().await {
@@ -122,9 +124,9 @@ impl Guard {
         }
     }
 
-    /// Tests the subscriptions over a separate connection, because other subscriptions of this one may be at
-    /// work; `None` if the test is not possible now. Each subscription is dropped at once, so that no message
-    /// is delivered to it.
+    /// Tests the subscriptions over a separate connection, because other subscriptions of this one
+    /// may be at work; `None` if the test is not possible now. Each subscription is dropped at
+    /// once, so that no message is delivered to it.
     async fn still_denied(&self, denied: &Denied) -> Option<BTreeSet<String>> {
         let (sender, mut violations) = mpsc::channel(QUEUE.max(denied.len()));
         let client = self.settings.connect_reporting(self.role, Some(sender)).await.ok()?;

@@ -1,8 +1,9 @@
-//! The connection to NATS: its settings, how every program makes and watches it, and requests to JetStream.
+//! The connection to NATS: its settings, how every program makes and watches it, and requests to
+//! JetStream.
 //!
-//! `servers` and `settings` say where and as whom; `connect` connects once, `guard` until it works and keeps
-//! subscriptions alive; `violation` reads what the server denies; `error` puts an error into one line;
-//! `request` asks JetStream.
+//! `servers` and `settings` say where and as whom; `connect` connects once, `guard` until it works
+//! and keeps subscriptions alive; `violation` reads what the server denies; `error` puts an error
+//! into one line; `request` asks JetStream.
 
 mod connect;
 mod error;

@@ -11,8 +11,8 @@ use crate::rules::StreamConfig;
 /// The time limit of one try to connect, and of one request to JetStream.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A JetStream context whose requests end after [`REQUEST_TIMEOUT`]. Without a domain, the connected server's own
-/// is used.
+/// A JetStream context whose requests end after [`REQUEST_TIMEOUT`]. Without a domain, the
+/// connected server's own is used.
 #[must_use]
 pub fn jetstream(client: &Client, domain: Option<&str>) -> jetstream::Context {
     let builder =
@@ -23,8 +23,8 @@ pub fn jetstream(client: &Client, domain: Option<&str>) -> jetstream::Context {
     }
 }
 
-/// The prefix of the subject to which a key of a KV bucket is written: in a JetStream domain, buckets listen
-/// behind the prefix of its API.
+/// The prefix of the subject to which a key of a KV bucket is written: in a JetStream domain,
+/// buckets listen behind the prefix of its API.
 #[must_use]
 pub fn put_prefix(domain: Option<&str>) -> String {
     domain.map(|domain| format!("$JS.{domain}.API.")).unwrap_or_default()
@@ -35,7 +35,8 @@ pub(crate) const NO_JETSTREAM: &str = "no JetStream there: nats-server runs with
      --jetstream), this user's account has none (give it one), it is in another domain (set \
      NATS_JS_DOMAIN), or it is only just starting";
 
-/// The info of a stream and the server's clock. async-nats has the same request, but drops the clock.
+/// The info of a stream and the server's clock. async-nats has the same request, but drops the
+/// clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamInfo {
     /// When the stream was made, in Unix nanoseconds.

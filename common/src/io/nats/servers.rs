@@ -36,8 +36,8 @@ impl Servers {
     }
 }
 
-/// The error for a bad URL. It does not repeat the URL, which may hold a password: at any place, if the
-/// password's characters were not encoded.
+/// The error for a bad URL. It does not repeat the URL, which may hold a password: at any place, if
+/// the password's characters were not encoded.
 const ALLOWED_URL: &str = "nats://HOST:PORT, tls://HOST:PORT or HOST:PORT, several separated by \
      commas; in nats://USER:PASSWORD@HOST:PORT the characters / ? # % , of user and password must be \
      percent-encoded, for example / as %2F";

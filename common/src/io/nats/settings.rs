@@ -13,11 +13,12 @@ use super::servers::{Servers, decoded, servers};
 use crate::ids::is_id_char;
 use crate::io::settings::{NATS_PASSWORD, secret_variable};
 
-/// A server that leaves three pings unanswered is frozen or cut off, and the client connects to another one.
-/// Services must be connected to another server of the cluster and answer again within 15 s.
+/// A server that leaves three pings unanswered is frozen or cut off, and the client connects to
+/// another one. Services must be connected to another server of the cluster and answer again within
+/// 15 s.
 const SERVICE_PING_INTERVAL: Duration = Duration::from_secs(2);
-/// The interval of pings for programs that may send much at once over a slow line: while they send, the server's
-/// answers are late.
+/// The interval of pings for programs that may send much at once over a slow line: while they send,
+/// the server's answers are late.
 const SENDER_PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Settings of the connection to NATS.
@@ -41,11 +42,12 @@ pub struct NatsSettings {
         global = true
     )]
     pub password_file: Option<PathBuf>,
-    /// File with the certificates (PEM) of the authority that signed the server's; makes TLS required
+    /// File with the certificates (PEM) of the authority that signed the server's; makes TLS
+    /// required
     #[arg(long = "nats-ca", env = "NATS_CA", value_name = "FILE", global = true)]
     pub ca: Option<PathBuf>,
-    /// Prefix of the inboxes to which answers are sent; by default _INBOX_ and the role, for a publisher
-    /// _INBOX_ and NATS_USER
+    /// Prefix of the inboxes to which answers are sent; by default _INBOX_ and the role, for a
+    /// publisher _INBOX_ and NATS_USER
     #[arg(long = "nats-inbox-prefix", env = "NATS_INBOX_PREFIX", value_name = "PREFIX", value_parser = inbox_prefix, global = true)]
     pub inbox_prefix: Option<String>,
     /// JetStream domain that holds stream and KV buckets, where the connection is to a server of
@@ -83,7 +85,8 @@ fn is_plain_token(token: &str) -> bool {
     !token.is_empty() && token.bytes().all(is_id_char)
 }
 
-/// As whom a program connects. Its inbox is named after the role, so that permissions can be given by role.
+/// As whom a program connects. Its inbox is named after the role, so that permissions can be given
+/// by role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Publishes events.
@@ -137,8 +140,8 @@ impl NatsSettings {
         request::jetstream(client, self.domain.as_deref())
     }
 
-    /// The prefix of this role's inboxes. Each publisher is a user of its own and may be allowed only its own
-    /// inbox, so its prefix has the user's name.
+    /// The prefix of this role's inboxes. Each publisher is a user of its own and may be allowed
+    /// only its own inbox, so its prefix has the user's name.
     pub(super) fn inbox_prefix(&self, role: Role) -> String {
         match (&self.inbox_prefix, role, self.user()) {
             (Some(prefix), ..) => prefix.clone(),

@@ -1,7 +1,8 @@
 //! Permission violations: rights that the nats-server denies to this process.
 //!
-//! The server reports a violation beside the traffic, without naming the request: a denied request looks like
-//! one that no server answers. So violations are kept for a few seconds for the texts of errors, and logged.
+//! The server reports a violation beside the traffic, without naming the request: a denied request
+//! looks like one that no server answers. So violations are kept for a few seconds for the texts of
+//! errors, and logged.
 //!
 //! *Not here*: which rights are needed; see `docs/deploy/nats-server.conf`.
 
@@ -19,8 +20,8 @@ use crate::io::clock::monotonic;
 use crate::io::logging::RateLimit;
 use crate::io::telemetry;
 
-/// The most different violations that are kept; one more starts a new list. Subjects have random parts, so
-/// there is no natural limit.
+/// The most different violations that are kept; one more starts a new list. Subjects have random
+/// parts, so there is no natural limit.
 const MAX_KEPT: usize = 1_000;
 /// A violation that is at most this old explains why a request timed out.
 const EXPLAINS: Duration = REQUEST_TIMEOUT.saturating_mul(2);
@@ -133,8 +134,8 @@ pub fn recent_violation() -> Option<Violation> {
     RECENT.newest(monotonic().checked_sub(EXPLAINS)?, |_| true)
 }
 
-/// Waits for a violation after `since` that explains why a message to `subject` has no acknowledgement: a denied
-/// publish to it, or any denied subscription.
+/// Waits for a violation after `since` that explains why a message to `subject` has no
+/// acknowledgement: a denied publish to it, or any denied subscription.
 pub(in crate::io) async fn violation_since(subject: &str, since: Instant) -> Violation {
     let mut changed = RECENT.changed.subscribe();
     let wanted = |violation: &Violation| match violation {

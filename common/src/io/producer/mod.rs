@@ -1,18 +1,21 @@
 //! Publishes events to the stream; each is acknowledged, and sent again until it is.
 //!
-//! An [`Event`] becomes a [`Message`], a [`Publisher`] gets it stored; `common/examples/publish.rs` shows it.
+//! An [`Event`] becomes a [`Message`], a [`Publisher`] gets it stored; `common/examples/publish.rs`
+//! shows it.
 //!
-//! Waiting messages are sent together: many as an atomic batch (one acknowledgement, one sync of the server's disk),
-//! a few one by one. A message is sent again with the same bytes until the server has stored or refused it; ingest
-//! removes the duplicates that this makes. The messages of a refused batch are sent again one by one, so a bad
-//! message does not take its neighbours with it. While the server is overloaded (its queue belongs to all
-//! publishers) the publisher backs off: it sends fewer messages at once.
+//! Waiting messages are sent together: many as an atomic batch (one acknowledgement, one sync of
+//! the server's disk), a few one by one. A message is sent again with the same bytes until the
+//! server has stored or refused it; ingest removes the duplicates that this makes. The messages of
+//! a refused batch are sent again one by one, so a bad message does not take its neighbours with
+//! it. While the server is overloaded (its queue belongs to all publishers) the publisher backs
+//! off: it sends fewer messages at once.
 //!
 //! *Invariants*: a message is counted once, as stored or as refused. At most [`BATCHES_IN_FLIGHT`]
 //! times [`MAX_BATCH`] messages are under way.
 //!
-//! *Format*: `Nats-Batch-Id`, `Nats-Batch-Sequence` from 1, `Nats-Batch-Commit: 1` with a reply subject
-//! on the last one (NATS ADR-50). No `Nats-Msg-Id`: one repeated id would refuse the whole batch.
+//! *Format*: `Nats-Batch-Id`, `Nats-Batch-Sequence` from 1, `Nats-Batch-Commit: 1` with a reply
+//! subject on the last one (NATS ADR-50). No `Nats-Msg-Id`: one repeated id would refuse the whole
+//! batch.
 
 mod answer;
 
@@ -37,7 +40,8 @@ use answer::{Judgement, judge};
 
 /// The most messages of a batch: the server's own limit.
 pub const MAX_BATCH: usize = 1_000;
-/// The most bytes of a batch: a slow line must carry a batch in less than the server's limit of 10 s.
+/// The most bytes of a batch: a slow line must carry a batch in less than the server's limit of 10
+/// s.
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Fewer messages than this are sent one by one.
 const MIN_BATCH: usize = 8;
@@ -47,10 +51,11 @@ pub const BATCHES_IN_FLIGHT: usize = 4;
 const SINGLES_IN_FLIGHT: usize = 256;
 /// The time limit of one acknowledgement.
 const ACK_LIMIT: Duration = Duration::from_secs(10);
-/// The publisher gives up after it has tried one message for this time; with an overloaded server, after no message was
-/// stored for this time.
+/// The publisher gives up after it has tried one message for this time; with an overloaded server,
+/// after no message was stored for this time.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
-/// The publisher gives up after no stream has listened for this time: a stream that changes its leader is back sooner.
+/// The publisher gives up after no stream has listened for this time: a stream that changes its
+/// leader is back sooner.
 const NO_STREAM_LIMIT: Duration = Duration::from_secs(8);
 /// Pause before a retry.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -320,8 +325,8 @@ impl Publisher {
         self.ask(last.subject.clone(), request, tries).await
     }
 
-    /// Sends one message and waits for its acknowledgement. A denied publish gets no answer, so this waits for a
-    /// permission violation as well.
+    /// Sends one message and waits for its acknowledgement. A denied publish gets no answer, so
+    /// this waits for a permission violation as well.
     async fn ask(&self, subject: String, request: Request, tries: &Tries) -> Judgement {
         tokio::select! {
             answer = self.client.send_request(subject.clone(), request) => judge(answer),
@@ -391,8 +396,8 @@ fn batch_headers(id: &str, sequence: usize) -> HeaderMap {
     headers
 }
 
-/// Takes the waiting messages, at least one, within the limits of a batch; empty if the channel closed. Cancel safe:
-/// no message is taken before the last await.
+/// Takes the waiting messages, at least one, within the limits of a batch; empty if the channel
+/// closed. Cancel safe: no message is taken before the last await.
 async fn next_batch(
     messages: &mut mpsc::Receiver<Message>,
     left_over: &mut Option<Message>,

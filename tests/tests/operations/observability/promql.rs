@@ -1,5 +1,5 @@
-//! What an expression of PromQL asks for: metrics, and labels of them. Not a parser: enough to see that
-//! what is named exists.
+//! What an expression of PromQL asks for: metrics, and labels of them. Not a parser: enough to see
+//! that what is named exists.
 
 use std::collections::BTreeSet;
 

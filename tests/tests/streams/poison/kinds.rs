@@ -85,7 +85,8 @@ pub(crate) fn groups() -> Vec<(&'static str, Vec<Kind>)> {
         ("headers", headers()),
         ("subjects", subjects()),
     ];
-    // Each of these breaks the connection of a client library: read one at a time, and among others.
+    // Each of these breaks the connection of a client library: read one at a time, and among
+    // others.
     let broken = broken_headers();
     groups.extend(broken.iter().map(|kind| ("one broken header", vec![kind.clone()])));
     groups.push(("broken headers", broken));

@@ -37,8 +37,8 @@ impl Raw {
         Ok(line.trim_ascii_end().to_vec())
     }
 
-    /// Publishes these bytes, whatever they are; gives the sequence under which the stream has them, or
-    /// none if it does not take them.
+    /// Publishes these bytes, whatever they are; gives the sequence under which the stream has
+    /// them, or none if it does not take them.
     pub(crate) async fn publish(
         &mut self,
         subject: &[u8],
