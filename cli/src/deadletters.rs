@@ -34,7 +34,7 @@ pub(crate) enum DeadLettersCommand {
         botstats deadletters list\n  \
         botstats deadletters list --limit 1000 --json | jq -r '.letters[].reason' | sort | uniq -c")]
     List {
-        /// At most so many; 100,000 are kept
+        /// The most messages to list; 100,000 are kept
         #[arg(long, default_value_t = 50, value_name = "N", value_parser = whole::<u32>(1..=MAX_KEPT))]
         limit: u32,
     },

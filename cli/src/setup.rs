@@ -16,7 +16,7 @@ use crate::output::Answer;
 
 /// Pause before a retry.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// The most replicas of a stream: the server's own limit.
+/// The most replicas of a stream: nats-server allows no more.
 const MAX_REPLICAS: i64 = 5;
 
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ pub(crate) struct Setup {
     /// 64MB, or SIZE if that is less. When the stream is full publishers get errors
     #[arg(long, env = "BOTSTATS_MAX_BYTES", value_name = "SIZE", value_parser = bytes)]
     max_bytes: Option<i64>,
-    /// Try again for so long while NATS is not there or can't make something yet
+    /// Retry for this time while NATS can't be reached or can't make stream and buckets yet
     #[arg(long, default_value = "0s", value_name = "TIME", value_parser = duration)]
     wait: Duration,
 }
@@ -70,7 +70,8 @@ pub(crate) async fn make(
 
 static TRYING: RateLimit = RateLimit::new();
 
-/// Retries until it works, the time is over, or an error shows that waiting can't help.
+/// Retries until stream and buckets are made, `--wait` is over, or an error shows that waiting
+/// can't help.
 async fn make_within(setup: &Setup, nats: &NatsSettings) -> anyhow::Result<[(String, Outcome); 3]> {
     let started = clock::monotonic();
     let shape = Shape { replicas: setup.replicas, max_bytes: setup.max_bytes };
@@ -96,7 +97,7 @@ async fn make_within(setup: &Setup, nats: &NatsSettings) -> anyhow::Result<[(Str
         }
         let text = nats::explain(error.as_ref());
         if let Some(suppressed) = TRYING.due(&text) {
-            tracing::warn!("trying again: {text}{suppressed}");
+            tracing::warn!("setup is not possible yet; trying again: {text}{suppressed}");
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }

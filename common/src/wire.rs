@@ -1,11 +1,13 @@
 //! Reads over NATS: what a query asks of an ingest, and how the answer comes back.
 //!
-//! *Format*: a version byte, then postcard. One request on `botstats.read.v1.<account>`, which any
-//! ingest takes, or on `botstats.read.v1.<ingest>.<account>`, which one takes; to its reply inbox
-//! come [`Frame::Accepted`] at once, then numbered [`Frame::Chunk`]s, the last one marked; or, at
-//! any point before the first chunk, [`Frame::Refused`] or [`Frame::TooLarge`], which end it. A
-//! chunk stays under [`MAX_CHUNK_BYTES`] and under the server's `max_payload`, as a larger message
-//! is not sent at all.
+//! *Format* of every message: a version byte, then postcard.
+//!
+//! Any ingest takes a request on `botstats.read.v1.<account>`; one ingest takes a request on
+//! `botstats.read.v1.<ingest>.<account>`. The ingest answers to the request's reply inbox:
+//! [`Frame::Accepted`] at once, then numbered [`Frame::Chunk`]s, the last one marked. Instead of
+//! the first chunk it may send [`Frame::Refused`] or [`Frame::TooLarge`], which end the answer. A
+//! chunk is smaller than [`MAX_CHUNK_BYTES`] and the server's `max_payload`, because the server
+//! refuses a larger message.
 //!
 //! *Not here*: time zones, names and the clock. The boundaries of the groups come with the request.
 
@@ -45,7 +47,7 @@ pub struct Request {
     /// The groups' boundaries, strictly ascending: group `i` is
     /// `[boundaries[i], boundaries[i + 1])`.
     pub boundaries: Vec<Quarter>,
-    /// The query waits for the answer for this many milliseconds from now.
+    /// The query waits for the answer for this many milliseconds.
     pub deadline_ms: u32,
 }
 
@@ -70,13 +72,13 @@ pub enum Frame {
 pub struct Chunk {
     /// `0`, `1`, ... in order of sending.
     pub number: u32,
-    /// True on the last one.
+    /// True in the last chunk.
     pub last: bool,
     /// Everything stored in the stream up to this instant (Unix ms, by the server's clock) is
     /// counted.
     pub as_of_ms: i64,
-    /// More (bot, channel) pairs that have any sample of any metric in the window. Cells name a
-    /// pair by its place in the list of all pairs of all chunks so far.
+    /// Pairs that follow those of the chunks before. All chunks together list every pair with a
+    /// sample of any metric in the window; a cell names a pair by its place in this list.
     pub pairs: Vec<Pair>,
     /// Ordered by (group, pair). A cell with no sample of the metrics asked for is not sent.
     pub cells: Vec<Cell>,
@@ -98,7 +100,7 @@ pub struct Cell {
     pub group: u32,
     /// The pair's place in the answer.
     pub pair: u32,
-    /// Its samples by metric, codes ascending, none with count 0.
+    /// The cell's samples by metric, in ascending order of codes; no count is 0.
     pub samples: Vec<Samples>,
 }
 
@@ -145,8 +147,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, postcard::Error> {
 /// Decodes a message.
 ///
 /// # Errors
-/// [`DecodeError`] if the version is unknown, the bytes are damaged, or they hold more than is
-/// known here.
+/// [`DecodeError`] if the version is unknown, the bytes are damaged, or bytes follow the message.
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
     match bytes.split_first() {
         Some((&VERSION, body)) => match postcard::take_from_bytes(body)? {
@@ -202,7 +203,7 @@ mod tests {
         assert!(matches!(decode::<Request>(&[9, 0]), Err(DecodeError::Version(9))));
         assert!(matches!(decode::<Request>(&[]), Err(DecodeError::Empty)));
         assert!(matches!(decode::<Request>(&[1, 0xff]), Err(DecodeError::Postcard(_))));
-        // A field that only a newer program knows, and a metric.
+        // A field and a metric that only a newer program knows.
         let request = |types: u8| [1, 0, 0, types, 0, 0];
         assert!(decode::<Request>(&request(1)).is_ok());
         let longer = [&request(1)[..], &[0]].concat();
@@ -217,7 +218,7 @@ mod tests {
         assert_eq!(of_bits(all).unwrap(), TypeSet::ALL);
         assert!(matches!(of_bits(all + 1), Err(DecodeError::Postcard(_))));
         assert!(matches!(decode::<Frame>(&[1, 3, 0]), Err(DecodeError::Trailing(1))));
-        // An id that is not one is refused as well.
+        // A malformed id is refused as well.
         assert!(decode::<Pair>(&[1, 1, b'*', 1, b'c']).is_err());
     }
 }

@@ -1,9 +1,9 @@
-//! Time zones by name: the IANA data built into the program, and before them those of a folder that
-//! the operator names ([`crate::io::zoneinfo`]), so that a new rule of some country needs no new
+//! Time zones by name: the IANA data built into the program. Zones of a folder that the operator
+//! names ([`crate::io::zoneinfo`]) take precedence, so that a new rule of some country needs no new
 //! program.
 //!
 //! *Invariants*: where zones come from is decided once, at the start. A zone that is no place
-//! ([`is_place`]) is never given.
+//! ([`is_place`]) is never returned.
 
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, OnceLock};
@@ -24,7 +24,7 @@ static NEWER: OnceLock<Zones> = OnceLock::new();
 
 /// Makes these zones come before the built-in data. Only the first call counts.
 pub(crate) fn prefer(zones: Zones) {
-    // A second one would change the groups of an account within one process.
+    // A second set of zones would change the groups of an account within one process.
     let _already = NEWER.set(zones);
 }
 
@@ -52,10 +52,9 @@ pub fn version() -> &'static str {
     &VERSION
 }
 
-/// True unless a name is one of those that the IANA data and folders of them have for other
-/// purposes than a place's or a fixed offset's time. A day of `Factory` or `Etc/Unknown` would be
-/// UTC's in silence, one of `localtime` another on each machine; `right/` and `posix/` hold all
-/// zones again.
+/// False for those names in the IANA data, or in a folder of it, that mean neither a place nor a
+/// fixed offset. `Factory` and `Etc/Unknown` would silently be UTC, `localtime` would be another
+/// zone on each machine, and `right/` and `posix/` hold all zones again.
 #[must_use]
 pub fn is_place(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
@@ -63,7 +62,7 @@ pub fn is_place(name: &str) -> bool {
         && !["right", "posix"].contains(&name.split('/').next().unwrap_or_default())
 }
 
-/// The zone of that name in any letter case.
+/// The zone of a name, in any letter case.
 #[must_use]
 pub fn find(name: &str) -> Option<TimeZone> {
     if !is_place(name) {

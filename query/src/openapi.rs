@@ -1,7 +1,8 @@
 //! The description of the API, as OpenAPI 3.1: what `/openapi.json` answers.
 //!
-//! *Why* by hand: the paths are matched raw, so there are no handlers to derive it from. Tests hold
-//! it to what is rendered and to the closed set of problems.
+//! *Why* by hand: query matches the raw request target, so there are no framework's handlers to
+//! derive a description from. Tests compare the description with rendered rows and with the closed
+//! set of problems.
 
 use std::sync::OnceLock;
 
@@ -19,7 +20,7 @@ const STATISTICS_PATH: &str = "/analytics/statistics/account/{APIKEY}/{TYPES}/{G
 /// The largest type code.
 const MAX_CODE: u8 = *TypeCode::NUMBERS.end();
 
-/// The document as it is sent.
+/// The document as JSON text.
 pub(crate) fn json() -> Bytes {
     static JSON: OnceLock<Bytes> = OnceLock::new();
     JSON.get_or_init(|| Bytes::from(document().to_string())).clone()
@@ -76,7 +77,7 @@ pub fn document() -> Value {
     })
 }
 
-/// The check of load balancers; the answer to HEAD has no body.
+/// An operation of the health check for load balancers; `body` is false for HEAD.
 fn health(operation: &str, body: bool) -> Value {
     let answer = |description: &str, text: &str, more: &[&str]| {
         let every = ["Cache-Control", "X-Content-Type-Options", "X-Request-Id"];
@@ -307,7 +308,7 @@ fn problem() -> Value {
 }
 
 fn headers() -> Value {
-    /// Where an answer that lists the header may be without it.
+    /// Whether every answer that lists the header has the header.
     enum Is {
         Always,
         Sometimes,

@@ -61,7 +61,7 @@ pub(crate) enum TooLarge {
     /// Memory while it is made: more than
     /// [`MAX_ANSWER_BYTES`](botstats_common::wire::MAX_ANSWER_BYTES).
     Memory,
-    /// Rows: so many, more than [`MAX_ROWS`].
+    /// This number of rows, which is more than [`MAX_ROWS`].
     Rows(usize),
 }
 

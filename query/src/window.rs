@@ -1,17 +1,19 @@
 //! The window of a question and its groups, in the account's time zone.
 //!
 //! *Invariants*: a whole quarter belongs to the local time of its first instant. Groups are
-//! contiguous and in order; no group is empty, no group lies in the future; the running quarter
-//! belongs to the window up to its end. A local day runs from the first quarter whose local date is
-//! that date or later to the next day's start, so the days cover the line of time whatever a zone
-//! does with its clocks; a date that a zone skips has no quarters and no group, but counts among
-//! the days asked for.
+//! contiguous and in order; no group is empty, no group lies in the future. The window ends with
+//! the running quarter.
+//!
+//! A local day starts with the first quarter whose local date is the day's date or a later one, and
+//! ends where the next day starts. So the days cover all of time without gap or overlap, whatever a
+//! zone does with its clocks. A date that a zone skips has no quarters and no group, but counts
+//! among the days asked for.
 //!
 //! *Not here*: events. An ingest gets the groups' boundaries and knows no zone.
 //!
-//! *Why* whole numbers: a zone is cut into stretches of one offset each; within a stretch a local
-//! hour or day is a division. A window of 30 days then costs a few look-ups of the zone, not one a
-//! quarter.
+//! *Why* whole numbers: a zone is cut into stretches with one offset each, and within a stretch a
+//! division gives the local hour or day. So a window of 30 days costs a few look-ups in the zone,
+//! and not one for each quarter.
 
 use botstats_common::quarter::{QUARTER_MS, Quarter};
 use botstats_common::zones;
@@ -26,22 +28,23 @@ const HOUR_S: i64 = 3600;
 const DAY_S: i64 = 24 * HOUR_S;
 /// More than the offset from UTC of any zone at any time.
 const MAX_OFFSET_S: i64 = 26 * HOUR_S;
-/// The stretches reach 3 days beyond the window: to the end of its last day, and over changes of
-/// the clock there.
+/// The stretches reach 3 days, in seconds, beyond the window at both ends: enough to reach the end
+/// of the last day under any offset, and past a change of the clock there.
 const MARGIN_S: i64 = 3 * DAY_S;
-/// The moment of asking is clamped to 1971 to 9000, for which all dates can be computed.
+/// The present is clamped to the years from 1971 to 9000: all dates of a window then can be
+/// computed. In Unix milliseconds.
 const NOW_RANGE_MS: (i64, i64) = (365 * DAY_S * 1000, 7_030 * 365 * DAY_S * 1000);
 
 /// One hour, day, month or year of a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// The quarter with which it begins; a month or year may begin before the window.
+    /// The group's first quarter; a month or year may begin before the window.
     pub start: Quarter,
-    /// `GroupLabel`: the local time of its first instant, as far as the mode shows it.
+    /// `GroupLabel`: the local time of the group's first instant, to the hour, day, month or year.
     pub label: String,
     /// `GroupStart`: the same instant in UTC.
     pub start_utc: String,
-    /// Whether it begins in the window and ended not after the moment of asking.
+    /// True if the group begins in the window and has ended.
     pub complete: bool,
 }
 
@@ -53,7 +56,7 @@ pub struct Window {
     /// Where the groups' parts of the window begin and end: group `i` is
     /// `[boundaries[i], boundaries[i + 1])`. Strictly ascending, one more than groups.
     pub boundaries: Vec<Quarter>,
-    /// The account's local date at the moment of asking, the last one of the window.
+    /// The account's local date now: the last date of the window.
     pub last_date: Date,
 }
 
@@ -142,7 +145,8 @@ impl Stretches {
         Self(all)
     }
 
-    /// The day (since 1970-01-01) that a quarter belongs to: the latest local date up to it.
+    /// The day, counted from 1970-01-01, that a quarter belongs to: the latest local date of this
+    /// and all earlier quarters.
     fn latest_day(&self, quarter: i64) -> i64 {
         let reached = self.0.iter().filter_map(|stretch| {
             let (first, end) = stretch.quarters();
@@ -152,19 +156,20 @@ impl Stretches {
         reached.max().unwrap_or_default()
     }
 
-    /// The first quarter whose local date is that day or later.
+    /// The first quarter whose local date is `day` or later.
     fn day_start(&self, day: i64) -> i64 {
         let found = self.0.iter().find_map(|stretch| {
             let (first, end) = stretch.quarters();
             let start = stretch.quarter_at(day * DAY_S).max(first);
             (start < end).then_some(start)
         });
-        // Not reached: callers ask only for days whose every possible midnight is in the stretches.
+        // Not reached: callers ask only for a day whose midnight is in the stretches under any
+        // offset.
         found.unwrap_or_else(|| div_ceil(day * DAY_S + MAX_OFFSET_S, QUARTER_S))
     }
 }
 
-/// The account's days, and how they make up groups.
+/// The local days of a window, and the rules that make groups of them.
 struct Calendar<'a> {
     zone: &'a TimeZone,
     mode: GroupMode,
@@ -252,7 +257,7 @@ impl Calendar<'_> {
                 let hour = stretch.local_s(start).div_euclid(HOUR_S);
                 let hour_end = stretch.quarter_at((hour + 1) * HOUR_S).min(end);
                 match spans.last_mut() {
-                    // A stretch without a quarter of its own lies between: nothing broke the run.
+                    // Only a stretch without a quarter lies between the two, so the run goes on.
                     Some((last_hour, offset_s, span))
                         if *last_hour == hour && *offset_s == stretch.offset_s =>
                     {
@@ -351,7 +356,7 @@ mod tests {
                 "2026-11-22 from 2026-11-22 00:00 [2026-11-22 00:00, 2026-11-22 15:30)",
             ]
         );
-        // A day is complete when its end is not after now, to the millisecond.
+        // A day is complete from its end on, to the millisecond.
         let complete = |now: &str| {
             let groups = window(now, "UTC", 2, "day").groups;
             groups.iter().map(|g| (g.label.clone(), g.complete)).collect::<Vec<_>>()
@@ -416,7 +421,7 @@ mod tests {
                 "2026-11-21T01:00:00+05:45 from 2026-11-20 19:15 [2026-11-20 19:15, 2026-11-20 19:30)",
             ]
         );
-        // 02:00 becomes 02:30: hour 2 has its second half only.
+        // 02:00 becomes 02:30: hour 2 has only its second half.
         assert_eq!(
             labels("2026-10-03T16:40:00Z", "Australia/Lord_Howe")[1..],
             [
@@ -434,7 +439,7 @@ mod tests {
                 "2026-09-27T04:00:00+13:45 from 2026-09-26 14:15 [2026-09-26 14:15, 2026-09-26 15:15)",
             ]
         );
-        // Where the offset is zero the label ends with Z, wherever that is.
+        // At offset zero the label ends with Z, in any zone.
         assert!(
             labels("2026-11-20T10:05:00Z", "Europe/London")[0].starts_with("2026-11-20T00:00:00Z ")
         );
@@ -454,7 +459,7 @@ mod tests {
             shown(&window("2018-11-04T12:00:00Z", "America/Sao_Paulo", 1, "hour"))[0]
                 .starts_with("2018-11-04T01:00:00-02:00 from 2018-11-04 03:00 ")
         );
-        // Samoa had no 30 December 2011; it counts among the three days.
+        // Samoa skipped 30 December 2011; the date counts among the three days.
         assert_eq!(
             shown(&window("2011-12-31T00:00:00Z", "Pacific/Apia", 3, "day")),
             [
@@ -569,7 +574,8 @@ mod tests {
             let from = "1971-06-01T00:00:00Z".parse().unwrap();
             let changes = zone.following(from).map(|c| c.timestamp().as_millisecond());
             for change in changes.take_while(|ms| *ms < 1_830_000_000_000) {
-                // A different moment and window at each change, all of them often enough.
+                // Each change gets another moment, number of days and mode; over all changes each
+                // combination occurs.
                 pick += 1;
                 let after_ms =
                     [-1, 0, 1, QUARTER_MS, 4 * QUARTER_MS + 7, 50 * QUARTER_MS, 2_900 * QUARTER_MS];

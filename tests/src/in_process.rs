@@ -1,5 +1,5 @@
-//! The product without its sockets: the engine that folds messages, and the functions that make an
-//! answer of what it holds.
+//! The product without its sockets: the engine, which folds messages, and the functions of query
+//! that make an answer from the engine's cells.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,12 +30,12 @@ enum Home {
 }
 
 impl Product {
-    /// A new one on an empty folder.
+    /// A product on an empty folder.
     pub fn new(keep_days: u32) -> anyhow::Result<Self> {
         Self::open(Home::Folder(tempfile::tempdir()?), keep_days)
     }
 
-    /// One on what the disk holds.
+    /// A product on the store that a disk holds.
     pub fn on(disk: Disk, keep_days: u32) -> anyhow::Result<Self> {
         Self::open(Home::Disk(disk), keep_days)
     }
@@ -58,17 +58,17 @@ impl Product {
         Ok(())
     }
 
-    /// Closes it and puts its file there.
+    /// Closes the product and copies its file to `path`.
     pub fn close_into(mut self, path: &Path) -> anyhow::Result<()> {
         self.engine = None;
         match &self.home {
             Home::Folder(folder) => std::fs::copy(folder.path().join(STORE_FILE), path)?,
-            Home::Disk(_) => anyhow::bail!("it is on a disk in memory"),
+            Home::Disk(_) => anyhow::bail!("the product is on a disk in memory, so it has no file"),
         };
         Ok(())
     }
 
-    /// One on a copy of that file.
+    /// A product on a copy of a file.
     pub fn of_file(path: &Path, keep_days: u32) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         std::fs::copy(path, folder.path().join(STORE_FILE))?;
@@ -87,7 +87,7 @@ impl Product {
     }
 
     pub fn engine(&mut self) -> anyhow::Result<&mut Engine> {
-        self.engine.as_mut().context("open")
+        self.engine.as_mut().context("the engine is not open")
     }
 
     /// Applies a batch in one commit.
@@ -123,7 +123,7 @@ impl Product {
         asked.render(&chunks)
     }
 
-    /// Compares what became of the messages with what the model says.
+    /// Compares the numbers of accepted and refused messages with those of the model.
     pub fn check_counts(&mut self, model: &Model) -> anyhow::Result<()> {
         let progress = self.engine()?.progress().clone();
         let count = |verdict| u64::try_from(model.count(verdict)).unwrap_or(u64::MAX);
@@ -153,7 +153,7 @@ impl Product {
         self.check_text(&text_of(&model.rows(question, directory)), question, directory)
     }
 
-    /// The same, when the model's answer is known.
+    /// As [`Product::check`], with the model's answer as a parameter.
     pub fn check_text(
         &mut self,
         wanted: &str,
@@ -207,8 +207,8 @@ impl Asked {
     }
 }
 
-/// The answer if all that there is, is one `tag.set` of bot `b` on channel `c` in the running
-/// quarter. Needs no engine: for questions about calendars.
+/// The answer to a question if the only event is a `tag.set` of bot `b` on channel `c` in the
+/// running quarter. Needs no engine, so tests of calendars are quick.
 pub fn answer_of_one_tag(question: &Question, directory: &Directory) -> anyhow::Result<String> {
     let asked = Asked::new(question, directory)?;
     let last = asked.window.groups.len().checked_sub(1).context("a group")?;

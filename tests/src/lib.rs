@@ -1,19 +1,19 @@
-//! What the end-to-end tests stand on.
+//! The library of the end-to-end tests.
 //!
 //! * [`model`]: the judge. A naive statement of what every number means, which shares no code with
 //!   the product;
 //! * [`generate`]: seeded streams of events as nasty as the rules allow;
 //! * [`in_process`]: the product without its sockets; [`disk`]: a disk that fails on command;
-//! * [`decoders`]: every reader of foreign bytes, and what must hold for any bytes;
+//! * [`decoders`]: every decoder of bytes from outside, and what must hold for any bytes;
 //! * [`harness`]: a real nats-server and the real programs as child processes.
 //!
-//! The tests are in `tests/tests`, a program for each kind. Packages of their own stand on this
-//! library too: `bench`, `compose` and `faults`. A test with real processes takes the programs from
-//! the folder in which the test itself was built: `cargo build --workspace --bins` first.
-//! docs/CONTRIBUTING.md lists the variables that make a test longer.
+//! The tests are in `tests/tests`, a program for each kind. The packages `bench`, `compose` and
+//! `faults` use this library too. A test with real processes takes the programs from the folder in
+//! which the test itself was built: `cargo build --workspace --bins` first. docs/CONTRIBUTING.md
+//! lists the variables that make a test longer.
 #![expect(
     clippy::expect_used,
-    reason = "support of tests: a panic is how a test says that its ground is gone"
+    reason = "support of tests: a test panics if what it needs is missing"
 )]
 #![expect(missing_docs, reason = "support of tests: a name that says all needs no comment")]
 
@@ -25,7 +25,7 @@ pub mod harness;
 pub mod in_process;
 pub mod model;
 
-/// The number in an environment variable; without it, the other.
+/// The number in an environment variable; `default` if the variable is not set.
 pub fn setting(name: &str, default: usize) -> usize {
     botstats_common::io::settings::variable(name)
         .map_or(default, |number| number.to_string_lossy().parse().expect("a number"))

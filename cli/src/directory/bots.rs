@@ -34,7 +34,7 @@ pub(crate) enum BotCommand {
         #[arg(long)]
         restore: bool,
     },
-    /// Change its name or names of channels; what is not given stays
+    /// Change a bot's name or names of its channels; what is not given stays
     #[command(after_long_help = "EXAMPLES\n  \
         botstats bot set acme pizza --channel sms=SMS\n  \
         botstats bot set acme pizza --channel sms=      take the channel's name away\n  \
@@ -96,7 +96,7 @@ pub(crate) struct ChangedBot {
     channels: Vec<ChannelName>,
 }
 
-/// A channel with its name, or with none.
+/// A channel, with its new name or without a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ChannelName(Channel, Option<String>);
 
@@ -192,7 +192,7 @@ pub(crate) async fn key(command: KeyCommand, nats: &NatsSettings) -> anyhow::Res
 fn key_answer(what: &str, account: &Account, bot: &Bot, key: &SecretString) -> Answer {
     let key = key.expose_secret();
     let text = format!(
-        "{what}\n\n  API key: {key}\n\nIt is shown this once. Its events go to \
+        "{what}\n\n  API key: {key}\n\nThe key is shown this once. The bot's events go to \
          botstats.events.{account}.{bot}.<channel>"
     );
     Answer::new(text, json!({"account": account, "bot": bot, "key": key}))

@@ -1,8 +1,9 @@
 //! A nats-server as a child process, with a folder of its own.
 //!
-//! *Invariants*: the server listens on 127.0.0.1 only. It ends when its value is dropped, and also
-//! when this process is killed: a watcher that holds the other end of a pipe then stops it. It has
-//! its own process group, so the terminal's Ctrl-C does not end it before the programs that use it.
+//! *Invariants*: the server listens on 127.0.0.1 only. The server ends when its value is dropped,
+//! and also when this process is killed: then a pipe from this process closes, and the watcher that
+//! reads the pipe stops the server. The server has a process group of its own, so the terminal's
+//! Ctrl-C does not end it before the programs that use it.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader};
@@ -17,7 +18,8 @@ use botstats_common::io::clock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
-/// The time limit of a start; long, because the server reads a large stream through after a crash.
+/// The time limit of a start; long, because after a crash the server reads the whole of a large
+/// stream.
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// The time that the server has to end before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -117,7 +119,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Stops it if it runs, and starts it on the same folder and port.
+    /// Stops the server if it runs, and starts it with the same folder and port.
     ///
     /// # Errors
     /// [`StartError`].
@@ -180,21 +182,21 @@ impl Server {
         Some(status)
     }
 
-    /// Stops it in order (SIGTERM); kills it if that takes too long. Does nothing if it does not
-    /// run.
+    /// Stops the server in order (SIGTERM), and kills it after 10 s. Does nothing if the server
+    /// does not run.
     pub fn stop(&mut self) {
         self.finish(Signal::TERM);
     }
 
-    /// Kills it (SIGKILL), as a crash would.
+    /// Kills the server (SIGKILL), which stands for a crash.
     pub fn kill(&mut self) {
         self.finish(Signal::KILL);
     }
 
     fn finish(&mut self, signal: Signal) {
         let Some(mut running) = self.running.take() else { return };
-        // The watcher ends first: it must not signal a process id that another process may have by
-        // then.
+        // The watcher ends first: once the server is gone another process may get its id, and the
+        // watcher would signal that process.
         end(&mut running.watcher, Signal::KILL);
         end(&mut running.child, signal);
     }
@@ -254,8 +256,8 @@ impl Drop for Server {
     }
 }
 
-/// Starts a shell that stops process `pid` when this process ends, however it ends: only then does
-/// the pipe to its standard input close.
+/// Starts a shell that waits until its standard input closes, and then stops process `pid`. The
+/// input is a pipe from this process, which closes when this process ends in any way.
 fn watch(pid: u32) -> io::Result<Child> {
     Command::new("sh")
         .args(["-c", "read -r _; kill -TERM \"$0\""])
@@ -267,7 +269,7 @@ fn watch(pid: u32) -> io::Result<Child> {
         .spawn()
 }
 
-/// Ends a child with a signal, at the latest with SIGKILL, and reaps it.
+/// Sends a signal to a child, kills the child if it runs after [`STOP_LIMIT`], and reaps it.
 fn end(child: &mut Child, signal: Signal) {
     if !matches!(child.try_wait(), Ok(None)) {
         return;
@@ -310,7 +312,7 @@ fn named_port(folder: &Path) -> Option<u16> {
     ports.nats.first()?.rsplit(':').next()?.parse().ok()
 }
 
-/// Whether a server with JetStream greets on that port.
+/// True if a server with JetStream greets on a port.
 fn has_jetstream(port: u16) -> bool {
     let greeting = || -> io::Result<String> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -1,6 +1,6 @@
 //! A nats-server of our own: found or fetched ([`find`]), started and stopped ([`Server`]).
 //!
-//! *Not here*: what is put into it; see `botstats_common::io::setup`.
+//! *Not here*: the stream and KV buckets in it; see `botstats_common::io::setup`.
 
 mod child;
 mod fetch;

@@ -20,7 +20,7 @@ pub(super) fn run(command: &mut Command, limit: Duration) -> Result<String, Stri
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| e.to_string())?;
-    // Both pipes are read at once: a full one would stop the program for ever.
+    // Threads read both pipes at the same time: a full pipe would block the program for ever.
     let out = child.stdout.take().map(|pipe| thread::spawn(move || text_of(pipe)));
     let err = child.stderr.take().map(|pipe| thread::spawn(move || text_of(pipe)));
     let started = clock::monotonic();

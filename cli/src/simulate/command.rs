@@ -21,7 +21,7 @@ use crate::output::{Answer, counted};
 use crate::publish::with_progress;
 use crate::{demo, stats};
 
-/// The most events that are made ahead of those in flight.
+/// The most events that wait in memory for the publisher.
 const MADE_AHEAD: usize = 4_000;
 
 #[derive(Debug, Args)]
@@ -45,7 +45,7 @@ pub(crate) struct Simulate {
     /// How many events in all
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = whole::<u64>(0..=u64::MAX))]
     events: u64,
-    /// What makes this traffic differ from another
+    /// Seed of the traffic: another seed gives other events
     #[arg(long, default_value_t = 1, value_name = "S", value_parser = whole::<u64>(0..=u64::MAX))]
     seed: u64,
     /// The end of the traffic, RFC 3339 [default: now]; with it the same seed gives the same bytes
@@ -88,7 +88,7 @@ pub(crate) async fn run(
         None => to_nats(params, nats).await,
         Some(path) if path.as_os_str() == "-" => {
             write(params, io::stdout().lock())?;
-            // The events are the answer.
+            // The events on standard output are the whole answer.
             Ok(Answer::new("", serde_json::Value::Null).silent())
         }
         Some(path) => {

@@ -1,17 +1,17 @@
 //! Random numbers that are the same in every release: SplitMix64.
 
-/// A source of numbers that follow from its seed.
+/// A pseudorandom number generator: equal seeds give equal numbers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// A source whose first state is the seed.
+    /// A generator whose first state is the seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A source that follows from all these numbers.
+    /// A generator that is seeded with all these numbers, in their order.
     pub(super) fn of(seeds: &[u64]) -> Self {
         let mut dice = Self(0x5EED);
         for seed in seeds {
@@ -30,7 +30,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// A number in `[0, bound)`; 0 if the bound is 0. The bias for small bounds does not show.
+    /// A number in `[0, bound)`; 0 if the bound is 0. For small bounds the bias is negligible.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         let wide = u128::from(self.next_bits()) * u128::from(bound);
         u64::try_from(wide >> 64).unwrap_or_default()

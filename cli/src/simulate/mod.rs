@@ -44,7 +44,7 @@ pub struct Params {
     pub days: u32,
     /// Events in all.
     pub events: u64,
-    /// What makes this traffic differ from another.
+    /// Seed of the traffic: another seed gives other events.
     pub seed: u64,
     /// The end, in Unix milliseconds; the last events are just before it.
     pub now_ms: i64,

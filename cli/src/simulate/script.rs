@@ -28,7 +28,7 @@ pub(super) enum Say {
 /// One event of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Step {
-    /// Milliseconds after the conversation's begin.
+    /// Milliseconds after the first event of the conversation.
     pub(super) at_ms: i64,
     pub(super) say: Say,
 }
@@ -80,8 +80,7 @@ impl Writer<'_> {
         for turn in 0..turns {
             if turn > 0 {
                 self.wait(2 * SECOND, 75 * SECOND);
-                // Some users come back after a while, which makes a second session of the
-                // conversation.
+                // Some users come back after more than the idle timeout: a second session.
                 if self.dice.percent(2) {
                     self.wait(35 * MINUTE, 6 * HOUR);
                 }
@@ -108,7 +107,7 @@ impl Writer<'_> {
         }
     }
 
-    /// The user says something, the bot understands it or not, looks things up and answers.
+    /// A turn: the user writes, the bot understands or not, may call an integration, and answers.
     fn turn(&mut self) {
         let kind = self.dice.pick(["text", "text", "text", "text", "button", "button", "image"]);
         self.say(Say::Received { kind });

@@ -110,7 +110,7 @@ fn block(rows: &[&Row]) -> String {
     format!("{} ({code})\n{}", printable(&first.event_label), table(&columns, &cells))
 }
 
-/// A bar for `value`; that of `most` has the full width.
+/// A bar for `value`; the bar of `most` has the full width.
 fn bar(value: f64, most: f64) -> String {
     if value <= 0.0 || most <= 0.0 {
         return String::new();

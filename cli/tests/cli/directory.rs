@@ -49,7 +49,7 @@ fn an_account_comes_changes_goes_and_comes_back() {
     assert_eq!((&entry["name"], &entry["timezone"]), (&json!("Acme"), &json!("UTC")));
     world.run(["account", "add", "acme"]).failed(1, "use `set`");
     world.run(["account", "remove", "acme"]).ok();
-    // The hash stays: who asks with the token must get "not found", not "who are you".
+    // The hash stays: a call with the token must get 404, not 401.
     let entry = stored(&world, "account.acme");
     assert_eq!(entry["removed"], true);
     assert_eq!(entry["tokens"][0]["id"], second_id);

@@ -12,7 +12,7 @@ pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
 }
 
-/// What a command said.
+/// The exit code and output of a command.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,
@@ -51,7 +51,7 @@ impl World {
         command
     }
 
-    /// Writes a file; gives its path.
+    /// Writes a file; returns its path.
     pub(crate) fn file(&self, name: &str, text: &str) -> String {
         let path = self.folder.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -81,15 +81,15 @@ pub(crate) fn run(command: &mut Command) -> Said {
 }
 
 impl Said {
-    /// Its standard output; it must have succeeded.
+    /// The standard output of a command that must have succeeded.
     #[track_caller]
     pub(crate) fn ok(&self) -> &str {
         assert_eq!(self.code, Some(0), "{self:?}");
         &self.out
     }
 
-    /// It must have ended with that code and have said that on standard error, and nothing on
-    /// standard output.
+    /// Checks that the command ended with `code`, wrote `why` to standard error, and wrote nothing
+    /// to standard output.
     #[track_caller]
     pub(crate) fn failed(&self, code: i32, why: &str) {
         assert_eq!(self.code, Some(code), "{self:?}");

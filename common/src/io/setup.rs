@@ -18,9 +18,9 @@ use crate::rules::{self, Finding, StreamConfig, refusals};
 /// The revisions that are kept of each directory key: a replica that starts after a bad write still
 /// finds the last good value.
 const DIRECTORY_HISTORY: i64 = 8;
-/// The size limit of each KV bucket where the stream of events gets one, in bytes; the stream's
-/// limit counts if it is less. It is enough for the history of some 20,000 bots and the calls of
-/// some 200,000 accounts.
+/// The size limit of each KV bucket, in bytes, if the stream of events gets a limit; a smaller
+/// limit of the stream is used for the buckets too. 64 MiB hold the history of some 20,000 bots and
+/// the calls of some 200,000 accounts.
 const MAX_BUCKET_BYTES: i64 = 64 * 1024 * 1024;
 
 /// Names in errors and logs.
@@ -28,7 +28,7 @@ const EVENTS: &str = "stream BOTSTATS_EVENTS";
 const DIRECTORY: &str = "KV bucket botstats_directory";
 const THROTTLE: &str = "KV bucket botstats_throttle";
 
-/// Why the stream or a bucket is not there or not as it must be.
+/// Why the stream or a bucket could not be made, or cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The server refused, or did not answer (as it does when a permission is missing).
@@ -64,9 +64,9 @@ pub enum SetupError {
          what exists is not changed here (docs/runbook.md says how)"
     )]
     Window {
-        /// What it is.
+        /// The window of the bucket.
         found: String,
-        /// What it should be.
+        /// The window of the setting.
         wanted: String,
     },
 }
@@ -76,8 +76,7 @@ pub enum SetupError {
 pub struct Shape {
     /// Copies in the cluster.
     pub replicas: usize,
-    /// The most bytes of the stream of events; none where there is no limit. See
-    /// [`MAX_BUCKET_BYTES`].
+    /// The most bytes of the stream of events; `None` is no limit. See [`MAX_BUCKET_BYTES`].
     pub max_bytes: Option<i64>,
 }
 
@@ -185,7 +184,8 @@ pub async fn throttle_bucket(
     .await
 }
 
-/// A KV bucket is a stream; made as one, so that a check needs nothing but its info.
+/// The stream of a KV bucket. Made as a stream, so that the stream's info is enough to check the
+/// bucket.
 fn kv_stream(bucket: &str, history: i64, max_age: Duration, shape: Shape) -> Config {
     Config {
         name: format!("KV_{bucket}"),
@@ -199,7 +199,7 @@ fn kv_stream(bucket: &str, history: i64, max_age: Duration, shape: Shape) -> Con
         deny_delete: true,
         allow_direct: true,
         num_replicas: shape.replicas,
-        // At most the life of a message, and 2 minutes as KV buckets have it.
+        // 2 minutes, as in any KV bucket, but not more than `max_age`: nats-server refuses that.
         duplicate_window: match max_age {
             Duration::ZERO => Duration::from_secs(120),
             age => age.min(Duration::from_secs(120)),
@@ -224,7 +224,7 @@ async fn make_or_check(
         Err(StreamInfoError::NoStream(_)) => match js.create_stream(wanted).await {
             Ok(_) => return Ok(Outcome::Made),
             Err(error) => match error.kind() {
-                // Another process made it in the meantime: check that one.
+                // Another process made the stream in the meantime: check that stream.
                 CreateStreamErrorKind::JetStream(e)
                     if e.error_code() == ErrorCode::STREAM_NAME_EXIST =>
                 {

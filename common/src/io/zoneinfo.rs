@@ -23,9 +23,9 @@ const MAX_ZONE_BYTES: u64 = 64 * 1024;
 const MAGIC: &[u8] = b"TZif";
 /// The file that names the release in its first line: `# version 2026a`.
 const RELEASE_FILE: &str = "tzdata.zi";
-/// The time in which zones must keep to quarters of an hour, in Unix seconds: from 2000 to the end
-/// of 2037. Many files have a change without an effect at the last second of 32 bits, in January
-/// 2038.
+/// The range `[start, end)`, in Unix seconds, in which the offset of a zone must be a multiple of a
+/// quarter of an hour: 2000 to 2037. It ends there because many files have a change without effect
+/// at the last second of 32 bits, in January 2038.
 const CHECKED_S: [i64; 2] = [946_684_800, 2_145_916_800];
 const MINUTE_S: i64 = 60;
 const QUARTER_S: i32 = 15 * 60;
@@ -46,7 +46,7 @@ impl ZoneSettings {
         zones::prefer(zones.clone());
         let (release, built_in) = (zones::release(), zones::built_in_release());
         let count = zones.by_name.len();
-        tracing::info!(release, count, "time zones are those of BOTSTATS_ZONEINFO");
+        tracing::info!(release, count, "time zones come from the folder of BOTSTATS_ZONEINFO");
         if zones.release.as_deref().is_some_and(|release| release < built_in) {
             tracing::warn!(
                 "the time zones of BOTSTATS_ZONEINFO are older ({release}) than those built in \
@@ -81,8 +81,8 @@ fn collect(folder: &Path, prefix: &str, depth: usize, zones: &mut Zones) -> Resu
         let path = entry.path();
         let Ok(name) = entry.file_name().into_string() else { continue };
         let name = format!("{prefix}{name}");
-        // Links are followed: a mounted folder may hold nothing else. One that leads nowhere is no
-        // zone.
+        // Links are followed: a mounted folder may hold only links. A link that leads nowhere is
+        // skipped.
         let Ok(about) = fs::metadata(&path) else { continue };
         if !zones::is_place(&name) {
             continue;
@@ -105,7 +105,8 @@ fn collect(folder: &Path, prefix: &str, depth: usize, zones: &mut Zones) -> Resu
     Ok(())
 }
 
-/// A zone whose local time keeps to the quarters of an hour by which statistics are stored.
+/// Parses a zone's file. Refuses a zone whose offset is not a multiple of a quarter of an hour:
+/// statistics are stored by quarter.
 fn zone(name: &str, bytes: &[u8]) -> Result<TimeZone, String> {
     let zone = TimeZone::tzif(name, bytes).map_err(|error| error.to_string())?;
     let [from, to] = CHECKED_S;
@@ -114,10 +115,12 @@ fn zone(name: &str, bytes: &[u8]) -> Result<TimeZone, String> {
     let at_first = (from.as_second(), zone.to_offset(from).seconds());
     for (at_s, offset_s) in std::iter::once(at_first).chain(changes) {
         if at_s % MINUTE_S != 0 {
-            return Err("it counts leap seconds; take a folder without them, not right/".to_owned());
+            return Err(
+                "it counts leap seconds; take a folder whose zones do not (not right/)".to_owned()
+            );
         }
         if offset_s % QUARTER_S != 0 {
-            return Err("its time is no multiple of 15 minutes from UTC".to_owned());
+            return Err("its offset from UTC is not a multiple of 15 minutes".to_owned());
         }
     }
     Ok(zone)
@@ -134,7 +137,7 @@ mod tests {
             bytes.extend(MAGIC);
             bytes.push(b'2');
             bytes.extend([0; 15]);
-            // How many: UT and standard indicators, leap seconds, times, types, letters.
+            // Numbers of UT and standard indicators, leap seconds, times, types, letters.
             for count in [0_u32, 0, 0, 1, 2, 4] {
                 bytes.extend(count.to_be_bytes());
             }

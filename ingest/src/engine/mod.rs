@@ -49,8 +49,8 @@ pub struct MemoryUse {
 
 /// The open projection.
 ///
-/// After an error of [`Engine::apply`] its memory may be ahead of the file: it must be opened
-/// again.
+/// After an error of [`Engine::apply`] the engine's memory may be ahead of the file: the engine
+/// must be opened again.
 pub struct Engine {
     store: Arc<Store>,
     registry: Arc<RwLock<Registry>>,
@@ -60,9 +60,9 @@ pub struct Engine {
     pairs: u32,
     stream: StreamIdentity,
     keep_days: u32,
-    /// Days before which slices and buckets were deleted.
+    /// The days before which slices were deleted, and before which buckets were deleted.
     deleted_before: (u32, u32),
-    /// Locked until the engine is dropped, if the engine locked it.
+    /// The lock of the folder, if this engine took it.
     _folder: Option<Folder>,
 }
 
@@ -86,10 +86,10 @@ impl Engine {
         Self::on(Store::open(path)?, keep_days)
     }
 
-    /// Goes on with an open store.
+    /// Makes an engine of an open store.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the store cannot be read.
     pub fn on(store: Store, keep_days: u32) -> Result<Self, StoreError> {
         let snapshot = store.snapshot()?;
         let progress = snapshot.progress()?;
@@ -112,7 +112,7 @@ impl Engine {
         })
     }
 
-    /// Sets the stream that the next messages come from, which the reader compared with the
+    /// Sets the stream of the next messages. The reader has compared this stream with the
     /// checkpoint.
     pub fn attach(&mut self, stream: StreamIdentity) {
         self.stream = stream;
@@ -235,7 +235,7 @@ impl Engine {
     ) -> Result<Vec<Activity>, StoreError> {
         let mut timelines = commit.timelines()?;
         let mut activities: Vec<Activity> = Vec::new();
-        // By day: conversations come in the order of keys.
+        // By day, because keys begin with the day: so rows are put in the order of keys.
         let mut rows: BTreeMap<u32, Vec<SliceRow>> = BTreeMap::new();
         let mut new: Vec<NewEvent> = Vec::new();
         let (mut accepted, mut duplicates, mut conflicts) = (0, 0, 0);
@@ -273,7 +273,7 @@ impl Engine {
     }
 }
 
-/// The first days whose slices and whose buckets are kept.
+/// Moves the progress to the first days that are kept; returns that of slices and that of buckets.
 fn first_days_kept(progress: &mut Progress, keep_days: u32) -> (u32, u32) {
     let newest_day = progress.watermark.day();
     let kept_from = newest_day.saturating_sub(keep_days);
@@ -282,7 +282,7 @@ fn first_days_kept(progress: &mut Progress, keep_days: u32) -> (u32, u32) {
     (newest_day.saturating_sub(SLICE_DAYS), progress.buckets_from_day)
 }
 
-/// Counts what an accepted event says by itself.
+/// Counts an accepted event by itself, without the events around it.
 fn count_event(
     Pending { numbers, event, index, .. }: &Pending<'_>,
     deltas: &mut BucketDeltas,
@@ -294,7 +294,7 @@ fn count_event(
     if event.kind == Kind::Received {
         let quarter = Quarter::of_ms(event.time_ms).0;
         let activity = Activity { numbers: *numbers, user: event.user, index: *index, quarter };
-        // A user who says the same as just before says nothing new.
+        // Successive messages of a user in one quarter are one activity.
         if activities.last().is_none_or(|last| !last.is_like(&activity)) {
             activities.push(activity);
         }

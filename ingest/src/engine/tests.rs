@@ -1,5 +1,5 @@
-//! Long conversations in small: slices hold few events in this crate's tests, so that a hundred
-//! events make many slices, and what is read of them is only a part.
+//! Long conversations, on a small scale. In this crate's tests a slice holds few events. So a
+//! hundred events make many slices, of which the engine reads only a part.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::fold::timeline::MAX_SLICE_EVENTS;
 
 const START_MS: i64 = 20_700 * DAY_MS;
 const DAYS: i64 = 4;
-/// The codes that sessions feed, and those of which each event of the tests is one.
+/// The codes of metrics that sessions feed or that count the events of these tests.
 const COMPARED: [u8; 7] = [8, 9, 10, 11, 13, 16, 17];
 
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ fn answered(engine: &Engine) -> Sums {
         .collect()
 }
 
-/// The same by sorting and folding everything: the first of an id counts.
+/// The expected answer, by sorting and folding all events: the first event of an id counts.
 fn naive(events: &[Given]) -> Sums {
     let mut first: BTreeMap<u32, &Given> = BTreeMap::new();
     for event in events {
@@ -159,7 +159,7 @@ proptest! {
         }
         prop_assert_eq!(answered(&engine), naive(&events));
         prop_assert_eq!(engine.conversations.long.len(), 1);
-        // What was there is there: nothing counts twice.
+        // All events are duplicates now: nothing counts twice.
         apply(&mut engine, sequence, &events);
         prop_assert_eq!(answered(&engine), naive(&events));
     }
@@ -217,7 +217,7 @@ fn a_floor_that_was_reached_stays() {
         send(&mut engine, i * 23 * 3_600_000, Kind::Requested);
     }
     drop(engine);
-    // Kept longer from now on: what is gone stays gone.
+    // From now on buckets are kept longer, but deleted buckets stay deleted.
     let mut engine = Engine::open(folder.path(), 400).unwrap();
     send(&mut engine, 60 * 23 * 3_600_000, Kind::Sent);
     assert_eq!(engine.progress().accepted, 62);

@@ -17,14 +17,14 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// True of the same user in the same quarter.
+    /// True if both are of one user in one quarter.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         (self.numbers, self.user, self.quarter) == (other.numbers, other.user, other.quarter)
     }
 }
 
-/// Finds or makes the users, notes when they were first seen, and marks them active; gives the
-/// pairs that have new ones.
+/// Finds or makes the users, notes when they were first seen, and marks them active; returns the
+/// pairs that have new users.
 pub(super) fn count_users(
     commit: &Commit,
     registry: &RwLock<Registry>,
@@ -35,7 +35,7 @@ pub(super) fn count_users(
     activities.sort_unstable();
     let by_user = |a: &Activity, b: &Activity| (a.numbers, a.user) == (b.numbers, b.user);
     let mut found: Vec<Option<UserRow>> = Vec::new();
-    // Ordinals go in the order of the stream, however messages are cut into batches.
+    // New users get ordinals in the order of the stream, however messages are cut into batches.
     let mut newcomers: Vec<(usize, usize, u32)> = Vec::new();
     for (i, user) in activities.chunk_by(by_user).enumerate() {
         let row = table.get(user[0].numbers.pair, user[0].user)?;

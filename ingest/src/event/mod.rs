@@ -55,7 +55,7 @@ pub struct Message<'a> {
 #[expect(missing_docs, reason = "the names say what they are")]
 pub enum Headers<'a> {
     Read(Option<&'a HeaderMap>),
-    /// Their bytes are not what NATS calls headers.
+    /// The bytes are not valid NATS headers.
     Unreadable,
 }
 
@@ -65,7 +65,7 @@ impl<'a> From<Option<&'a HeaderMap>> for Headers<'a> {
     }
 }
 
-/// Bits that keep what counts of an event's data.
+/// Bits for those members of an event's data that the metrics need.
 pub mod flag {
     /// `message.sent`: a fallback reply.
     pub const FALLBACK: u8 = 1;
@@ -79,22 +79,22 @@ pub mod flag {
     pub const AUTOMATIC: u8 = 1;
 }
 
-/// What counts of an accepted event.
+/// The parts of an accepted event that the metrics need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
-    /// Hash of the conversation id; means something within one (account, bot, channel).
+    /// Hash of the conversation id, which is unique only within one (account, bot, channel).
     pub conversation: u128,
     /// Hash of source and id; identifies the event within its conversation.
     pub id: u64,
-    /// Hash of the other content, to tell a duplicate from a conflict.
+    /// Hash of the remaining content: equal for a duplicate, another for a conflict.
     pub content: u32,
-    /// When it happened, in Unix milliseconds.
+    /// When the event happened, in Unix milliseconds.
     pub time_ms: i64,
     /// Its type.
     pub kind: Kind,
     /// Bits of [`flag`], by kind.
     pub flags: u8,
-    /// Hash of the user id; means something within one (account, bot, channel).
+    /// Hash of the user id, which is unique only within one (account, bot, channel).
     pub user: u128,
 }
 
@@ -139,19 +139,19 @@ impl Rule {
     }
 }
 
-/// What a message is; `A` says whose.
+/// The result of decoding a message. `A` identifies the account, bot and channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decoded<A> {
     /// An event. It counts unless it is a duplicate or a conflict.
     Event(A, Event),
     /// The type is not one of `docs/events.md`.
     UnknownType,
-    /// It breaks a rule; the text says what is wrong and what is allowed.
+    /// The message breaks a rule; the text says what is wrong and what is allowed.
     DeadLetter(Rule, Cow<'static, str>),
 }
 
 impl<A> Decoded<A> {
-    /// Replaces `A`.
+    /// Converts `A`.
     pub(crate) fn try_map<B, E>(self, of: impl FnOnce(A) -> Result<B, E>) -> Result<Decoded<B>, E> {
         Ok(match self {
             Decoded::Event(whose, event) => Decoded::Event(of(whose)?, event),
@@ -173,7 +173,7 @@ pub fn decode<'a>(message: &Message<'a>) -> Decoded<Address<'a>> {
     decoded(address(message.subject), message)
 }
 
-/// Decodes one message whose subject is known to be of `whose`.
+/// Decodes one message whose subject was decoded before, to `whose`.
 #[must_use]
 pub(crate) fn decode_known<A>(whose: A, message: &Message<'_>) -> Decoded<A> {
     decoded(Ok(whose), message)
@@ -239,7 +239,7 @@ struct Envelope<'a> {
     time_ms: i64,
 }
 
-/// Reads the envelope. Data in plain JSON are split into their fields on the way.
+/// Reads the envelope. Data in plain JSON is split into `fields` in the same pass.
 fn envelope<'a>(
     message: &Message<'a>,
     fields: &mut DataFields<'a>,
@@ -290,7 +290,7 @@ fn envelope<'a>(
 
 /// The data of an event.
 enum Data<'a> {
-    /// Split into fields already.
+    /// Already split into fields.
     Split,
     /// JSON text that begins like an object.
     Object(&'a str),
@@ -327,8 +327,8 @@ fn from_base64(text: &str) -> Result<String, Broken> {
         .map_err(|_| Broken(Rule::Envelope, "data_base64 once decoded is not UTF-8".into()))
 }
 
-/// Says where the JSON text is wrong. An error of category `Data` is not quoted: it would repeat a
-/// value.
+/// Says where the JSON text is wrong. An error of category `Data` is not quoted: its text would
+/// repeat a value of the message.
 fn not_an_object(what: &str, error: &serde_json::Error) -> Broken {
     let reason = match error.classify() {
         Category::Data => format!("{what} is not a JSON object"),
@@ -342,6 +342,8 @@ enum Mode<'a> {
     Binary(&'a HeaderMap),
 }
 
+/// The mode of the CloudEvents binding for NATS:
+///
 /// | content type | header ce-specversion | read as |
 /// | --- | --- | --- |
 /// | application/cloudevents+json | any | structured |
@@ -359,14 +361,15 @@ fn mode(headers: Headers<'_>) -> Result<Mode<'_>, Broken> {
             return Ok(Mode::Structured);
         }
     }
-    // Programs on the way, such as those for tracing, add other ce- headers to any message.
+    // Other ce- headers do not count: programs between publisher and stream, such as tracing, may
+    // add them to any message.
     let is_version = |name: &str| name.eq_ignore_ascii_case("ce-specversion");
     let binary = headers.iter().any(|(name, _)| is_version(name.as_ref()));
     Ok(if binary { Mode::Binary(headers) } else { Mode::Structured })
 }
 
-/// The value of a header in any letter case. A header that is given twice is refused: which value
-/// counts would be chance.
+/// The value of a header in any letter case. A header that is given twice is refused: chance would
+/// decide which value counts.
 fn header<'a>(headers: &'a HeaderMap, wanted: &'static str) -> Result<Option<&'a str>, Broken> {
     let mut values = headers
         .iter()
@@ -378,7 +381,7 @@ fn header<'a>(headers: &'a HeaderMap, wanted: &'static str) -> Result<Option<&'a
     }
 }
 
-/// The attributes that have a meaning.
+/// The CloudEvents attributes that the rules use.
 struct Attributes<'a> {
     specversion: Option<Cow<'a, str>>,
     id: Option<Cow<'a, str>>,
@@ -445,7 +448,7 @@ fn event(envelope: &Envelope<'_>, data: &DataFields<'_>, kind: Kind) -> Result<E
     let user = asked.id("data.userid", data.userid)?;
     let mut flags = 0;
     let mut set = |bit: u8, on: bool| flags |= if on { bit } else { 0 };
-    // Every field that the type names must have the right JSON type, also if it is optional.
+    // Every field that the type names must have the right JSON type, even an optional one.
     match kind {
         Kind::Received => {
             asked.text("data.kind", data.kind)?;

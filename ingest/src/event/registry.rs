@@ -65,7 +65,7 @@ impl Registry {
         Ok(registry)
     }
 
-    /// The numbers of a pair; none before its first event.
+    /// The numbers of a pair; `None` before the pair's first event.
     #[must_use]
     pub(crate) fn numbers(&self, address: &Address<'_>) -> Option<PairNumbers> {
         self.by_path.get(address.path).copied()
@@ -79,7 +79,8 @@ impl Registry {
             .map(|(account, _)| account)
     }
 
-    /// Gives a new pair the next number; true if it is its account's first beyond [`MANY_PAIRS`].
+    /// Gives a new pair the next number. The flag is true if this is the first pair of its account
+    /// beyond [`MANY_PAIRS`].
     ///
     /// # Errors
     /// If the address has a malformed id, or there are no more numbers.
@@ -141,8 +142,8 @@ impl Registry {
         self.rows.get_mut(usize::try_from(number).ok()?)
     }
 
-    /// An account's number and its pairs in the order of their numbers, of all bots or of those;
-    /// none before its first event.
+    /// An account's number and its pairs in the order of their numbers, of all bots or only of
+    /// `bots`; `None` before the account's first event.
     #[must_use]
     pub(crate) fn pairs(
         &self,

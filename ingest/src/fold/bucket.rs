@@ -1,8 +1,8 @@
 //! A bucket: what one (bot, channel) has in one UTC hour, by quarter.
 //!
 //! *Format* of a stored bucket (version 1): the version byte; for each of the four quarters a
-//! varint mask of the fields that are not zero and those as varints; then the number of active
-//! users as a varint and, ascending by ordinal, for each user one varint: difference to the
+//! varint mask of the fields that are not zero, then these fields as varints; then the number of
+//! active users as a varint and, ascending by ordinal, for each user one varint: difference to the
 //! previous ordinal times 16, plus the mask of the quarters in which the user was active.
 //!
 //! *Why* an hour and not a quarter a row: a user who is active all hour is stored once.
@@ -16,7 +16,7 @@ use botstats_common::varint;
 pub(crate) const QUARTERS: usize = 4;
 const VERSION: u8 = 1;
 
-/// Which bucket: ordered as buckets are stored.
+/// The identity of a bucket, in the order in which buckets are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct BucketId {
     /// UTC day since 1970.
@@ -173,7 +173,7 @@ pub(crate) struct StoredUsers<'a> {
 }
 
 impl StoredUsers<'_> {
-    /// Whether there are none.
+    /// True if the bucket has no users.
     #[must_use]
     pub(crate) fn is_empty(self) -> bool {
         self.count == 0

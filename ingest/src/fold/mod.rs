@@ -1,4 +1,4 @@
-//! The pure rules: what events contribute to the metrics, and the values that are stored of them.
+//! The pure rules: what events contribute to the metrics, and the stored values that hold this.
 //!
 //! *Not here*: I/O, clocks, logs, metrics of this program, locks.
 

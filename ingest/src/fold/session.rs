@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Kind, flag};
 
-/// The idle timeout in milliseconds: an event that comes later after the previous one begins a new
-/// session.
+/// The idle timeout in milliseconds: an event that follows the previous event after a longer pause
+/// begins a new session.
 pub(crate) const IDLE_MS: i64 = 30 * 60 * 1000;
 /// The idle timeout while an operator is requested or in control, in milliseconds.
 pub(crate) const IDLE_WITH_OPERATOR_MS: i64 = 24 * 60 * 60 * 1000;
@@ -27,7 +27,7 @@ pub(crate) const RULES: u32 = 1;
 /// One contribution of an event or a session to a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    /// When it counts, in Unix milliseconds.
+    /// The instant at which the sample counts, in Unix milliseconds.
     pub at_ms: i64,
     /// The metric.
     pub metric: TypeCode,
@@ -86,7 +86,7 @@ struct Control {
 }
 
 impl SessionState {
-    /// Whether an event of that moment can follow.
+    /// True if an event at `time_ms` can follow.
     #[must_use]
     pub fn is_before(&self, time_ms: i64) -> bool {
         self.previous_ms.is_none_or(|previous| previous <= time_ms)
@@ -178,7 +178,7 @@ impl SessionState {
         if !self.joined {
             self.joined = true;
             if let Some(first) = self.first_received_ms {
-                // The session counted as one without a join.
+                // Until now the session counted as one without a join.
                 emit(Sample::new(first, TypeCode::TakeoverRate, 0).taken_back());
                 emit(Sample::new(first, TypeCode::TakeoverRate, 1));
             }
@@ -270,7 +270,7 @@ mod tests {
             &[(0, Requested, 0), (1, Released, 0), (5, Joined, 0)],
             &[(5, TimeToPickUp, 5), (5, SupportLength, 0)],
         );
-        // An implied join feeds 9, 10 and 11 but starts no 16; an automatic message is none.
+        // An implied join feeds 9, 10 and 11 but not 16; an automatic message is no join.
         check(
             &[
                 (0, Received, 0),
@@ -332,7 +332,7 @@ mod tests {
     /// The version of the rules, and a hash of what [`the_rules_have_a_version`] counts by them.
     const GOLDEN: (u32, u64) = (1, 18_399_241_456_429_852_854);
 
-    /// What a thousand conversations contribute, and each event by itself.
+    /// Compares a hash of what a thousand conversations and each event by itself contribute.
     #[test]
     fn the_rules_have_a_version() {
         let mut text = String::new();

@@ -226,7 +226,7 @@ struct OpenCell {
 #[derive(Default)]
 struct OrdinalSet {
     ordinals: Vec<u32>,
-    /// So many ordinals at the start are sorted and distinct.
+    /// The number of ordinals at the start that are sorted and distinct.
     distinct: usize,
 }
 

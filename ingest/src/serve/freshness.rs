@@ -25,7 +25,7 @@ pub(crate) struct Freshness {
     /// The last known end of the stream, and when the server was asked, by the local monotonic
     /// clock.
     end: Option<(StreamEnd, Instant)>,
-    /// The time of the end known before that.
+    /// The server's time of the end that was known before `end`.
     before_ms: Option<i64>,
     drained: Option<Drained>,
 }
@@ -39,21 +39,21 @@ struct Drained {
 }
 
 impl Freshness {
-    /// For a store whose last applied message that is.
+    /// The freshness of a store whose last applied message has this sequence and time.
     #[must_use]
     pub(crate) fn of(applied: u64, stored_ms: i64) -> Self {
         Self { as_of_ms: stored_ms, applied, ..Self::default() }
     }
 
-    /// A batch was committed whose last message that is.
+    /// A batch was committed whose last message has this sequence and time.
     pub(crate) fn applied(&mut self, sequence: u64, stored_ms: i64) {
         self.applied = self.applied.max(sequence);
         self.as_of_ms = self.as_of_ms.max(stored_ms);
         self.prove();
     }
 
-    /// Takes the stream's end, which was asked for at `asked`. An answer that overtook the answer
-    /// to a later request proves nothing more.
+    /// Takes the stream's end, which was asked for at `asked`. An answer that comes after the
+    /// answer to a later request is ignored.
     pub(crate) fn observed(&mut self, end: StreamEnd, asked: Instant) {
         if self.end.is_some_and(|(_, last)| asked < last) {
             return;
@@ -63,8 +63,8 @@ impl Freshness {
         self.prove();
     }
 
-    /// The stream has no messages between these two sequences (both were known before it was
-    /// asked).
+    /// The stream has no messages after `taken` up to `end`; both were known before the stream was
+    /// asked.
     pub(crate) fn drained(&mut self, taken: u64, end: u64) {
         self.drained = Some(Drained { taken, end });
         self.prove();
@@ -100,7 +100,7 @@ impl Freshness {
         self.end.map_or(0, |(end, _)| end.last_sequence).max(self.sequence())
     }
 
-    /// Upper bound for the age of the oldest unapplied message, in milliseconds; none before the
+    /// Upper bound for the age of the oldest unapplied message, in milliseconds; `None` before the
     /// stream's end is known.
     #[must_use]
     pub(crate) fn lag_ms(&self, now: Instant) -> Option<i64> {

@@ -36,7 +36,7 @@ const BLOCK_BYTES: u64 = 4_096;
 const GROUP: u64 = BLOCK_BYTES / 4;
 /// Blocks before the first group.
 const FRONT: u64 = 3;
-/// So many bytes of the content's first block are kept: redb's header takes 320.
+/// The bytes of the content's first block that are kept: redb's header takes 320.
 const HEADER_BYTES: usize = BLOCK - 24;
 
 /// The file does not have the bytes that were written.

@@ -7,8 +7,8 @@
 //! *Not here*: rules. What a bucket or a slice becomes is decided in `fold`.
 //!
 //! *Format*: the tables below; keys in `store/keys.rs`; values in `fold/bucket.rs`,
-//! `fold/timeline.rs`, `store/meta.rs` and here; `store/checked.rs` lays out the file in which
-//! redb's own lies.
+//! `fold/timeline.rs`, `store/meta.rs` and here; `store/checked.rs` has the layout of the file
+//! itself, which holds redb's pages with their checksums.
 
 mod checked;
 mod disk_usage;
@@ -73,10 +73,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the file, or makes it.
+    /// Opens the store's file, or makes one if there is none.
     ///
     /// # Errors
-    /// If it is damaged, of another version, or cannot be read.
+    /// If the store is damaged, of another version, or cannot be read.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut options = File::options();
         options.read(true).write(true);
@@ -86,8 +86,7 @@ impl Store {
                 match file.read_exact(&mut start) {
                     Ok(()) if start == FORMAT_1 => return Err(StoreError::Format(1)),
                     Ok(()) => {}
-                    // A new file gets its name when it is complete, so that an empty one is
-                    // damaged.
+                    // `open` never leaves an empty file: it renames a new file only when complete.
                     Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                         return Err(Damage("it is empty".to_owned()).into());
                     }
@@ -96,8 +95,8 @@ impl Store {
                 Self::open_on(Box::new(FileBackend::new(file)?))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                // The file gets its name when it is complete, so that a crash leaves none or a
-                // whole one.
+                // The new file is renamed only when complete, so a crash leaves no store or a whole
+                // one.
                 let new = path.with_extension("new");
                 let file = options.create(true).truncate(true).open(&new)?;
                 let store = Self::open_on(Box::new(FileBackend::new(file)?))?;
@@ -111,7 +110,7 @@ impl Store {
     /// Opens the store on a disk, or makes one if the disk is empty.
     ///
     /// # Errors
-    /// If it is damaged, of another version, or cannot be read.
+    /// If the store is damaged, of another version, or cannot be read.
     pub fn open_on(disk: Box<dyn StorageBackend>) -> Result<Self, StoreError> {
         if let Some(other) = checked::format_of(&*disk)?.filter(|format| *format != FORMAT) {
             return Err(StoreError::Format(other));
@@ -125,7 +124,7 @@ impl Store {
             if rules != RULES {
                 return Err(StoreError::Rules(rules));
             }
-            // Nothing is written: a file can be opened on a full disk.
+            // To open a store writes nothing, so a store on a full disk can be opened.
             return Ok(Self { database, first_failure });
         }
         let write = begin(&database)?;
@@ -178,13 +177,14 @@ pub struct DeadLetter {
     pub reason: String,
 }
 
-/// A view of the store at one commit. It keeps that commit's pages from being used again: drop it
-/// soon.
+/// A view of the store at one commit. Drop a snapshot soon: while it lives, redb cannot use the
+/// commit's pages again.
 pub struct Snapshot {
     transaction: ReadTransaction,
 }
 
 impl Snapshot {
+    /// The progress as of this commit.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -206,7 +206,7 @@ impl Snapshot {
     }
 
     /// Calls `each` with the day and the conversation (pair and hash) of every slice, and with the
-    /// slice itself if `wanted` says so of the conversation.
+    /// slice itself if `wanted` is true for the conversation.
     pub(crate) fn slices(
         &self,
         wanted: impl Fn((u32, u128)) -> bool,
@@ -231,7 +231,7 @@ impl Snapshot {
         table.iter()?.map(|row| Ok(keys::long_conversation(&row?.0.value()))).collect()
     }
 
-    /// The number of rows of each table, which redb keeps.
+    /// The number of rows of each table. redb keeps these numbers: nothing is counted here.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -250,7 +250,8 @@ impl Snapshot {
         Ok(self.transaction.open_table(BUCKETS)?)
     }
 
-    /// Dead letters below a sequence, newest first, and how many are kept in all.
+    /// Gives the number of all dead letters, and at most `limit` of those below the sequence
+    /// `before`, newest first.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -328,7 +329,7 @@ impl Commit {
         meta::put_progress(&mut self.transaction.open_table(META)?, progress)
     }
 
-    /// Deletes slices and buckets of days before these.
+    /// Deletes the slices of days before `slices`, and the buckets of days before `buckets`.
     pub(crate) fn delete_before(&self, slices: u32, buckets: u32) -> Result<(), StoreError> {
         let end = keys::slices_from(slices);
         self.transaction.open_table(TIMELINES)?.retain_in(..&end[..], |_, _| false)?;
@@ -344,12 +345,12 @@ impl Commit {
 
 pub(crate) struct Buckets<'a> {
     table: Table<'a, BucketKey, &'static [u8]>,
-    /// Used again for each bucket.
+    /// The bytes of the bucket that `put` encodes; a field to save an allocation for each bucket.
     bytes: Vec<u8>,
 }
 
 impl Buckets<'_> {
-    /// The bucket as it stands; empty if there is none.
+    /// The stored bucket, or an empty bucket.
     pub(crate) fn get(&self, id: &BucketId) -> Result<Bucket, StoreError> {
         match self.table.get(keys::bucket_key(id))? {
             Some(value) => Ok(Bucket::decode(value.value())?),
@@ -393,7 +394,7 @@ pub(crate) struct Conversation {
 }
 
 impl Timelines<'_> {
-    /// The last slice that begins at or before that.
+    /// The last slice that begins at or before a place in a day.
     pub(crate) fn at_or_before(
         &self,
         of: &Conversation,
@@ -414,7 +415,7 @@ impl Timelines<'_> {
         Ok(None)
     }
 
-    /// Adds all slices to the list, in order.
+    /// Adds all slices of the conversation to `slices`, in order.
     pub(crate) fn all(&self, of: &Conversation, slices: &mut Vec<Slice>) -> Result<(), StoreError> {
         for &day in &of.days {
             let prefix = keys::slice_prefix(day, of.pair, of.conversation);
@@ -427,7 +428,7 @@ impl Timelines<'_> {
         Ok(())
     }
 
-    /// The first slice that begins after that.
+    /// The first slice that begins after a place in a day.
     pub(crate) fn after(
         &self,
         of: &Conversation,

@@ -6,7 +6,8 @@ use super::identity::Refusal;
 use crate::event::decoder::Arrival;
 use crate::store::{Checkpoint, StreamIdentity};
 
-/// A batch goes to the fold once it has this many messages, even if the fold could take it later.
+/// The most messages of a batch. While the fold takes no batch, a full batch takes no more
+/// messages.
 pub const MAX_BATCH_MESSAGES: usize = 100_000;
 
 /// Decoded messages on their way to the fold.
@@ -29,7 +30,7 @@ impl Batch {
 
 /// Why a consumer is given up, and what comes next.
 pub(super) enum Interruption {
-    /// Told to stop, or the fold takes no more batches.
+    /// The reader was told to stop, or the fold takes no more batches.
     Stopped,
     /// The stream is not the one that was counted.
     Refused(Refusal),

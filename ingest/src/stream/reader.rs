@@ -280,9 +280,9 @@ impl StreamReader {
         Ok(())
     }
 
-    /// Whether the stream has no message after that sequence. A consumer without pending messages
-    /// does not prove that: in a cluster it may be at a replica that is behind the stream's leader,
-    /// who is asked here.
+    /// True if the stream has no message after sequence `taken`. A consumer without pending
+    /// messages does not prove this: in a cluster its replica may be behind the stream's leader. So
+    /// this asks the leader.
     async fn has_none_after(&self, js: &Context, taken: u64) -> Result<bool, Interruption> {
         let next = raw_message_from(js, &self.stream, taken + 1).await;
         Ok(next.map_err(Interruption::Retry)?.is_none())

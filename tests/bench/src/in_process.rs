@@ -85,8 +85,8 @@ impl Fed {
         Ok(given)
     }
 
-    /// Applies events in the order of their times, each stored at once, in commits of so many;
-    /// gives the CPU time that took.
+    /// Applies events in the order of their times, each stored at once, in commits of `batch`
+    /// events; returns the CPU time.
     pub fn apply_all(
         &mut self,
         events: impl IntoIterator<Item = Event>,

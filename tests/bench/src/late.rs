@@ -16,16 +16,16 @@ use super::{Row, Scale, Target, say};
 /// Events of all [`DAYS`].
 const EVENTS: u64 = 1_500_000;
 const DAYS: u32 = 60;
-/// Only what is stored after so many days is measured.
+/// Only events that are stored after this number of days are measured.
 const DAYS_BEFORE: i64 = 30;
-/// One of so many is late,
+/// One event in this number is late.
 const ONE_IN: u64 = 10;
-/// by less than so much.
+/// The bound of a late event's delay, in milliseconds.
 const LATE_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Messages of a commit: while catching up, and under heavy live load.
 const BATCHES: [usize; 2] = [FULL_BATCH, 2_500];
 
-/// Who comes when: the moment of storing, and the event's number.
+/// The order of storing: each event's time of storing, and its number.
 type Arrivals = Vec<(i64, usize)>;
 
 pub(super) fn run(scale: Scale) -> anyhow::Result<Vec<Row>> {
@@ -107,7 +107,8 @@ impl<'a> Side<'a> {
         Ok(side)
     }
 
-    /// Applies the next so many; gives how many there were, and the CPU time.
+    /// Applies the next `count` events, or those that are left; returns their number and the CPU
+    /// time.
     fn step(&mut self, count: usize) -> anyhow::Result<Option<(usize, Duration)>> {
         let (now, left) = self.left.split_at(count.min(self.left.len()));
         self.left = left;
@@ -119,7 +120,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Applies one of so many rounds of both; gives what an event cost.
+/// Applies both sides in turns, in `rounds` parts; returns the mean cost of an event of each side.
 fn take_turns<'a>(a: &mut Side<'a>, b: &mut Side<'a>, rounds: usize) -> anyhow::Result<(f64, f64)> {
     let mut sums = [(0, Duration::ZERO); 2];
     let mut open = true;

@@ -51,9 +51,9 @@ pub use report::{Measured, Report, Row, Target};
 
 /// Rounds of each measure, if nothing else is asked for.
 pub const ROUNDS: usize = 5;
-/// `--quick` has so many times fewer events.
+/// The divisor of the number of events with `--quick`.
 const QUICK: u64 = 10;
-/// The test has so many times fewer.
+/// The divisor of the number of events in the test of this program.
 const TINY: u64 = 2_000;
 
 /// One of the things that are measured.
@@ -149,7 +149,7 @@ impl Scale {
         Self { rounds: 2, divisor: TINY }
     }
 
-    /// So many of what in earnest are `full`; at least one.
+    /// The number `full` of a complete run, scaled to this run; at least one.
     pub fn of(&self, full: u64) -> u64 {
         (full / self.divisor).max(1)
     }

@@ -26,7 +26,7 @@ pub const EVENTS_PER_ACCOUNT_DAY: u64 = 3_000;
 pub const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Messages on their way without an acknowledgement.
 const WINDOW: usize = 1_000;
-/// Events made ahead, in pieces of so many.
+/// The events of one piece; a thread makes pieces ahead.
 const PIECE: usize = 500;
 const PIECES_AHEAD: usize = 20;
 /// How often it is said how far it is, in messages.
@@ -62,12 +62,12 @@ pub fn history(events: u64, days: u32, now_ms: i64) -> Simulation {
     Simulation::new(Params { accounts: accounts(events, days), days, events, seed: 1, now_ms })
 }
 
-/// Even traffic of so many accounts between two moments, in order of time.
+/// Even traffic of `accounts` accounts between two instants, in order of time.
 pub fn even(accounts: u32, start_ms: i64, end_ms: i64, events: u64, seed: u64) -> Simulation {
     Simulation::of(Cast::of_accounts(accounts), start_ms, end_ms, events, seed, Spread::Even)
 }
 
-/// What makes events in a thread of its own, ahead of who takes them.
+/// Makes events in a thread of its own, ahead of the receiver.
 pub fn ahead(events: impl Iterator<Item = Event> + Send + 'static) -> mpsc::Receiver<Vec<Event>> {
     let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
     std::thread::spawn(move || {

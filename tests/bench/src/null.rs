@@ -27,7 +27,7 @@ use botstats_tests::harness::{binary, connection};
 
 /// Messages of one pull request.
 const BATCH: u64 = 10_000;
-/// With no more than so many on their way the next request goes.
+/// The next pull request is sent when at most this many messages are outstanding.
 const ASK_AGAIN_AT: u64 = BATCH / 2;
 /// How long a pull request waits for messages, in nanoseconds.
 const EXPIRES_NS: u64 = 30_000_000_000;
@@ -50,7 +50,7 @@ pub struct Drained {
     pub cpu_us: f64,
 }
 
-/// Takes so many messages in another process.
+/// Takes `count` messages in another process.
 pub fn run(null: Null, url: &str, count: u64) -> anyhow::Result<Drained> {
     let name = null.to_possible_value().context("a name")?;
     let output = Command::new(binary("bench"))
@@ -61,7 +61,7 @@ pub fn run(null: Null, url: &str, count: u64) -> anyhow::Result<Drained> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Takes so many messages in this process, from the first on.
+/// Takes the first `count` messages in this process.
 pub async fn take(null: Null, url: &str, count: u64) -> anyhow::Result<Drained> {
     match null {
         Null::Raw => raw(&connection(url).await, count).await,

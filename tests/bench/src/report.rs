@@ -83,7 +83,7 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The value below which so many percent are; of none no number.
+/// A percentile (nearest rank); NaN if there are no values.
 pub fn percentile(values: &[f64], percent: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -18,7 +18,7 @@ const DAYS: u32 = 30;
 const MANY_ACCOUNTS: u32 = 1_000;
 /// Messages of a commit.
 const BATCH: usize = 5_000;
-/// So many pieces, between which it says how far it is.
+/// The number of pieces; after each the measure reports its progress.
 const PIECES: u64 = 10;
 /// Bytes of a block, as `st_blocks` counts them.
 const BLOCK: u64 = 512;

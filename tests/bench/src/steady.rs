@@ -1,11 +1,10 @@
-//! From the acknowledgement that a publisher gets to the moment when the event is counted, at a
-//! rate that the publisher keeps as long as the server does (it waits only while much is not
-//! acknowledged).
+//! The time from a publisher's acknowledgement until the event is counted. The publisher keeps a
+//! fixed rate, and waits only while many messages are unacknowledged.
 //!
-//! That an event is counted is known by the applied sequence that ingest reports when it is asked,
-//! over and over: the resolution is the time between two of its answers, which is a row of its own.
-//! Events have happened within the half hour before, so that as many conversations run at once as
-//! at such a rate would.
+//! An event is counted once ingest's status has its sequence. The status is asked again and again,
+//! so the resolution is the time between two answers, which is a row of its own. The events' own
+//! times are spread over the last half hour. So as many conversations run at once as in real
+//! traffic of this rate.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,32 +22,33 @@ use super::report::percentile;
 use super::{Row, Scale, Target, say, usage};
 use botstats_tests::harness::Site;
 
-/// Events a second, for so many seconds.
+/// Events a second, and for how many seconds.
 const RATES: [(u64, u64); 3] = [(100, 10), (50_000, 10), (150_000, 6)];
-/// Beyond that there is no target: it may be more than server, publisher and ingest reach on two
-/// cores.
+/// The highest rate, in events a second, with a target: nats-server, publisher and ingest may not
+/// reach a higher one on two cores.
 const TARGET_RATE: u64 = 50_000;
-/// Over so much time their own times are spread, up to now.
+/// The events' own times are spread over this time before now, in milliseconds.
 const SPREAD_MS: i64 = 30 * 60 * 1000;
-/// The most accounts.
+/// The most accounts of the traffic.
 const MAX_ACCOUNTS: u64 = 1_000;
 /// How often the publisher wakes to send what is due.
 const TICK: Duration = Duration::from_millis(1);
-/// Pause between two questions how far ingest is.
+/// The pause after an answer about the applied sequence.
 const ASK_EVERY: Duration = Duration::from_millis(2);
-/// The publisher waits while so many are under way: the server refuses what it cannot take.
+/// The publisher waits while this many messages are unacknowledged: the server refuses messages
+/// beyond its queue.
 const MAX_UNACKNOWLEDGED: u64 = 5_000;
 /// How long after the last acknowledgement everything must be counted.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What one round gave.
+/// The measurements of one round.
 #[derive(Debug, Default)]
 struct Round {
     /// Acknowledgements a second, in thousands.
     rate: f64,
     /// Milliseconds from acknowledgement to being counted.
     delays_ms: Vec<f64>,
-    /// Milliseconds between two answers about how far ingest is.
+    /// Milliseconds between two answers about the applied sequence.
     resolution_ms: f64,
     cpu_us: f64,
 }
@@ -95,7 +95,7 @@ async fn one(site: &Site, pid: u32, rate: u64, count: u64, seed: u64) -> anyhow:
     let now_ms = clock::now_ms();
     let accounts = (rate * 86_400 / EVENTS_PER_ACCOUNT_DAY).clamp(1, MAX_ACCOUNTS);
     let accounts = u32::try_from(accounts)?;
-    // Made before: making them takes as long as counting them.
+    // Made before the round: to make events takes as long as to count them.
     let events: Vec<Event> = even(accounts, now_ms - SPREAD_MS, now_ms, count, seed).collect();
     let first = site.last_sequence().await + 1;
     if first > 1 {
@@ -115,7 +115,7 @@ async fn one(site: &Site, pid: u32, rate: u64, count: u64, seed: u64) -> anyhow:
         for _ in 0..count {
             let sequence = acknowledged(acknowledgements.next().await)?;
             counting.fetch_add(1, Ordering::Relaxed);
-            // Nobody listens only after an error.
+            // The receiver is gone only after an error.
             let _gone = sender.send((sequence, clock::monotonic()));
         }
         anyhow::Ok(())
@@ -129,7 +129,7 @@ async fn one(site: &Site, pid: u32, rate: u64, count: u64, seed: u64) -> anyhow:
     Ok(evaluate(acknowledged_at, &looks, begun, used, count))
 }
 
-/// Sends events at that rate, or as fast as the server stores them.
+/// Sends events at `rate`, or as fast as the server stores them.
 async fn publish(
     publisher: &Publisher,
     events: Vec<Event>,
@@ -152,7 +152,7 @@ async fn publish(
     Ok(())
 }
 
-/// Asks how far ingest is until it is there; gives each answer and when it came.
+/// Asks ingest for its applied sequence until that is `end`; returns each answer and when it came.
 async fn look(client: async_nats::Client, end: u64) -> anyhow::Result<Vec<(u64, Instant)>> {
     let mut looks = Vec::new();
     let begun = clock::monotonic();
@@ -178,7 +178,7 @@ fn evaluate(
     let ms = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64() * 1e3;
     let (mut delays_ms, mut last) = (Vec::new(), begun);
     while let Ok((sequence, at)) = acknowledged_at.try_recv() {
-        // The answer that first said so.
+        // The first answer in which the event is counted.
         let counted = looks.partition_point(|(applied, _)| *applied < sequence);
         if let Some((_, counted)) = looks.get(counted) {
             delays_ms.push(ms(at, *counted));

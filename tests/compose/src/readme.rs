@@ -12,7 +12,7 @@ pub(super) fn commands(root: &Path) -> String {
     let (_, rest) = readme.split_once(HEADING).expect("the section about containers");
     let section = rest.split("\n## ").next().unwrap_or_default();
     let mut blocks = section.split("```sh\n").skip(1);
-    // The first block is what must work at the first try; those after it are further ways.
+    // Only the first block is run: the others are alternatives.
     let block = blocks.next().and_then(|block| block.split("```").next());
     block.expect("a block of commands").to_owned()
 }

@@ -1,4 +1,4 @@
-//! What was checked, and what came out.
+//! The checks of a run and their results.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -18,10 +18,11 @@ pub struct Check {
     pub seen: String,
 }
 
-/// All checks of a run; it ends at the first that does not hold, as each stands on those before.
+/// All checks of a run. A run ends at the first check that does not hold, because each check builds
+/// on those before.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
-    /// In their order.
+    /// In the order in which they ran.
     pub checks: Vec<Check>,
     /// From `docker compose up` to the first answer with statistics, in milliseconds.
     pub first_answer_ms: u128,
@@ -30,12 +31,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether all held so far.
+    /// True if all checks so far held.
     pub fn holds(&self) -> bool {
         self.checks.iter().all(|check| check.held)
     }
 
-    /// Runs a check, unless one before did not hold; a panic in it means that it does not hold.
+    /// Runs a check, unless an earlier check did not hold. A check that panics does not hold.
     pub async fn check(&mut self, name: &'static str, check: impl Future<Output = String>) {
         if !self.holds() {
             return;

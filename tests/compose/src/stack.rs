@@ -72,7 +72,7 @@ impl Stack {
             .expect("the program starts");
         let mut stdin = child.stdin.take().expect("a pipe");
         let run = async {
-            // One that ends before it has read all says so by its exit code.
+            // The exit code shows a program that ended before it had read all input.
             let _unread = stdin.write_all(input.as_bytes()).await;
             drop(stdin);
             child.wait_with_output().await.expect("the program's end")

@@ -308,8 +308,8 @@ impl<'a> Story<'a> {
         format!("no other answer: {}", seen.join("; "))
     }
 
-    /// Makes accounts that only ask, so many that there is one with a call left most of the time;
-    /// gives their tokens, which are known there.
+    /// Makes accounts that only ask: enough that most of the time one has a call left. Returns
+    /// their tokens once the queries know them.
     async fn crowd(&self, number: usize, addresses: &[SocketAddr]) -> Vec<String> {
         let bucket = jetstream(&self.operator, None).get_key_value(DIRECTORY_BUCKET).await;
         let bucket = bucket.expect("the directory");

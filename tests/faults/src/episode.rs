@@ -31,7 +31,7 @@ use botstats_tests::model::{Directory, Message, Model, Verdict};
 const DAY_MS: i64 = 86_400_000;
 /// Accounts whose events are published.
 const ACCOUNTS: u64 = 3;
-/// Accounts that only call: so many that most calls are not known to be used, and are claimed.
+/// Accounts that only call: enough that most calls are unused, and are claimed.
 const CALLING_ACCOUNTS: usize = 80;
 /// Messages of a publisher on their way.
 const IN_FLIGHT: usize = 32;
@@ -43,7 +43,7 @@ const PUBLISH_LIMIT: Duration = Duration::from_secs(120);
 const CUT_PAUSE: Duration = Duration::from_millis(60);
 /// Pause between two looks at the checkpoint.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
-/// The model judges after so many steps, and at the end.
+/// The number of steps between two judgements of the model, which also judges at the end.
 const JUDGED_STEPS: usize = 5;
 /// Questions for each account at a judgement on the way, and at the end.
 const QUESTIONS: usize = 1;

@@ -7,11 +7,11 @@ use botstats_tests::generate::Dice;
 /// Steps of one episode: its installation has lived through enough then, and its stream is long
 /// enough for the model.
 const STEPS: usize = 14;
-/// A kill comes so many milliseconds after the step's beginning: while its events are published,
-/// read and counted, or just after.
+/// When a kill comes, in milliseconds after the beginning of a step: while the step's events are
+/// published, read and counted, or just after.
 pub const MOMENTS_MS: std::ops::RangeInclusive<i64> = 5..=500;
 
-/// How much of what.
+/// The seed of a run, and how many faults of each kind it has.
 #[derive(Debug, Clone, Serialize)]
 pub struct Numbers {
     /// Everything else being equal, another seed is another run.
@@ -48,9 +48,9 @@ pub enum What {
     },
     /// Everything passes the proxy late.
     Slow {
-        /// Each piece by so much,
+        /// The delay of each piece, in milliseconds.
         by_ms: u64,
-        /// and so long.
+        /// How long pieces are delayed, in milliseconds.
         for_ms: u64,
     },
     /// Ingest is stopped and continued.
@@ -92,7 +92,7 @@ impl What {
 /// A fault and its moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// So long after the one before, or after the beginning of the step.
+    /// Milliseconds after the fault before, or after the beginning of the step.
     pub after_ms: u64,
     /// What happens.
     pub what: What,

@@ -1,5 +1,5 @@
-//! An ingest that is none: it speaks the ingest's part of the wire, well or badly, as a test wants
-//! it.
+//! A stand-in for an ingest: it speaks the ingest's part of the wire contract, well or badly, as a
+//! test needs.
 
 use std::fmt::Debug;
 use std::str::FromStr;

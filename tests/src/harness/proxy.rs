@@ -30,9 +30,9 @@ struct Weather {
     closed: bool,
     /// Nothing passes; connections stay.
     paused: bool,
-    /// Each piece waits so long.
+    /// The delay of each piece.
     delay: Duration,
-    /// The server seems to have a clock that is ahead by so many seconds.
+    /// The seconds by which the server's clock seems to be ahead.
     ahead_s: i64,
 }
 
@@ -94,13 +94,12 @@ impl Proxy {
         self.weather.send_modify(|weather| weather.paused = paused);
     }
 
-    /// Has the server tell a time that is later by so many seconds wherever JetStream's API tells
-    /// the time.
+    /// Adds `ahead_s` seconds to every time that JetStream's API tells.
     pub fn server_ahead(&self, ahead_s: i64) {
         self.weather.send_modify(|weather| weather.ahead_s = ahead_s);
     }
 
-    /// Delays each piece of both directions by so long.
+    /// Delays each piece in both directions.
     pub fn delay(&self, delay: Duration) {
         self.weather.send_modify(|weather| weather.delay = delay);
     }

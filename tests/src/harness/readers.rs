@@ -101,7 +101,7 @@ impl Readers {
         self.to.send_replace(query.http);
     }
 
-    /// Waits until so many more answers came.
+    /// Waits for this number of further answers.
     pub async fn more(&self, answers: usize) {
         let wanted = self.answered.load(Ordering::Relaxed) + answers;
         until(&format!("{answers} more answers"), PATIENCE, async || {

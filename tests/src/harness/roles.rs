@@ -138,7 +138,7 @@ impl Roles {
         RoleQuery { process, http, internal }
     }
 
-    /// Waits until an ingest has applied so many messages.
+    /// Waits until an ingest has applied the messages up to `sequence`.
     pub async fn applied(&self, sequence: u64) {
         until(&format!("sequence {sequence} applied"), PATIENCE, async || {
             let said = self.botstats("admin", &["status", "--json"]);

@@ -53,8 +53,9 @@ impl Stage {
         self.query.check(&model, &self.logins[0], &question, &self.directory).await;
     }
 
-    /// Gives an account an event in each of so many channels, and waits until they are applied:
-    /// with a dozen, an answer to [`large`] is larger than what sockets hold for a client.
+    /// Publishes an event of an account in each of `channels` channels, and waits until they are
+    /// applied. With a dozen channels an answer to [`large`] is larger than what sockets hold for a
+    /// client.
     pub async fn add_channels(&self, account: &str, channels: usize) {
         let event = |channel| {
             let place = [account, "b1", &format!("channel-{channel}")];

@@ -1,4 +1,4 @@
-//! What the schemas say of an event, and what ingest's decoder does with it.
+//! The schemas of events and ingest's decoder must agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -23,8 +23,8 @@ impl Schemas {
         Self { document: asyncapi::document() }
     }
 
-    /// One that is found in the document, its references with it. Formats are not looked at: that
-    /// is how the documents' readers are set in general.
+    /// The validator of a schema in the document, which can follow its references. It does not
+    /// check formats, as most validators do by default.
     fn at(&self, pointer: &str) -> Validator {
         self.build(pointer, false)
     }
@@ -32,7 +32,7 @@ impl Schemas {
     fn build(&self, pointer: &str, formats: bool) -> Validator {
         let mut schema = self.document.pointer(pointer).unwrap().clone();
         if schema.get("$ref").is_some() {
-            // Beside a reference draft 7 reads nothing.
+            // Draft 7 ignores everything beside a `$ref`, so also `components` below.
             schema = json!({"allOf": [schema]});
         }
         schema["components"] = self.document["components"].clone();
@@ -49,7 +49,7 @@ fn event_pointer(type_name: &str) -> String {
     format!("/components/schemas/{}", asyncapi::name_of(type_name))
 }
 
-/// Why ingest does not count it, if it does not.
+/// Why ingest refuses a message; `None` if the message is an event.
 fn refusal(headers: &[(&str, &str)], payload: &[u8]) -> Option<String> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
@@ -128,11 +128,11 @@ fn the_examples_in_words_are_valid_and_accepted() {
     }
 }
 
-/// Fields of a row of the table of types: name, JSON type, whether it is required.
+/// Fields of a row of the table of types: name, JSON type, and whether the field is required.
 fn fields_in_words(required: &str, optional: &str) -> BTreeSet<(String, String, bool)> {
     let read = |cell: &str, required: bool| -> Vec<(String, String, bool)> {
         let plain = |part: &str| part.split(" (").next().unwrap().trim().to_owned();
-        // Names stand in quotes; what stands in brackets has quotes of its own.
+        // A name is in backquotes. Text in brackets is left out: it has backquotes too.
         let outside: String = cell
             .split('(')
             .map(|part| part.rsplit(')').next().unwrap())
@@ -178,7 +178,7 @@ fn the_table_of_types_says_the_same() {
     assert_eq!(in_words, described);
 }
 
-/// What is put into every place of an event.
+/// The values that are put into every place of an event.
 fn values() -> Vec<Value> {
     let mut values = vec![
         json!(null),
@@ -200,7 +200,7 @@ fn values() -> Vec<Value> {
     values.extend(
         [127, 128, 129, 255, 256, 257, 511, 512, 513, 1_000].map(|bytes| json!("x".repeat(bytes))),
     );
-    // Some are times, some are not quite.
+    // Good times, and times that are slightly wrong.
     values.extend(
         [
             "2026-11-20T10:52:00Z",
@@ -243,7 +243,8 @@ fn what_a_schema_refuses_is_refused_and_the_other_way_round() {
     let (mut valid, mut invalid) = (0_u32, 0_u32);
     let mut compare = |[validator, strict]: &[Validator; 2], event: &Value| {
         let refused = refusal_of(event);
-        // Times that are right are judged by when they were stored, which no schema knows.
+        // A well-formed time may be too old or too new for the time of storing, which no schema
+        // knows.
         if refused.as_deref().is_some_and(|why| why.starts_with("time: ")) {
             return;
         }
@@ -281,7 +282,7 @@ fn what_a_schema_refuses_is_refused_and_the_other_way_round() {
             compare(&validators, &value);
         }
     }
-    // So many that a comparison that is never made would be noticed.
+    // Large numbers, so that a missing comparison is noticed.
     assert!(valid > 3_000 && invalid > 3_000, "{valid} valid, {invalid} not");
 }
 

@@ -27,7 +27,7 @@ const READERS: usize = 200;
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
 /// Readers that take nothing end after 30 s.
 const STALL_LIMIT: Duration = Duration::from_secs(30);
-/// A busy machine may be so late.
+/// How late a busy machine may be.
 const SLACK: Duration = Duration::from_secs(15);
 /// A good client's answer.
 fn served(answer: &Answer) {

@@ -421,8 +421,8 @@ async fn every_parameter_and_header_has_its_answer() {
     let token = format!("Authorization: Bearer {}\r\n", login.token);
 
     let bad: &[Got] = &[Problem(400, "bad-parameter")];
-    // Bytes and encodings that are another matter on the wire than in a parser's table: one of each
-    // rule. (All values of parameters are in `query/src/question.rs`.)
+    // Bytes and encodings that HTTP treats specially: one for each rule. (The unit tests of
+    // `query/src/request/question.rs` have all values of parameters.)
     for nasty in ["", "..", "%2e%2e", "%00", "%zz", "%FF", "%252A", "%0d%0a", "\u{661}", "\\"] {
         for place in 0..4 {
             let mut parts = ["*", "1", "day", "1"];

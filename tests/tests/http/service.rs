@@ -182,7 +182,7 @@ async fn what_cannot_be_reached_costs_no_call() {
     let refusing = Peer::start(&site, Behaviour::Refusing).await;
     unavailable().await;
     drop(refusing);
-    // The first sends too much, the second counts it and says so at once.
+    // The first ingest sends too much; the second counts the size and announces `TooLarge` at once.
     for behaviour in [Behaviour::Endless, Behaviour::TooLarge] {
         let _peer = Peer::start(&site, behaviour).await;
         let hours = "/analytics/statistics/account/*/13/hour/30";

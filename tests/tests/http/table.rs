@@ -23,7 +23,7 @@ async fn ask(address: SocketAddr, login: &Login, path: &str, headers: &[(&str, &
 fn is_problem(answer: &Answer, status: u16, case: &str) {
     assert_eq!(answer.status, status, "{case}: {answer:?}");
     let code = answer.problem();
-    // What an answer depends on is said by all answers of the endpoint.
+    // Every answer of the endpoint has `Vary`.
     let vary = (code != "unknown-path").then_some("Authorization, Accept, Accept-Encoding");
     assert_eq!(answer.header("vary").as_deref(), vary, "{case}: {code}");
     let text = answer.text();
@@ -36,7 +36,7 @@ async fn every_refusal_and_none_of_them_uses_the_call() {
     let address = stage.query.http;
     let [login, other, gone] = &stage.logins[..] else { panic!("three accounts") };
 
-    // A token that is not one, or not one any more.
+    // No token, malformed headers and unknown tokens.
     let unauthorized: [&[(&str, &str)]; 8] = [
         &[],
         &[("Authorization", "Bearer")],
@@ -53,8 +53,8 @@ async fn every_refusal_and_none_of_them_uses_the_call() {
         assert!(answer.header("www-authenticate").is_some_and(|v| v.starts_with("Bearer")));
     }
 
-    // A bad parameter of each kind, and the word that the answer must hold.
-    // (`query/src/question.rs` has them all.)
+    // A bad parameter of each kind, and the word that the answer must have.
+    // (`query/src/request/question.rs` has them all.)
     let (many, beyond) = (["1"; 65].join(","), CODES.len().to_string());
     for (tail, named) in [
         (format!("*/{beyond}/day/1").as_str(), beyond.as_str()),
@@ -85,7 +85,7 @@ async fn every_refusal_and_none_of_them_uses_the_call() {
         is_problem(&answer, 406, accept);
     }
 
-    // Not found looks the same, whatever it is.
+    // All answers 404 look the same, whatever was not found.
     stage.site.put("account.acct-2", &removed(gone)).await;
     let foreign = &other.keys["b1"];
     let paths = [format!("{PREFIX}/{foreign}/1/day/1"), format!("{PREFIX}/no_such_key/1/day/1")];
@@ -121,7 +121,7 @@ async fn every_refusal_and_none_of_them_uses_the_call() {
         assert_eq!(answer.header("allow").as_deref(), Some("GET"), "{method}");
     }
 
-    // None of all that has used the call.
+    // No request so far has used the call.
     let answer = ask(address, login, ALL, &[]).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     used_up(&answer, 3_600);
@@ -227,7 +227,8 @@ async fn a_head_that_does_not_come_to_its_end_is_closed() {
             () = drip => unreachable!("it drips for ever"),
         };
         assert!(closed.is_ok(), "it was never closed (dripping: {dripping})");
-        // How soon after its 5 s is a question of the machine's load: the program `timing` asks it.
+        // How soon after the limit of 5 s depends on the machine's load: the test program `timing`
+        // checks that.
         let took = started.elapsed();
         assert!(took > Duration::from_millis(4_500), "closed after {took:?} ({dripping})");
         assert!(!answer.starts_with(b"HTTP/1.1 200"));
@@ -241,7 +242,7 @@ async fn the_directory_is_followed() {
     assert_eq!(stage.ask(login).await.status, 200);
     let sha256 = |secret: &str| String::from(botstats_common::secret::SecretHash::of(secret));
 
-    // A value that is no entry leaves the last good one in force.
+    // After a malformed value the last good entry stays in force.
     stage.site.put("account.acct-0", &json!({"timezone": "Mars/Base"})).await;
     stage.site.put("account.acct-0", &json!({"timezone": "Factory"})).await;
     stage.site.put("account.acct-0", &json!([])).await;
@@ -251,7 +252,7 @@ async fn the_directory_is_followed() {
     })
     .await;
 
-    // A token revoked before the question never gets an answer, not even once.
+    // A token that was revoked before a call never gets an answer, not even once.
     for round in 0..20 {
         let (old, new) = (format!("old-token-{round}"), format!("new-token-{round}"));
         stage.site.put("account.acct-0", &account_entry(&old)).await;
@@ -265,7 +266,7 @@ async fn the_directory_is_followed() {
     }
     let login = Login { token: "new-token-19".to_owned(), ..login.clone() };
 
-    // Names, a rotated key, a removed bot: seen soon, by the rows of `*` too.
+    // Names, a rotated key and a removed bot soon show in answers, also in those for `*`.
     let name_is = async |name: &str| {
         until(&format!("the name {name}"), PATIENCE, async || {
             let answer = stage.ask(&login).await;

@@ -1,9 +1,9 @@
 //! One call an account a window, whatever races: four replicas, sixty-four clients, two hundred
 //! accounts.
 //!
-//! The times of a call's use are not known from outside, only that it was used between the sending
-//! of the request and the answer. Each check uses the end of that range which cannot accuse
-//! wrongly.
+//! The instant at which a call was used is not visible from outside: it is between the sending of
+//! the request and the arrival of the answer. Each check uses that end of this range with which a
+//! correct product never fails.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ const WINDOW: Duration = Duration::from_secs(2);
 const REPLICAS: usize = 4;
 const CLIENTS: u64 = 64;
 const ACCOUNTS: usize = 200;
-/// How long all clients ask.
+/// How long all clients send requests.
 const RACE: Duration = Duration::from_secs(12);
-/// How long after its window a call may still be refused: the server takes a quarter of a second to
-/// expire an entry, and `Retry-After` is in whole seconds, rounded up, and one more.
+/// How long after the end of a window a call may still be refused. The server takes a quarter of a
+/// second to expire an entry, and `Retry-After` is rounded up to whole seconds, plus one.
 const LATE: Duration = Duration::from_millis(3_000);
 
 /// One request with its answer.
@@ -55,8 +55,8 @@ async fn client(
     calls
 }
 
-/// Starts the replicas and lets all clients ask, while `meanwhile` happens. Gives the beginning,
-/// and each account's calls in the order of their answers.
+/// Starts the replicas, and lets all clients send requests while `meanwhile` runs. Returns when the
+/// race began, and each account's calls in the order of their answers.
 async fn race(
     stage: &mut Stage,
     meanwhile: impl AsyncFnOnce(&mut Stage, Instant),
@@ -88,7 +88,8 @@ async fn race(
 /// Checks that no two answers of an account are less than a window apart.
 fn windows_hold(account: usize, given: &[&Call], window: Duration) {
     for pair in given.windows(2) {
-        // Two uses are less apart than this, so this must not be less than a window.
+        // An upper bound for the time between the two uses: if it is less than a window, so was
+        // that time.
         let at_most = pair[1].answered - pair[0].sent;
         assert!(at_most >= window, "account {account}: two calls within {at_most:?}");
     }
@@ -137,7 +138,7 @@ async fn one_call_a_window() {
         }
         let (ok, no): (Vec<&Call>, Vec<&Call>) = calls.iter().partition(|call| call.status == 200);
         windows_hold(account, &ok, WINDOW);
-        // A refusal needs a call that was used not long before.
+        // A call may be refused only if another was used within the window before.
         for refusal in &no {
             let reason = ok.iter().any(|used| {
                 used.sent <= refusal.answered && refusal.sent <= used.answered + WINDOW + LATE
@@ -156,7 +157,7 @@ async fn one_call_a_window() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_as_told_gets_an_answer() {
     let _turn = turn().await;
-    // Twice what is slept until the call that must be refused.
+    // The window is twice the longest sleep before the call that must be refused.
     let stage = Stage::start("4s", 8).await;
     let second = stage.site.query("second").await;
     second.ready().await;

@@ -57,7 +57,7 @@ async fn the_story_of_an_account() -> anyhow::Result<()> {
     let bot = ["bot", "add", "acme", "b1", "--name", "Pizza", "--channel", "web=Web"];
     let key = text(&commands.json(&bot)?, "key")?;
 
-    // Two good events, the second one again, and one without what its type needs.
+    // Two good events, a duplicate of the second, and an event that lacks a required field.
     let now_ms = clock::now_ms();
     let line = |name: &str, id: &str, data: Value| -> anyhow::Result<String> {
         let (subject, _, payload) = event(["acme", "b1", "web"], name, now_ms, id, &data);
@@ -97,7 +97,7 @@ async fn the_story_of_an_account() -> anyhow::Result<()> {
     let found = commands.json(&["status"])?.to_string();
     assert!(found.contains("\"ingest\"") && found.contains("\"query\""), "{found}");
 
-    // A token is revoked: the other one goes on.
+    // One token is revoked, the other keeps working.
     let second = commands.json(&["token", "add", "acme"])?;
     let tokens = commands.json(&["token", "list", "acme"])?;
     let first_id = text(&tokens[0], "token_id")?;
@@ -141,13 +141,13 @@ fn zone_file(offset_s: i32) -> Vec<u8> {
         bytes.extend(offset_s.to_be_bytes());
         bytes.extend(b"\0\0XYZ\0");
     }
-    // POSIX has the sign the other way round.
+    // In POSIX the sign of an offset is the other way round.
     let (hours, minutes) = (-offset_s / 3600, offset_s.abs() % 3600 / 60);
     bytes.extend(format!("\nXYZ{hours}:{minutes:02}\n").bytes());
     bytes
 }
 
-/// Newer rules of a zone need no new program, and everybody says by which release they go.
+/// Newer rules of a zone need no new program, and every program reports the release that it uses.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_zones_of_a_folder() -> anyhow::Result<()> {
     let site = Site::start("0s").await;
@@ -169,7 +169,7 @@ async fn the_time_zones_of_a_folder() -> anyhow::Result<()> {
     for (account, zone, offset) in [
         ("rome", "Europe/Rome", "+06:15"),
         ("mars", "mars/base", "-01:00"),
-        // The folder does not have it.
+        // Not in the folder, so the built-in zone is used.
         ("kathmandu", "Asia/Kathmandu", "+05:45"),
     ] {
         let token =

@@ -240,7 +240,8 @@ async fn session(format: &str) {
     let revoked = text(&command(&mut session, &["token", "add", "acme"], true), "token");
     keys.push(text(&command(&mut session, &["key", "rotate", "acme", "b1"], true), "key"));
     tokens.push(revoked.clone());
-    // What a client has that is none of ours: another site's token, one with a typo.
+    // A client may hold secrets that this site does not know: another site's token, a token with a
+    // typo.
     tokens.push("bst_nobodys-token-0123456789".to_owned());
     keys.push("bsk_nobodys-key-0123456789".to_owned());
     for (number, token) in tokens.iter().enumerate() {

@@ -109,7 +109,7 @@ fn the_power_is_cut_at_every_operation() {
     let mut product = Product::on(disk.clone(), KEEP_DAYS).unwrap();
     let begin = disk.bytes();
     disk.record();
-    // Operations done when so many batches were committed.
+    // The number of disk operations after each committed batch.
     let mut committed = Vec::new();
     for batch in &run.batches {
         product.apply(batch).unwrap();

@@ -73,7 +73,7 @@ fn twelve_thousand_pairs_are_counted_and_warned_of_once() {
     let mut product = Product::on(Disk::default(), 400).unwrap();
     let all: Vec<Message> = messages.clone().collect();
     all.chunks(5_000).for_each(|batch| product.apply(batch).unwrap());
-    // The others of this program have no account with so many.
+    // The other tests of this program have no account with so many pairs.
     let text = telemetry::recorder().render();
     assert!(text.contains("\nbotstats_ingest_accounts_with_many_pairs_total 1\n"), "{text}");
     check(messages, &["many".to_owned()]).unwrap();

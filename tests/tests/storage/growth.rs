@@ -16,9 +16,9 @@ const EVENTS: usize = 150;
 const DAYS: usize = 400;
 const KEEP_DAYS: usize = 40;
 const DAY_MS: i64 = 86_400_000;
-/// From so many days after the last that is deleted on, nothing grows.
+/// Nothing grows any more from this number of days after the first deletion on.
 const SETTLED_DAYS: usize = 40;
-/// What traffic that is never quite the same may add to what it was.
+/// The growth that is allowed, in percent, because traffic differs from day to day.
 const PERCENT: u64 = 25;
 /// The same for the file: it grows by doubling, and dead letters grow to their own limit.
 const FILE_PERCENT: u64 = 105;

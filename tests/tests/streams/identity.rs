@@ -118,7 +118,7 @@ async fn edit(stage: &Stage, change: impl FnOnce(&mut Config)) {
     stage.site.js.update_stream(config).await.unwrap();
 }
 
-/// Waits until ingest has so many doubts about the stream's settings.
+/// Waits until ingest reports `number` doubts about the stream's settings.
 async fn doubts(stage: &Stage, number: u32) {
     let address = stage.ingest.address("internal listener ready").await;
     until(&format!("{number} doubts"), PATIENCE, async || {

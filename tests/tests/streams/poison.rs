@@ -22,11 +22,12 @@ use serde_json::{Value, json};
 use kinds::{Kind, SUBJECT, USER, Wanted, groups, text};
 use raw::Raw;
 
-/// A piece of a payload that is so long has no place in a reason.
+/// No reason may repeat this many bytes of a payload in a row.
 const PIECE_BYTES: usize = 20;
-/// How long a dead letter is waited for.
+/// How long a test waits for a dead letter.
 const LETTER_PATIENCE: Duration = Duration::from_secs(20);
-/// So many kinds, with good events between them, are published before they are looked at.
+/// The number of kinds that are published, with good events between them, before their dead letters
+/// are checked.
 const TOGETHER: usize = 8;
 /// Lines that the ingest may log for any burst of bad messages within a minute.
 const MAX_LINES_A_MINUTE: usize = 60;

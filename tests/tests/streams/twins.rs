@@ -175,7 +175,7 @@ enum Silent {
     Before,
     Accepted,
     Answering,
-    /// It lives, and answers after so long.
+    /// The ingest is slow: it answers after this time.
     For(Duration),
 }
 

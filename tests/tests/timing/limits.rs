@@ -10,9 +10,9 @@ use botstats_tests::model::Directory;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A call may take two seconds; a 503 comes so soon, at its fastest of three.
+/// A 503 must come within two seconds and a margin, at the fastest of three calls.
 const PROMPT: Duration = Duration::from_millis(2_300);
-/// What lacks a right says so within this.
+/// A program that lacks a right must report it within this time.
 const DENIED: Duration = Duration::from_secs(10);
 
 async fn unavailable(query: &Query, token: &str, case: &str) {

@@ -8,11 +8,11 @@ use botstats_tests::harness::{Connection, Stage, lookalikes, turn};
 
 /// Requests of each kind whose times are compared.
 const PAIRS: usize = 1_000;
-/// A difference is one if chance gives it once in a million.
+/// A difference is significant if its probability by chance is below one in a million.
 const CHANCE: f64 = 1e-6;
 
-/// The chance that two samples of one distribution differ so much in their ranks (Mann and Whitney;
-/// the normal approximation, two-sided).
+/// The probability that two samples of one distribution differ at least this much in their ranks
+/// (Mann-Whitney test, two-sided, by the normal approximation).
 fn chance_of_ranks(a: &[Duration], b: &[Duration]) -> f64 {
     let of = |times: &[Duration], first| times.iter().map(move |t| (*t, first)).collect::<Vec<_>>();
     let mut all = [of(a, true), of(b, false)].concat();

@@ -13,9 +13,9 @@ use super::servers::{Servers, decoded, servers};
 use crate::ids::is_id_char;
 use crate::io::settings::{NATS_PASSWORD, secret_variable};
 
-/// A server that leaves three pings unanswered is frozen or cut off, and the client connects to
-/// another one. Services must be connected to another server of the cluster and answer again within
-/// 15 s.
+/// The interval of pings of the services. After three unanswered pings the client takes the server
+/// for frozen or cut off, and connects to another server of the cluster. So services answer again
+/// within 15 s.
 const SERVICE_PING_INTERVAL: Duration = Duration::from_secs(2);
 /// The interval of pings for programs that may send much at once over a slow line: while they send,
 /// the server's answers are late.
@@ -85,8 +85,8 @@ fn is_plain_token(token: &str) -> bool {
     !token.is_empty() && token.bytes().all(is_id_char)
 }
 
-/// As whom a program connects. Its inbox is named after the role, so that permissions can be given
-/// by role.
+/// The role in which a program connects. The inbox has the role's name, so that permissions can be
+/// given by role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Publishes events.
@@ -134,7 +134,7 @@ impl NatsSettings {
         }
     }
 
-    /// A JetStream context of the domain that the settings name, on a connection made by them.
+    /// A JetStream context on a client's connection, in the domain that these settings name.
     #[must_use]
     pub fn jetstream(&self, client: &Client) -> jetstream::Context {
         request::jetstream(client, self.domain.as_deref())

@@ -11,7 +11,7 @@ fn places_and_lengths() {
         assert_eq!(disk_length(content * BLOCK_BYTES), disk * BLOCK_BYTES, "{content}");
         assert_eq!(content_length(disk * BLOCK_BYTES), content * BLOCK_BYTES, "{content}");
     }
-    // A length that is none of ours is rounded down.
+    // A length that this format never writes is rounded down.
     for (disk, content) in
         [(4 * 4_096, 0), (5 * 4_096 + 1, 1), (6 * 4_096 - 1, 1), (1_029 * 4_096, 1_024)]
     {
