@@ -28,7 +28,7 @@ const MAX_REPLICAS: i64 = 5;
     botstats setup --wait 60s                   beside servers that are just being started")]
 pub(crate) struct Setup {
     /// One call an account in this time; 0s switches the throttle off
-    #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", default_value = "1h", value_name = "W", value_parser = duration)]
+    #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", default_value = "1h", value_name = "DURATION", value_parser = duration)]
     throttle_window: Duration,
     /// Copies of stream and KV buckets in the cluster: 1, 3 or 5
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = replicas)]
@@ -38,7 +38,7 @@ pub(crate) struct Setup {
     #[arg(long, env = "BOTSTATS_MAX_BYTES", value_name = "SIZE", value_parser = bytes)]
     max_bytes: Option<i64>,
     /// Retry for this time while NATS can't be reached or can't make stream and buckets yet
-    #[arg(long, default_value = "0s", value_name = "TIME", value_parser = duration)]
+    #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = duration)]
     wait: Duration,
 }
 

@@ -22,7 +22,7 @@ pub struct Settings {
         long,
         env = "BOTSTATS_DATA",
         default_value = "botstats-data",
-        value_name = "FOLDER",
+        value_name = "DIR",
         global = true
     )]
     pub data: PathBuf,
@@ -34,7 +34,7 @@ pub struct Settings {
         long,
         env = "BOTSTATS_INTERNAL_ADDR",
         default_value = "127.0.0.1:9101",
-        value_name = "ADDRESS", value_parser = address, global = true
+        value_name = "ADDR:PORT", value_parser = address, global = true
     )]
     pub internal_addr: SocketAddr,
     /// The connection to NATS
@@ -51,7 +51,7 @@ pub struct ServiceSettings {
           value_parser = keep_days)]
     pub keep_days: u32,
     /// Reads are not answered while the oldest event that is not counted is older; 0s is off
-    #[arg(long, env = "BOTSTATS_MAX_LAG", default_value = "60s", value_name = "TIME", value_parser = duration, global = true)]
+    #[arg(long, env = "BOTSTATS_MAX_LAG", default_value = "60s", value_name = "DURATION", value_parser = duration, global = true)]
     pub max_lag: Duration,
     /// Set a damaged store aside and count everything anew from the stream, without being asked
     #[arg(long, env = "BOTSTATS_REBUILD_DAMAGED", default_value = "false", value_name = "BOOL", global = true,

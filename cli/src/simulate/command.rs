@@ -40,13 +40,13 @@ pub(crate) struct Simulate {
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = whole::<u32>(1..=100_000))]
     accounts: u32,
     /// How many days back; older events would be refused
-    #[arg(long, default_value_t = 7, value_name = "D", value_parser = whole::<u32>(1..=MAX_DAYS))]
+    #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = whole::<u32>(1..=MAX_DAYS))]
     days: u32,
     /// How many events in all
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = whole::<u64>(0..=u64::MAX))]
     events: u64,
     /// Seed of the traffic: another seed gives other events
-    #[arg(long, default_value_t = 1, value_name = "S", value_parser = whole::<u64>(0..=u64::MAX))]
+    #[arg(long, default_value_t = 1, value_name = "SEED", value_parser = whole::<u64>(0..=u64::MAX))]
     seed: u64,
     /// The end of the traffic, RFC 3339 [default: now]; with it the same seed gives the same bytes
     #[arg(long, value_name = "TIME")]

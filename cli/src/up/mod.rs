@@ -68,10 +68,10 @@ pub(crate) struct Up {
     #[arg(long, default_value_t = 4222, value_name = "PORT")]
     nats_port: u16,
     /// Ingest's /livez, /readyz, /metrics; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:9101", value_name = "ADDR")]
+    #[arg(long, default_value = "127.0.0.1:9101", value_name = "ADDR:PORT")]
     ingest_internal_addr: SocketAddr,
     /// Query's /livez, /readyz, /metrics; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:9102", value_name = "ADDR")]
+    #[arg(long, default_value = "127.0.0.1:9102", value_name = "ADDR:PORT")]
     query_internal_addr: SocketAddr,
     #[command(flatten)]
     query: botstats_query::ServiceSettings,

@@ -35,7 +35,7 @@ const QUARTER_S: i32 = 15 * 60;
 pub struct ZoneSettings {
     /// Folder of time zone data (TZif files, such as /usr/share/zoneinfo) to take instead of those
     /// built in; read once, at the start
-    #[arg(long, env = "BOTSTATS_ZONEINFO", value_name = "FOLDER", value_parser = folder, global = true)]
+    #[arg(long, env = "BOTSTATS_ZONEINFO", value_name = "DIR", value_parser = folder, global = true)]
     pub zoneinfo: Option<Zones>,
 }
 
