@@ -39,7 +39,7 @@ lints:
 
 # Build the documentation of the code
 docs:
-    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
 
 # Rewrite the documents that are made from the code: docs/openapi.json and docs/asyncapi.yaml
 renew:

@@ -33,7 +33,7 @@ const LOG_BYTES: u64 = 8 * 1024 * 1024;
 /// The options of a server.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The program, as [`super::find`] gives it.
+    /// The program, as [`super::find()`] gives it.
     pub program: PathBuf,
     /// Folder for streams, log and configuration; made if absent, never removed.
     pub folder: PathBuf,

@@ -1,4 +1,4 @@
-//! A nats-server of our own: found or fetched ([`find`]), started and stopped ([`Server`]).
+//! A nats-server of our own: found or fetched ([`find()`]), started and stopped ([`Server`]).
 //!
 //! *Not here*: the stream and KV buckets in it; see `botstats_common::io::setup`.
 

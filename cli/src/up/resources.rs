@@ -60,7 +60,7 @@ pub(super) fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListe
     named(listen::listen(address, |_| Ok(())), address, flag)
 }
 
-/// [`listen`] with the socket options of the endpoint.
+/// [`listen()`] with the socket options of the endpoint.
 pub(super) fn listen_http(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     named(botstats_query::listen(address), address, flag)
 }

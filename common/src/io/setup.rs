@@ -76,7 +76,7 @@ pub enum SetupError {
 pub struct Shape {
     /// Copies in the cluster.
     pub replicas: usize,
-    /// The most bytes of the stream of events; `None` is no limit. See [`MAX_BUCKET_BYTES`].
+    /// The most bytes of the stream of events; `None` is no limit. See `MAX_BUCKET_BYTES`.
     pub max_bytes: Option<i64>,
 }
 

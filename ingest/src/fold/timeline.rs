@@ -230,7 +230,7 @@ impl Slice {
     /// Decodes the stored form.
     ///
     /// # Errors
-    /// [`SliceError`] if the version is unknown or the bytes are damaged.
+    /// An error if the version is unknown or the bytes are damaged.
     pub fn decode(day: u32, begins: SortKey, bytes: &[u8]) -> Result<Self, SliceError> {
         let (version, rest) = bytes.split_first().ok_or(SliceError::Damaged)?;
         if *version != VERSION {

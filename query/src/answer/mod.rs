@@ -121,7 +121,7 @@ impl<N: Borrow<Names>> Answer<N> {
         }
     }
 
-    /// The number of rows, if it is more than [`MAX_ROWS`].
+    /// The number of rows, if it is more than `MAX_ROWS`.
     #[must_use]
     pub fn too_many_rows(&self) -> Option<usize> {
         // Without `fill` the rows are counted sample by sample, so only where there may be too
