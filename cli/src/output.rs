@@ -55,8 +55,8 @@ pub(crate) fn print(text: &str) -> bool {
     text.is_empty() || (writeln!(out, "{text}").is_ok() && out.flush().is_ok())
 }
 
-/// [`print()`] in a separate thread, so that a standard output without a reader does not hold up the
-/// stop.
+/// [`print()`] in a separate thread, so that a standard output without a reader does not hold up
+/// the stop.
 pub(crate) async fn print_in_thread(text: String) -> bool {
     let (sender, printed) = tokio::sync::oneshot::channel();
     // At the end of the process the thread may still wait for a reader.
