@@ -74,6 +74,11 @@ fn write_decimals(rest: u64, decimals: u32, to: &mut Vec<u8>) {
 /// Writes a whole number.
 #[inline]
 pub(super) fn write_whole(number: u64, to: &mut Vec<u8>) {
+    // Most counts of an hour have one digit.
+    if number < 10 {
+        to.push(b'0' + number.to_le_bytes()[0]);
+        return;
+    }
     to.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
