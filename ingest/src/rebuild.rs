@@ -1,10 +1,10 @@
-//! The rebuild: the state anew from the stream, while no ingest runs in the folder.
+//! The rebuild: counts the whole stream into a new store, while no ingest runs in the folder.
 
 use std::time::Duration;
 
 use botstats_common::io::clock::monotonic;
-use botstats_common::io::internal::Readiness;
 use botstats_common::io::nats::{ConnectError, Role};
+use botstats_common::io::readiness::Readiness;
 use botstats_common::io::stop::spawn;
 use botstats_common::names::EventSource;
 use tokio_util::sync::CancellationToken;

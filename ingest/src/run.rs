@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use async_nats::Client;
 use botstats_common::io::clock::monotonic;
-use botstats_common::io::internal::{self, Readiness};
+use botstats_common::io::internal;
 use botstats_common::io::listen::listen;
 use botstats_common::io::nats::{ConnectError, NatsSettings, Role, chain};
+use botstats_common::io::readiness::Readiness;
 use botstats_common::io::stop::spawn;
 use botstats_common::names::EventSource;
 use futures::future::BoxFuture;
@@ -83,7 +84,8 @@ pub type Running = BoxFuture<'static, Result<(), RunError>>;
 /// Runs until told to stop, on the internal listener that is given or on that of the settings.
 ///
 /// # Errors
-/// [`RunError`]: what waiting does not mend. Until NATS, the stream or room on the disk is there, it waits.
+/// [`RunError`]: what waiting does not mend. Until NATS, the stream or room on the disk is there,
+/// it waits.
 pub fn run(settings: Settings, internal: Option<TcpListener>, stop: CancellationToken) -> Running {
     Box::pin(serve(settings, internal, stop))
 }

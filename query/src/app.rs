@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use botstats_common::io::internal::Readiness;
+use botstats_common::io::readiness::Readiness;
 use botstats_common::names::ReadSubject;
 use tokio::sync::Semaphore;
 

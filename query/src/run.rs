@@ -4,9 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use botstats_common::io::internal::{self, Readiness};
+use botstats_common::io::internal;
 use botstats_common::io::listen::listen;
 use botstats_common::io::nats::{ConnectError, Role};
+use botstats_common::io::readiness::Readiness;
 use botstats_common::io::settings::EXIT_USAGE;
 use botstats_common::io::setup::SetupError;
 use botstats_common::io::stop::spawn;

@@ -20,6 +20,7 @@ mod script;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use botstats_common::quarter::DAY_MS;
 use bytes::Bytes;
 
 pub use cast::{Cast, CastBot};
@@ -32,8 +33,6 @@ use script::Script;
 
 /// The most days back: older events are refused.
 pub const MAX_DAYS: u32 = 34;
-/// Milliseconds in a day.
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// What to simulate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

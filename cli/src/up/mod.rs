@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use botstats_common::io::internal::{Readiness, healthcheck};
+use botstats_common::io::internal::healthcheck;
 use botstats_common::io::nats::{ConnectError, NatsSettings, Role, Servers, explain};
+use botstats_common::io::readiness::Readiness;
 use botstats_common::io::settings::{bytes, show_duration};
 use botstats_common::io::setup::{SetupError, Shape};
 use botstats_common::io::stop;

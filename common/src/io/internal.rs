@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::listen::reached_at;
-pub use super::readiness::Readiness;
+use super::readiness::Readiness;
 use super::{process, telemetry};
 
 /// Serves the internal listener until the token is cancelled. `set_gauges` is called before the

@@ -85,7 +85,7 @@ impl Conversations {
         let is_long = self.long.contains(&(pair, conversation));
         let (slices, Admitted { admissions, accepted }) = if is_long {
             let slices = read_around(timelines, &of, new)?;
-            let admitted = admit(new, &self.known_of_long(timelines, &of, new, &slices)?);
+            let admitted = admit(new, &self.known_of_long(timelines, &of, hash, new, &slices)?);
             self.note_identities(hash, &admitted.accepted);
             (slices, admitted)
         } else {
@@ -116,15 +116,16 @@ impl Conversations {
     }
 
     /// The events of a long conversation that have the identity of a new one: those of the slices
-    /// that are read already, and those of days on which such an identity may be.
+    /// that are read already, and those of days on which such an identity may be. `hash` is that of
+    /// the conversation.
     fn known_of_long(
         &self,
         timelines: &Timelines<'_>,
         of: &Conversation,
+        hash: u64,
         new: &[NewEvent],
         slices: &[Slice],
     ) -> Result<Known<'static>, StoreError> {
-        let hash = conversation_hash(of.pair, of.conversation);
         let mut wanted: FxHashSet<u64> = new.iter().map(|event| event.entry.id).collect();
         let mut known = FxHashMap::default();
         find(slices, &wanted, &mut known);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use botstats_common::io::clock::monotonic;
-use botstats_common::io::internal::Readiness;
+use botstats_common::io::readiness::Readiness;
 use parking_lot::Mutex;
 
 use crate::engine::MemoryUse;

@@ -11,9 +11,9 @@ use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{Service, ServiceExt as _};
 use botstats_common::ids::{Account, is_request_id};
 use botstats_common::io::clock::{monotonic, rfc3339_ms, whole_ms};
-use botstats_common::io::internal::Readiness;
 use botstats_common::io::logging::RateLimit;
 use botstats_common::io::nats::chain;
+use botstats_common::io::readiness::Readiness;
 use botstats_common::io::stop::spawn;
 use botstats_common::names::{DEAD_LETTERS_SUBJECT, EventSource, READ_QUEUE, STATUS_SUBJECT};
 use botstats_common::status::{

@@ -13,8 +13,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use botstats_common::io::internal::Readiness;
 use botstats_common::io::logging::RateLimit;
+use botstats_common::io::readiness::Readiness;
 use botstats_common::io::{clock, nats};
 use parking_lot::Mutex;
 use tokio::time::sleep;

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use botstats_common::io::internal::Readiness;
 use botstats_common::io::nats::{self, StreamInfoError};
+use botstats_common::io::readiness::Readiness;
 use botstats_common::io::setup::{self, SetupError, Shape};
 use botstats_common::rules::{self, Finding, StreamConfig, refusals};
 use botstats_common::wire::MIN_PAYLOAD_BYTES;

@@ -1,7 +1,7 @@
 //! Answers requests for this program's status over NATS (`botstats status`).
 
 use async_nats::Client;
-use botstats_common::io::internal::Readiness;
+use botstats_common::io::readiness::Readiness;
 use botstats_common::names::STATUS_SUBJECT;
 use botstats_common::status::Status;
 use botstats_common::zones;

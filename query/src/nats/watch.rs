@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
-use botstats_common::io::internal::Readiness;
 use botstats_common::io::logging::RateLimit;
+use botstats_common::io::readiness::Readiness;
 use botstats_common::io::setup::{self, Shape};
 use botstats_common::io::{clock, nats};
 use botstats_common::names::DIRECTORY_BUCKET;

@@ -17,13 +17,13 @@ use futures::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
+pub use botstats_common::quarter::DAY_MS;
+
 use super::say;
 
 /// Events of an account a day, on average; the largest accounts have a hundred times those of the
 /// smallest.
 pub const EVENTS_PER_ACCOUNT_DAY: u64 = 3_000;
-/// Milliseconds in a day.
-pub const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Messages on their way without an acknowledgement.
 const WINDOW: usize = 1_000;
 /// The events of one piece; a thread makes pieces ahead.

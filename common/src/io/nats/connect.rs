@@ -173,7 +173,8 @@ fn hint(error: &async_nats::ConnectError) -> &'static str {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
             " (check NATS_USER with NATS_PASSWORD or NATS_PASSWORD_FILE, or NATS_CREDS)"
         }
-        // A bad signature: of an authority with the same name, such as one that was made anew.
+        // A bad signature: an authority of the same name signed it with another key, for example
+        // after the authority was created again.
         _ if says("unknownissuer") || says("badsignature") => {
             " (set NATS_CA to the certificate of the authority that signed the server's)"
         }
