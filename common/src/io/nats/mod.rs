@@ -21,5 +21,5 @@ pub use request::{
 };
 pub use servers::Servers;
 pub use settings::{NatsSettings, Role};
-pub(super) use violation::violation_since;
+pub(super) use violation::violation_of;
 pub use violation::{Violation, recent_violation};

@@ -121,9 +121,9 @@ static RECENT: LazyLock<Recent> =
     LazyLock::new(|| Recent { kept: Mutex::default(), changed: watch::Sender::new(()) });
 
 impl Recent {
-    fn newest(&self, since: Instant, wanted: impl Fn(&Violation) -> bool) -> Option<Violation> {
+    fn newest(&self, wanted: impl Fn(&Violation, Instant) -> bool) -> Option<Violation> {
         let kept = self.kept.lock();
-        let fitting = kept.values().filter(|(violation, at)| *at >= since && wanted(violation));
+        let fitting = kept.values().filter(|(violation, at)| wanted(violation, *at));
         fitting.max_by_key(|(_, at)| at).map(|(violation, _)| violation.clone())
     }
 }
@@ -131,19 +131,16 @@ impl Recent {
 /// The newest violation of the last seconds: the likely reason if a request timed out.
 #[must_use]
 pub fn recent_violation() -> Option<Violation> {
-    RECENT.newest(monotonic().checked_sub(EXPLAINS)?, |_| true)
+    let since = monotonic().checked_sub(EXPLAINS)?;
+    RECENT.newest(|_, at| at >= since)
 }
 
-/// Waits for a violation after `since` that explains why a message to `subject` has no
-/// acknowledgement: a denied publish to it, or any denied subscription.
-pub(in crate::io) async fn violation_since(subject: &str, since: Instant) -> Violation {
+/// Waits for a violation that is `wanted`, by itself and the time of the last such one: it explains
+/// why a message has no acknowledgement.
+pub(in crate::io) async fn violation_of(wanted: impl Fn(&Violation, Instant) -> bool) -> Violation {
     let mut changed = RECENT.changed.subscribe();
-    let wanted = |violation: &Violation| match violation {
-        Violation::Publish(other) => other == subject,
-        Violation::Subscribe { .. } => true,
-    };
     loop {
-        if let Some(violation) = RECENT.newest(since, wanted) {
+        if let Some(violation) = RECENT.newest(&wanted) {
             return violation;
         }
         if changed.changed().await.is_err() {
@@ -215,7 +212,8 @@ mod tests {
     async fn a_violation_explains_what_follows_it() {
         let before = monotonic();
         let subject = "only.in.this.test";
-        let waiting = violation_since(subject, before);
+        let of_subject = Violation::Publish(subject.to_owned());
+        let waiting = violation_of(|violation, at| at >= before && *violation == of_subject);
         let mut waiting = std::pin::pin!(waiting);
         let late = timeout(Duration::from_millis(1), waiting.as_mut()).await;
         assert!(late.is_err());

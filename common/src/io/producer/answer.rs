@@ -10,8 +10,9 @@
 //!
 //! A missing right has no answer: see [`crate::io::nats::Violation`].
 
-use async_nats::{Message, RequestError, RequestErrorKind};
+use async_nats::{Message, StatusCode};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// The outcome of a message or batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +35,7 @@ const TOO_MANY_REQUESTS: u16 = 429;
 
 #[derive(Deserialize)]
 struct Answer {
-    stream: Option<String>,
+    stream: Option<IgnoredAny>,
     error: Option<AnswerError>,
 }
 
@@ -45,16 +46,10 @@ struct AnswerError {
     description: String,
 }
 
-pub(super) fn judge(answer: Result<Message, RequestError>) -> Judgement {
-    match answer {
-        Ok(message) => judge_payload(&message.payload),
-        Err(error) => match error.kind() {
-            RequestErrorKind::NoResponders => Judgement::NoStream,
-            RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
-                Judgement::Refused(error.to_string())
-            }
-            _ => Judgement::Again(error.to_string()),
-        },
+pub(super) fn judge(answer: &Message) -> Judgement {
+    match answer.status {
+        Some(StatusCode::NO_RESPONDERS) => Judgement::NoStream,
+        _ => judge_payload(&answer.payload),
     }
 }
 

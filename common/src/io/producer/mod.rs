@@ -3,40 +3,42 @@
 //! An [`Event`] becomes a [`Message`], a [`Publisher`] gets it stored; `common/examples/publish.rs`
 //! shows it.
 //!
-//! Waiting messages are sent together: many as an atomic batch (one acknowledgement, one sync of
-//! the server's disk), a few one by one. A message is sent again with the same bytes until the
-//! server has stored or refused it; ingest removes the duplicates that this makes. The messages of
-//! a refused batch are sent again one by one, so a bad message does not take its neighbours with
-//! it. While the server is overloaded (its queue belongs to all publishers) the publisher backs
-//! off: it sends fewer messages at once.
+//! Messages go one by one, many of them in flight, or in atomic batches, which have one
+//! acknowledgement and one sync of the server's disk. `way` measures which is faster and takes
+//! that one; nobody has to set it. A message is sent again with the same bytes until the server has
+//! stored or refused it; ingest removes the duplicates that this makes. The messages of a refused
+//! batch are sent again one by one, so a bad message does not take its neighbours with it. While
+//! the server is overloaded (its queue belongs to all publishers) the publisher backs off: it sends
+//! fewer messages at once.
 //!
 //! *Invariants*: a message is counted once, as stored or as refused. At most [`BATCHES_IN_FLIGHT`]
-//! times [`MAX_BATCH`] messages are under way.
+//! times [`MAX_BATCH`] messages are under way, and [`BATCHES_IN_FLIGHT`] times `WINDOW` one by
+//! one.
 //!
-//! *Format*: `Nats-Batch-Id`, `Nats-Batch-Sequence` from 1, `Nats-Batch-Commit: 1` with a reply
-//! subject on the last one (NATS ADR-50). No `Nats-Msg-Id`: one repeated id would refuse the whole
-//! batch.
+//! *Format*: a message on its own has no headers: a body without them is read as structured
+//! (`docs/events.md`). In a batch it has the headers of the protocol alone: `Nats-Batch-Id`,
+//! `Nats-Batch-Sequence` from 1, and on the last one `Nats-Batch-Commit: 1` with a reply subject
+//! (NATS ADR-50). No `Nats-Msg-Id`: one repeated id would refuse the whole batch.
 
 mod answer;
+mod lane;
+mod way;
 
 use std::time::Duration;
 
-use async_nats::header::{
-    NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_ID, NATS_BATCH_SEQUENCE,
-};
-use async_nats::{Client, HeaderMap, Request, connection};
+use async_nats::{Client, connection};
 use bytes::Bytes;
-use futures::future;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::nats::{Violation, violation_since};
 use super::{clock, stop};
 use crate::event::{Event, InvalidEvent};
 use crate::ids::{Account, Bot, Channel};
 use crate::names;
-use answer::{Judgement, judge};
+use answer::Judgement;
+use lane::Lane;
+use way::{Chooser, TRIAL_MESSAGES, Way};
 
 /// The most messages of a batch: the server's own limit.
 pub const MAX_BATCH: usize = 1_000;
@@ -45,12 +47,13 @@ pub const MAX_BATCH: usize = 1_000;
 const MAX_BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Fewer messages than this are sent one by one.
 const MIN_BATCH: usize = 8;
-/// The most batches in flight; the server allows 50 a stream, for all publishers together.
+/// The most batches in flight; the server allows 50 a stream, for all publishers together. Messages
+/// that go one by one are sent in as many parts at once.
 pub const BATCHES_IN_FLIGHT: usize = 4;
-/// The most messages of one batch in flight when they are sent one by one.
-const SINGLES_IN_FLIGHT: usize = 256;
-/// The time limit of one acknowledgement.
-const ACK_LIMIT: Duration = Duration::from_secs(10);
+/// The most messages of one part that go one by one. All parts together have 2,000 in flight: a
+/// distant server needs that many, a near one stores no more a second with more, and the server
+/// refuses messages beyond 10,000 of all publishers.
+const WINDOW: usize = 500;
 /// The publisher gives up after it has tried one message for this time; with an overloaded server,
 /// after no message was stored for this time.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
@@ -136,6 +139,9 @@ pub enum PublishError {
         /// The outcome of the last try.
         reason: String,
     },
+    /// The client was closed.
+    #[error("the connection to NATS is closed")]
+    Closed,
     /// Acknowledgements can't be received.
     #[error(
         "no acknowledgement can come: {0}; set NATS_INBOX_PREFIX to an inbox that this user may have"
@@ -159,7 +165,8 @@ impl Publisher {
         Self { client }
     }
 
-    /// Publishes all messages until the channel closes; calls `report` with each batch's outcome.
+    /// Publishes all messages until the channel closes; calls `report` with the outcome of each
+    /// part.
     ///
     /// # Errors
     /// [`PublishError`]; what was reported until then is stored.
@@ -169,23 +176,48 @@ impl Publisher {
         mut report: impl FnMut(&Progress),
     ) -> Result<Counts, PublishError> {
         let mut counts = Counts::default();
+        let mut chooser = Chooser::new();
+        let mut idle = Vec::new();
         let mut under_way = FuturesUnordered::new();
         let mut left_over = None;
         let mut open = true;
         while open || !under_way.is_empty() {
+            let trial = chooser.trial(clock::monotonic());
+            let (most, at_once) = match (trial, chooser.way()) {
+                (Some(_), _) => (TRIAL_MESSAGES, 1),
+                (None, Way::OneByOne) => (WINDOW, BATCHES_IN_FLIGHT),
+                (None, Way::Batches) => (MAX_BATCH, BATCHES_IN_FLIGHT),
+            };
             tokio::select! {
-                batch = next_batch(&mut messages, &mut left_over),
-                    if open && under_way.len() < BATCHES_IN_FLIGHT =>
+                part = next_part(&mut messages, &mut left_over, most),
+                    if open && under_way.len() < at_once =>
                 {
-                    open = !batch.is_empty();
+                    open = !part.is_empty();
                     if open {
+                        let full = part.len() == most || left_over.is_some();
+                        let part = Part {
+                            way: trial.filter(|_| full).unwrap_or(chooser.way()),
+                            is_trial: trial.is_some() && full,
+                            messages: part,
+                        };
+                        let lane = match idle.pop() {
+                            Some(lane) => lane,
+                            None => Lane::open(&self.client)
+                                .await
+                                .map_err(|_| PublishError::Closed)?,
+                        };
                         let publisher = self.clone();
                         // A separate task goes on while this one waits for messages.
-                        under_way.push(stop::spawn(async move { publisher.deliver(batch).await }));
+                        under_way.push(stop::spawn(publisher.deliver(lane, part)));
                     }
                 }
                 Some(delivered) = under_way.next() => {
-                    let progress = delivered.map_err(|e| PublishError::Task(e.to_string()))??;
+                    let delivered = delivered.map_err(|e| PublishError::Task(e.to_string()))??;
+                    let Delivered { lane, progress, trial } = delivered;
+                    if let Some(Trial { way, messages, time }) = trial {
+                        chooser.measured(way, messages, time, clock::monotonic());
+                    }
+                    idle.push(lane);
                     counts.stored += progress.stored;
                     counts.refused += u64::try_from(progress.refused.len()).unwrap_or(u64::MAX);
                     report(&progress);
@@ -216,11 +248,13 @@ impl Publisher {
         tokio::join!(self.publish(receiver, report), feeding).0
     }
 
-    /// Sends messages until each is stored or refused.
-    async fn deliver(&self, mut messages: Vec<Message>) -> Result<Progress, PublishError> {
+    /// Sends the messages of a part until each is stored or refused.
+    async fn deliver(self, mut lane: Lane, part: Part) -> Result<Delivered, PublishError> {
+        let Part { way, is_trial, messages: mut waiting } = part;
+        let (begun, messages) = (clock::monotonic(), waiting.len());
         let mut progress = Progress::default();
         let most = self.client.max_payload();
-        messages.retain(|message| {
+        waiting.retain(|message| {
             let fits = message.payload.len() + HEADER_BYTES <= most;
             if !fits {
                 let reason = format!("larger than the server takes ({most} bytes)");
@@ -228,13 +262,14 @@ impl Publisher {
             }
             fits
         });
-        if messages.len() >= MIN_BATCH {
+        if way == Way::Batches && waiting.len() >= MIN_BATCH {
             let tries = Tries::start();
             loop {
-                match self.send_batch(&messages, &tries).await {
+                match lane.send_batch(&waiting).await {
                     Judgement::Stored => {
-                        progress.stored += u64::try_from(messages.len()).unwrap_or(u64::MAX);
-                        return Ok(progress);
+                        progress.stored += u64::try_from(waiting.len()).unwrap_or(u64::MAX);
+                        waiting.clear();
+                        break;
                     }
                     // A batch is too much at once for an overloaded server.
                     Judgement::Refused(reason) | Judgement::Busy(reason) => {
@@ -247,94 +282,49 @@ impl Publisher {
                 }
             }
         }
-        self.deliver_singly(messages, &mut progress).await?;
-        Ok(progress)
+        self.deliver_singly(&mut lane, waiting, &mut progress).await?;
+        let trial = is_trial.then(|| Trial { way, messages, time: begun.elapsed() });
+        Ok(Delivered { lane, progress, trial })
     }
 
     /// Sends messages one by one, half as many at once whenever the server is overloaded.
     async fn deliver_singly(
         &self,
+        lane: &mut Lane,
         mut waiting: Vec<Message>,
         progress: &mut Progress,
     ) -> Result<(), PublishError> {
-        let mut at_once = SINGLES_IN_FLIGHT;
+        let mut at_once = WINDOW;
         let mut tries = Tries::start();
         while !waiting.is_empty() {
-            let round = waiting.drain(..at_once.min(waiting.len()));
-            let outcomes = future::join_all(round.map(|message| self.deliver_one(message))).await;
-            let mut stored = 0;
-            let mut busy = None;
-            for outcome in outcomes {
-                match outcome? {
-                    Single::Stored => stored += 1,
-                    Single::Refused(refused) => progress.refused.push(refused),
-                    Single::Busy(message, reason) => {
+            let later = waiting.split_off(at_once.min(waiting.len()));
+            let judgements = lane.send(&waiting).await;
+            let sent = std::mem::replace(&mut waiting, later);
+            let (mut is_busy, mut retry, mut done) = (false, None, false);
+            for (message, judgement) in sent.into_iter().zip(judgements) {
+                match judgement {
+                    Judgement::Stored => progress.stored += 1,
+                    Judgement::Refused(reason) => {
+                        progress.refused.push(Refused { tag: message.tag, reason });
+                    }
+                    again => {
+                        is_busy |= matches!(again, Judgement::Busy(_));
+                        retry = Some(again);
                         waiting.push(message);
-                        busy = Some(reason);
+                        continue;
                     }
                 }
+                done = true;
             }
-            progress.stored += stored;
-            if stored > 0 {
+            if done {
                 tries = Tries::start();
             }
-            if let Some(reason) = busy {
-                at_once = (at_once / 2).max(1);
-                self.wait_to_retry(&tries, Judgement::Busy(reason)).await?;
-            } else {
-                at_once = (at_once + 1).min(SINGLES_IN_FLIGHT);
+            at_once = if is_busy { (at_once / 2).max(1) } else { (at_once + 1).min(WINDOW) };
+            if let Some(outcome) = retry {
+                self.wait_to_retry(&tries, outcome).await?;
             }
         }
         Ok(())
-    }
-
-    /// Sends one message until it is stored or refused, or the server is overloaded.
-    async fn deliver_one(&self, message: Message) -> Result<Single, PublishError> {
-        let tries = Tries::start();
-        loop {
-            let request = Request::new()
-                .payload(message.payload.clone())
-                .headers(content_type())
-                .timeout(Some(ACK_LIMIT));
-            match self.ask(message.subject.clone(), request, &tries).await {
-                Judgement::Stored => return Ok(Single::Stored),
-                Judgement::Refused(reason) => {
-                    return Ok(Single::Refused(Refused { tag: message.tag, reason }));
-                }
-                Judgement::Busy(reason) => return Ok(Single::Busy(message, reason)),
-                again => self.wait_to_retry(&tries, again).await?,
-            }
-        }
-    }
-
-    /// Sends a batch once. A batch that could not be sent whole is forgotten by the server.
-    async fn send_batch(&self, messages: &[Message], tries: &Tries) -> Judgement {
-        let Some((last, others)) = messages.split_last() else { return Judgement::Stored };
-        let id = new_id();
-        for (i, message) in others.iter().enumerate() {
-            let (subject, payload) = (message.subject.clone(), message.payload.clone());
-            let headers = batch_headers(&id, i + 1);
-            if let Err(error) = self.client.publish_with_headers(subject, headers, payload).await {
-                return Judgement::Again(error.to_string());
-            }
-        }
-        let mut headers = batch_headers(&id, messages.len());
-        headers.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
-        let request =
-            Request::new().payload(last.payload.clone()).headers(headers).timeout(Some(ACK_LIMIT));
-        self.ask(last.subject.clone(), request, tries).await
-    }
-
-    /// Sends one message and waits for its acknowledgement. A denied publish gets no answer, so
-    /// this waits for a permission violation as well.
-    async fn ask(&self, subject: String, request: Request, tries: &Tries) -> Judgement {
-        tokio::select! {
-            answer = self.client.send_request(subject.clone(), request) => judge(answer),
-            violation = violation_since(&subject, tries.0) => match violation {
-                Violation::Publish(_) => Judgement::Refused(violation.to_string()),
-                Violation::Subscribe { .. } => Judgement::NoInbox(violation.to_string()),
-            },
-        }
     }
 
     /// Waits before a retry; an error if it is time to give up.
@@ -362,12 +352,26 @@ impl Publisher {
     }
 }
 
-/// The outcome of a message that was sent alone.
-enum Single {
-    Stored,
-    Refused(Refused),
-    /// The server is overloaded: the message must be sent again.
-    Busy(Message, String),
+/// Messages that are sent together.
+struct Part {
+    messages: Vec<Message>,
+    way: Way,
+    /// Nothing else is in flight, and [`Chooser`] wants to know how long it takes.
+    is_trial: bool,
+}
+
+/// A part whose messages are stored or refused.
+struct Delivered {
+    lane: Lane,
+    progress: Progress,
+    trial: Option<Trial>,
+}
+
+/// How long a trial took.
+struct Trial {
+    way: Way,
+    messages: usize,
+    time: Duration,
 }
 
 /// The time of the first try of a message or batch.
@@ -383,24 +387,12 @@ impl Tries {
     }
 }
 
-fn content_type() -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert("Content-Type", "application/cloudevents+json");
-    headers
-}
-
-fn batch_headers(id: &str, sequence: usize) -> HeaderMap {
-    let mut headers = content_type();
-    headers.insert(NATS_BATCH_ID, id);
-    headers.insert(NATS_BATCH_SEQUENCE, sequence.to_string());
-    headers
-}
-
-/// Takes the waiting messages, at least one, within the limits of a batch; empty if the channel
-/// closed. Cancel safe: no message is taken before the last await.
-async fn next_batch(
+/// Takes the waiting messages, at least one, at most `most`, and within the bytes of a batch; empty
+/// if the channel closed. Cancel safe: no message is taken before the last await.
+async fn next_part(
     messages: &mut mpsc::Receiver<Message>,
     left_over: &mut Option<Message>,
+    most: usize,
 ) -> Vec<Message> {
     let first = match left_over.take() {
         Some(message) => message,
@@ -410,17 +402,17 @@ async fn next_batch(
         },
     };
     let mut bytes = first.payload.len();
-    let mut batch = vec![first];
-    while batch.len() < MAX_BATCH {
+    let mut part = vec![first];
+    while part.len() < most {
         let Ok(message) = messages.try_recv() else { break };
         bytes += message.payload.len();
         if bytes > MAX_BATCH_BYTES {
             *left_over = Some(message);
             break;
         }
-        batch.push(message);
+        part.push(message);
     }
-    batch
+    part
 }
 
 #[cfg(test)]
@@ -428,7 +420,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn batches_keep_their_limits() {
+    async fn parts_keep_their_limits() {
         let (sender, mut receiver) = mpsc::channel(4_000);
         let send = |tag, size| {
             let payload = Bytes::from(vec![b'x'; size]);
@@ -440,12 +432,12 @@ mod tests {
         drop(sender);
         let (mut left_over, mut sizes, mut tags) = (None, Vec::new(), Vec::new());
         loop {
-            let batch = next_batch(&mut receiver, &mut left_over).await;
-            if batch.is_empty() {
+            let part = next_part(&mut receiver, &mut left_over, MAX_BATCH).await;
+            if part.is_empty() {
                 break;
             }
-            sizes.push(batch.len());
-            tags.extend(batch.iter().map(|message| message.tag));
+            sizes.push(part.len());
+            tags.extend(part.iter().map(|message| message.tag));
         }
         assert_eq!(sizes, [1_000, 1_000, 501, 2]);
         assert_eq!(tags, (0..2_503).collect::<Vec<_>>());
