@@ -1,4 +1,7 @@
-//! The metrics of the endpoint: one table of their codes, labels and kinds.
+//! The metrics: one table of their codes, labels and kinds.
+//!
+//! The endpoint and its documents offer [`TypeCode::OFFERED`]; the wire and the store have
+//! [`TypeCode::ALL`].
 //!
 //! `docs/metrics.md` says what each metric counts; ingest's `metrics` says which stored fields feed
 //! it. Code that must know every metric matches on [`TypeCode`] without a wildcard, so a forgotten
@@ -56,7 +59,7 @@ macro_rules! metrics {
         }
 
         impl TypeCode {
-            /// All codes, ascending.
+            /// All codes, ascending. They have gaps: [`TypeCode::place`] is the index.
             pub const ALL: [TypeCode; [$($code),*].len()] = [$(TypeCode::$name),*];
 
             /// The `EventLabel` of a row.
@@ -94,11 +97,43 @@ metrics! {
     TimeToFirstMessage = 16, "Time To First Message", Kind::DURATION;
     OperatorMessage = 17, "Operator Message", Kind::Count;
     TagHit = 18, "Tag Hit", Kind::Count;
+    Conversations = 100, "Conversations", Kind::Count;
+    ContainedRate = 101, "Contained Rate", Kind::Ratio;
+    UnansweredRequests = 102, "Unanswered Requests", Kind::Ratio;
+    GoalRate = 103, "Goal Rate", Kind::Ratio;
+    MessagesPerConversation = 104, "Messages Per Conversation", Kind::Mean { unit: "count", sum_decimals: 0 };
+    BotReplyTime = 105, "Bot Reply Time", Kind::DURATION;
+    OperatorReplyTime = 106, "Operator Reply Time", Kind::DURATION;
+    ApiTime = 107, "API Time", Kind::DURATION;
+    Satisfaction = 108, "Satisfaction", Kind::Ratio;
 }
 
+/// The number of codes that the endpoint offers: the first ones of [`TypeCode::ALL`].
+const OFFERED: usize = TypeCode::TagHit as usize + 1;
+
 impl TypeCode {
-    /// The codes that are allowed: without a gap.
-    pub const NUMBERS: RangeInclusive<u8> = 0..=TypeCode::ALL[TypeCode::ALL.len() - 1].number();
+    /// The codes that the endpoint offers, ascending without a gap.
+    pub const OFFERED: [TypeCode; OFFERED] = {
+        let mut offered = [TypeCode::NewUser; OFFERED];
+        let mut place = 0;
+        while place < OFFERED {
+            offered[place] = TypeCode::ALL[place];
+            place += 1;
+        }
+        offered
+    };
+
+    /// The numbers of the codes that the endpoint offers.
+    pub const OFFERED_NUMBERS: RangeInclusive<u8> = 0..=TypeCode::OFFERED[OFFERED - 1].number();
+
+    /// The first code that the endpoint does not offer.
+    const FIRST_LATER: u8 = TypeCode::Conversations.number();
+
+    /// The code that the endpoint offers under this number.
+    #[must_use]
+    pub fn offered(number: u8) -> Option<Self> {
+        TypeCode::OFFERED.get(usize::from(number)).copied()
+    }
 
     /// The code as a number.
     #[must_use]
@@ -106,18 +141,23 @@ impl TypeCode {
         self as u8
     }
 
-    /// Its place in [`TypeCode::ALL`].
+    /// Its index in [`TypeCode::ALL`].
     #[must_use]
     pub const fn place(self) -> usize {
-        self as usize
+        let number = self.number();
+        if number < Self::FIRST_LATER {
+            number as usize
+        } else {
+            OFFERED + (number - Self::FIRST_LATER) as usize
+        }
     }
 }
 
-// A set has a bit for each code, and `ALL` is looked up by number.
+// A set has a bit for each place, and both runs of codes are looked up by number.
 const _: () = {
     let mut place = 0;
     while place < TypeCode::ALL.len() {
-        assert!(TypeCode::ALL[place].place() == place, "codes ascend without a gap");
+        assert!(TypeCode::ALL[place].place() == place, "codes ascend in two runs without a gap");
         place += 1;
     }
     assert!(TypeCode::ALL.len() <= 32, "a set has 32 bits");
@@ -127,7 +167,12 @@ impl TryFrom<u8> for TypeCode {
     type Error = UnknownTypeCode;
 
     fn try_from(code: u8) -> Result<Self, UnknownTypeCode> {
-        TypeCode::ALL.get(usize::from(code)).copied().ok_or(UnknownTypeCode(code))
+        let later = code.checked_sub(Self::FIRST_LATER).map(|n| OFFERED + usize::from(n));
+        match later {
+            None => TypeCode::offered(code),
+            Some(place) => TypeCode::ALL.get(place).copied(),
+        }
+        .ok_or(UnknownTypeCode(code))
     }
 }
 
@@ -146,14 +191,16 @@ impl fmt::Display for TypeCode {
 /// A number that is no metric's code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0} is not a type code; {first} to {last} are allowed",
-    first = TypeCode::NUMBERS.start(),
-    last = TypeCode::NUMBERS.end()
+    "{0} is not a type code; {first} to {last} and {first_later} to {last_later} are allowed",
+    first = TypeCode::OFFERED_NUMBERS.start(),
+    last = TypeCode::OFFERED_NUMBERS.end(),
+    first_later = TypeCode::FIRST_LATER,
+    last_later = TypeCode::ALL[TypeCode::ALL.len() - 1]
 )]
 pub struct UnknownTypeCode(pub u8);
 
-/// A set of metrics. A set with an unknown bit is refused: the program that sent it knows a metric
-/// that this program does not know.
+/// A set of metrics, with a bit for each [`TypeCode::place`]. A set with an unknown bit is refused:
+/// the program that sent it knows a metric that this program does not know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct TypeSet(u32);
@@ -164,13 +211,13 @@ impl TypeSet {
 
     /// Adds a code.
     pub fn insert(&mut self, code: TypeCode) {
-        self.0 |= 1 << code.number();
+        self.0 |= 1 << code.place();
     }
 
     /// Whether a code is in the set.
     #[must_use]
     pub fn contains(self, code: TypeCode) -> bool {
-        self.0 & (1 << code.number()) != 0
+        self.0 & (1 << code.place()) != 0
     }
 
     /// The codes in the set, ascending.
@@ -217,12 +264,24 @@ mod tests {
 
     #[test]
     fn codes_that_are_not_known_are_refused() {
-        let beyond = TypeCode::NUMBERS.end() + 1;
-        assert_eq!(TypeCode::try_from(18), Ok(TypeCode::TagHit));
-        let error = TypeCode::try_from(beyond).unwrap_err();
-        assert_eq!(error.to_string(), "19 is not a type code; 0 to 18 are allowed");
+        for code in 0..=u8::MAX {
+            let known = TypeCode::ALL.into_iter().find(|known| known.number() == code);
+            assert_eq!(TypeCode::try_from(code).ok(), known, "{code}");
+            assert_eq!(TypeCode::offered(code), known.filter(|_| code <= 18), "{code}");
+        }
+        let error = TypeCode::try_from(19).unwrap_err().to_string();
+        assert_eq!(error, "19 is not a type code; 0 to 18 and 100 to 108 are allowed");
+        let beyond = TypeCode::ALL.len();
         assert_eq!(TypeSet::try_from(u32::from(TypeSet::ALL)), Ok(TypeSet::ALL));
         assert_eq!(TypeSet::try_from(1 | 1 << beyond), Err(UnknownTypes(1 << beyond)));
         assert_eq!(TypeSet::from_iter(TypeCode::ALL), TypeSet::ALL);
+    }
+
+    #[test]
+    fn a_set_has_a_bit_for_each_place() {
+        assert_eq!(u32::from(TypeSet::from_iter(TypeCode::OFFERED)), 0x7_ffff);
+        let later = [TypeCode::Conversations, TypeCode::Satisfaction];
+        assert_eq!(u32::from(TypeSet::from_iter(later)), 1 << 19 | 1 << 27);
+        assert_eq!(TypeSet::from_iter(later).iter().collect::<Vec<_>>(), later);
     }
 }

@@ -83,12 +83,12 @@ fn what(say: Say) -> What<'static> {
             let intent = detected.then(|| intent.into());
             What::NlpEvaluated { detected, confidence: Some(percent / 100.0), intent }
         }
-        Say::Integration { kind, ok, status, duration_ms } => What::IntegrationCalled {
+        Say::Integration { kind, name, ok, status, duration_ms } => What::IntegrationCalled {
             kind: kind.into(),
             ok,
             status: Some(status),
             duration_ms: u64::try_from(duration_ms).ok(),
-            name: None,
+            name: Some(name.into()),
         },
         Say::Requested { by } => What::OperatorRequested { by: Some(by.into()) },
         Say::Joined { operator } => What::OperatorJoined { operator: operator_id(operator) },
@@ -98,6 +98,9 @@ fn what(say: Say) -> What<'static> {
         Say::Released { reason } => What::OperatorReleased { reason: Some(reason.into()) },
         Say::Goal { goal } => What::GoalReached { goal: goal.into() },
         Say::Tag { tag } => What::TagSet { tag: tag.into() },
+        Say::Feedback { score, question } => {
+            What::FeedbackGiven { score, question: Some(question.into()) }
+        }
         Say::Ended { reason } => What::ConversationEnded { reason: Some(reason.into()) },
     }
 }

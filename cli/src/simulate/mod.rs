@@ -229,6 +229,7 @@ mod tests {
     fn it_looks_like_traffic() {
         let (mut kinds, mut ids, mut subjects) =
             (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let mut fields: BTreeMap<&str, i32> = BTreeMap::new();
         let mut days_of_users: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
         for event in Simulation::new(params(20_000)) {
             let json: serde_json::Value = serde_json::from_slice(&event.payload).unwrap();
@@ -236,6 +237,10 @@ mod tests {
             assert_eq!(time.as_millisecond(), event.time_ms);
             let user = json["data"]["userid"].as_str().unwrap();
             assert!(!user.is_empty() && json["data"]["conversationid"].is_string());
+            // What is asked for by name, and how long calls took.
+            for field in ["goal", "tag", "intent", "name", "operatorid", "durationms", "score"] {
+                *fields.entry(field).or_insert(0) += i32::from(!json["data"][field].is_null());
+            }
             *kinds.entry(json["type"].as_str().unwrap().to_owned()).or_insert(0) += 1;
             assert!(ids.insert(json["id"].as_str().unwrap().to_owned()), "the same id twice");
             let user = format!("{} {user}", event.subject);
@@ -247,6 +252,7 @@ mod tests {
             names,
             [
                 "io.botstats.conversation.ended.v1",
+                "io.botstats.feedback.given.v1",
                 "io.botstats.goal.reached.v1",
                 "io.botstats.integration.called.v1",
                 "io.botstats.message.received.v1",
@@ -260,6 +266,7 @@ mod tests {
             ]
         );
         assert!(kinds.values().all(|count| *count >= 20), "{kinds:?}");
+        assert!(fields.values().all(|count| *count >= 20), "{fields:?}");
         let returning = days_of_users.values().filter(|days| days.len() > 1).count();
         assert!(returning * 10 > days_of_users.len(), "{returning} of {}", days_of_users.len());
         assert!(subjects.len() >= 6, "{subjects:?}");

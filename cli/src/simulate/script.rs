@@ -9,19 +9,34 @@ const HOUR: i64 = 60 * MINUTE;
 /// The most turns between a user and a bot.
 const MAX_TURNS: u64 = 30;
 
+/// What bots call: kind and name.
+const INTEGRATIONS: [(&str, &str); 10] = [
+    ("api", "stock"),
+    ("api", "stock"),
+    ("api", "stock"),
+    ("api", "payment"),
+    ("api", "payment"),
+    ("api", "calendar"),
+    ("database", "orders"),
+    ("database", "customers"),
+    ("nlp", "translation"),
+    ("nlp", "sentiment"),
+];
+
 /// The content of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Say {
     Received { kind: &'static str },
     Sent { fallback: bool, parts: i64 },
     Nlp { detected: bool, intent: &'static str, confidence: i64 },
-    Integration { kind: &'static str, ok: bool, status: i64, duration_ms: i64 },
+    Integration { kind: &'static str, name: &'static str, ok: bool, status: i64, duration_ms: i64 },
     Requested { by: &'static str },
     Joined { operator: i64 },
     Operator { operator: i64, automatic: bool },
     Released { reason: &'static str },
     Goal { goal: &'static str },
     Tag { tag: &'static str },
+    Feedback { score: u8, question: &'static str },
     Ended { reason: &'static str },
 }
 
@@ -100,6 +115,12 @@ impl Writer<'_> {
             let tag = self.dice.pick(["vip", "complaint", "sales", "support", "newsletter"]);
             self.say(Say::Tag { tag });
         }
+        if self.dice.percent(12) {
+            self.wait(2 * SECOND, 40 * SECOND);
+            let score = self.dice.pick([5, 5, 5, 4, 4, 3, 2, 1]);
+            let question = self.dice.pick(["Did this help?", "How was your chat?"]);
+            self.say(Say::Feedback { score, question });
+        }
         if self.dice.percent(45) {
             self.wait(SECOND, 2 * MINUTE);
             let reason = self.dice.pick(["done", "timeout", "left"]);
@@ -128,10 +149,10 @@ impl Writer<'_> {
         if self.dice.percent(28) {
             let duration_ms = self.dice.between(20, 1_800);
             self.now_ms += duration_ms;
-            let kind = self.dice.pick(["api", "api", "api", "database", "nlp"]);
+            let (kind, name) = self.dice.pick(INTEGRATIONS);
             let ok = self.dice.percent(95);
             let status = if ok { 200 } else { self.dice.pick([404, 429, 500, 503]) };
-            self.say(Say::Integration { kind, ok, status, duration_ms });
+            self.say(Say::Integration { kind, name, ok, status, duration_ms });
         }
         self.wait(80, 900);
         let parts = self.dice.between(1, 3);

@@ -93,20 +93,23 @@ fn check_key(key: &str) -> Result<&str, BadUsage> {
 }
 
 fn types(text: &str) -> Result<TypeSet, String> {
-    let (first, last) = (TypeCode::NUMBERS.start(), TypeCode::NUMBERS.end());
+    let (first, last) = (TypeCode::OFFERED_NUMBERS.start(), TypeCode::OFFERED_NUMBERS.end());
     let bad = |item: &str| format!("{item:?}: codes {first} to {last} are allowed");
     let mut set = TypeSet::default();
     for item in text.split(',') {
         let (from, to) = item.split_once('-').unwrap_or((item, item));
         let code = |text: &str| {
             let number = text.parse::<u8>().map_err(|_| bad(item))?;
-            TypeCode::try_from(number).map_err(|_| bad(item))
+            TypeCode::offered(number).ok_or_else(|| bad(item))
         };
         let (from, to) = (code(from)?, code(to)?);
         if from > to {
             return Err(bad(item));
         }
-        TypeCode::ALL.into_iter().filter(|c| (from..=to).contains(c)).for_each(|c| set.insert(c));
+        TypeCode::OFFERED
+            .into_iter()
+            .filter(|c| (from..=to).contains(c))
+            .for_each(|c| set.insert(c));
     }
     Ok(set)
 }

@@ -29,9 +29,15 @@ pub const MAX_DATA_ID_BYTES: usize = 512;
 /// The most that an event's `time` may be before the moment at which the stream stored it, in
 /// milliseconds.
 pub const MAX_AGE_MS: i64 = 35 * 24 * 60 * 60 * 1000;
+/// The same for `user.forgotten`, in milliseconds: a day.
+pub const MAX_FORGOTTEN_AGE_MS: i64 = 24 * 60 * 60 * 1000;
 /// The most that an event's `time` may be after that moment, in milliseconds: publishers' clocks
 /// differ.
 pub const MAX_AHEAD_MS: i64 = 5 * 60 * 1000;
+/// The lowest score of `feedback.given`.
+pub const MIN_SCORE: u8 = 1;
+/// The highest score of `feedback.given`.
+pub const MAX_SCORE: u8 = 5;
 /// 0000-01-01T00:00:00Z, the first moment that RFC 3339 can write, in Unix milliseconds.
 const FIRST_MS: i64 = -62_167_219_200_000;
 
@@ -45,7 +51,8 @@ pub struct Event<'a> {
     pub source: Cow<'a, str>,
     /// When it happened, in Unix milliseconds.
     pub time_ms: i64,
-    /// The conversation, a pseudonym; 1 to [`MAX_DATA_ID_BYTES`] bytes.
+    /// The conversation, a pseudonym; 1 to [`MAX_DATA_ID_BYTES`] bytes. It is not used for
+    /// [`What::UserForgotten`].
     pub conversation: Cow<'a, str>,
     /// The end user, a pseudonym, where an operator acts too; 1 to [`MAX_DATA_ID_BYTES`] bytes.
     pub user: Cow<'a, str>,
@@ -82,7 +89,7 @@ pub enum What<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Number>"))]
         confidence: Option<f64>,
-        /// What it took it for
+        /// What it took it for; counted by its first 128 bytes, and no personal data
         #[serde(skip_serializing_if = "Option::is_none")]
         intent: Option<Cow<'a, str>>,
     },
@@ -96,11 +103,12 @@ pub enum What<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Number>"))]
         status: Option<i64>,
-        /// How long it took, in milliseconds
+        /// How long it took, in milliseconds: counted if kind is api and this is a whole number,
+        /// written with digits only, up to 86400000
         #[serde(rename = "durationms", skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Number>"))]
         duration_ms: Option<u64>,
-        /// Which integration it was
+        /// Which integration it was; counted by its first 128 bytes, and no personal data
         #[serde(skip_serializing_if = "Option::is_none")]
         name: Option<Cow<'a, str>>,
     },
@@ -112,13 +120,13 @@ pub enum What<'a> {
     },
     /// An operator took over.
     OperatorJoined {
-        /// Which operator
+        /// Which operator, a pseudonym; counted by its first 128 bytes
         #[serde(rename = "operatorid", skip_serializing_if = "Option::is_none")]
         operator: Option<Cow<'a, str>>,
     },
     /// An operator said something.
     OperatorMessage {
-        /// Which operator
+        /// Which operator, a pseudonym; counted by its first 128 bytes
         #[serde(rename = "operatorid", skip_serializing_if = "Option::is_none")]
         operator: Option<Cow<'a, str>>,
         /// Whether the system sent it in the operator's name
@@ -139,19 +147,30 @@ pub enum What<'a> {
     },
     /// A goal was reached.
     GoalReached {
-        /// Which goal
+        /// Which goal; counted by its first 128 bytes, and no personal data
         goal: Cow<'a, str>,
     },
     /// A tag was set.
     TagSet {
-        /// Which tag
+        /// Which tag; counted by its first 128 bytes, and no personal data
         tag: Cow<'a, str>,
     },
+    /// The user gave a score.
+    FeedbackGiven {
+        /// The score, from 1 to 5, written with digits only; 4 and 5 are satisfied users
+        #[cfg_attr(feature = "schema", schemars(range(min = MIN_SCORE, max = MAX_SCORE)))]
+        score: u8,
+        /// What the user was asked
+        #[serde(skip_serializing_if = "Option::is_none")]
+        question: Option<Cow<'a, str>>,
+    },
+    /// The user is to be forgotten: from the next quarter of an hour on, the user is a new one.
+    UserForgotten {},
 }
 
 impl What<'_> {
     /// The types of events, in the order of the variants: the CloudEvents attribute `type`.
-    pub const TYPES: [&'static str; 11] = [
+    pub const TYPES: [&'static str; 13] = [
         "io.botstats.message.received.v1",
         "io.botstats.message.sent.v1",
         "io.botstats.nlp.evaluated.v1",
@@ -163,11 +182,13 @@ impl What<'_> {
         "io.botstats.conversation.ended.v1",
         "io.botstats.goal.reached.v1",
         "io.botstats.tag.set.v1",
+        "io.botstats.feedback.given.v1",
+        "io.botstats.user.forgotten.v1",
     ];
 
     /// The CloudEvents attribute `type`.
     #[must_use]
-    pub fn type_name(&self) -> &'static str {
+    pub const fn type_name(&self) -> &'static str {
         let number = match self {
             Self::MessageReceived { .. } => 0,
             Self::MessageSent { .. } => 1,
@@ -180,6 +201,8 @@ impl What<'_> {
             Self::ConversationEnded { .. } => 8,
             Self::GoalReached { .. } => 9,
             Self::TagSet { .. } => 10,
+            Self::FeedbackGiven { .. } => 11,
+            Self::UserForgotten {} => 12,
         };
         Self::TYPES[number]
     }
@@ -198,6 +221,9 @@ pub enum InvalidEvent {
         /// How long it may be.
         most: usize,
     },
+    /// A score that does not exist.
+    #[error("the score {0} is not {MIN_SCORE} to {MAX_SCORE}")]
+    Score(u8),
     /// A time that RFC 3339 can't write.
     #[error("the time {0} ms is not in the years 0000 to 9999")]
     Time(i64),
@@ -237,9 +263,12 @@ struct CloudEvent<'a> {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Data<'a> {
     /// The conversation, a pseudonym; at most 512 bytes
-    #[serde(rename = "conversationid")]
-    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_DATA_ID_BYTES)))]
-    conversation: &'a str,
+    #[serde(rename = "conversationid", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "&'a str", length(min = 1, max = MAX_DATA_ID_BYTES))
+    )]
+    conversation: Option<&'a str>,
     /// The end user, a pseudonym, where an operator acts too; at most 512 bytes
     #[serde(rename = "userid")]
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = MAX_DATA_ID_BYTES)))]
@@ -254,15 +283,22 @@ impl Event<'_> {
     /// # Errors
     /// [`InvalidEvent`], if ingest would refuse it.
     pub fn render(&self) -> Result<Bytes, InvalidEvent> {
+        let conversation = self.conversation();
         for (field, text, most) in [
-            ("id", &self.id, MAX_ID_BYTES),
-            ("source", &self.source, MAX_SOURCE_BYTES),
-            ("conversationid", &self.conversation, MAX_DATA_ID_BYTES),
-            ("userid", &self.user, MAX_DATA_ID_BYTES),
+            ("id", Some(&*self.id), MAX_ID_BYTES),
+            ("source", Some(&*self.source), MAX_SOURCE_BYTES),
+            ("conversationid", conversation, MAX_DATA_ID_BYTES),
+            ("userid", Some(&*self.user), MAX_DATA_ID_BYTES),
         ] {
+            let Some(text) = text else { continue };
             if !(1..=most).contains(&text.len()) {
                 return Err(InvalidEvent::Length { field, bytes: text.len(), most });
             }
+        }
+        if let What::FeedbackGiven { score, .. } = self.what
+            && !(MIN_SCORE..=MAX_SCORE).contains(&score)
+        {
+            return Err(InvalidEvent::Score(score));
         }
         let time = Timestamp::from_millisecond(self.time_ms).ok();
         let time = time.filter(|_| self.time_ms >= FIRST_MS);
@@ -273,13 +309,17 @@ impl Event<'_> {
             source: &self.source,
             kind: self.what.type_name(),
             time: format!("{time:.3}"),
-            data: Data { conversation: &self.conversation, user: &self.user, what: &self.what },
+            data: Data { conversation, user: &self.user, what: &self.what },
         };
         let bytes = serde_json::to_vec(&event)?;
         if bytes.len() > MAX_PAYLOAD_BYTES {
             return Err(InvalidEvent::TooLarge(bytes.len()));
         }
         Ok(bytes.into())
+    }
+
+    fn conversation(&self) -> Option<&str> {
+        (!matches!(self.what, What::UserForgotten {})).then_some(&*self.conversation)
     }
 }
 
@@ -317,6 +357,10 @@ mod tests {
                 },
                 r#"integration.called.v1","kind":"api","ok":true,"status":200,"durationms":7,"name":"n""#,
             ),
+            (
+                What::FeedbackGiven { score: 4, question: Some("q".into()) },
+                r#"feedback.given.v1","score":4,"question":"q""#,
+            ),
         ] {
             let (name, data) = expect.split_once('"').unwrap();
             let wanted = format!(
@@ -325,6 +369,9 @@ mod tests {
             let got = Event { what, ..event() }.render().unwrap();
             assert_eq!(String::from_utf8_lossy(&got), wanted);
         }
+        let forgotten = Event { what: What::UserForgotten {}, ..event() }.render().unwrap();
+        let forgotten = String::from_utf8_lossy(&forgotten).into_owned();
+        assert!(forgotten.ends_with(r#"Z","data":{"userid":"u"}}"#), "{forgotten}");
     }
 
     #[test]
@@ -354,6 +401,17 @@ mod tests {
                 Event { time_ms: i64::MAX, ..event() },
                 Some("the time 9223372036854775807 ms is not in the years 0000 to 9999"),
             ),
+            (
+                Event { what: What::FeedbackGiven { score: 0, question: None }, ..event() },
+                Some("the score 0 is not 1 to 5"),
+            ),
+            (Event { what: What::FeedbackGiven { score: 1, question: None }, ..event() }, None),
+            (Event { what: What::FeedbackGiven { score: 5, question: None }, ..event() }, None),
+            (
+                Event { what: What::FeedbackGiven { score: 6, question: None }, ..event() },
+                Some("the score 6 is not 1 to 5"),
+            ),
+            (Event { conversation: "".into(), what: What::UserForgotten {}, ..event() }, None),
             (
                 Event { what: What::TagSet { tag: long(70_000) }, ..event() },
                 Some("the event is 70163 bytes long, more than 65536"),

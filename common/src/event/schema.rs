@@ -6,6 +6,7 @@
 //! | texts too long in bytes | a schema counts characters |
 //! | a field or attribute that stands twice | |
 //! | half of a surrogate pair | |
+//! | a score written as `5.0` | a schema knows values, not how they are written |
 //! | a day that is not in the calendar, a leap second where none can be | a pattern knows no calendar |
 //! | an event that is too old, too new or larger than 64 KiB | |
 //!
@@ -20,6 +21,10 @@ use super::{CloudEvent, Data, What};
 pub(super) const TIME_PATTERN: &str = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt]\
     ([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\\.[0-9]+)?\
     ([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$";
+
+/// The type whose data has no [`CONVERSATION`].
+const FORGOTTEN: &str = What::UserForgotten {}.type_name();
+const CONVERSATION: &str = "conversationid";
 
 /// A type of event.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +52,11 @@ pub fn types() -> Vec<TypeSchema> {
             let mut required = list(&data["required"]);
             required.extend(list(&variant["required"]));
             let mut properties = object(&data["properties"]);
+            if type_name == FORGOTTEN {
+                // Nothing is asked of a conversation that is ignored.
+                required.retain(|name| name != CONVERSATION);
+                properties.remove(CONVERSATION);
+            }
             properties.extend(object(&variant["properties"]));
             let data = json!({"type": "object", "required": required, "properties": properties});
             TypeSchema { type_name, description, data }

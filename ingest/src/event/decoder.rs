@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::event::registry::{PairNumbers, Registry};
-use crate::event::{Address, Decoded, Message, decode, decode_known};
+use crate::event::{Address, Decoded, HashKey, Message, decode, decode_known};
 use crate::store::StoreError;
 use crate::telemetry;
 
@@ -30,7 +30,9 @@ pub struct Arrival {
     pub sequence: u64,
     /// When it was stored, in Unix nanoseconds.
     pub stored_ns: i64,
+    /// The hash by which a checkpoint recognises its subject.
     pub subject_hash: u64,
+    /// What it says.
     pub decoded: Decoded<PairNumbers>,
 }
 
@@ -38,13 +40,14 @@ pub struct Arrival {
 #[derive(Debug)]
 pub struct Decoder {
     registry: Arc<RwLock<Registry>>,
+    key: HashKey,
     /// Subjects of accepted events.
     subjects: FxHashMap<Box<str>, PairNumbers>,
 }
 
 impl Decoder {
-    pub(crate) fn new(registry: Arc<RwLock<Registry>>) -> Self {
-        Self { registry, subjects: FxHashMap::default() }
+    pub(crate) fn new(registry: Arc<RwLock<Registry>>, key: HashKey) -> Self {
+        Self { registry, key, subjects: FxHashMap::default() }
     }
 
     /// Decodes the next message.
@@ -53,8 +56,11 @@ impl Decoder {
     /// If there are no more numbers for pairs.
     pub fn decode(&mut self, message: &Message<'_>) -> Result<Arrival, StoreError> {
         let decoded = match self.subjects.get(message.subject) {
-            Some(numbers) => decode_known(*numbers, message),
-            None => decode(message).try_map(|address| self.learn(message.subject, &address))?,
+            Some(numbers) => decode_known(*numbers, message, &self.key),
+            None => {
+                let decoded = decode(message, &self.key);
+                decoded.try_map(|address| self.learn(message.subject, &address))?
+            }
         };
         Ok(Arrival {
             sequence: message.sequence,

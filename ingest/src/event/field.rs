@@ -5,7 +5,6 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use botstats_common::event::MAX_DATA_ID_BYTES;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -113,6 +112,8 @@ fields! {
         reason = "reason"
         goal = "goal"
         tag = "tag"
+        score = "score"
+        question = "question"
     }
 }
 
@@ -162,99 +163,4 @@ fn text(json: &str) -> Option<Cow<'_, str>> {
 
 fn between_quotes(json: &str) -> Option<&str> {
     json.strip_prefix('"')?.strip_suffix('"')
-}
-
-/// Reads the fields that a type names, and keeps a form of them by which content is compared.
-pub(super) struct FieldReader {
-    /// All fields that were read; different for different content.
-    pub(super) content: Vec<u8>,
-}
-
-impl FieldReader {
-    pub(super) fn new() -> Self {
-        Self { content: Vec::with_capacity(128) }
-    }
-
-    /// The JSON text of a data field.
-    fn json<'a>(
-        &mut self,
-        name: &str,
-        raw: RawField<'a>,
-        wanted: &str,
-    ) -> Result<Option<&'a str>, Reason> {
-        let json = raw.json(name, wanted)?;
-        if json.is_none() {
-            self.content.push(0);
-        }
-        Ok(json)
-    }
-
-    fn note(&mut self, value: &str) {
-        self.note_bytes(value.as_bytes());
-    }
-
-    fn note_bytes(&mut self, value: &[u8]) {
-        self.content.push(1);
-        self.content.extend_from_slice(&value.len().to_le_bytes());
-        self.content.extend_from_slice(value);
-    }
-
-    pub(super) fn text<'a>(
-        &mut self,
-        name: &str,
-        raw: RawField<'a>,
-    ) -> Result<Option<Cow<'a, str>>, Reason> {
-        let text = raw.text(name)?;
-        match &text {
-            Some(text) => self.note(text),
-            None => self.content.push(0),
-        }
-        Ok(text)
-    }
-
-    pub(super) fn required_text<'a>(
-        &mut self,
-        name: &str,
-        raw: RawField<'a>,
-    ) -> Result<Cow<'a, str>, Reason> {
-        self.text(name, raw)?.ok_or_else(|| format!("{name} is missing").into())
-    }
-
-    pub(super) fn id<'a>(&mut self, name: &str, raw: RawField<'a>) -> Result<Cow<'a, str>, Reason> {
-        let text = self.required_text(name, raw)?;
-        if (1..=MAX_DATA_ID_BYTES).contains(&text.len()) {
-            return Ok(text);
-        }
-        Err(format!("{name} is not 1 to {MAX_DATA_ID_BYTES} bytes long").into())
-    }
-
-    pub(super) fn bool(&mut self, name: &str, raw: RawField<'_>) -> Result<Option<bool>, Reason> {
-        const WANTED: &str = "true or false";
-        let Some(json) = self.json(name, raw, WANTED)? else { return Ok(None) };
-        let value = match json {
-            "true" => true,
-            "false" => false,
-            _ => return Err(format!("{name} is not {WANTED}").into()),
-        };
-        self.note(json);
-        Ok(Some(value))
-    }
-
-    pub(super) fn required_bool(&mut self, name: &str, raw: RawField<'_>) -> Result<bool, Reason> {
-        self.bool(name, raw)?.ok_or_else(|| format!("{name} is missing").into())
-    }
-
-    pub(super) fn number(&mut self, name: &str, raw: RawField<'_>) -> Result<(), Reason> {
-        const WANTED: &str = "a number";
-        let Some(json) = self.json(name, raw, WANTED)? else { return Ok(()) };
-        if !json.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
-            return Err(format!("{name} is not {WANTED}").into());
-        }
-        // By value, as texts are: 1 and 1.0 are the same content.
-        match json.parse::<f64>() {
-            Ok(number) => self.note_bytes(&number.to_bits().to_le_bytes()),
-            Err(_) => self.note(json),
-        }
-        Ok(())
-    }
 }

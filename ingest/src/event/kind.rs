@@ -45,6 +45,8 @@ kinds! {
     Goal = 8, 8, "goal.reached";
     Tag = 9, 9, "tag.set";
     Ended = 10, 10, "conversation.ended";
+    Feedback = 11, 11, "feedback.given";
+    Forgotten = 12, 12, "user.forgotten";
 }
 
 impl Kind {

@@ -71,6 +71,13 @@ impl Registry {
         self.by_path.get(address.path).copied()
     }
 
+    /// The numbers of a pair by its own.
+    #[must_use]
+    pub(crate) fn numbers_of(&self, pair: u32) -> Option<PairNumbers> {
+        let account = self.row(pair)?.account_number;
+        Some(PairNumbers { account, pair })
+    }
+
     /// The accounts with more than [`MANY_PAIRS`] pairs.
     pub(crate) fn accounts_with_many_pairs(&self) -> impl Iterator<Item = &Account> {
         self.accounts
@@ -94,7 +101,6 @@ impl Registry {
         };
         self.push(PairRow {
             account_number,
-            next_user: 0,
             account: address.account.to_owned(),
             bot: address.bot.to_owned(),
             channel: address.channel.to_owned(),
@@ -135,11 +141,6 @@ impl Registry {
     #[must_use]
     pub(crate) fn row(&self, number: u32) -> Option<&PairRow> {
         self.rows.get(usize::try_from(number).ok()?)
-    }
-
-    #[must_use]
-    pub(crate) fn row_mut(&mut self, number: u32) -> Option<&mut PairRow> {
-        self.rows.get_mut(usize::try_from(number).ok()?)
     }
 
     /// An account's number and its pairs in the order of their numbers, of all bots or only of

@@ -1,8 +1,15 @@
 //! The rules of events as cases: a message in, what becomes of it out.
 
+use async_nats::HeaderMap;
+use data_encoding::BASE64;
+
 use super::*;
 
 const STORED_NS: i64 = 1_795_171_920_000_000_000; // 2026-11-20T10:52:00Z
+
+fn key() -> HashKey {
+    HashKey::new([7; 16])
+}
 
 fn message(subject: &'static str, payload: &'static str) -> Message<'static> {
     Message {
@@ -28,7 +35,7 @@ fn decode_text(payload: &str) -> Result<Event, String> {
         headers: None.into(),
         payload: payload.as_bytes(),
     };
-    match decode(&message) {
+    match decode(&message, &key()) {
         Decoded::Event(_, event) => Ok(event),
         Decoded::UnknownType => Err("unknown type".to_owned()),
         Decoded::DeadLetter(rule, reason) => Err(format!("{}: {reason}", rule.name())),
@@ -83,6 +90,19 @@ fn every_type_and_its_flags() {
         ("goal.reached", r"{}", Err("data: data.goal is missing")),
         ("tag.set", r#"{"tag":"t"}"#, Ok((Kind::Tag, 0))),
         ("tag.set", r#"{"tag":7}"#, Err("data: data.tag is not a string")),
+        ("feedback.given", r#"{"score":5}"#, Ok((Kind::Feedback, flag::SATISFIED))),
+        ("feedback.given", r#"{"score":4,"question":"q"}"#, Ok((Kind::Feedback, flag::SATISFIED))),
+        ("feedback.given", r#"{"score":3,"question":null}"#, Ok((Kind::Feedback, 0))),
+        ("feedback.given", r#"{"score":1}"#, Ok((Kind::Feedback, 0))),
+        ("feedback.given", r"{}", Err("data: data.score is missing")),
+        ("feedback.given", r#"{"score":null}"#, Err("data: data.score is missing")),
+        ("feedback.given", r#"{"score":5,"score":5}"#, Err("data: data.score is given twice")),
+        (
+            "feedback.given",
+            r#"{"score":5,"question":1}"#,
+            Err("data: data.question is not a string"),
+        ),
+        ("user.forgotten", r#"{"reason":1}"#, Ok((Kind::Forgotten, 0))),
         ("tag.sat", r"{}", Err("unknown type")),
         // What the type does not name is ignored, whatever it holds.
         (
@@ -117,6 +137,122 @@ fn every_type_and_its_flags() {
         let found = decode_text(&with_data(kind, &data)).map(|e| (e.kind, e.flags));
         assert_eq!(found, expect.map_err(str::to_owned), "{kind} {data}");
     }
+}
+
+#[test]
+fn a_score_is_a_whole_number_from_1_to_5() {
+    for score in ["0", "6", "-1", "5.0", "5e0", "50e-1", "-0", "4294967297", "\"5\"", "true", "[5]"]
+    {
+        let data = format!(r#"{{"conversationid":"c","userid":"u","score":{score}}}"#);
+        assert_eq!(
+            decode_text(&with_data("feedback.given", &data)),
+            Err("data: data.score is not a whole number from 1 to 5".to_owned()),
+            "{score}"
+        );
+    }
+}
+
+#[test]
+fn names() {
+    let long = "x".repeat(200);
+    let wide = format!("x{}", "é".repeat(100));
+    for (kind, data, expect) in [
+        ("goal.reached", r#""goal":"order""#, Some("order")),
+        ("goal.reached", r#""goal":"""#, Some("")),
+        ("tag.set", r#""tag":"(none)""#, Some("(none)")),
+        ("nlp.evaluated", r#""detected":false,"intent":"a\u0062""#, Some("ab")),
+        ("nlp.evaluated", r#""detected":true,"intent":null"#, None),
+        ("nlp.evaluated", r#""detected":true,"name":"n""#, None),
+        ("integration.called", r#""kind":"nlp","ok":true,"name":"n""#, Some("n")),
+        ("integration.called", r#""kind":"nlp","ok":true,"intent":"n""#, None),
+        ("operator.joined", r#""operatorid":"o""#, Some("o")),
+        ("operator.message", r#""operatorid":"o","automatic":true"#, Some("o")),
+        ("operator.requested", r#""by":"user","operatorid":"o""#, None),
+        ("operator.released", r#""reason":"r","operatorid":"o""#, None),
+        ("message.received", r#""kind":"text","name":"n""#, None),
+        ("feedback.given", r#""score":1,"question":"q","goal":"g""#, None),
+        // Cut to 128 bytes, and the rest of the character that stands there.
+        ("tag.set", &format!(r#""tag":"{long}""#), Some(&long[..128])),
+        ("tag.set", &format!(r#""tag":"{wide}""#), Some(&wide[..129])),
+    ] {
+        let data = format!(r#"{{"conversationid":"c","userid":"u",{data}}}"#);
+        let event = decode_text(&with_data(kind, &data)).unwrap();
+        assert_eq!(event.name.as_deref(), expect, "{kind} {data}");
+    }
+    // What is cut off is content all the same.
+    let content = |tag: &str| {
+        let data = format!(r#"{{"conversationid":"c","userid":"u","tag":"{tag}"}}"#);
+        decode_text(&with_data("tag.set", &data)).unwrap().content
+    };
+    assert_ne!(content(&long), content(&long[1..]));
+}
+
+#[test]
+fn durations() {
+    for (kind, duration, expect) in [
+        ("api", "0", Some(0)),
+        ("api", "1200", Some(1_200)),
+        ("api", "86400000", Some(86_400_000)),
+        ("api", "86400001", None),
+        ("api", "99999999999999999999", None),
+        ("api", "1200.0", None),
+        ("api", "12e2", None),
+        ("api", "-0", None),
+        ("api", "-1", None),
+        ("api", "null", None),
+        ("nlp", "1200", None),
+        ("API", "1200", None),
+    ] {
+        let data = format!(
+            r#"{{"conversationid":"c","userid":"u","kind":"{kind}","ok":true,"durationms":{duration}}}"#
+        );
+        let event = decode_text(&with_data("integration.called", &data)).unwrap();
+        assert_eq!(event.duration_ms, expect, "{kind} {duration}");
+    }
+    for duration in ["\"1200\"", "true", "{}"] {
+        let data = format!(
+            r#"{{"conversationid":"c","userid":"u","kind":"nlp","ok":true,"durationms":{duration}}}"#
+        );
+        assert_eq!(
+            decode_text(&with_data("integration.called", &data)),
+            Err("data: data.durationms is not a number".to_owned())
+        );
+    }
+}
+
+/// `user.forgotten` names no conversation, whatever stands there.
+#[test]
+fn a_user_is_forgotten() {
+    let event = decode_text(&with_data("user.forgotten", r#"{"userid":"u"}"#)).unwrap();
+    let (forgotten, user) = (key().forgotten("u"), key().user("u"));
+    assert_eq!((event.conversation, event.user), (forgotten, user));
+    for conversation in [
+        r#""conversationid":"c""#,
+        r#""conversationid":"""#,
+        r#""conversationid":5"#,
+        r#""conversationid":{}"#,
+        r#""conversationid":"\ud800""#,
+        r#""conversationid":1,"conversationid":2"#,
+    ] {
+        let data = format!(r#"{{{conversation},"userid":"u"}}"#);
+        assert_eq!(decode_text(&with_data("user.forgotten", &data)).as_ref(), Ok(&event), "{data}");
+    }
+    let other = decode_text(&with_data("user.forgotten", r#"{"userid":"v"}"#)).unwrap();
+    assert_ne!(other.conversation, event.conversation);
+    assert_eq!(
+        decode_text(&with_data("user.forgotten", r#"{"conversationid":"c"}"#)),
+        Err("data: data.userid is missing".to_owned())
+    );
+    let at = |time: &str| {
+        let text = with_data("user.forgotten", r#"{"userid":"u"}"#);
+        decode_text(&text.replace("2026-11-20T10:52:00Z", time)).map(|event| event.kind)
+    };
+    assert_eq!(at("2026-11-19T10:52:00Z"), Ok(Kind::Forgotten));
+    assert_eq!(at("2026-11-20T10:57:00Z"), Ok(Kind::Forgotten));
+    let old = "time: time of user.forgotten is more than 24 hours before the message was stored";
+    assert_eq!(at("2026-11-19T10:51:59.999Z"), Err(old.to_owned()));
+    let ahead = "time: time is more than 5 minutes after the message was stored";
+    assert_eq!(at("2026-11-20T10:57:00.001Z"), Err(ahead.to_owned()));
 }
 
 #[test]
@@ -243,7 +379,7 @@ fn text_that_is_no_event() {
         Err("envelope: the payload is larger than 65536 bytes".to_owned())
     );
     let not_utf8 = Message { payload: b"{\"id\":\"\xff\"}", ..message("a.b.c", "") };
-    assert!(matches!(decode(&not_utf8), Decoded::DeadLetter(Rule::Envelope, _)));
+    assert!(matches!(decode(&not_utf8, &key()), Decoded::DeadLetter(Rule::Envelope, _)));
 }
 
 /// What is written in an unusual way, wherever it stands, is the same event.
@@ -267,7 +403,7 @@ fn one_event_in_many_forms() {
         r#""x":"é""#,
     ] {
         for text in [before_data(more), after_data(more), in_data(more)] {
-            assert_eq!(decode_text(&text), Ok(event), "{text}");
+            assert_eq!(decode_text(&text).as_ref(), Ok(&event), "{text}");
         }
     }
     for text in [
@@ -277,7 +413,7 @@ fn one_event_in_many_forms() {
         plain.replace("true", " true\r\n"),
         format!("\n\t {plain} \r"),
     ] {
-        assert_eq!(decode_text(&text), Ok(event), "{text}");
+        assert_eq!(decode_text(&text).as_ref(), Ok(&event), "{text}");
     }
 }
 
@@ -293,7 +429,7 @@ fn the_last_three_tokens_of_the_subject() {
         ("botstats.events.acme.b1.wéb", false),
     ] {
         let payload = r#"{"specversion":"1.0","id":"e","source":"s","type":"io.botstats.tag.set.v1","time":"2026-11-20T10:52:00Z","data":{"conversationid":"c","userid":"u","tag":"t"}}"#;
-        match decode(&message(subject, payload)) {
+        match decode(&message(subject, payload), &key()) {
             Decoded::Event(address, _) => {
                 assert!(ok, "{subject}");
                 assert_eq!((address.account, address.bot, address.channel), ("acme", "b1", "web"));
@@ -352,7 +488,7 @@ fn binary_mode() {
             headers: Some(&headers).into(),
             payload: payload.as_bytes(),
         };
-        let found = match decode(&message) {
+        let found = match decode(&message, &key()) {
             Decoded::Event(_, event) => Ok(event),
             Decoded::UnknownType => Err("unknown type".to_owned()),
             Decoded::DeadLetter(rule, reason) => Err(format!("{}: {reason}", rule.name())),
@@ -382,10 +518,10 @@ fn data_in_base64() {
         format!(r#""data":{data},"data_base64":null"#),
         format!(r#""data_base\u0036\u0034":"\u0065{}""#, &encoded[1..]),
     ] {
-        assert_eq!(with(&members), Ok(event), "{members}");
+        assert_eq!(with(&members).as_ref(), Ok(&event), "{members}");
     }
     for bytes in [format!(" \n{data}\r\n"), data.replace("\"t\"", "\"\\u0074\"")] {
-        assert_eq!(of(bytes.as_bytes()), Ok(event), "{bytes}");
+        assert_eq!(of(bytes.as_bytes()).as_ref(), Ok(&event), "{bytes}");
     }
     let other = of(data.replace("\"t\"", "\"other\"").as_bytes()).unwrap();
     assert_eq!((other.id, other.conversation), (event.id, event.conversation));
@@ -451,8 +587,8 @@ fn the_cause_is_named() {
             headers: Some(&map).into(),
             payload,
         };
-        match decode(&message) {
-            Decoded::Event(_, found) => assert_eq!((found, expect), (event, ""), "{headers:?}"),
+        match decode(&message, &key()) {
+            Decoded::Event(_, found) => assert_eq!((&found, expect), (&event, ""), "{headers:?}"),
             Decoded::UnknownType => panic!("{headers:?}"),
             Decoded::DeadLetter(_, reason) => {
                 assert!(!expect.is_empty() && reason.contains(expect), "{headers:?}: {reason}");
@@ -547,4 +683,21 @@ fn identity_and_content() {
     assert_eq!(parts("20"), parts("2.0e1"));
     assert_ne!(parts("20"), parts("21"));
     assert_ne!(parts("20"), parts("null"));
+
+    // A duration that does not count is other content than one that does.
+    let duration = |number: &str| {
+        let data = format!(
+            r#"{{"conversationid":"c","userid":"u","kind":"api","ok":true,"durationms":{number}}}"#
+        );
+        decode_text(&with_data("integration.called", &data)).unwrap().content
+    };
+    assert_ne!(duration("20"), duration("20.0"));
+    assert_eq!(duration("2e1"), duration("20.0"));
+    assert_eq!(duration("86400001"), duration("86400001.0"));
+    let feedback = |data: &str| {
+        let data = format!(r#"{{"conversationid":"c","userid":"u",{data}}}"#);
+        decode_text(&with_data("feedback.given", &data)).unwrap().content
+    };
+    assert_ne!(feedback(r#""score":5"#), feedback(r#""score":4"#));
+    assert_ne!(feedback(r#""score":5"#), feedback(r#""score":5,"question":"""#));
 }

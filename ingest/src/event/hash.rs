@@ -1,0 +1,117 @@
+//! The hashes by which the store knows conversations and users.
+//!
+//! *Invariants*: nothing outside of this file reads the key, and no log line shows it.
+//!
+//! *Why* a key: ids are often phone numbers or addresses. Without the key, nobody can find the id
+//! of a stored hash by trying all of them. SipHash-1-3 with 128 bits, as Rust's own tables use it
+//! with 64: whoever can choose ids cannot make two of them meet either.
+
+use std::fmt;
+use std::hash::Hasher as _;
+
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+
+/// What a hash is of. Equal ids of different domains have unrelated hashes. A number is part of
+/// each stored hash, so never change one.
+#[derive(Clone, Copy)]
+enum Domain {
+    Conversation = 0,
+    User = 1,
+    Forgotten = 2,
+}
+
+/// The random key of a store, for the hashes of ids.
+#[derive(Clone)]
+pub struct HashKey {
+    // Each has already taken the block that begins with its domain: hashing an id starts there.
+    conversations: SipHasher13,
+    users: SipHasher13,
+    forgotten: SipHasher13,
+}
+
+impl HashKey {
+    /// The key of these 16 bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; 16]) -> Self {
+        let of = |domain: Domain| {
+            let mut hasher = SipHasher13::new_with_key(&bytes);
+            // A whole block, so that the words of the id stay words.
+            hasher.write(&[domain as u8, 0, 0, 0, 0, 0, 0, 0]);
+            hasher
+        };
+        Self {
+            conversations: of(Domain::Conversation),
+            users: of(Domain::User),
+            forgotten: of(Domain::Forgotten),
+        }
+    }
+
+    /// The hash of a conversation id.
+    #[must_use]
+    pub(crate) fn conversation(&self, id: &str) -> u128 {
+        hash(self.conversations, id)
+    }
+
+    /// The hash of a user id.
+    #[must_use]
+    pub(crate) fn user(&self, id: &str) -> u128 {
+        hash(self.users, id)
+    }
+
+    /// The hash of a user id in place of a conversation's: the timeline of `user.forgotten`.
+    #[must_use]
+    pub(crate) fn forgotten(&self, user_id: &str) -> u128 {
+        hash(self.forgotten, user_id)
+    }
+}
+
+impl fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashKey(..)")
+    }
+}
+
+fn hash(mut begun: SipHasher13, id: &str) -> u128 {
+    begun.write(id.as_bytes());
+    begun.finish128().as_u128()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_hash_depends_on_key_domain_and_id() {
+        let mut all = BTreeSet::new();
+        for key in [HashKey::new([0; 16]), HashKey::new([1; 16])] {
+            for id in ["", "a", "b", "a\0", "12345678", "1234567812345678", &"x".repeat(512)] {
+                all.extend([key.conversation(id), key.user(id), key.forgotten(id)]);
+            }
+        }
+        assert_eq!(all.len(), 2 * 7 * 3);
+    }
+
+    /// What stands in stores: SipHash-1-3-128 over a block with the domain, and the id.
+    #[test]
+    fn the_hashes_never_change() {
+        let key: [u8; 16] = std::array::from_fn(|place| u8::try_from(place).unwrap());
+        let plain = |domain: u8, id: &str| {
+            let block = [&[domain, 0, 0, 0, 0, 0, 0, 0], id.as_bytes()].concat();
+            SipHasher13::new_with_key(&key).hash(&block).as_u128()
+        };
+        let hashes = HashKey::new(key);
+        for id in ["a", "u-00f1", "49170123456789@whatsapp"] {
+            assert_eq!(hashes.conversation(id), plain(0, id));
+            assert_eq!(hashes.user(id), plain(1, id));
+            assert_eq!(hashes.forgotten(id), plain(2, id));
+        }
+        assert_eq!(hashes.user("a"), 156_149_024_681_188_090_862_921_717_162_065_065_044);
+    }
+
+    #[test]
+    fn the_key_is_not_shown() {
+        assert_eq!(format!("{:?}", HashKey::new([7; 16])), "HashKey(..)");
+    }
+}
