@@ -2,7 +2,8 @@
 //!
 //! What is in them: duplicates (some days later), events out of order by days, operators of every
 //! kind, threads without an end, events at and beside the limits of quarters, hours, midnights and
-//! idle times, ties within a millisecond, identities that differ in one part only, every form an
+//! idle times, ties within a millisecond, identities that differ in one part only, names and
+//! durations at the edges of what is kept, users who are forgotten at any time, every form an
 //! envelope may have, and messages that break each rule.
 //!
 //! *Invariants*: the same [`Plan`] gives the same stream, on any machine and with any version of a
@@ -12,6 +13,7 @@ mod bad;
 mod dice;
 mod form;
 mod life;
+mod names;
 mod plain;
 mod script;
 
@@ -116,7 +118,12 @@ impl Plan {
             }
             let place = dice.pick(&places).clone();
             let start_ms = self.start_ms + dice.below(self.days * DAY_MS);
-            for draft in script::conversation(&mut dice, &place, number, start_ms, self.events) {
+            let happening = if dice.one_in(15) {
+                script::departures(&mut dice, &place, number, start_ms)
+            } else {
+                script::conversation(&mut dice, &place, number, start_ms, self.events)
+            };
+            for draft in happening {
                 drafts += 1;
                 self.arrive(&mut dice, &draft, &mut arrivals);
             }
@@ -134,7 +141,7 @@ impl Plan {
     }
 
     fn arrive(&self, dice: &mut Dice, draft: &Draft, arrivals: &mut Vec<Arrival>) {
-        let stored = stored_ns(dice, draft.time_ms);
+        let stored = stored_ns(dice, draft.kind, draft.time_ms);
         let first = form::write(dice, draft, stored);
         if dice.one_in(10) {
             let mut again = first.clone();
@@ -149,8 +156,8 @@ impl Plan {
         if self.conflicts && dice.one_in(15) {
             let other = script::other_content(dice, draft);
             // As long as the first one could come again, its identity is taken; not for ever.
-            let latest_ns = (draft.time_ms + 35 * DAY_MS) * NS_PER_MS;
-            let stored = stored_ns(dice, other.time_ms).min(latest_ns);
+            let latest_ns = (draft.time_ms + latest_ms(draft.kind)) * NS_PER_MS;
+            let stored = stored_ns(dice, other.kind, other.time_ms).min(latest_ns);
             arrivals.push(form::write(dice, &other, stored));
         }
         if self.bad && dice.one_in(25) {
@@ -162,9 +169,9 @@ impl Plan {
 
 /// When an event of that time is stored: mostly soon, sometimes late by days or early by minutes,
 /// and now and then exactly at or just beyond what is accepted.
-fn stored_ns(dice: &mut Dice, time_ms: i64) -> i64 {
+fn stored_ns(dice: &mut Dice, kind: Kind, time_ms: i64) -> i64 {
     let time_ns = time_ms * NS_PER_MS;
-    let (latest_ns, earliest_ns) = (35 * DAY_MS * NS_PER_MS, 5 * MINUTE_MS * NS_PER_MS);
+    let (latest_ns, earliest_ns) = (latest_ms(kind) * NS_PER_MS, 5 * MINUTE_MS * NS_PER_MS);
     match dice.below(200) {
         0 => time_ns + latest_ns,
         1 => time_ns + latest_ns + 1,
@@ -174,10 +181,15 @@ fn stored_ns(dice: &mut Dice, time_ms: i64) -> i64 {
         5 => time_ns - earliest_ns - NS_PER_MS,
         6..14 => time_ns - dice.below(earliest_ns),
         14..20 => time_ns + dice.below(latest_ns),
-        20..30 => time_ns + dice.below(3 * DAY_MS) * NS_PER_MS,
+        20..30 => time_ns + dice.below(3 * DAY_MS).min(latest_ms(kind)) * NS_PER_MS,
         30..40 => time_ns + dice.below(2 * HOUR_MS) * NS_PER_MS,
         _ => time_ns + dice.below(2 * SECOND_MS * NS_PER_MS),
     }
+}
+
+/// How late an event of that kind is still accepted.
+fn latest_ms(kind: Kind) -> i64 {
+    if kind == Kind::Forgotten { DAY_MS } else { 35 * DAY_MS }
 }
 
 /// The (account, bot, channel) that talk.

@@ -11,6 +11,9 @@
 //! *Not here*: speed. A million events take some seconds.
 
 mod accept;
+mod ask;
+mod calendar;
+mod contents;
 mod count;
 mod json;
 mod session;
@@ -22,6 +25,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use serde_json::Value;
 
 pub use accept::{Event, Fields, Kind, Rule};
+pub use ask::{Asked, Row, Stat, answer, codes_of};
+pub use calendar::{Dates, Grain, Previous};
+pub use contents::{Contents, MAX_NAMES, PairContents, SPLITS};
 pub use count::{ALL, CODES, FIELDS, TYPES, text_of};
 pub use time::parse_time_ms;
 pub use window::GroupMode;
@@ -102,22 +108,57 @@ impl Question {
 type Pair = (String, String);
 
 /// One contribution to one metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Sample {
     time_ms: i64,
     code: u8,
     /// Sessions, events or durations: one a sample.
     count: u64,
-    /// Milliseconds for a mean, 1 or 0 for a ratio, the same as `count` otherwise.
+    /// Milliseconds for a duration, 1 or 0 for a ratio, messages for code 104, the same as `count`
+    /// otherwise.
     sum: u64,
+    /// The name by which the code can be split, as sent. `None` if it was absent, or the code has
+    /// none.
+    name: Option<String>,
+}
+
+impl Sample {
+    /// With the name that the event has for it.
+    fn named_by(self, event: &Event) -> Self {
+        let field = contents::split_of(self.code).map(|(_, field)| field);
+        Self { name: field.and_then(|field| event.field(field)).map(str::to_owned), ..self }
+    }
+}
+
+/// What one user of a pair did, by quarters of an hour since 1970.
+#[derive(Debug, Default)]
+struct UserFacts {
+    /// Those with a `message.received`.
+    active: BTreeSet<i64>,
+    /// Those with a `user.forgotten`.
+    forgotten: BTreeSet<i64>,
+}
+
+impl UserFacts {
+    /// As whom the user acts in that quarter: after each quarter with a `user.forgotten` as
+    /// somebody new.
+    fn generation(&self, quarter: i64) -> usize {
+        self.forgotten.iter().filter(|forgotten| **forgotten < quarter).count()
+    }
+
+    /// The first quarter in which that generation, which is active, is so.
+    fn first(&self, generation: usize) -> i64 {
+        let mut of_it =
+            self.active.iter().filter(|quarter| self.generation(**quarter) == generation);
+        *of_it.next().expect("an active generation")
+    }
 }
 
 #[derive(Debug, Default)]
 struct Facts {
     /// By UTC day, so that a question looks at the days of its window only.
     days: BTreeMap<i64, DayFacts>,
-    /// The time of the first `message.received` of each user.
-    first_seen: HashMap<String, i64>,
+    users: HashMap<String, UserFacts>,
 }
 
 /// What one (bot, channel) has on one UTC day.
@@ -135,6 +176,12 @@ impl Facts {
     fn day(&mut self, time_ms: i64) -> &mut DayFacts {
         self.days.entry(day_of(time_ms)).or_default()
     }
+}
+
+const QUARTERS_PER_DAY: u32 = 96;
+
+fn quarter_of(time_ms: i64) -> i64 {
+    time_ms.div_euclid(window::QUARTER_MS)
 }
 
 fn day_of(time_ms: i64) -> i64 {
@@ -175,7 +222,7 @@ impl Model {
                     Some(_) => Verdict::Conflict,
                     None => {
                         self.first_of.insert(identity, self.events.len());
-                        touched.insert(self.count_event(&event));
+                        touched.extend(self.count_event(&event));
                         self.events.push((message.sequence, event));
                         Verdict::Accepted
                     }
@@ -189,28 +236,36 @@ impl Model {
         }
     }
 
-    /// What the event is by itself; gives its conversation.
-    fn count_event(&mut self, event: &Event) -> [String; 4] {
+    /// What the event is by itself; gives its conversation, if it is part of sessions.
+    fn count_event(&mut self, event: &Event) -> Option<[String; 4]> {
         let Event { account, bot, channel, conversation, .. } = event.clone();
         let pairs = self.facts.entry(account.clone()).or_default();
         let facts = pairs.entry((bot.clone(), channel.clone())).or_default();
-        let day = facts.day(event.time_ms);
-        day.samples.extend(count::of_event(event));
-        if event.kind == Kind::Received {
-            day.received.push((event.time_ms, event.user.clone()));
-            let first = facts.first_seen.entry(event.user.clone()).or_insert(event.time_ms);
-            *first = event.time_ms.min(*first);
+        let quarter = quarter_of(event.time_ms);
+        match event.kind {
+            Kind::Received => {
+                facts.users.entry(event.user.clone()).or_default().active.insert(quarter);
+                facts.day(event.time_ms).received.push((event.time_ms, event.user.clone()));
+            }
+            Kind::Forgotten => {
+                facts.users.entry(event.user.clone()).or_default().forgotten.insert(quarter);
+            }
+            _ => {}
+        }
+        facts.day(event.time_ms).samples.extend(count::of_event(event));
+        if !event.kind.is_of_session() {
+            return None;
         }
         let key = [account, bot, channel, conversation];
         self.conversations.entry(key.clone()).or_default().push(self.events.len());
-        key
+        Some(key)
     }
 
     fn count_sessions(&mut self, key: &[String; 4]) {
         let [account, bot, channel, conversation] = key;
         let events = self.conversations[key].iter().map(|&place| &self.events[place].1);
         let mut events: Vec<&Event> = events.collect();
-        events.sort_by_key(|e| (e.time_ms, e.kind.rank()));
+        session::sort(&mut events);
         let pair = (bot.clone(), channel.clone());
         let facts = self.facts.get_mut(account).and_then(|pairs| pairs.get_mut(&pair));
         let facts = facts.expect("every event made its pair");
@@ -222,6 +277,12 @@ impl Model {
             let sessions = &mut facts.day(sample.time_ms).sessions;
             sessions.entry(conversation.clone()).or_default().push(sample);
         }
+    }
+
+    /// Everything that is known of all accounts, in quarters of an hour, with at most `max_names`
+    /// names of its own for each pair, UTC day and split ([`MAX_NAMES`] outside of tests).
+    pub fn contents(&self, max_names: usize) -> Contents {
+        Contents::of(&self.facts, max_names)
     }
 
     /// The rows that answer the question, in order.

@@ -3,7 +3,7 @@
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
-use super::{Arrival, DAY_MS, Dice, Draft, form};
+use super::{Arrival, DAY_MS, Dice, Draft, NS_PER_MS, form};
 
 /// A payload of that many bytes is one too many.
 const TOO_LARGE: usize = 65_537;
@@ -17,12 +17,12 @@ pub(super) fn message(dice: &mut Dice, draft: &Draft, stored_ns: i64) -> Arrival
     let with = |name: &str, value: Value| {
         let mut envelope = good.clone();
         envelope[name] = value;
-        envelope.to_string()
+        form::text(&envelope)
     };
     let with_data = |name: &str, value: Value| {
         let mut envelope = good.clone();
         envelope["data"][name] = value;
-        envelope.to_string()
+        form::text(&envelope)
     };
     let of_type = |name: &str, data: Value| {
         let mut envelope = good.clone();
@@ -31,16 +31,16 @@ pub(super) fn message(dice: &mut Dice, draft: &Draft, stored_ns: i64) -> Arrival
         for (field, value) in data.as_object().expect("an object") {
             envelope["data"][field] = value.clone();
         }
-        envelope.to_string()
+        form::text(&envelope)
     };
     let bare = |encoded: Value| {
         let mut envelope = good.clone();
         envelope["data"] = Value::Null;
         envelope["data_base64"] = encoded;
-        envelope.to_string()
+        form::text(&envelope)
     };
     let in_base64 = |bytes: &[u8]| bare(BASE64.encode(bytes).into());
-    let text = match dice.below(52) {
+    let text = match dice.below(70) {
         0 => String::new(),
         1 => "{".to_owned(),
         2 => format!("[{good}]"),
@@ -64,8 +64,8 @@ pub(super) fn message(dice: &mut Dice, draft: &Draft, stored_ns: i64) -> Arrival
         20 => with("type", "io.botstats.message.received.v2".into()),
         21 => with("type", "com.example.other".into()),
         22 => with("subject", "x".repeat(TOO_LARGE).into()),
-        23 => good.to_string().replacen('{', r#"{"id":"twice","#, 1),
-        24 => good.to_string().replacen(r#""data":{"#, r#""data":{"userid":"twice","#, 1),
+        23 => form::text(&good).replacen('{', r#"{"id":"twice","#, 1),
+        24 => form::text(&good).replacen(r#""data":{"#, r#""data":{"userid":"twice","#, 1),
         25 => with_data("conversationid", "".into()),
         26 => with_data("conversationid", "c".repeat(513).into()),
         27 => with_data("userid", json!(5)),
@@ -85,7 +85,7 @@ pub(super) fn message(dice: &mut Dice, draft: &Draft, stored_ns: i64) -> Arrival
         38 => {
             // Without the other attributes that go into headers.
             headers.push(("ce-id".to_owned(), draft.id.clone()));
-            good["data"].to_string()
+            form::text(&good["data"])
         }
         39 => {
             // Which of two headers counts would be chance.
@@ -95,24 +95,48 @@ pub(super) fn message(dice: &mut Dice, draft: &Draft, stored_ns: i64) -> Arrival
             let names = ["specversion", "source", "type", "time"];
             let values = names.map(|name| good[name].as_str().unwrap_or_default().to_owned());
             headers.extend(names.iter().map(|n| format!("ce-{n}")).zip(values));
-            good["data"].to_string()
+            form::text(&good["data"])
         }
         40 => of_type("message.received", json!({"kind": 5})),
         41 => of_type("nlp.evaluated", json!({"detected": true, "confidence": [0.5]})),
-        42 => with("data_base64", BASE64.encode(good["data"].to_string().as_bytes()).into()),
+        42 => with("data_base64", BASE64.encode(form::text(&good["data"]).as_bytes()).into()),
         43 => in_base64(b"[]"),
         44 => in_base64(b"\xff\xfe"),
         45 => in_base64(b"{\"conversationid\":\"c\""),
         46 => {
-            let text = BASE64.encode(good["data"].to_string().as_bytes());
+            let text = BASE64.encode(form::text(&good["data"]).as_bytes());
             bare(format!("{}*", &text[1..]).into())
         }
         47 => bare(json!(5)),
+        48 => of_type("integration.called", json!({"kind": "api", "ok": true, "durationms": "5"})),
+        49 => of_type("integration.called", json!({"kind": "x", "ok": true, "durationms": true})),
+        50 => of_type("integration.called", json!({"kind": "api", "ok": true, "name": 5})),
+        51 => of_type("operator.joined", json!({"operatorid": 7})),
+        52 => of_type("feedback.given", json!({})),
+        53 => of_type("feedback.given", json!({"score": null})),
+        54 => of_type("feedback.given", json!({"score": 0})),
+        55 => of_type("feedback.given", json!({"score": 6})),
+        56 => of_type("feedback.given", json!({"score": "5"})),
+        57 => of_type("feedback.given", json!({"score": form::raw("5.0")})),
+        58 => of_type("feedback.given", json!({"score": form::raw("1e0")})),
+        59 => of_type("feedback.given", json!({"score": form::raw("-1")})),
+        60 => of_type("feedback.given", json!({"score": 5, "question": 1})),
+        61 => of_type("feedback.given", json!({"score": 5, "conversationid": null})),
+        62 => of_type("user.forgotten", json!({"userid": null})),
+        63 => of_type("user.forgotten", json!({"userid": ""})),
+        64 => of_type("user.forgotten", json!({"userid": 5})),
+        65 => {
+            let late_ms = stored_ns / NS_PER_MS - DAY_MS - 1;
+            let mut late = good.clone();
+            late["type"] = "io.botstats.user.forgotten.v1".into();
+            late["time"] = form::time(dice, late_ms).into();
+            form::text(&late)
+        }
         _ => {
             let tokens = ["b$t", "", "é", "b b", &"b".repeat(65), "*"];
             let token = if dice.one_in(2) { tokens[0] } else { tokens[4] };
             subject = format!("botstats.events.{}.{token}.{}", draft.account, draft.channel);
-            good.to_string()
+            form::text(&good)
         }
     };
     Arrival { stored_ns, subject, headers, payload: text.into_bytes() }

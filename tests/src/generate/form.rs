@@ -3,8 +3,11 @@
 use data_encoding::BASE64;
 use serde_json::{Map, Value, json};
 
-use super::{Arrival, Dice, Draft};
+use super::{Arrival, Dice, Draft, names};
 use crate::model::Kind;
+
+/// Around the text of a number that is to stand in the JSON just like this.
+const RAW: [&str; 2] = ["\"@raw ", "@\""];
 
 pub(super) fn write(dice: &mut Dice, draft: &Draft, stored_ns: i64) -> Arrival {
     let data = Value::Object(data(dice, draft));
@@ -24,7 +27,7 @@ pub(super) fn write(dice: &mut Dice, draft: &Draft, stored_ns: i64) -> Arrival {
         if dice.one_in(2) {
             headers.push(("Content-Type".to_owned(), "application/json".to_owned()));
         }
-        (headers, data.to_string())
+        (headers, text(&data))
     } else {
         let mut headers = Vec::new();
         let structured =
@@ -49,7 +52,7 @@ pub(super) fn write(dice: &mut Dice, draft: &Draft, stored_ns: i64) -> Arrival {
 fn in_base64(dice: &mut Dice, envelope: &mut Value) {
     let data = &envelope["data"];
     let text = if dice.one_in(3) { format!(" {data:#}\n") } else { data.to_string() };
-    envelope["data_base64"] = BASE64.encode(text.as_bytes()).into();
+    envelope["data_base64"] = BASE64.encode(with_raw(text).as_bytes()).into();
     if dice.one_in(4) {
         envelope["data"] = Value::Null;
     } else if let Some(members) = envelope.as_object_mut() {
@@ -85,20 +88,52 @@ pub(super) fn type_name(kind: Kind) -> String {
         Kind::Ended => "conversation.ended",
         Kind::Goal => "goal.reached",
         Kind::Tag => "tag.set",
+        Kind::Feedback { .. } => "feedback.given",
+        Kind::Forgotten => "user.forgotten",
     };
     format!("io.botstats.{name}.v1")
+}
+
+/// A number that is written in that way.
+pub(super) fn raw(number: &str) -> Value {
+    let [before, after] = RAW.map(|mark| mark.trim_matches('"'));
+    format!("{before}{number}{after}").into()
+}
+
+/// JSON as text, with all [`raw`] numbers in it.
+pub(super) fn text(json: &Value) -> String {
+    with_raw(json.to_string())
+}
+
+fn with_raw(mut text: String) -> String {
+    for mark in RAW {
+        text = text.replace(mark, "");
+    }
+    text
 }
 
 pub(super) fn data(dice: &mut Dice, draft: &Draft) -> Map<String, Value> {
     let mut data = Map::new();
     let mut put = |name: &str, value: Value| data.insert(name.to_owned(), value);
-    put("conversationid", draft.conversation.clone().into());
+    if draft.kind != Kind::Forgotten {
+        put("conversationid", draft.conversation.clone().into());
+    } else if dice.one_in(2) {
+        // Ignored, whatever it is.
+        let ignored = [draft.conversation.clone().into(), "".into(), Value::Null, json!([5])];
+        put("conversationid", dice.pick(&ignored).clone());
+    }
     put("userid", draft.user.clone().into());
     // An optional field may be there, absent or null.
     let optional = |dice: &mut Dice, value: Value| match dice.below(3) {
         0 => Some(value),
         1 => Some(Value::Null),
         _ => None,
+    };
+    // What much depends on is there most of the time.
+    let often = |dice: &mut Dice, value: Value| match dice.below(6) {
+        0 => None,
+        1 => Some(Value::Null),
+        _ => Some(value),
     };
     let mut maybe = |name: &str, value: Option<Value>| value.map(|value| put(name, value));
     match draft.kind {
@@ -115,7 +150,8 @@ pub(super) fn data(dice: &mut Dice, draft: &Draft) -> Map<String, Value> {
         }
         Kind::Nlp { detected } => {
             maybe("detected", Some(detected.into()));
-            maybe("intent", optional(dice, "hours \u{1F600} \"quoted\"".into()));
+            let intent = names::name(dice).into();
+            maybe("intent", often(dice, intent));
             maybe("confidence", optional(dice, json!(0.25)));
         }
         Kind::Integration { api, ok } => {
@@ -123,17 +159,19 @@ pub(super) fn data(dice: &mut Dice, draft: &Draft) -> Map<String, Value> {
             maybe("kind", Some(if api { "api" } else { other }.into()));
             maybe("ok", Some(ok.into()));
             maybe("status", optional(dice, 500.into()));
-            maybe("durationms", optional(dice, json!(-1.5e3)));
-            maybe("name", optional(dice, "".into()));
+            let took = raw(names::duration(dice));
+            maybe("durationms", often(dice, took));
+            let name = names::name(dice).into();
+            maybe("name", often(dice, name));
         }
         Kind::Requested => {
             maybe("by", optional(dice, "bot".into()));
         }
         Kind::Joined => {
-            maybe("operatorid", optional(dice, "o1".into()));
+            maybe("operatorid", names::operator(dice));
         }
         Kind::OperatorMessage { automatic } => {
-            maybe("operatorid", optional(dice, "o1".into()));
+            maybe("operatorid", names::operator(dice));
             let absent = optional(dice, false.into());
             maybe("automatic", if automatic { Some(true.into()) } else { absent });
         }
@@ -141,11 +179,17 @@ pub(super) fn data(dice: &mut Dice, draft: &Draft) -> Map<String, Value> {
             maybe("reason", optional(dice, "done".into()));
         }
         Kind::Goal => {
-            maybe("goal", Some("order".into()));
+            maybe("goal", Some(names::name(dice).into()));
         }
         Kind::Tag => {
-            maybe("tag", Some("".into()));
+            maybe("tag", Some(names::name(dice).into()));
         }
+        Kind::Feedback { satisfied } => {
+            let scores: &[u8] = if satisfied { &[4, 5] } else { &[1, 2, 3] };
+            maybe("score", Some((*dice.pick(scores)).into()));
+            maybe("question", optional(dice, "Happy?".into()));
+        }
+        Kind::Forgotten => {}
     }
     if dice.one_in(6) {
         data.insert("extension".to_owned(), json!([{"fallback": 1}, true]));
@@ -169,7 +213,7 @@ pub(super) fn data(dice: &mut Dice, draft: &Draft) -> Map<String, Value> {
 
 /// The object as text, in one of the layouts that JSON allows.
 fn layout(dice: &mut Dice, envelope: &Value) -> String {
-    match dice.below(20) {
+    with_raw(match dice.below(20) {
         0 => format!("\n\t {envelope:#} \r\n"),
         // Repeats of names that mean nothing are no business of ours.
         1 => envelope.to_string().replacen('{', r#"{"x":1,"x":{"x":2,"x":3},"#, 1),
@@ -183,7 +227,7 @@ fn layout(dice: &mut Dice, envelope: &Value) -> String {
             1,
         ),
         _ => envelope.to_string(),
-    }
+    })
 }
 
 /// The time as RFC 3339, in any offset, with any number of further digits.

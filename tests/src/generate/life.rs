@@ -3,13 +3,14 @@
 //!
 //! New users and old ones; conversations that never end, with a bot and with an operator;
 //! conversations across midnights and the ends of months; events as late as they may be and later;
-//! duplicates and conflicts as late as they can be told; a server's clock that may be wrong.
+//! duplicates and conflicts as late as they can be told; users who are forgotten and come back; a
+//! server's clock that may be wrong.
 
 use std::collections::BTreeMap;
 
 use super::{
     Arrival, DAY_MS, Dice, Draft, Generated, HOUR_MS, MINUTE_MS, NS_PER_MS, SECOND_MS, bad,
-    bots_of, directories, form, places, script, stored_ns,
+    bots_of, directories, form, latest_ms, places, script, stored_ns,
 };
 use crate::model::Message;
 
@@ -139,6 +140,10 @@ impl Lifetime {
             dice.below(self.users)
         };
         self.conversations += 1;
+        if dice.one_in(20) {
+            drafts.append(&mut script::departures(dice, &place, self.conversations, start_ms));
+            return;
+        }
         let length = self.life.events * 4;
         let mut new = script::conversation(dice, &place, self.conversations, start_ms, length);
         for draft in &mut new {
@@ -152,7 +157,7 @@ impl Lifetime {
 
     fn arrive(&mut self, draft: &Draft, wrong_ms: i64) {
         let dice = &mut self.dice;
-        let latest_ns = (draft.time_ms + 35 * DAY_MS) * NS_PER_MS;
+        let latest_ns = (draft.time_ms + latest_ms(draft.kind)) * NS_PER_MS;
         let moment_ns = |dice: &mut Dice| match dice.below(5) {
             0 => 0,
             1 => dice.below(SECOND_MS * NS_PER_MS),
@@ -161,7 +166,7 @@ impl Lifetime {
         };
         let stored = match dice.below(30) {
             0 => latest_ns - moment_ns(dice),
-            _ => stored_ns(dice, draft.time_ms),
+            _ => stored_ns(dice, draft.kind, draft.time_ms),
         };
         let first = form::write(dice, draft, stored);
         let mut arrivals = Vec::new();
@@ -177,7 +182,7 @@ impl Lifetime {
         if dice.one_in(25) {
             let other = script::other_content(dice, draft);
             // As long as the first one could come again, its identity is taken; not for ever.
-            let stored = stored_ns(dice, other.time_ms).min(latest_ns);
+            let stored = stored_ns(dice, other.kind, other.time_ms).min(latest_ns);
             arrivals.push(form::write(dice, &other, stored));
         }
         if dice.one_in(40) {

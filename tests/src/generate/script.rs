@@ -43,11 +43,15 @@ pub(super) fn conversation(
     let conversation = match dice.below(20) {
         // As long as may be: 512 bytes.
         0 => format!("{number:06}-{}-", "ü".repeat(252)),
+        // As a user is called too.
+        1 => format!("u{number}"),
         _ => format!("c{number}"),
     };
     let mut time_ms = start_ms;
     let mut drafts = Vec::new();
+    let mut twin = None;
     for step in 0..dice.below(most) + 1 {
+        let kind = twin.take().unwrap_or_else(|| kind(dice, style));
         let users = if dice.one_in(8) { 40 } else { 6 };
         drafts.push(Draft {
             account: account.clone(),
@@ -59,13 +63,96 @@ pub(super) fn conversation(
             source: format!("/runtime/{}", step % 2),
             id: format!("e{}", step / 2),
             time_ms,
-            kind: kind(dice, style),
+            kind,
         });
+        // Somebody else does the same at the same time: who is first is said by the ids.
+        if matches!(kind, Kind::Joined | Kind::OperatorMessage { .. }) && dice.one_in(4) {
+            twin = Some(kind);
+            continue;
+        }
+        if dice.one_in(80) {
+            forget(dice, &mut drafts, &format!("f{number}-{step}"));
+        }
         time_ms += pause_ms(dice, style, time_ms);
         // Some time goes backwards: clocks of different machines.
         if dice.one_in(30) {
             time_ms -= dice.below(90 * SECOND_MS);
         }
+    }
+    drafts
+}
+
+/// The user of the last draft is forgotten, about when that happened; or the user of the
+/// conversation is, who may not be there.
+fn forget(dice: &mut Dice, drafts: &mut Vec<Draft>, id: &str) {
+    let Some(last) = drafts.last() else { return };
+    let first = Draft {
+        id: id.to_owned(),
+        kind: Kind::Forgotten,
+        time_ms: near(dice, last.time_ms),
+        ..last.clone()
+    };
+    if dice.one_in(2) {
+        let time_ms = near(dice, first.time_ms);
+        drafts.push(Draft { id: format!("{id}-again"), time_ms, ..first.clone() });
+    }
+    drafts.push(first);
+}
+
+/// A moment of the same quarter of an hour, or a neighbouring one, or some hours later or earlier.
+fn near(dice: &mut Dice, time_ms: i64) -> i64 {
+    let quarter_ms = time_ms - time_ms.rem_euclid(QUARTER_MS);
+    match dice.below(8) {
+        0 => time_ms,
+        1 => quarter_ms - 1,
+        2 => quarter_ms,
+        3 => quarter_ms + QUARTER_MS,
+        4 => time_ms + dice.below(20 * HOUR_MS) - 10 * HOUR_MS,
+        _ => quarter_ms + dice.below(QUARTER_MS),
+    }
+}
+
+/// A user who comes, is forgotten and comes back, again and again: in the same quarter of an hour,
+/// or after so long that nothing of before is remembered. Some are forgotten who never came.
+///
+/// Conversation and user have one id, and some of the forgetting has source and id of what was
+/// said.
+pub(super) fn departures(
+    dice: &mut Dice,
+    [account, bot, channel]: &[String; 3],
+    number: u64,
+    start_ms: i64,
+) -> Vec<Draft> {
+    let mut draft = Draft {
+        account: account.clone(),
+        bot: bot.clone(),
+        channel: channel.clone(),
+        conversation: format!("g{number}"),
+        user: format!("g{number}"),
+        source: "/runtime/0".to_owned(),
+        id: String::new(),
+        time_ms: start_ms,
+        kind: Kind::Received,
+    };
+    let mut drafts = Vec::new();
+    for step in 0..dice.below(12) + 2 {
+        let forgotten = dice.one_in(3);
+        draft.kind = if forgotten { Kind::Forgotten } else { Kind::Received };
+        // Each id is used once for each of the two.
+        draft.id = format!("e{}", step / 2 * 2);
+        if drafts.iter().any(|before: &Draft| (&before.id, before.kind) == (&draft.id, draft.kind))
+        {
+            draft.id = format!("e{step}");
+        }
+        drafts.push(draft.clone());
+        draft.time_ms = match dice.below(20) {
+            0 => draft.time_ms + dice.below(10 * DAY_MS),
+            1 => draft.time_ms + (35 + dice.below(4)) * DAY_MS,
+            2 => draft.time_ms + 39 * DAY_MS + dice.below(5 * DAY_MS),
+            3..6 => draft.time_ms + dice.below(DAY_MS),
+            6 => draft.time_ms,
+            _ => near(dice, draft.time_ms),
+        };
     }
     drafts
 }
@@ -84,6 +171,9 @@ fn kind(dice: &mut Dice, style: Style) -> Kind {
     let automatic = Kind::OperatorMessage { automatic: true };
     let (requested, joined, released) = (Kind::Requested, Kind::Joined, Kind::Released);
     let (goal, tag, ended) = (Kind::Goal, Kind::Tag, Kind::Ended);
+    if dice.one_in(25) {
+        return Kind::Feedback { satisfied: dice.one_in(2) };
+    }
     match style {
         Style::Bot | Style::Thread if dice.one_in(60) => ended,
         Style::Thread if dice.one_in(25) => *dice.pick(&[requested, joined, written, released]),
@@ -127,11 +217,14 @@ fn pause_ms(dice: &mut Dice, style: Style, now_ms: i64) -> i64 {
 /// The same identity with something else in it.
 pub(super) fn other_content(dice: &mut Dice, draft: &Draft) -> Draft {
     let mut other = draft.clone();
-    if dice.one_in(2) {
+    // With another kind it would be somebody's message, with an identity of its own.
+    if draft.kind == Kind::Forgotten || dice.one_in(2) {
         other.time_ms += *dice.pick(&[-DAY_MS, -HOUR_MS, -1, 1, IDLE_MS, 3 * DAY_MS]);
     } else {
         // The same kind is the same event with other optional fields, or just written otherwise.
         let kinds = [draft.kind, draft.kind, Kind::Received, Kind::Joined, Kind::Ended, Kind::Tag];
+        let satisfied = dice.one_in(2);
+        let kinds = [&kinds[..], &[Kind::Feedback { satisfied }]].concat();
         other.kind = *dice.pick(&kinds);
     }
     other

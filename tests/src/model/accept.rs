@@ -15,7 +15,9 @@ const MAX_SOURCE_BYTES: usize = 256;
 const MAX_USER_BYTES: usize = 512;
 const NS_PER_MS: i128 = 1_000_000;
 const LATE_NS: i128 = 35 * 86_400_000 * NS_PER_MS;
+const LATE_FORGOTTEN_NS: i128 = 86_400_000 * NS_PER_MS;
 const EARLY_NS: i128 = 5 * 60_000 * NS_PER_MS;
+const MAX_DURATION_MS: u64 = 86_400_000;
 
 /// The rules that a message can break, in the order of checking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,6 +59,12 @@ pub enum Kind {
     Goal,
     Tag,
     Ended,
+    Feedback {
+        /// The score is 4 or 5.
+        satisfied: bool,
+    },
+    /// The user is to be forgotten.
+    Forgotten,
 }
 
 impl Kind {
@@ -74,7 +82,14 @@ impl Kind {
             Kind::Goal => 8,
             Kind::Tag => 9,
             Kind::Ended => 10,
+            Kind::Feedback { .. } => 11,
+            Kind::Forgotten => 12,
         }
+    }
+
+    /// Whether it belongs to a session.
+    pub fn is_of_session(self) -> bool {
+        !matches!(self, Kind::Feedback { .. } | Kind::Forgotten)
     }
 
     /// Whether it is a message: received, sent or an operator's.
@@ -89,20 +104,34 @@ pub struct Event {
     pub account: String,
     pub bot: String,
     pub channel: String,
+    /// Empty for [`Kind::Forgotten`], which belongs to none.
     pub conversation: String,
     pub user: String,
+    pub source: String,
+    pub id: String,
     /// The event's own time, Unix milliseconds.
     pub time_ms: i64,
     pub kind: Kind,
     /// The fields that its type names, as they stand there; null is absent.
     pub fields: Fields,
+    /// The value of `durationms` if it counts, whatever the kind of the integration. It makes `5`
+    /// and `5.0` different content.
+    pub duration_ms: Option<u64>,
 }
 
 /// Values by name. Texts as they are, booleans as `true` and `false`, numbers as Rust writes them.
 pub type Fields = BTreeMap<&'static str, String>;
 
-/// Account, bot, channel, conversation id, source, id.
-pub(super) type Identity = [String; 6];
+impl Event {
+    /// The text of a field, if the type names it and it is there.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).map(String::as_str)
+    }
+}
+
+/// Whether the event is a `user.forgotten`; account, bot, channel, conversation id (or user id, if
+/// it is one), source, id.
+pub(super) type Identity = (bool, [String; 6]);
 
 /// Reads a message, or says why it does not count.
 pub(super) fn judge(message: &Message) -> Result<(Identity, Event), Verdict> {
@@ -113,27 +142,27 @@ pub(super) fn judge(message: &Message) -> Result<(Identity, Event), Verdict> {
         return Err(Verdict::UnknownType);
     }
     let data = data(&envelope).ok_or_else(broken(Rule::Data))?;
+    let is_forgotten = data.kind == Kind::Forgotten;
+    let late_ns = if is_forgotten { LATE_FORGOTTEN_NS } else { LATE_NS };
     let age_ns = i128::from(message.stored_ns) - i128::from(envelope.time_ms) * NS_PER_MS;
-    if age_ns > LATE_NS || -age_ns > EARLY_NS {
+    if age_ns > late_ns || -age_ns > EARLY_NS {
         return Err(Verdict::DeadLetter(Rule::Time));
     }
-    let identity = [
-        account.to_owned(),
-        bot.to_owned(),
-        channel.to_owned(),
-        data.conversation.clone(),
-        envelope.source.clone(),
-        envelope.id.clone(),
-    ];
+    let whose = if is_forgotten { &data.user } else { &data.conversation };
+    let identity = [account, bot, channel, whose, &envelope.source, &envelope.id];
+    let identity = (is_forgotten, identity.map(str::to_owned));
     let event = Event {
         account: account.to_owned(),
         bot: bot.to_owned(),
         channel: channel.to_owned(),
         conversation: data.conversation,
         user: data.user,
+        source: envelope.source,
+        id: envelope.id,
         time_ms: envelope.time_ms,
         kind: data.kind,
         fields: data.fields,
+        duration_ms: data.duration_ms,
     };
     Ok((identity, event))
 }
@@ -251,13 +280,16 @@ enum Json {
     Text,
     Bool,
     Number,
+    /// A whole number from 1 to 5, written with one digit.
+    Score,
 }
 
-/// What a type names beside the conversation and the user: required and optional fields.
+/// What a type names beside the conversation (which `user.forgotten` has not) and the user:
+/// required and optional fields.
 type Named = (&'static [(&'static str, Json)], &'static [(&'static str, Json)]);
 
 fn named(kind: &str) -> Option<Named> {
-    use Json::{Bool, Number, Text};
+    use Json::{Bool, Number, Score, Text};
     let name = kind.strip_prefix("io.botstats.")?.strip_suffix(".v1")?;
     Some(match name {
         "message.received" => (&[], &[("kind", Text)]),
@@ -273,6 +305,8 @@ fn named(kind: &str) -> Option<Named> {
         "operator.released" | "conversation.ended" => (&[], &[("reason", Text)]),
         "goal.reached" => (&[("goal", Text)], &[]),
         "tag.set" => (&[("tag", Text)], &[]),
+        "feedback.given" => (&[("score", Score)], &[("question", Text)]),
+        "user.forgotten" => (&[], &[]),
         _ => return None,
     })
 }
@@ -282,6 +316,7 @@ struct Data {
     user: String,
     kind: Kind,
     fields: Fields,
+    duration_ms: Option<u64>,
 }
 
 fn data(envelope: &Envelope) -> Option<Data> {
@@ -299,6 +334,10 @@ fn data(envelope: &Envelope) -> Option<Data> {
             Json::Number => match object.get(name).ok()? {
                 None => None,
                 Some(value) => Some(number(value.get())?),
+            },
+            Json::Score => match object.get(name).ok()? {
+                None => None,
+                Some(value) => Some(score(value.get())?),
             },
         };
         fields.extend(value.map(|value| (*name, value)));
@@ -323,9 +362,33 @@ fn data(envelope: &Envelope) -> Option<Data> {
         "io.botstats.conversation.ended.v1" => Kind::Ended,
         "io.botstats.goal.reached.v1" => Kind::Goal,
         "io.botstats.tag.set.v1" => Kind::Tag,
+        "io.botstats.feedback.given.v1" => {
+            Kind::Feedback { satisfied: is("score", "4") || is("score", "5") }
+        }
+        "io.botstats.user.forgotten.v1" => Kind::Forgotten,
         other => unreachable!("{other} names its fields above"),
     };
-    Some(Data { conversation: id("conversationid")?, user: id("userid")?, kind, fields })
+    let conversation = match kind {
+        Kind::Forgotten => String::new(),
+        _ => id("conversationid")?,
+    };
+    let duration_ms = match kind {
+        Kind::Integration { .. } => {
+            object.get("durationms").ok()?.and_then(|value| duration(value.get()))
+        }
+        _ => None,
+    };
+    Some(Data { conversation, user: id("userid")?, kind, fields, duration_ms })
+}
+
+/// The number if it is written with digits alone and is at most a day.
+fn duration(json: &str) -> Option<u64> {
+    let is_whole = json.chars().all(|c| c.is_ascii_digit());
+    json.parse().ok().filter(|ms| is_whole && *ms <= MAX_DURATION_MS)
+}
+
+fn score(json: &str) -> Option<String> {
+    ["1", "2", "3", "4", "5"].contains(&json).then(|| json.to_owned())
 }
 
 /// A JSON number, however large, in one form for each value.

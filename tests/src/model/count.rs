@@ -11,10 +11,12 @@ use super::{Directory, Facts, Pair, Question, Sample};
 
 /// How a metric's value is made of its samples.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Made {
+pub(super) enum Made {
     Users,
     Count,
     Mean,
+    /// A mean of numbers that are no durations.
+    MeanCount,
     Ratio,
 }
 
@@ -57,6 +59,25 @@ metrics! {
     18 "Tag Hit" Count;
 }
 
+/// The metrics that only questions of part two ask for.
+const OUTCOMES: [(u8, &str, Made); 9] = [
+    (100, "Conversations", Made::Count),
+    (101, "Contained Rate", Made::Ratio),
+    (102, "Unanswered Requests", Made::Ratio),
+    (103, "Goal Rate", Made::Ratio),
+    (104, "Messages Per Conversation", Made::MeanCount),
+    (105, "Bot Reply Time", Made::Mean),
+    (106, "Operator Reply Time", Made::Mean),
+    (107, "API Time", Made::Mean),
+    (108, "Satisfaction", Made::Ratio),
+];
+
+/// Label of a code, and how its value is made.
+pub(super) fn metric(code: u8) -> (&'static str, Made) {
+    let of_part_two = OUTCOMES.iter().find(|(of, ..)| *of == code);
+    of_part_two.map_or_else(|| METRICS[usize::from(code)], |(_, label, made)| (label, *made))
+}
+
 /// The samples that an event is by itself, whatever its session.
 pub(super) fn of_event(event: &Event) -> Vec<Sample> {
     let codes: &[u8] = match event.kind {
@@ -71,19 +92,36 @@ pub(super) fn of_event(event: &Event) -> Vec<Sample> {
         Kind::OperatorMessage { automatic: false } => &[17],
         Kind::Goal => &[12],
         Kind::Tag => &[18],
+        Kind::Feedback { satisfied } => return vec![share(108, event.time_ms, satisfied)],
         Kind::OperatorMessage { automatic: true }
         | Kind::Requested
         | Kind::Joined
         | Kind::Released
-        | Kind::Ended => &[],
+        | Kind::Ended
+        | Kind::Forgotten => &[],
     };
-    codes.iter().map(|&code| Sample { time_ms: event.time_ms, code, count: 1, sum: 1 }).collect()
+    let mut samples: Vec<Sample> = codes.iter().map(|code| one(*code, event.time_ms)).collect();
+    let is_api = matches!(event.kind, Kind::Integration { api: true, .. });
+    if let Some(sum) = event.duration_ms.filter(|_| is_api) {
+        samples.push(Sample { sum, ..one(107, event.time_ms) });
+    }
+    samples.into_iter().map(|sample| sample.named_by(event)).collect()
+}
+
+/// One thing that is counted.
+pub(super) fn one(code: u8, time_ms: i64) -> Sample {
+    Sample { time_ms, code, count: 1, sum: 1, name: None }
+}
+
+/// One thing of which a ratio says how many are so.
+pub(super) fn share(code: u8, time_ms: i64, is_so: bool) -> Sample {
+    Sample { sum: is_so.into(), ..one(code, time_ms) }
 }
 
 /// A duration, which counts at its end.
 pub(super) fn duration(code: u8, from_ms: i64, to_ms: i64) -> Sample {
     let sum = u64::try_from(to_ms - from_ms).expect("events are sorted");
-    Sample { time_ms: to_ms, code, count: 1, sum }
+    Sample { sum, ..one(code, to_ms) }
 }
 
 /// The fields of a row, in the order in which they are written.
@@ -112,7 +150,7 @@ pub fn text_of(rows: &[Value]) -> String {
     format!("[{}]", rows.iter().map(row).collect::<Vec<_>>().join(","))
 }
 
-/// What one pair has in one group: count and sum by code.
+/// What one pair has in one group: count and sum by code, of the codes in [`CODES`].
 type Tally = [(u64, u64); CODES.len()];
 
 pub(super) fn rows(
@@ -148,7 +186,7 @@ pub(super) fn rows(
                     "Value": value(made, count, sum),
                     "Count": count,
                     "Sum": if made == Made::Mean { decimal(sum, 1_000) } else { sum.into() },
-                    "Unit": unit(made),
+                    "Unit": made.unit(),
                     "BotId": bot,
                     "ChannelId": channel,
                     "GroupStart": utc(group.start_ms),
@@ -174,20 +212,25 @@ fn tallies(facts: &Facts, groups: &[Group]) -> Vec<Tally> {
     let days = || facts.days.range(window.clone()).map(|(_, day)| day);
     let samples = days().flat_map(|day| day.samples.iter().chain(day.sessions.values().flatten()));
     for sample in samples {
-        if let Some(group) = group_of(sample.time_ms) {
-            let (count, sum) = &mut tallies[group][usize::from(sample.code)];
+        if let Some(group) = group_of(sample.time_ms)
+            && let Some((count, sum)) = tallies[group].get_mut(usize::from(sample.code))
+        {
             *count += sample.count;
             *sum += sample.sum;
         }
     }
-    let mut active: Vec<HashSet<&str>> = vec![HashSet::new(); groups.len()];
+    let mut active: Vec<HashSet<(&str, usize)>> = vec![HashSet::new(); groups.len()];
     for (ms, user) in days().flat_map(|day| &day.received) {
         if let Some(group) = group_of(*ms) {
-            active[group].insert(user);
+            let generation = facts.users[user].generation(super::quarter_of(*ms));
+            active[group].insert((user, generation));
         }
     }
     for (group, users) in active.iter().enumerate() {
-        let is_new = |user: &&&str| group_of(facts.first_seen[**user]) == Some(group);
+        let is_new = |(user, generation): &&(&str, usize)| {
+            let first = facts.users[*user].first(*generation);
+            group_of(first * window::QUARTER_MS) == Some(group)
+        };
         let new = users.iter().filter(is_new).count();
         for (code, number) in [(0, new), (1, users.len() - new), (2, users.len())] {
             let number = u64::try_from(number).expect("a count of users");
@@ -197,12 +240,14 @@ fn tallies(facts: &Facts, groups: &[Group]) -> Vec<Tally> {
     tallies
 }
 
-fn unit(made: Made) -> &'static str {
-    match made {
-        Made::Users => "users",
-        Made::Count => "count",
-        Made::Mean => "seconds",
-        Made::Ratio => "percent",
+impl Made {
+    pub(super) fn unit(self) -> &'static str {
+        match self {
+            Made::Users => "users",
+            Made::Count | Made::MeanCount => "count",
+            Made::Mean => "seconds",
+            Made::Ratio => "percent",
+        }
     }
 }
 
@@ -211,17 +256,18 @@ fn value(made: Made, count: u64, sum: u64) -> Value {
         Made::Users | Made::Count => count.into(),
         _ if count == 0 => Value::Null,
         Made::Mean => decimal(half_up(sum, count), 1_000),
+        Made::MeanCount => decimal(half_up(sum * 1_000, count), 1_000),
         Made::Ratio => decimal(half_up(sum * 10_000, count), 100),
     }
 }
 
 /// `sum / count` to the nearest integer, half up.
-fn half_up(sum: u64, count: u64) -> u64 {
+pub(super) fn half_up(sum: u64, count: u64) -> u64 {
     (2 * sum + count) / (2 * count)
 }
 
 /// `number / parts` (parts being 100 or 1,000) in its shortest form.
-fn decimal(number: u64, parts: u64) -> Value {
+pub(super) fn decimal(number: u64, parts: u64) -> Value {
     if number.is_multiple_of(parts) {
         return (number / parts).into();
     }
@@ -230,7 +276,7 @@ fn decimal(number: u64, parts: u64) -> Value {
     Value::Number(text.parse().expect("digits, a point, digits"))
 }
 
-fn utc(ms: i64) -> String {
+pub(super) fn utc(ms: i64) -> String {
     let instant = Timestamp::from_millisecond(ms).expect("an instant of our age");
     instant.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::{Offset, TimeZone};
 
-const QUARTER_MS: i64 = 15 * 60_000;
+pub(super) const QUARTER_MS: i64 = 15 * 60_000;
 const QUARTERS_PER_DAY: i64 = 96;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

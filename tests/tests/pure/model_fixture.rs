@@ -1,7 +1,8 @@
 //! The model itself against the worked example, and against small cases worked out by hand.
 
 use botstats_tests::fixture;
-use botstats_tests::model::{Model, Verdict, parse_time_ms};
+use botstats_tests::generate::Dice;
+use botstats_tests::model::{MAX_NAMES, Model, Verdict, answer, parse_time_ms};
 
 #[test]
 fn the_model_answers_all_questions_of_the_worked_example() {
@@ -17,6 +18,33 @@ fn the_model_answers_all_questions_of_the_worked_example() {
             assert_eq!(got, wanted, "question {number} {question:?}, row {place}");
         }
         assert_eq!(rows.len(), expected.len(), "question {number} {question:?}");
+    }
+}
+
+#[test]
+fn the_model_answers_all_questions_of_part_two() {
+    let mut example = fixture::part_two();
+    assert_eq!(example.questions.len(), 30);
+    for shuffle in 0..5 {
+        let mut dice = Dice::new(shuffle);
+        if shuffle > 0 {
+            dice.shuffle(&mut example.messages);
+            for (sequence, message) in (1..).zip(&mut example.messages) {
+                message.sequence = sequence;
+            }
+        }
+        let model = Model::of(&example.messages);
+        for verdict in model.verdicts.values() {
+            assert!(matches!(verdict, Verdict::Accepted | Verdict::Duplicate), "{verdict:?}");
+        }
+        let contents = model.contents(MAX_NAMES);
+        for (number, (asked, expected)) in example.questions.iter().enumerate() {
+            let rows = answer(&contents, asked, &example.directory, &example.operators);
+            for (place, (got, wanted)) in rows.iter().zip(expected).enumerate() {
+                assert_eq!(got, wanted, "question {number} {asked:?}, row {place}");
+            }
+            assert_eq!(rows.len(), expected.len(), "question {number} {asked:?}");
+        }
     }
 }
 
