@@ -86,6 +86,10 @@ bench *arguments:
 instructions *filters:
     tests/bench/benches/run {{ filters }}
 
+# Measure ingest beside ClickHouse, chDB, PostgreSQL and Redis, which are installed if absent (apt-get, pip)
+peers *arguments:
+    tests/peers/run {{ arguments }}
+
 # Fuzz the decoders; arguments are seconds and targets, such as: just fuzz 60 event
 fuzz *arguments:
     tests/fuzz/run {{ arguments }}

@@ -8,26 +8,22 @@
 //! | group | what |
 //! | --- | --- |
 //! | decode | messages to events |
-//! | fold | the second half of some conversations' events into their timelines, with reading and writing their slices |
-//! | commit | all of `Engine::apply`, decode and fold included, on top of some history |
+//! | fold | `Engine::apply_decoded`, on top of some history: all of a commit but decoding |
+//! | commit | all of `Engine::apply`, decode and fold included, on top of the same history |
 //! | gather | a read of thirty days by day, all numbers, from buckets to cells |
 //! | render | that answer, and one by hour, from cells to JSON |
 #![expect(missing_docs, reason = "made by the macros")]
 #![expect(clippy::unwrap_used, reason = "like a test it fails by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::hint::black_box;
 
 use async_nats::HeaderMap;
 use botstats::simulate::{Event, Params, Simulation};
 use botstats_bench::in_process::{FULL_BATCH, Fed, ON_THE_WAY_MS};
 use botstats_bench::load::Headers;
-use botstats_common::quarter::day_of_ms;
 use botstats_common::wire;
-use botstats_ingest::testing::{
-    Admitted, Entry, Inserted, Insertion, Known, NewEvent, Slice, admit,
-};
-use botstats_ingest::testing::{Decoded, Message, decode};
+use botstats_ingest::testing::{Arrival, HashKey, Message, decode};
 use botstats_query::{BotFilter, Format, Names, Question, Window, render_all};
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use tempfile::TempDir;
@@ -37,12 +33,11 @@ const NOW_MS: i64 = 1_795_176_000_000;
 const DAYS: u32 = 30;
 
 const DECODED: usize = 5_000;
-const FOLDED: usize = 5_000;
 const COMMITTED: usize = FULL_BATCH;
 /// Events of the history below a commit, and of the account that is read.
 const HISTORY: usize = 60_000;
-/// Rows of buckets that one account's history has.
-const BUCKETS: u64 = 3_179;
+/// Hours of buckets that one account's history has.
+const BUCKETS: usize = 3_179;
 
 fn events(count: usize, accounts: u32) -> Vec<Event> {
     let events = count.try_into().unwrap();
@@ -69,69 +64,11 @@ fn message<'a>(event: &'a Event, headers: &'a HeaderMap) -> Message<'a> {
 #[library_benchmark]
 #[bench::events_5000(args = (DECODED), setup = published)]
 fn decoding((events, headers): Published) -> Published {
+    let key = HashKey::new([0; 16]);
     for event in &events {
-        black_box(decode(&message(event, &headers)));
+        black_box(decode(&message(event, &headers), &key));
     }
     (events, headers)
-}
-
-/// A stored slice: its day, where it begins, its bytes.
-type Stored = (Slice, Vec<u8>);
-/// What a conversation has, and what comes.
-type Halves = Vec<(Vec<Stored>, Vec<NewEvent>)>;
-
-fn halves(count: usize) -> Halves {
-    let (events, headers) = published(2 * count);
-    let mut conversations: BTreeMap<(String, u128), Vec<NewEvent>> = BTreeMap::new();
-    for event in &events {
-        let Decoded::Event(_, decoded) = decode(&message(event, &headers)) else { panic!() };
-        let botstats_ingest::testing::Event { time_ms, kind, flags, id, content, .. } = decoded;
-        let entry = Entry { time_ms, kind, flags, id, content };
-        let first_day = day_of_ms(time_ms).saturating_sub(DAYS);
-        let key = (event.subject.clone(), decoded.conversation);
-        conversations.entry(key).or_default().push(NewEvent { entry, first_day });
-    }
-    let mut left = count;
-    let mut halves = Halves::new();
-    for mut events in conversations.into_values() {
-        let new = events.split_off(events.len() / 2);
-        let stored = merge(Vec::new(), &events).slices.into_iter().map(|slice| {
-            let bytes = slice.encode().unwrap();
-            (slice, bytes)
-        });
-        let new: Vec<NewEvent> = new.into_iter().take(left).collect();
-        left -= new.len();
-        halves.push((stored.collect(), new));
-    }
-    assert_eq!(left, 0, "too few events");
-    halves
-}
-
-fn merge(slices: Vec<Slice>, new: &[NewEvent]) -> Inserted {
-    let Admitted { accepted, .. } = admit(new, &Known::of(&slices, new.len()));
-    let mut insertion = Insertion::begin(slices, accepted);
-    while insertion.needs_after().is_some() {
-        insertion.give(None);
-    }
-    insertion.finish()
-}
-
-#[library_benchmark]
-#[bench::events_5000(args = (FOLDED), setup = halves)]
-fn folding(halves: Halves) -> Halves {
-    for (stored, new) in &halves {
-        let decoded = stored
-            .iter()
-            .map(|(slice, bytes)| Slice::decode(slice.day, slice.begins, bytes).unwrap());
-        let inserted = merge(decoded.collect(), new);
-        for sample in &inserted.samples {
-            black_box(sample);
-        }
-        for slice in inserted.into_changed() {
-            black_box(slice.encode().unwrap());
-        }
-    }
-    halves
 }
 
 /// An engine with some history, in its folder, and what comes next.
@@ -157,6 +94,27 @@ fn stored(events: &[Event]) -> impl Iterator<Item = (i64, &Event)> {
     events.iter().map(|event| (event.time_ms + ON_THE_WAY_MS, event))
 }
 
+/// An engine with some history, and decoded messages that come next.
+type Decoded = (Fed, Vec<Arrival>, TempDir);
+
+fn decoded(count: usize) -> Decoded {
+    let (mut fed, events, folder) = ready(count);
+    let headers = Headers::ContentType.map();
+    let mut decoder = fed.engine().decoder();
+    let arrivals = (1 + HISTORY as u64..).zip(&events).map(|(sequence, event)| {
+        decoder.decode(&Message { sequence, ..message(event, &headers) }).unwrap()
+    });
+    let arrivals = arrivals.collect();
+    (fed, arrivals, folder)
+}
+
+#[library_benchmark]
+#[bench::events_20000(args = (COMMITTED), setup = decoded)]
+fn folding((mut fed, arrivals, folder): Decoded) -> Decoded {
+    fed.engine().apply_decoded(&arrivals).unwrap();
+    (fed, arrivals, folder)
+}
+
 #[library_benchmark]
 #[bench::events_20000(args = (COMMITTED), setup = ready)]
 fn committing((mut fed, events, folder): Ready) -> Ready {
@@ -173,11 +131,15 @@ struct Reading {
     _folder: TempDir,
 }
 
-fn reading(mode: &str, buckets: u64) -> Reading {
+fn reading(mode: &str, buckets: usize) -> Reading {
     let (mut fed, _folder) = fed(&events(HISTORY, 1));
-    let rows = fed.engine().store().snapshot().unwrap().rows().unwrap();
-    let found = rows.iter().find(|(name, _)| *name == "buckets").unwrap().1;
-    assert_eq!(found, buckets, "give the case the number that is right now");
+    let contents = fed.engine().store().snapshot().unwrap().contents().unwrap();
+    let hours: BTreeSet<_> = contents
+        .pairs
+        .iter()
+        .flat_map(|(pair, of)| of.sums.keys().map(move |(quarter, _)| (pair, quarter / 4)))
+        .collect();
+    assert_eq!(hours.len(), buckets, "give the case the number that is right now");
     let question = Question {
         bots: BotFilter::All,
         types: (0..19_u8).filter_map(|code| code.try_into().ok()).collect(),
@@ -196,7 +158,7 @@ fn reading(mode: &str, buckets: u64) -> Reading {
     Reading { fed, question, window, request, _folder }
 }
 
-fn by_day(buckets: u64) -> Reading {
+fn by_day(buckets: usize) -> Reading {
     reading("day", buckets)
 }
 

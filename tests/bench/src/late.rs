@@ -51,12 +51,14 @@ pub(super) fn run(scale: Scale) -> anyhow::Result<Vec<Row>> {
             costs.push(a);
             late_costs.push(b);
         }
+        let target =
+            if batch == FULL_BATCH { Target::less(2.0, 1.5) } else { Target::less(1.5, 1.3) };
         let ratio = late_costs.iter().zip(&costs).map(|(late, all)| late / all).collect();
         rows.extend([
             Row::new(format!("all in order, commits of {batch}: CPU an event"), "us", costs),
             Row::new(format!("10% late, commits of {batch}: CPU an event"), "us", late_costs),
             Row::new(format!("10% late / in order, commits of {batch}"), "", ratio)
-                .should_be(Target::less(2.0, 1.5)),
+                .should_be(target),
         ]);
     }
     Ok(rows)

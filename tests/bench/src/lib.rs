@@ -26,6 +26,7 @@
 mod conversation;
 mod drain;
 pub mod fixed;
+pub mod fold;
 mod growth;
 pub mod in_process;
 mod ingest;
@@ -33,10 +34,12 @@ mod late;
 pub mod load;
 mod memory;
 pub mod null;
+mod publish;
 mod reads;
 mod rebuild;
 pub mod report;
 mod restart;
+pub mod shapes;
 mod size;
 mod steady;
 mod throttled;
@@ -48,6 +51,8 @@ use futures::future::LocalBoxFuture;
 use serde::Serialize;
 
 pub use report::{Measured, Report, Row, Target};
+
+use shapes::Shape;
 
 /// Rounds of each measure, if nothing else is asked for.
 pub const ROUNDS: usize = 5;
@@ -71,6 +76,26 @@ pub const MEASURES: &[Measure] = &[
         name: "drain",
         about: "a full stream taken by consumers that drop it, and by ingest from an empty folder",
         run: |scale| Box::pin(drain::run(scale)),
+    },
+    Measure {
+        name: "sparse",
+        about: "as drain: a thousand small accounts, two events a user in a month",
+        run: |scale| Box::pin(drain::of_shape(scale, Shape::Sparse)),
+    },
+    Measure {
+        name: "conversations",
+        about: "as drain: a thousand small accounts, seven events a conversation",
+        run: |scale| Box::pin(drain::of_shape(scale, Shape::Conversations)),
+    },
+    Measure {
+        name: "fold",
+        about: "fold and commit alone, on sparse, conversations, dense and late traffic",
+        run: |scale| Box::pin(async move { fold::run(scale) }),
+    },
+    Measure {
+        name: "publish",
+        about: "`botstats publish` of a file, beside a plain pipelined publisher",
+        run: |scale| Box::pin(publish::run(scale)),
     },
     Measure {
         name: "rebuild",
@@ -131,22 +156,24 @@ pub struct Scale {
     pub rounds: usize,
     /// How many times fewer events than in earnest.
     pub divisor: u64,
+    /// A folder with the programs of an older version, to be measured too.
+    pub before: Option<&'static str>,
 }
 
 impl Scale {
     /// In earnest.
     pub fn full(rounds: usize) -> Self {
-        Self { rounds, divisor: 1 }
+        Self { rounds, divisor: 1, before: None }
     }
 
     /// For a first look.
     pub fn quick(rounds: usize) -> Self {
-        Self { rounds, divisor: QUICK }
+        Self { rounds, divisor: QUICK, before: None }
     }
 
     /// Proves only that the benchmark works.
     pub fn tiny() -> Self {
-        Self { rounds: 2, divisor: TINY }
+        Self { rounds: 2, divisor: TINY, before: None }
     }
 
     /// The number `full` of a complete run, scaled to this run; at least one.

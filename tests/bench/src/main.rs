@@ -4,7 +4,8 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
-use botstats_bench::{ROUNDS, Scale, fixed, null};
+use botstats_bench::{ROUNDS, Scale, fixed, fold, null};
+use botstats_common::io::clock;
 use clap::Parser;
 
 /// Measures how fast botstats is: prints a table, and with --json the same with every round.
@@ -25,9 +26,24 @@ struct Arguments {
     /// So few events that it proves only that it works
     #[arg(long, hide = true)]
     tiny: bool,
+    /// Measure the programs in that folder too, of an older version (publish)
+    #[arg(long, value_name = "FOLDER")]
+    before: Option<String>,
     /// JSON instead of the table on standard output
     #[arg(long)]
     json: bool,
+    /// Write events of that kind, as lines that --fold reads, and measure nothing
+    #[arg(long, value_name = "KIND", conflicts_with = "measures")]
+    write: Option<fold::Kind>,
+    /// How many events to write
+    #[arg(long, default_value_t = fold::EVENTS, requires = "write")]
+    count: u64,
+    /// Measure fold and commit of the events in that file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["measures", "write"])]
+    fold: Option<std::path::PathBuf>,
+    /// Messages of a commit
+    #[arg(long, default_value_t = fold::BATCHES[0], requires = "fold")]
+    commit: usize,
     /// Be a consumer that drops what it gets
     #[arg(long, hide = true, requires_all = ["null_url", "null_count"])]
     null: Option<null::Null>,
@@ -58,6 +74,14 @@ fn main() -> anyhow::Result<()> {
     if let Some(folder) = arguments.serve {
         return tokio::runtime::Runtime::new()?.block_on(fixed::serve(&folder));
     }
+    if let Some(kind) = arguments.write {
+        let mut to = std::io::BufWriter::new(std::io::stdout().lock());
+        return fold::write(kind, arguments.count, clock::now_ms(), &mut to);
+    }
+    if let Some(file) = &arguments.fold {
+        let folded = fold::of_file(file, arguments.commit)?;
+        return Ok(writeln!(std::io::stdout(), "{}", serde_json::to_string(&folded)?)?);
+    }
     let printed = match (arguments.null, arguments.null_url, arguments.null_count) {
         (Some(null), Some(url), Some(count)) => {
             // One thread is the least for the raw consumer; our reader has what ingest gives it.
@@ -77,11 +101,12 @@ fn main() -> anyhow::Result<()> {
                      `cargo build --release --workspace --bins`"
                 );
             }
-            let scale = match (arguments.quick, arguments.tiny) {
+            let mut scale = match (arguments.quick, arguments.tiny) {
                 (_, true) => Scale::tiny(),
                 (true, _) => Scale::quick(arguments.rounds),
                 _ => Scale::full(arguments.rounds),
             };
+            scale.before = arguments.before.map(|folder| &*folder.leak());
             let runtime = tokio::runtime::Runtime::new()?;
             let report = runtime.block_on(botstats_bench::run(&arguments.measures, scale))?;
             if arguments.json { serde_json::to_string(&report)? } else { report.table() }

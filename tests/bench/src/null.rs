@@ -6,8 +6,8 @@
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
-use async_nats::Client;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::{Client, Subscriber};
 use botstats_common::io::nats::{NatsSettings, jetstream};
 use botstats_common::io::readiness::Readiness;
 use botstats_common::io::{clock, stop};
@@ -70,36 +70,63 @@ pub async fn take(null: Null, url: &str, count: u64) -> anyhow::Result<Drained> 
 }
 
 async fn raw(client: &Client, count: u64) -> anyhow::Result<Drained> {
-    let config = pull::Config {
-        ack_policy: AckPolicy::None,
-        deliver_policy: DeliverPolicy::All,
-        memory_storage: true,
-        ..pull::Config::default()
-    };
-    let consumer = jetstream(client, None).create_consumer_on_stream(config, EVENTS_STREAM).await;
-    let consumer = consumer.map_err(|e| anyhow::anyhow!("no consumer: {e}"))?;
-    let name = &consumer.cached_info().name;
-    let ask = format!("$JS.API.CONSUMER.MSG.NEXT.{EVENTS_STREAM}.{name}");
-    let inbox = client.new_inbox();
-    let mut messages = client.subscribe(inbox.clone()).await?;
-
+    let mut pull = Pull::open(client, EVENTS_STREAM).await?;
     let (begun, cpu) = (clock::monotonic(), usage::own_cpu());
-    let (mut asked, mut taken) = (0, 0);
-    while taken < count {
-        while asked < count && asked - taken <= ASK_AGAIN_AT {
-            let batch = BATCH.min(count - asked);
-            let request = format!(r#"{{"batch":{batch},"expires":{EXPIRES_NS}}}"#);
-            client.publish_with_reply(ask.clone(), inbox.clone(), request.into()).await?;
-            asked += batch;
-        }
-        let message = messages.next().await.context("the subscription ended")?;
-        if let Some(status) = message.status {
-            anyhow::bail!("instead of a message: {status}");
-        }
-        taken += 1;
-    }
+    pull.take(count, |_| Ok(())).await?;
     let (wall, cpu) = (begun.elapsed(), usage::own_cpu() - cpu);
     Ok(Drained { seconds: wall.as_secs_f64(), cpu_us: cpu.as_secs_f64() * 1e6 })
+}
+
+/// One subscription and pull requests, without acknowledgements.
+pub struct Pull {
+    client: Client,
+    ask: String,
+    inbox: String,
+    messages: Subscriber,
+}
+
+impl Pull {
+    /// Makes a consumer that begins at the stream's first message.
+    pub async fn open(client: &Client, stream: &str) -> anyhow::Result<Self> {
+        let config = pull::Config {
+            ack_policy: AckPolicy::None,
+            deliver_policy: DeliverPolicy::All,
+            memory_storage: true,
+            ..pull::Config::default()
+        };
+        let consumer = jetstream(client, None).create_consumer_on_stream(config, stream).await;
+        let consumer = consumer.map_err(|e| anyhow::anyhow!("no consumer: {e}"))?;
+        let name = &consumer.cached_info().name;
+        let ask = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}");
+        let inbox = client.new_inbox();
+        let messages = client.subscribe(inbox.clone()).await?;
+        Ok(Self { client: client.clone(), ask, inbox, messages })
+    }
+
+    /// Takes that many messages.
+    pub async fn take(
+        &mut self,
+        count: u64,
+        mut each: impl FnMut(async_nats::Message) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let (mut asked, mut taken) = (0, 0);
+        while taken < count {
+            while asked < count && asked - taken <= ASK_AGAIN_AT {
+                let batch = BATCH.min(count - asked);
+                let request = format!(r#"{{"batch":{batch},"expires":{EXPIRES_NS}}}"#);
+                let (ask, inbox) = (self.ask.clone(), self.inbox.clone());
+                self.client.publish_with_reply(ask, inbox, request.into()).await?;
+                asked += batch;
+            }
+            let message = self.messages.next().await.context("the subscription ended")?;
+            if let Some(status) = message.status {
+                anyhow::bail!("instead of a message: {status}");
+            }
+            taken += 1;
+            each(message)?;
+        }
+        Ok(())
+    }
 }
 
 /// The settings of a connection, as programs read them.

@@ -1,10 +1,13 @@
 //! The benchmark works: every measure gives its rows, with a tiny number of events. No test judges
 //! how fast anything is.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use botstats::server::find;
+use botstats::simulate::Event;
 use botstats_bench::report::{median, percentile, write_table};
+use botstats_bench::shapes::{Detail, Shape, Traffic};
 use botstats_bench::{MEASURES, Target, usage};
 use botstats_tests::harness::run;
 use serde_json::Value;
@@ -38,6 +41,39 @@ fn an_unknown_measure_is_named_beside_those_there_are() {
     assert!(!output.status.success() && said.contains("no measure drane"), "{said}");
     assert!(MEASURES.iter().all(|m| said.contains(m.name)), "{said}");
     assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn traffic_follows_from_its_seed() {
+    const COUNT: u64 = 20_000;
+    const START_MS: i64 = 1_800_000_000_000;
+    for shape in [Shape::Sparse, Shape::Conversations, Shape::Late] {
+        let traffic = || Traffic::new(shape, COUNT, 7, START_MS);
+        let events: Vec<(i64, Event)> = traffic().cloud_events(Detail::Named).collect();
+        assert_eq!(u64::try_from(events.len()).unwrap(), COUNT);
+        assert!(events.is_sorted_by_key(|(stored_ms, _)| *stored_ms), "{shape:?}");
+        assert!(events.iter().all(|(stored, event)| (START_MS..*stored).contains(&event.time_ms)));
+        assert!(traffic().cloud_events(Detail::Named).eq(events.iter().cloned()), "{shape:?}");
+
+        let mut ids = BTreeSet::new();
+        let (mut late, mut users) = (0, BTreeSet::new());
+        for (happening, (stored_ms, event)) in traffic().zip(&events) {
+            let event: Value = serde_json::from_slice(&event.payload).unwrap();
+            let flat: Value = serde_json::from_str(&happening.flat()).unwrap();
+            assert!(ids.insert(flat["id"].to_string()));
+            assert_eq!([&flat["id"], &flat["ts"]], [&event["id"], &event["time"]]);
+            assert_eq!(flat["user"], event["data"]["userid"]);
+            users.insert(flat["user"].to_string());
+            let time: jiff::Timestamp = flat["ts"].as_str().unwrap().parse().unwrap();
+            late += u64::from(stored_ms - time.as_millisecond() > 1_000);
+        }
+        let (late, users) = (late * 100 / COUNT, users.len());
+        match shape {
+            Shape::Sparse => assert!((1..=2).contains(&late) && users > 15_000, "{late} {users}"),
+            Shape::Conversations => assert!(users < 5_000, "{users}"),
+            Shape::Late => assert!((8..=10).contains(&late), "{late}"),
+        }
+    }
 }
 
 #[test]
