@@ -25,17 +25,17 @@ pub use stream::raw_message::{RawMessage, raw_message_from};
 /// Parts of the program for tests and benchmarks. Nothing else uses them.
 #[doc(hidden)]
 pub mod testing {
-    pub use crate::engine::{Engine, MemoryUse};
+    pub use crate::engine::{Engine, MemoryUse, Open};
+    pub use crate::event::decoder::{Arrival, Decoder};
     pub use crate::event::{
-        Address, Decoded, Event, Headers, Kind, MAX_REASON_BYTES, Message, Rule, decode, flag,
+        Address, Decoded, Event, HashKey, Headers, Kind, MAX_REASON_BYTES, Message, Rule, decode,
+        flag,
     };
-    pub use crate::fold::insertion::{Inserted, Insertion};
-    pub use crate::fold::timeline::{Admitted, Entry, Known, NewEvent, Slice, admit};
     pub use crate::serve::cells::{CellReader, ReadError};
     pub use crate::serve::health::Health;
     pub use crate::store::{
-        MAX_DEAD_LETTERS, Progress, Reencoded, STORE_FILE, StorageBackend, Store, StoredTable,
-        reencode,
+        Contents, MAX_DEAD_LETTERS, PairContents, Progress, Reencoded, STORE_FILE, StorageBackend,
+        Store, StoredTable, reencode,
     };
     pub use crate::stream::batch::MAX_BATCH_MESSAGES;
     pub use crate::stream::raw_message::parse_reply;

@@ -343,13 +343,13 @@ pub(crate) fn remove_if_there(path: &Path) -> Result<(), RunError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fold::bucket::BucketError;
+    use crate::fold::body::BodyError;
     use crate::store::Damage;
 
     #[test]
     fn what_is_lasting() {
         let of = |error: StoreError| RunError::from(error).is_damage();
-        assert!(of(BucketError::Negative.into()));
+        assert!(of(BodyError::Negative.into()));
         assert!(of(Damage("a page".to_owned()).into()));
         assert!(!of(StoreError::Redb(redb::Error::LockPoisoned(std::panic::Location::caller()))));
         assert!(!RunError::Ended("the fold").is_damage());

@@ -37,7 +37,7 @@ pub(crate) struct Metrics {
     /// Of the filters and of the registry.
     pub(crate) memory_bytes: [Gauge; 2],
     pub(crate) pairs: Gauge,
-    pub(crate) long_conversations: Gauge,
+    pub(crate) open_conversations: Gauge,
 }
 
 pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
@@ -119,9 +119,9 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         ["filters", "pairs"],
     ),
     pairs: gauge("botstats_ingest_pairs", "Pairs of bot and channel that ever had an event"),
-    long_conversations: gauge(
-        "botstats_ingest_long_conversations",
-        "Conversations that have too many events to be read whole",
+    open_conversations: gauge(
+        "botstats_ingest_open_conversations",
+        "Conversations that may be open now",
     ),
 });
 

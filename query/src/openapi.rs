@@ -18,7 +18,7 @@ use crate::request::question::{MAX_DAYS, MAX_TYPE_ITEMS};
 const STATISTICS_PATH: &str = "/analytics/statistics/account/{APIKEY}/{TYPES}/{GROUPMODE}/{DAYS}";
 
 /// The largest type code.
-const MAX_CODE: u8 = *TypeCode::NUMBERS.end();
+const MAX_CODE: u8 = *TypeCode::OFFERED_NUMBERS.end();
 
 /// The document as JSON text.
 pub(crate) fn json() -> Bytes {
@@ -125,7 +125,7 @@ fn response(name: &str) -> Value {
 
 fn statistics() -> Value {
     let codes: Vec<String> =
-        TypeCode::ALL.iter().map(|code| format!("{code} {}", code.label())).collect();
+        TypeCode::OFFERED.iter().map(|code| format!("{code} {}", code.label())).collect();
     let success_headers = [
         "Data-As-Of",
         "Cache-Control",
@@ -240,9 +240,9 @@ fn example_row() -> Value {
 }
 
 fn row() -> Value {
-    let labels: Vec<&str> = TypeCode::ALL.iter().map(|code| code.label()).collect();
+    let labels: Vec<&str> = TypeCode::OFFERED.iter().map(|code| code.label()).collect();
     let mut units: Vec<&str> = Vec::new();
-    for unit in TypeCode::ALL.map(|code| code.kind().unit()) {
+    for unit in TypeCode::OFFERED.map(|code| code.kind().unit()) {
         if !units.contains(&unit) {
             units.push(unit);
         }

@@ -26,7 +26,7 @@ pub struct Target {
 }
 
 /// All of them. `tests/fuzz` has a program of the same name for each.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "event", check: event::event },
     Target { name: "subject", check: event::subject },
     Target { name: "time", check: event::time },
@@ -38,6 +38,7 @@ pub const TARGETS: [Target; 14] = [
     Target { name: "directory", check: wire::directory },
     Target { name: "status", check: wire::status },
     Target { name: "rescue", check: wire::rescue },
+    Target { name: "block", check: stored::block },
     Target { name: "slice", check: stored::slice },
     Target { name: "bucket", check: stored::bucket },
     Target { name: "row", check: stored::row },

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::disk::Disk;
-use crate::model::{Directory, Message, Model, Question, Verdict, text_of};
+use crate::model::{
+    Contents, Directory, MAX_NAMES, Message, Model, PairContents, Question, Verdict, text_of,
+};
 use anyhow::Context as _;
 use async_nats::HeaderMap;
 use botstats_common::directory::BotEntry;
 use botstats_common::ids::Bot;
 use botstats_common::metric::TypeCode;
 use botstats_common::wire;
-use botstats_ingest::testing::{Engine, Message as Incoming};
+use botstats_ingest::testing::{Engine, Message as Incoming, PairContents as Stored};
 use botstats_ingest::testing::{STORE_FILE, Store};
 use botstats_query::{BotFilter, Days, Format, Question as Parsed, Window, render_all};
 use tempfile::TempDir;
@@ -21,6 +23,8 @@ use tempfile::TempDir;
 pub struct Product {
     engine: Option<Engine>,
     keep_days: u32,
+    /// How many names of a day have counts of their own.
+    max_names: usize,
     home: Home,
 }
 
@@ -35,13 +39,21 @@ impl Product {
         Self::open(Home::Folder(tempfile::tempdir()?), keep_days)
     }
 
+    /// A product on an empty folder that keeps at most that many names of a day.
+    pub fn bounded(keep_days: u32, max_names: usize) -> anyhow::Result<Self> {
+        let mut product = Self::new(keep_days)?;
+        product.max_names = max_names;
+        product.reopen()?;
+        Ok(product)
+    }
+
     /// A product on the store that a disk holds.
     pub fn on(disk: Disk, keep_days: u32) -> anyhow::Result<Self> {
         Self::open(Home::Disk(disk), keep_days)
     }
 
     fn open(home: Home, keep_days: u32) -> anyhow::Result<Self> {
-        let mut product = Self { engine: None, keep_days, home };
+        let mut product = Self { engine: None, keep_days, max_names: MAX_NAMES, home };
         product.reopen()?;
         Ok(product)
     }
@@ -49,12 +61,14 @@ impl Product {
     /// Closes the engine and opens it again.
     pub fn reopen(&mut self) -> anyhow::Result<()> {
         self.engine = None;
-        self.engine = Some(match &self.home {
+        let mut engine = match &self.home {
             Home::Folder(folder) => Engine::open(folder.path(), self.keep_days)?,
             Home::Disk(disk) => {
                 Engine::on(Store::open_on(Box::new(disk.clone()))?, self.keep_days)?
             }
-        });
+        };
+        engine.set_max_names(self.max_names);
+        self.engine = Some(engine);
         Ok(())
     }
 
@@ -88,6 +102,20 @@ impl Product {
 
     pub fn engine(&mut self) -> anyhow::Result<&mut Engine> {
         self.engine.as_mut().context("the engine is not open")
+    }
+
+    /// Everything that the store holds.
+    pub fn contents(&mut self) -> anyhow::Result<Contents> {
+        let stored = self.engine()?.store().snapshot()?.contents()?;
+        let pair = |pair: Stored| PairContents {
+            sums: pair.sums,
+            users: pair.users,
+            samples: pair.samples,
+            names: pair.names,
+            name_samples: pair.name_samples,
+        };
+        let pairs = stored.pairs.into_iter().map(|(path, of)| (path, pair(of)));
+        Ok(Contents { pairs: pairs.filter(|(_, of)| *of != PairContents::default()).collect() })
     }
 
     /// Applies a batch in one commit.

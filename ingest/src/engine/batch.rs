@@ -1,19 +1,22 @@
 //! The first messages of those that arrived that can share a commit.
 
 use botstats_common::quarter::day_of_ms;
+use rustc_hash::FxHashMap;
 
 use crate::event::decoder::Arrival;
 use crate::event::registry::PairNumbers;
 use crate::event::{Decoded, Event};
-use crate::fold::timeline::{Entry, NewEvent, SLICE_DAYS};
-use crate::store::{Checkpoint, DeadLetter, Progress, StreamIdentity};
+use crate::fold::names::{NameId, Names};
+use crate::fold::timeline::{Entry, SLICE_DAYS, has_operator};
+use crate::store::keys::pair_key;
+use crate::store::{Checkpoint, DeadLetter, FirstMessage, Progress, StreamIdentity};
 
 pub(super) const NS_PER_MS: i64 = 1_000_000;
 
 /// Messages of one commit.
 pub(super) struct Batch<'a> {
-    /// Events by conversation, those of a conversation in the order of their messages.
-    events: Vec<Pending<'a>>,
+    /// Events in the order of their messages.
+    pub(super) events: Vec<Pending<'a>>,
     pub(super) dead_letters: Vec<DeadLetter>,
     /// The number of pairs that have an event in this batch or before.
     pub(super) pairs: u32,
@@ -28,20 +31,34 @@ pub(super) struct Batch<'a> {
 pub(super) struct Pending<'a> {
     pub(super) numbers: PairNumbers,
     pub(super) event: &'a Event,
-    /// The message's index in the batch.
-    pub(super) index: usize,
-    first_day: u32,
+    pub(super) name: NameId,
+    /// Events of days before this one are unknown to it, whether their slices are deleted yet or
+    /// not: so the decision does not depend on when slices are deleted.
+    pub(super) first_day: u32,
+    /// The event of this batch that has its identity and comes first, as an index in
+    /// [`Batch::events`].
+    pub(super) repeats: Option<usize>,
 }
 
 impl Pending<'_> {
-    /// Pair and conversation.
-    pub(super) fn conversation(&self) -> (u32, u128) {
-        (self.numbers.pair, self.event.conversation)
+    pub(super) fn day(&self) -> u32 {
+        day_of_ms(self.event.time_ms)
     }
 
-    pub(super) fn new_event(&self) -> NewEvent {
+    /// The key of its conversation.
+    pub(super) fn conversation(&self) -> u128 {
+        pair_key(self.numbers.pair, self.event.conversation)
+    }
+
+    /// The key of its user.
+    pub(super) fn user(&self) -> u128 {
+        pair_key(self.numbers.pair, self.event.user)
+    }
+
+    pub(super) fn entry(&self) -> Entry {
         let Event { time_ms, kind, flags, id, content, .. } = *self.event;
-        NewEvent { entry: Entry { time_ms, kind, flags, id, content }, first_day: self.first_day }
+        let operator = if has_operator(kind) { self.name } else { NameId::ABSENT };
+        Entry { time_ms, id, content, operator, kind, flags }
     }
 }
 
@@ -52,14 +69,21 @@ impl<'a> Batch<'a> {
         stream: &StreamIdentity,
         before: &Progress,
         pairs: u32,
+        names: &mut Names,
     ) -> Self {
         let (events, dead_letters) = (Vec::new(), Vec::new());
         let mut batch = Self { events, dead_letters, pairs, progress: before.clone(), count: 0 };
+        names.clear();
         while let Some(arrival) = arrivals.get(batch.count).filter(|a| batch.has_room_for(a)) {
-            batch.take(arrival);
+            batch.take(arrival, names);
             batch.count += 1;
         }
-        if let Some(last) = arrivals[..batch.count].last() {
+        let taken = &arrivals[..batch.count];
+        if let (Some(first), Some(last)) = (taken.first(), taken.last()) {
+            batch.progress.first.get_or_insert(FirstMessage {
+                sequence: first.sequence,
+                stored_ns: first.stored_ns,
+            });
             batch.progress.checkpoint = Some(Checkpoint {
                 stream: stream.clone(),
                 sequence: last.sequence,
@@ -67,16 +91,8 @@ impl<'a> Batch<'a> {
                 subject_hash: last.subject_hash,
             });
         }
-        batch.events.sort_unstable_by(|a, b| {
-            let by_conversation = a.conversation().cmp(&b.conversation());
-            by_conversation.then_with(|| a.index.cmp(&b.index))
-        });
+        batch.find_repeats();
         batch
-    }
-
-    /// The events of each conversation.
-    pub(super) fn conversations(&self) -> impl Iterator<Item = &[Pending<'a>]> {
-        self.events.chunk_by(|a, b| a.conversation() == b.conversation())
     }
 
     /// False of a message before which the batch must end: a watermark that goes back changes what
@@ -87,7 +103,7 @@ impl<'a> Batch<'a> {
             || !self.progress.watermark.was_wrong(arrival.stored_ns / NS_PER_MS)
     }
 
-    fn take(&mut self, arrival: &'a Arrival) {
+    fn take(&mut self, arrival: &'a Arrival, names: &mut Names) {
         let progress = &mut self.progress;
         match &arrival.decoded {
             Decoded::UnknownType => progress.unknown_types += 1,
@@ -108,8 +124,27 @@ impl<'a> Batch<'a> {
                 progress.watermark.observe(event.time_ms, stored_ms);
                 let first_day = progress.watermark.day().saturating_sub(SLICE_DAYS);
                 self.pairs = self.pairs.max(numbers.pair.saturating_add(1));
-                let index = self.count;
-                self.events.push(Pending { numbers: *numbers, event, index, first_day });
+                let (numbers, name) = (*numbers, names.id(event.name.as_deref()));
+                self.events.push(Pending { numbers, event, name, first_day, repeats: None });
+            }
+        }
+    }
+
+    /// Finds the events whose identity an earlier event of the batch has. Whatever their days, only
+    /// the first can count: if an event of the store refuses it, it refuses the others too.
+    fn find_repeats(&mut self) {
+        let mut first: FxHashMap<(u128, u64), usize> = FxHashMap::default();
+        first.reserve(self.events.len());
+        for index in 0..self.events.len() {
+            let event = &self.events[index];
+            let earlier = first.entry((event.conversation(), event.event.id)).or_insert(index);
+            if *earlier == index {
+                continue;
+            }
+            if self.events[*earlier].day() >= event.first_day {
+                self.events[index].repeats = Some(*earlier);
+            } else {
+                *earlier = index;
             }
         }
     }

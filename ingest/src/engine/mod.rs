@@ -1,38 +1,39 @@
 //! The projection at work: messages in, one commit out; and the handle that answers reads.
 //!
-//! A batch of messages goes: [`batch`] -> [`conversations`] (what is new, and what it changes) ->
+//! A batch of messages goes: [`batch`] -> [`slices`] (what is new, and what it changes) ->
 //! [`users`] -> buckets -> commit with the checkpoint. Everything of a batch is in one transaction;
 //! how messages are cut into batches is not visible in the result.
 
 mod batch;
-mod conversations;
+mod open;
+mod slices;
 mod users;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use botstats_common::ids::Account;
-use botstats_common::quarter::Quarter;
 use botstats_common::wire;
 use parking_lot::RwLock;
 
-use crate::event::Kind;
 use crate::event::Message;
 use crate::event::decoder::{Arrival, Decoder};
-use crate::event::registry::Registry;
-use crate::fold::deltas::BucketDeltas;
-use crate::fold::metrics::counted;
-use crate::fold::session::Sample;
-use crate::fold::timeline::{Admission, NewEvent, SLICE_DAYS};
+use crate::event::hash::HashKey;
+use crate::event::registry::{PairNumbers, Registry};
+use crate::fold::changes::Changes;
+use crate::fold::names::Names;
+use crate::fold::names_of_day::MAX_NAMES;
+use crate::fold::timeline::SLICE_DAYS;
 use crate::serve::cells::{CellReader, ReadError};
 use crate::store::{
-    Commit, Folder, OpenError, Progress, STORE_FILE, SliceRow, Store, StoreError, StreamIdentity,
+    Counts, Folder, OpenError, Progress, STORE_FILE, Store, StoreError, StreamIdentity,
 };
 use crate::telemetry;
-use batch::{Batch, NS_PER_MS, Pending};
-use conversations::Conversations;
-use users::{Activity, count_users};
+use batch::{Batch, NS_PER_MS};
+pub use open::Open;
+use open::OpenConversations;
+use slices::{Conversations, Effects, Outcomes};
+use users::{Activities, count_users, prune_generations};
 
 /// What an engine holds in memory beside redb's page cache, which is bounded by a constant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,8 +44,8 @@ pub struct MemoryUse {
     pub pair_bytes: usize,
     /// The number of pairs.
     pub pairs: u32,
-    /// The number of long conversations.
-    pub long_conversations: usize,
+    /// The number of conversations that may be open.
+    pub open_conversations: usize,
 }
 
 /// The open projection.
@@ -55,6 +56,15 @@ pub struct Engine {
     store: Arc<Store>,
     registry: Arc<RwLock<Registry>>,
     conversations: Conversations,
+    open: Arc<RwLock<OpenConversations>>,
+    counts: Counts,
+    hash_key: HashKey,
+    /// What a batch changes in the buckets; empty between batches.
+    changes: Changes,
+    /// Names of the present batch.
+    names: Names,
+    /// How many names of a day have counts of their own.
+    max_names: usize,
     progress: Progress,
     /// The number of pairs that have rows in the store.
     pairs: u32,
@@ -97,11 +107,20 @@ impl Engine {
         for account in registry.accounts_with_many_pairs() {
             telemetry::many_pairs(account);
         }
-        let conversations = Conversations::load(&snapshot)?;
+        let stored_ms = progress.checkpoint.as_ref().map_or(0, |c| c.stored_ns / NS_PER_MS);
+        let mut open = OpenConversations::default();
+        let conversations = Conversations::load(&snapshot, &mut open, stored_ms)?;
+        let (counts, hash_key) = (snapshot.counts()?, snapshot.hash_key()?);
         drop(snapshot);
         Ok(Self {
             store: Arc::new(store),
             conversations,
+            open: Arc::new(RwLock::new(open)),
+            counts,
+            hash_key,
+            changes: Changes::from_day(0),
+            names: Names::default(),
+            max_names: MAX_NAMES,
             stream: progress.checkpoint.as_ref().map(|c| c.stream.clone()).unwrap_or_default(),
             progress,
             pairs: registry.pair_count(),
@@ -129,11 +148,18 @@ impl Engine {
     pub fn memory_use(&self) -> MemoryUse {
         let registry = self.registry.read();
         MemoryUse {
-            filter_bytes: self.conversations.filter_bytes(),
+            filter_bytes: self.conversations.bytes(),
             pair_bytes: registry.bytes(),
             pairs: registry.pair_count(),
-            long_conversations: self.conversations.long.len(),
+            open_conversations: self.open.read().len(),
         }
+    }
+
+    /// The conversations that may be open for someone who asks now, with their (bot, channel).
+    #[must_use]
+    pub fn open_conversations(&self) -> Vec<(PairNumbers, Open)> {
+        let (open, registry) = (self.open.read(), self.registry.read());
+        open.iter().filter_map(|(pair, open)| Some((registry.numbers_of(pair)?, *open))).collect()
     }
 
     /// The store, for snapshots.
@@ -164,7 +190,13 @@ impl Engine {
     /// A decoder whose messages this engine can apply.
     #[must_use]
     pub fn decoder(&self) -> Decoder {
-        Decoder::new(Arc::clone(&self.registry))
+        Decoder::new(Arc::clone(&self.registry), self.hash_key.clone())
+    }
+
+    /// Bounds the names of a day that have counts of their own. For tests, and only before the
+    /// first message: stored counts were made by the bound of their time.
+    pub fn set_max_names(&mut self, max_names: usize) {
+        self.max_names = max_names;
     }
 
     /// Decodes messages and applies them.
@@ -195,81 +227,49 @@ impl Engine {
 
     /// Applies the first messages in one commit; gives their number.
     fn apply_some(&mut self, arrivals: &[Arrival]) -> Result<usize, StoreError> {
-        let mut batch = Batch::first_of(arrivals, &self.stream, &self.progress, self.pairs);
+        let mut batch =
+            Batch::first_of(arrivals, &self.stream, &self.progress, self.pairs, &mut self.names);
         let keep = first_days_kept(&mut batch.progress, self.keep_days);
+        let stored_ms = batch.progress.checkpoint.as_ref().map_or(0, |c| c.stored_ns / NS_PER_MS);
 
         let commit = self.store.begin()?;
-        let mut deltas = BucketDeltas::from_day(keep.1);
-        let activities = self.count_events(&commit, &mut batch, &mut deltas)?;
-        let mut changed_pairs = count_users(&commit, &self.registry, activities, &mut deltas)?;
-        apply_deltas(&commit, deltas, batch.progress.deleted_to_day)?;
+        self.changes.clear(keep.1);
+        let mut activities = Activities::default();
+        let mut open = self.open.read().updates(stored_ms);
         {
             let registry = self.registry.read();
-            changed_pairs.extend(self.pairs..batch.pairs);
-            changed_pairs.sort_unstable();
-            changed_pairs.dedup();
-            commit.put_pairs(changed_pairs.iter().filter_map(|n| Some((*n, registry.row(*n)?))))?;
+            let effects = Effects {
+                changes: &mut self.changes,
+                activities: &mut activities,
+                open: &mut open,
+            };
+            let tables = (commit.slices()?, commit.parts()?);
+            let Outcomes { accepted, duplicates, conflicts } =
+                self.conversations.add(&batch, &registry, &mut self.names, tables, effects)?;
+            batch.progress.accepted += accepted;
+            batch.progress.duplicates += duplicates;
+            batch.progress.conflicts += conflicts;
+            count_users(&commit, &registry, &mut self.counts, activities, &mut self.changes)?;
+            let new_pairs = self.pairs..batch.pairs;
+            commit.put_pairs(new_pairs.filter_map(|n| Some((n, registry.row(n)?))))?;
         }
+        let whole_from = batch.progress.deleted_to_day;
+        self.changes.apply(&self.names, self.max_names, &mut commit.buckets()?, whole_from)?;
+        commit.put_counts(&mut self.counts)?;
         commit.put_dead_letters(&batch.dead_letters)?;
         commit.put_progress(&batch.progress)?;
-        let mut still_long = None;
         if keep != self.deleted_before {
             commit.delete_before(keep.0, keep.1)?;
-            still_long = Some(self.conversations.still_long(&commit, keep.0)?);
+            prune_generations(&commit, keep.0)?;
         }
         commit.commit()?;
 
-        self.conversations.forget_before(keep.0, still_long);
+        self.conversations.forget_before(keep.0);
+        self.open.write().apply(open);
         self.deleted_before = keep;
         self.pairs = batch.pairs;
         self.progress = batch.progress;
         Ok(batch.count)
-    }
-
-    /// Adds the batch's events to their conversations; gives the activities of users.
-    fn count_events(
-        &mut self,
-        commit: &Commit,
-        batch: &mut Batch<'_>,
-        deltas: &mut BucketDeltas,
-    ) -> Result<Vec<Activity>, StoreError> {
-        let mut timelines = commit.timelines()?;
-        let mut activities: Vec<Activity> = Vec::new();
-        // By day, because keys begin with the day: so rows are put in the order of keys.
-        let mut rows: BTreeMap<u32, Vec<SliceRow>> = BTreeMap::new();
-        let mut new: Vec<NewEvent> = Vec::new();
-        let (mut accepted, mut duplicates, mut conflicts) = (0, 0, 0);
-        for events in batch.conversations() {
-            let Some(first) = events.first() else { continue };
-            let (numbers, (pair, conversation)) = (first.numbers, first.conversation());
-            new.clear();
-            new.extend(events.iter().map(Pending::new_event));
-            let merged = self.conversations.merge(&mut timelines, (pair, conversation), &new)?;
-            for (pending, admission) in events.iter().zip(merged.admissions) {
-                match admission {
-                    Admission::Accepted => accepted += 1,
-                    Admission::Duplicate => duplicates += 1,
-                    Admission::Conflict => conflicts += 1,
-                }
-                if admission == Admission::Accepted {
-                    count_event(pending, deltas, &mut activities);
-                }
-            }
-            for sample in merged.samples {
-                deltas.add(numbers, sample);
-            }
-            for slice in merged.slices {
-                let row = SliceRow::of(pair, conversation, &slice)?;
-                rows.entry(slice.day).or_default().push(row);
-            }
-        }
-        for row in rows.values().flatten() {
-            timelines.put(row)?;
-        }
-        batch.progress.accepted += accepted;
-        batch.progress.duplicates += duplicates;
-        batch.progress.conflicts += conflicts;
-        Ok(activities)
     }
 }
 
@@ -280,40 +280,6 @@ fn first_days_kept(progress: &mut Progress, keep_days: u32) -> (u32, u32) {
     progress.buckets_from_day = progress.buckets_from_day.max(kept_from);
     progress.deleted_to_day = progress.deleted_to_day.max(progress.buckets_from_day);
     (newest_day.saturating_sub(SLICE_DAYS), progress.buckets_from_day)
-}
-
-/// Counts an accepted event by itself, without the events around it.
-fn count_event(
-    Pending { numbers, event, index, .. }: &Pending<'_>,
-    deltas: &mut BucketDeltas,
-    activities: &mut Vec<Activity>,
-) {
-    for metric in counted(event.kind, event.flags) {
-        deltas.add(*numbers, Sample::new(event.time_ms, *metric, 1));
-    }
-    if event.kind == Kind::Received {
-        let quarter = Quarter::of_ms(event.time_ms).0;
-        let activity = Activity { numbers: *numbers, user: event.user, index: *index, quarter };
-        // Successive messages of a user in one quarter are one activity.
-        if activities.last().is_none_or(|last| !last.is_like(&activity)) {
-            activities.push(activity);
-        }
-    }
-}
-
-/// Changes the buckets. Buckets of days before `deleted_to_day` may have lost a part.
-fn apply_deltas(
-    commit: &Commit,
-    deltas: BucketDeltas,
-    deleted_to_day: u32,
-) -> Result<(), StoreError> {
-    let mut buckets = commit.buckets()?;
-    for (id, mut delta) in deltas.sorted() {
-        let mut bucket = buckets.get(&id)?;
-        bucket.apply(&mut delta, id.day >= deleted_to_day)?;
-        buckets.put(&id, &bucket)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

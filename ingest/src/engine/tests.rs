@@ -1,5 +1,5 @@
-//! Long conversations, on a small scale. In this crate's tests a slice holds few events. So a
-//! hundred events make many slices, of which the engine reads only a part.
+//! Long conversations, on a small scale. In this crate's tests a part of a long slice holds few
+//! events. So a hundred events make many parts, of which the engine reads only some.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,18 @@ use botstats_common::metric::TypeSet;
 use botstats_common::quarter::{DAY_MS, Quarter};
 use proptest::prelude::*;
 
-use super::conversations::MAX_SHORT_SLICES;
 use super::*;
-use crate::fold::session::{SessionState, Step};
-use crate::fold::timeline::MAX_SLICE_EVENTS;
+use crate::event::Kind;
+use crate::fold::metrics::{Source, counted, source};
+use crate::fold::names::NameId;
+use crate::fold::session::{Sample, SessionState, Step};
+use crate::fold::timeline::MAX_PART_EVENTS;
 
+const MINUTE: i64 = 60_000;
 const START_MS: i64 = 20_700 * DAY_MS;
 const DAYS: i64 = 4;
 /// The codes of metrics that sessions feed or that count the events of these tests.
-const COMPARED: [u8; 7] = [8, 9, 10, 11, 13, 16, 17];
+const COMPARED: [u8; 14] = [8, 9, 10, 11, 13, 16, 17, 100, 101, 102, 103, 104, 105, 106];
 
 #[derive(Debug, Clone)]
 struct Given {
@@ -89,26 +92,48 @@ fn naive(events: &[Given]) -> Sums {
     }
     let mut sorted: Vec<&Given> = first.into_values().collect();
     sorted.sort_by_key(|e| (e.ms, e.kind));
-    let mut sums = Sums::new();
     let mut samples = Vec::new();
     let mut state = SessionState::default();
     for event in sorted {
         let flags = u8::from(event.automatic && event.kind == Kind::OperatorMessage);
         let time_ms = START_MS + event.ms;
-        state.step(Step { time_ms, kind: event.kind, flags }, &mut |s| samples.push(s));
-        let counted = counted(event.kind, flags).iter();
-        samples.extend(counted.map(|metric| Sample::new(time_ms, *metric, 1)));
+        let step = Step { time_ms, kind: event.kind, flags, operator: NameId::ABSENT };
+        state.step(step, &mut |s| samples.push(s));
+        let counted = counted(event.kind, flags, None);
+        samples.extend(counted.map(|(metric, value)| Sample::new(time_ms, metric, value)));
     }
     state.open_samples(&mut |s| samples.push(s));
+    let mut fields: BTreeMap<(u32, u8), i64> = BTreeMap::new();
     for sample in samples {
         let group = u32::try_from((sample.at_ms - START_MS) / 3_600_000).unwrap();
-        let code = sample.metric.number();
-        if !COMPARED.contains(&code) {
-            continue;
+        let mut add = |field, n| *fields.entry((group, field as u8)).or_default() += n;
+        match source(sample.metric) {
+            Source::Count(count) => add(count, sample.sign),
+            Source::Pair { count, sum } => {
+                add(count, sample.sign);
+                add(sum, sample.sign * sample.value);
+            }
+            Source::SumOf { sum, .. } => add(sum, sample.sign * sample.value),
+            Source::Active | Source::ActiveBut(_) => unreachable!("no sample feeds users"),
         }
-        let entry = sums.entry((group, code)).or_default();
-        entry.0 = entry.0.checked_add_signed(sample.sign).unwrap();
-        entry.1 = entry.1.checked_add_signed(sample.sign * sample.value).unwrap();
+    }
+    let groups = u32::try_from(DAYS * 24).unwrap();
+    let mut sums = Sums::new();
+    for (group, code) in (0..groups).flat_map(|group| COMPARED.map(|code| (group, code))) {
+        let get = |field| {
+            let n = fields.get(&(group, field as u8)).copied().unwrap_or_default();
+            u64::try_from(n).unwrap()
+        };
+        let (count, sum) = match source(code.try_into().unwrap()) {
+            Source::Count(count) => (get(count), get(count)),
+            Source::Pair { count, sum } | Source::SumOf { counted: count, sum } => {
+                (get(count), get(sum))
+            }
+            Source::Active | Source::ActiveBut(_) => unreachable!("not compared"),
+        };
+        if count > 0 {
+            sums.insert((group, code), (count, sum));
+        }
     }
     sums
 }
@@ -158,23 +183,26 @@ proptest! {
             }
         }
         prop_assert_eq!(answered(&engine), naive(&events));
-        prop_assert_eq!(engine.conversations.long.len(), 1);
         // All events are duplicates now: nothing counts twice.
         apply(&mut engine, sequence, &events);
         prop_assert_eq!(answered(&engine), naive(&events));
     }
 }
 
+fn row_counts(engine: &Engine) -> BTreeMap<&'static str, u64> {
+    engine.store.snapshot().unwrap().rows().unwrap().into_iter().collect()
+}
+
 #[test]
 fn a_long_conversation_is_forgotten_with_its_days() {
     let folder = tempfile::tempdir().unwrap();
     let mut engine = Engine::open(folder.path(), 40).unwrap();
-    let count = u32::try_from(MAX_SLICE_EVENTS * (MAX_SHORT_SLICES + 2)).unwrap();
+    let count = u32::try_from(MAX_PART_EVENTS * 6).unwrap();
     let events: Vec<Given> = (0..count)
         .map(|id| Given { ms: i64::from(id) * 1000, kind: Kind::Sent, automatic: false, id })
         .collect();
     apply(&mut engine, 1, &events);
-    assert_eq!(engine.conversations.long.len(), 1);
+    assert!(row_counts(&engine)["parts"] >= 6);
     // An event of another conversation, 60 days on.
     let later = (START_MS + 60 * DAY_MS) * NS_PER_MS;
     let payload = payload(&Given { ms: 60 * DAY_MS, kind: Kind::Sent, automatic: false, id: 1 })
@@ -187,9 +215,75 @@ fn a_long_conversation_is_forgotten_with_its_days() {
         payload: payload.as_bytes(),
     };
     engine.apply(&[message]).unwrap();
-    assert!(engine.conversations.long.is_empty());
+    let rows = row_counts(&engine);
+    assert_eq!((rows["parts"], rows["slices"]), (0, 1));
+}
+
+#[test]
+fn open_conversations_are_known_after_each_commit_and_each_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut engine = Engine::open(folder.path(), 40).unwrap();
+    let mut sequence = 0;
+    // Everything is stored at noon of the first day.
+    let now = 12 * 60 * MINUTE;
+    let mut send = |engine: &mut Engine, conversation: &str, minute: i64, kind: Kind| {
+        sequence += 1;
+        let id = u32::try_from(sequence).unwrap();
+        let given = Given { ms: now + minute * MINUTE, kind, automatic: false, id };
+        let payload = payload(&given).replace("default", conversation);
+        let message = Message {
+            sequence,
+            stored_ns: (START_MS + now) * NS_PER_MS,
+            subject: "botstats.events.a.b.c",
+            headers: None.into(),
+            payload: payload.as_bytes(),
+        };
+        engine.apply(&[message]).unwrap();
+    };
+    // (minutes of the last event, idle minutes, minutes of the request, operator, unanswered)
+    let open = |engine: &Engine| {
+        let minute = |ms: i64| (ms - START_MS - now) / MINUTE;
+        let mut all: Vec<_> = engine
+            .open_conversations()
+            .into_iter()
+            .map(|(_, open)| {
+                let requested = open.requested_ms.map(minute);
+                let idle = open.idle_ms / MINUTE;
+                (minute(open.last_ms), idle, requested, open.is_with_operator, open.is_unanswered)
+            })
+            .collect();
+        all.sort_unstable();
+        all
+    };
+    send(&mut engine, "talks", -40, Kind::Received);
+    assert_eq!(open(&engine), [], "too long ago");
+    send(&mut engine, "talks", -20, Kind::Received);
+    send(&mut engine, "talks", -19, Kind::Sent);
+    send(&mut engine, "waits", -23 * 60, Kind::Requested);
+    send(&mut engine, "waits", -22 * 60, Kind::Received);
+    send(&mut engine, "with an operator", -5, Kind::Joined);
+    send(&mut engine, "has ended", -5, Kind::Received);
+    send(&mut engine, "has ended", -4, Kind::Ended);
+    let expected = [
+        (-22 * 60, 24 * 60, Some(-23 * 60), false, true),
+        (-19, 30, None, false, false),
+        (-5, 24 * 60, None, true, false),
+    ];
+    assert_eq!(open(&engine), expected);
     drop(engine);
-    assert!(Engine::open(folder.path(), 40).unwrap().conversations.long.is_empty());
+    let mut engine = Engine::open(folder.path(), 40).unwrap();
+    assert_eq!(open(&engine), expected);
+    // An older event changes nothing of what is now, a newer one does.
+    send(&mut engine, "waits", -24 * 60 - 1, Kind::Received);
+    assert_eq!(open(&engine), expected);
+    for minute in 0..2 * i64::try_from(MAX_PART_EVENTS).unwrap() {
+        send(&mut engine, "waits", -minute, Kind::Sent);
+    }
+    send(&mut engine, "with an operator", 0, Kind::Ended);
+    let expected = [(-19, 30, None, false, false), (0, 24 * 60, Some(-23 * 60), false, false)];
+    assert_eq!(open(&engine), expected);
+    drop(engine);
+    assert_eq!(open(&Engine::open(folder.path(), 40).unwrap()), expected);
 }
 
 #[test]

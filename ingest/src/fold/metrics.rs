@@ -1,9 +1,9 @@
-//! What feeds each metric: the events that count by themselves, and the stored fields that hold its
-//! counts and sums.
+//! What feeds each metric: the events that count by themselves, the stored fields that hold its
+//! counts and sums, and the kind of name by which it can be split.
 //!
 //! A metric is a row of the table in `common::metric` and an arm of [`source`]. One that counts
 //! events is an item of [`counted`] too, one that needs the events around it is emitted by
-//! [`crate::fold::session`].
+//! [`crate::fold::session`]. One that can be split by name is listed in [`Split::codes`].
 
 use botstats_common::metric::TypeCode;
 
@@ -56,6 +56,19 @@ fields! {
     SupportSum = 19,
     FirstMessageCount = 20,
     FirstMessageSum = 21,
+    Contained = 22,
+    WithGoal = 23,
+    SessionMessages = 24,
+    Requests = 25,
+    Unanswered = 26,
+    BotReplyCount = 27,
+    BotReplySum = 28,
+    OperatorReplyCount = 29,
+    OperatorReplySum = 30,
+    ApiTimeCount = 31,
+    ApiTimeSum = 32,
+    Feedback = 33,
+    Satisfied = 34,
 }
 
 /// Where the numbers of a metric stand.
@@ -70,6 +83,14 @@ pub(crate) enum Source {
         /// The sum of their values.
         sum: Field,
     },
+    /// In two fields: how many samples, and the sum of their values. Another metric counts the same
+    /// samples, so a sample of this one adds to the sum alone.
+    SumOf {
+        /// How many samples, fed by the other metric.
+        counted: Field,
+        /// The sum of their values.
+        sum: Field,
+    },
     /// In the list of active users.
     Active,
     /// In the list of active users, less those that the field counts.
@@ -79,7 +100,8 @@ pub(crate) enum Source {
 /// Where the numbers of a metric stand.
 #[must_use]
 pub(crate) fn source(code: TypeCode) -> Source {
-    use Source::{Active, ActiveBut, Count, Pair};
+    use Source::{Active, ActiveBut, Count, Pair, SumOf};
+    let of_session = |sum| SumOf { counted: Field::Sessions, sum };
     match code {
         TypeCode::NewUser => Count(Field::NewUsers),
         TypeCode::ReturningUser => ActiveBut(Field::NewUsers),
@@ -91,7 +113,7 @@ pub(crate) fn source(code: TypeCode) -> Source {
         TypeCode::NlpMissed => Count(Field::NlpMissed),
         TypeCode::ConversationLength => Pair { count: Field::LengthCount, sum: Field::LengthSum },
         TypeCode::TimeToPickUp => Pair { count: Field::PickUpCount, sum: Field::PickUpSum },
-        TypeCode::TakeoverRate => Pair { count: Field::Sessions, sum: Field::Takeovers },
+        TypeCode::TakeoverRate => of_session(Field::Takeovers),
         TypeCode::SupportLength => Pair { count: Field::SupportCount, sum: Field::SupportSum },
         TypeCode::GoalReached => Count(Field::Goals),
         TypeCode::IncomingMessage => Count(Field::Incoming),
@@ -102,30 +124,214 @@ pub(crate) fn source(code: TypeCode) -> Source {
         }
         TypeCode::OperatorMessage => Count(Field::OperatorMessages),
         TypeCode::TagHit => Count(Field::Tags),
+        TypeCode::Conversations => Count(Field::Sessions),
+        TypeCode::ContainedRate => of_session(Field::Contained),
+        TypeCode::UnansweredRequests => Pair { count: Field::Requests, sum: Field::Unanswered },
+        TypeCode::GoalRate => of_session(Field::WithGoal),
+        TypeCode::MessagesPerConversation => of_session(Field::SessionMessages),
+        TypeCode::BotReplyTime => Pair { count: Field::BotReplyCount, sum: Field::BotReplySum },
+        TypeCode::OperatorReplyTime => {
+            Pair { count: Field::OperatorReplyCount, sum: Field::OperatorReplySum }
+        }
+        TypeCode::ApiTime => Pair { count: Field::ApiTimeCount, sum: Field::ApiTimeSum },
+        TypeCode::Satisfaction => Pair { count: Field::Feedback, sum: Field::Satisfied },
     }
 }
 
-/// What one event counts by itself, whatever its session.
-#[must_use]
-pub(crate) fn counted(kind: Kind, flags: u8) -> &'static [TypeCode] {
-    use TypeCode::{ActionMessages, ApiRequest, ApiRequestError, FallbackReply, Messages};
+macro_rules! splits {
+    ($($name:ident = $number:literal, $text:literal, [$($code:ident),*];)*) => {
+        /// What a row is split by: a kind of name. The numbers are stored: never change one.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub(crate) enum Split {
+            $(#[doc = $text] $name = $number,)*
+        }
+
+        impl Split {
+            /// All splits, by number.
+            pub(crate) const ALL: [Split; [$($number),*].len()] = [$(Split::$name),*];
+
+            /// The value of `split` in a question.
+            #[must_use]
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Split::$name => $text,)* }
+            }
+
+            /// The metrics that are counted by this kind of name, ascending.
+            #[must_use]
+            pub(crate) fn codes(self) -> &'static [TypeCode] {
+                match self { $(Split::$name => &[$(TypeCode::$code),*],)* }
+            }
+
+            /// The kind of name by which a metric is counted. No metric has two.
+            #[must_use]
+            pub(crate) fn of(code: TypeCode) -> Option<Self> {
+                match code {
+                    $($(TypeCode::$code)|* => Some(Split::$name),)*
+                    _ => None,
+                }
+            }
+        }
+
+        // `ALL` is looked up by number.
+        const _: () = {
+            let mut place = 0;
+            while place < Split::ALL.len() {
+                assert!(Split::ALL[place] as usize == place, "splits are numbered without a gap");
+                place += 1;
+            }
+        };
+    };
+}
+
+splits! {
+    Goal = 0, "goal", [GoalReached];
+    Tag = 1, "tag", [TagHit];
+    Intent = 2, "intent", [NlpDetected, NlpMissed];
+    Integration = 3, "integration", [ActionMessages, ApiRequest, ApiRequestError, ApiTime];
+    Operator = 4, "operator",
+        [TimeToPickUp, SupportLength, TimeToFirstMessage, OperatorMessage, OperatorReplyTime];
+}
+
+impl Split {
+    /// The split of a stored number.
+    #[must_use]
+    pub(crate) fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// The number by which it is stored.
+    #[must_use]
+    pub(crate) fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// True if a day keeps counts of its own for a limited number of names. The operators of an
+    /// account are people, so their number needs no limit.
+    #[must_use]
+    pub(crate) fn is_bounded(self) -> bool {
+        self != Split::Operator
+    }
+
+    /// The fields that its metrics have, each once.
+    pub(crate) fn fields(self) -> impl Iterator<Item = Field> {
+        self.codes()
+            .iter()
+            .flat_map(|code| match source(*code) {
+                Source::Count(count) => [Some(count), None],
+                Source::Pair { count, sum } => [Some(count), Some(sum)],
+                Source::SumOf { sum, .. } => [Some(sum), None],
+                Source::Active | Source::ActiveBut(_) => [None, None],
+            })
+            .flatten()
+    }
+}
+
+/// What one event counts by itself, whatever its session: metrics and the values of their samples.
+pub(crate) fn counted(
+    kind: Kind,
+    flags: u8,
+    duration_ms: Option<u32>,
+) -> impl Iterator<Item = (TypeCode, i64)> {
+    use TypeCode::{ActionMessages, ApiRequest, ApiRequestError, ApiTime, FallbackReply, Messages};
     let has = |bit: u8| flags & bit != 0;
-    match kind {
+    let codes: &[TypeCode] = match kind {
         Kind::Received => &[TypeCode::IncomingMessage],
         Kind::Sent if has(flag::FALLBACK) => &[Messages, FallbackReply],
         Kind::Sent => &[Messages],
         Kind::Nlp if has(flag::DETECTED) => &[TypeCode::NlpDetected],
         Kind::Nlp => &[TypeCode::NlpMissed],
         Kind::Integration if has(flag::API) && has(flag::FAILED) => {
-            &[ActionMessages, ApiRequest, ApiRequestError]
+            &[ActionMessages, ApiRequest, ApiRequestError, ApiTime]
         }
-        Kind::Integration if has(flag::API) => &[ActionMessages, ApiRequest],
+        Kind::Integration if has(flag::API) => &[ActionMessages, ApiRequest, ApiTime],
         Kind::Integration => &[ActionMessages],
         Kind::OperatorMessage if !has(flag::AUTOMATIC) => &[TypeCode::OperatorMessage],
         Kind::Goal => &[TypeCode::GoalReached],
         Kind::Tag => &[TypeCode::TagHit],
-        Kind::OperatorMessage | Kind::Requested | Kind::Joined | Kind::Released | Kind::Ended => {
-            &[]
+        Kind::Feedback => &[TypeCode::Satisfaction],
+        Kind::OperatorMessage
+        | Kind::Requested
+        | Kind::Joined
+        | Kind::Released
+        | Kind::Ended
+        | Kind::Forgotten => &[],
+    };
+    codes.iter().filter_map(move |&code| {
+        let value = match code {
+            // A call that does not say how long it took is no sample.
+            ApiTime => i64::from(duration_ms?),
+            TypeCode::Satisfaction => i64::from(flags & flag::SATISFIED != 0),
+            _ => 1,
+        };
+        Some((code, value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(codes: impl IntoIterator<Item = TypeCode>) -> Vec<u8> {
+        codes.into_iter().map(TypeCode::number).collect()
+    }
+
+    #[test]
+    fn splits_as_cases() {
+        for (split, name, codes, fields) in [
+            (Split::Goal, "goal", &[12][..], 1),
+            (Split::Tag, "tag", &[18], 1),
+            (Split::Intent, "intent", &[6, 7], 2),
+            (Split::Integration, "integration", &[4, 14, 15, 107], 5),
+            (Split::Operator, "operator", &[9, 11, 16, 17, 106], 9),
+        ] {
+            assert_eq!(numbers(split.codes().iter().copied()), codes, "{name}");
+            assert_eq!((split.name(), split.fields().count()), (name, fields));
+            assert_eq!(Split::of_number(split.number()), Some(split));
+            assert_eq!(split.is_bounded(), name != "operator");
+            for code in TypeCode::ALL {
+                assert_eq!(Split::of(code) == Some(split), split.codes().contains(&code), "{code}");
+            }
         }
+        assert_eq!(Split::of_number(5), None);
+    }
+
+    /// A field that two metrics feed would count twice.
+    #[test]
+    fn each_field_is_fed_by_one_metric() {
+        let mut fed = Vec::new();
+        for code in TypeCode::ALL {
+            match source(code) {
+                Source::Count(field) | Source::SumOf { sum: field, .. } => fed.push(field as usize),
+                Source::Pair { count, sum } => fed.extend([count as usize, sum as usize]),
+                Source::Active | Source::ActiveBut(_) => {}
+            }
+        }
+        fed.sort_unstable();
+        assert_eq!(fed, (0..FIELDS).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn events_count_by_themselves_as_cases() {
+        let check = |kind, flags, duration_ms, expect: &[(u8, i64)]| {
+            let found: Vec<(u8, i64)> = counted(kind, flags, duration_ms)
+                .map(|(code, value)| (code.number(), value))
+                .collect();
+            assert_eq!(found, expect, "{kind:?} {flags} {duration_ms:?}");
+        };
+        check(Kind::Sent, flag::FALLBACK, None, &[(3, 1), (5, 1)]);
+        check(Kind::OperatorMessage, flag::AUTOMATIC, None, &[]);
+        check(Kind::Integration, 0, Some(9), &[(4, 1)]);
+        check(Kind::Integration, flag::API, None, &[(4, 1), (14, 1)]);
+        check(Kind::Integration, flag::API, Some(0), &[(4, 1), (14, 1), (107, 0)]);
+        check(
+            Kind::Integration,
+            flag::API | flag::FAILED,
+            Some(86_400_000),
+            &[(4, 1), (14, 1), (15, 1), (107, 86_400_000)],
+        );
+        check(Kind::Feedback, 0, None, &[(108, 0)]);
+        check(Kind::Feedback, flag::SATISFIED, None, &[(108, 1)]);
+        check(Kind::Forgotten, 0, None, &[]);
     }
 }

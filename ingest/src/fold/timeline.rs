@@ -1,268 +1,399 @@
-//! The timeline of one conversation: its events in order, stored as slices of days, and what new
-//! events change in the metrics.
+//! The timeline of one conversation: its events in order, stored as slices of UTC days.
 //!
-//! What a conversation contributes is a function of its sorted events. Adding events therefore
-//! changes the buckets by `contributions(after) - contributions(before)`; that telescopes, so it
-//! does not matter how events are cut into commits, in which order they come, or how late.
+//! What a conversation contributes is a function of its sorted events, and this sum is made day by
+//! day: a slice contributes what its state on entry had open, taken back, then what its events
+//! emit, then what is open after them. A slice's state on entry is the state after the day before,
+//! if that state is alive at midnight; so a slice two days back can't matter. Adding events
+//! therefore changes the buckets by `contributions(after) - contributions(before)` of the slices
+//! that they touch; that telescopes, so it does not matter how events are cut into commits, in
+//! which order they come, or how late.
 //!
-//! A slice holds the events of one UTC day (or a part of a crowded one) and the fold's state on
-//! entry. [`super::insertion`] folds from the first slice that is touched until old and new state
-//! agree again.
+//! *Invariants*: pure. Events of one instant and kind are ordered by what was sent (the operator),
+//! never by numbers that this store gave.
 //!
-//! *Invariants*: pure; an event is a duplicate exactly if the conversation has one with the same
-//! source and id, as far back as a duplicate could still be accepted.
+//! *Format* of a stored slice (in a block of `store::packed`): one byte, 0 if nothing was open on
+//! entry, 1 if the state on entry follows ([`SessionState::encode`]), 2 for a long slice; then its
+//! events up to the end. An event: milliseconds since the previous one (the first: since the day
+//! began) as a varint; one byte number of the kind * 16 + flags; for a join or a message of an
+//! operator the operator; 8 bytes hash of source and id, 4 bytes hash of the content, both least
+//! significant byte first. An operator is a varint: 0 for none, n for the n-th that this slice
+//! names, and one more than it names so far for a new one, whose length (varint) and text follow.
 //!
-//! *Format* of a stored slice (version 1): the version byte; the state on entry (postcard); the
-//! number of events as a varint; for each event the milliseconds since the previous one (the first:
-//! since the day began) as a varint, one byte number of the kind * 16 + flags, 8 bytes hash of
-//! source and id, 4 bytes hash of the content, both least significant byte first.
+//! A slice of more than [`MAX_PART_EVENTS`] events is long: it is cut into parts, which have rows
+//! of their own in the form of a slice. The block then has 2, the number for the next part
+//! (varint), the number of parts (varint), and for each part its number (varint) and its first
+//! event as above, the milliseconds counted from the day's beginning.
 
-use botstats_common::quarter::{DAY_MS, day_of_ms};
+use std::cmp::Ordering;
+
+use botstats_common::quarter::DAY_MS;
 use botstats_common::varint;
-use rustc_hash::FxHashMap;
 
 use crate::event::Kind;
-use crate::fold::session::{SessionState, Step};
+use crate::fold::names::{NameId, Names};
+use crate::fold::session::{Sample, SessionState, Step};
 
-/// A slice with more events than this is split. Few in the tests of this crate, so that small cases
-/// have many slices.
-pub(crate) const MAX_SLICE_EVENTS: usize = if cfg!(test) { 8 } else { 256 };
+/// A slice, and a part of a long one, with more events than this is cut. Few in the tests of this
+/// crate, so that small cases have many parts.
+pub(crate) const MAX_PART_EVENTS: usize = if cfg!(test) { 8 } else { 256 };
 /// A slice is deleted this many days after its day: 35 for late events, 1 because a session reaches
 /// back, 1 for wrong clocks.
 pub(crate) const SLICE_DAYS: u32 = 37;
-const VERSION: u8 = 1;
-/// Up to this many look-ups go through the events of all slices: an index takes longer to make.
-const MAX_SCANS: usize = 8;
-/// Up to this many accepted events are gone through to find one: an index takes longer to make.
-const MAX_SCANNED_EVENTS: usize = 32;
+/// First bytes of a stored slice.
+const NOTHING_OPEN: u8 = 0;
+const STATE_FOLLOWS: u8 = 1;
+const LONG: u8 = 2;
 
-/// An event in a timeline. Ordered by time, then kind; the other fields only make the order total.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Entry {
+/// An event in a timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
     /// When it happened.
-    pub time_ms: i64,
-    /// Its type.
-    pub kind: Kind,
-    /// Bits of [`crate::event::flag`].
-    pub flags: u8,
+    pub(crate) time_ms: i64,
     /// Hash of source and id.
-    pub id: u64,
+    pub(crate) id: u64,
     /// Hash of the other content.
-    pub content: u32,
+    pub(crate) content: u32,
+    /// The operator of a join or an operator's message.
+    pub(crate) operator: NameId,
+    /// Its type.
+    pub(crate) kind: Kind,
+    /// Bits of [`crate::event::flag`].
+    pub(crate) flags: u8,
 }
 
 impl Entry {
-    pub(super) fn step(&self) -> Step {
-        Step { time_ms: self.time_ms, kind: self.kind, flags: self.flags }
+    pub(crate) fn step(&self) -> Step {
+        Step { time_ms: self.time_ms, kind: self.kind, flags: self.flags, operator: self.operator }
     }
 
-    /// The UTC day of its time.
-    #[must_use]
-    pub fn day(&self) -> u32 {
-        day_of_ms(self.time_ms)
-    }
-
-    /// Orders the entries of a day as they are ordered themselves, but for the content.
-    #[must_use]
-    pub fn sort_key(&self) -> SortKey {
-        let ms = self.time_ms.rem_euclid(DAY_MS);
-        SortKey {
-            ms: u32::try_from(ms).unwrap_or(u32::MAX),
-            rank: self.kind.rank(),
-            flags: self.flags,
-            id: self.id,
-        }
+    /// The order of a timeline. Of events of one instant, kind and operator it does not matter
+    /// which comes first; the last fields only make the order total.
+    pub(crate) fn compare(&self, other: &Self, names: &Names) -> Ordering {
+        let place = |entry: &Self| (entry.time_ms, entry.kind.rank());
+        place(self)
+            .cmp(&place(other))
+            .then_with(|| names.compare(self.operator, other.operator))
+            .then_with(|| (self.flags, self.id).cmp(&(other.flags, other.id)))
     }
 }
 
-/// Where an event stands within its day. The default comes before all events of the day.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SortKey {
-    /// Milliseconds since the day began.
-    pub ms: u32,
-    /// Rank of the event's kind.
-    pub rank: u8,
-    /// Its flags.
-    pub flags: u8,
-    /// Hash of source and id.
-    pub id: u64,
-}
-
-/// Events of one conversation on one day, or a part of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slice {
-    /// The UTC day.
-    pub day: u32,
-    /// The sort key of its first event; the default for the day's first slice.
-    pub begins: SortKey,
-    /// The fold's state before its first event.
-    pub entry: SessionState,
-    /// Its events, in order.
-    pub events: Vec<Entry>,
-}
-
-/// The decision about a new event.
+/// The beginning of a part of a long slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
-    /// It counts.
-    Accepted,
-    /// The conversation has the same event already.
-    Duplicate,
-    /// The conversation has another event with the same source and id.
-    Conflict,
+pub(crate) struct PartStart {
+    /// Its number among the parts of the slice: its row's key.
+    pub(crate) number: u32,
+    pub(crate) first: Entry,
 }
 
-/// A new event.
-#[derive(Debug, Clone, Copy)]
-pub struct NewEvent {
-    /// The event as the timeline has it.
-    pub entry: Entry,
-    /// Events of days before this one are unknown to it, whether their slices are deleted yet or
-    /// not: so the decision does not depend on when slices are deleted.
-    pub first_day: u32,
+/// A slice as its block has it. The events of a short one are decoded into a buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StoredSlice {
+    /// With its state on entry.
+    Short(SessionState),
+    Long {
+        next_number: u32,
+        parts: Vec<PartStart>,
+    },
 }
 
-/// The events that a conversation has, to look up those of the same identity as new ones.
-pub enum Known<'a> {
-    /// In slices, which are gone through at each look-up.
-    Scanned(&'a [Slice]),
-    /// By identity.
-    Indexed(FxHashMap<u64, Entry>),
-}
-
-impl<'a> Known<'a> {
-    /// All events of these slices, for that many look-ups.
-    #[must_use]
-    pub fn of(slices: &'a [Slice], lookups: usize) -> Self {
-        if lookups <= MAX_SCANS {
-            return Self::Scanned(slices);
-        }
-        Self::Indexed(slices.iter().flat_map(|s| &s.events).map(|e| (e.id, *e)).collect())
-    }
-
-    fn get(&self, id: u64) -> Option<Entry> {
-        match self {
-            Self::Scanned(slices) => {
-                slices.iter().flat_map(|s| &s.events).rfind(|e| e.id == id).copied()
-            }
-            Self::Indexed(by_id) => by_id.get(&id).copied(),
-        }
-    }
-}
-
-/// What was decided about new events.
-pub struct Admitted {
-    /// One for each new event, in their order.
-    pub admissions: Vec<Admission>,
-    /// Those that are accepted.
-    pub accepted: Vec<Entry>,
-}
-
-/// Decides about new events, in their order. An accepted event is known to those after it.
-#[must_use]
-pub fn admit(new: &[NewEvent], known: &Known<'_>) -> Admitted {
-    let mut accepted: Vec<Entry> = Vec::with_capacity(new.len());
-    // Indexes into `accepted`, once going through it would take longer.
-    let mut indexes: FxHashMap<u64, usize> = FxHashMap::default();
-    let mut admissions = Vec::with_capacity(new.len());
-    for NewEvent { entry, first_day } in new {
-        let of_batch = if accepted.len() <= MAX_SCANNED_EVENTS {
-            accepted.iter().rposition(|other| other.id == entry.id)
-        } else {
-            for (index, other) in accepted.iter().enumerate().skip(indexes.len()) {
-                indexes.insert(other.id, index);
-            }
-            indexes.get(&entry.id).copied()
-        };
-        let other = match of_batch {
-            Some(index) => Some(accepted[index]),
-            None => known.get(entry.id),
-        };
-        admissions.push(match other {
-            Some(other) if other.day() >= *first_day && other == *entry => Admission::Duplicate,
-            Some(other) if other.day() >= *first_day => Admission::Conflict,
-            _ => {
-                accepted.push(*entry);
-                Admission::Accepted
-            }
-        });
-    }
-    Admitted { admissions, accepted }
-}
-
+/// Bytes that are no slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SliceError {
-    /// A version that this program does not know.
-    #[error("a timeline slice has version {0}, this program knows version {VERSION}")]
-    Version(u8),
-    /// Bytes that are no slice.
-    #[error("the bytes of a timeline slice are malformed")]
-    Damaged,
-}
+#[error("the bytes of a timeline slice are malformed")]
+pub struct SliceError;
 
-impl Slice {
-    /// The day and where in it the slice begins.
-    #[must_use]
-    pub fn start(&self) -> (u32, SortKey) {
-        (self.day, self.begins)
+/// Appends a short slice, or a part of a long one.
+pub(crate) fn encode_slice(
+    day: u32,
+    entry: &SessionState,
+    events: &[Entry],
+    names: &Names,
+    out: &mut Vec<u8>,
+) {
+    if *entry == SessionState::default() {
+        out.push(NOTHING_OPEN);
+    } else {
+        out.push(STATE_FOLLOWS);
+        entry.encode(begin_ms(day), names, out);
     }
-
-    /// The stored form; the key has day and start.
-    ///
-    /// # Errors
-    /// Only if memory runs out.
-    pub fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
-        let mut out = Vec::with_capacity(16 + 16 * self.events.len());
-        out.push(VERSION);
-        out = postcard::to_extend(&self.entry, out)?;
-        varint::write(&mut out, self.events.len() as u64);
-        let mut previous = i64::from(self.day) * DAY_MS;
-        for event in &self.events {
-            varint::write(&mut out, event.time_ms.abs_diff(previous));
-            previous = event.time_ms;
-            out.push(event.kind.number() << 4 | event.flags);
-            out.extend_from_slice(&event.id.to_le_bytes());
-            out.extend_from_slice(&event.content.to_le_bytes());
-        }
-        Ok(out)
-    }
-
-    /// Decodes the stored form.
-    ///
-    /// # Errors
-    /// An error if the version is unknown or the bytes are damaged.
-    pub fn decode(day: u32, begins: SortKey, bytes: &[u8]) -> Result<Self, SliceError> {
-        let (version, rest) = bytes.split_first().ok_or(SliceError::Damaged)?;
-        if *version != VERSION {
-            return Err(SliceError::Version(*version));
-        }
-        let (entry, rest) = postcard::take_from_bytes(rest).map_err(|_| SliceError::Damaged)?;
-        let events = decode_events(day, rest).ok_or(SliceError::Damaged)?;
-        Ok(Self { day, begins, entry, events })
+    let mut operators = Operators::default();
+    let mut previous = begin_ms(day);
+    for event in events {
+        put_event(event, previous, &mut operators, names, out);
+        previous = event.time_ms;
     }
 }
 
-fn decode_events(day: u32, mut rest: &[u8]) -> Option<Vec<Entry>> {
-    const MIN_EVENT_BYTES: usize = 14;
-    let count = usize::try_from(varint::read(&mut rest)?).ok()?;
-    if count > rest.len() / MIN_EVENT_BYTES {
-        return None;
+/// Appends a long slice without its parts.
+pub(crate) fn encode_long(
+    day: u32,
+    next_number: u32,
+    parts: &[PartStart],
+    names: &Names,
+    out: &mut Vec<u8>,
+) {
+    out.push(LONG);
+    varint::write(out, next_number.into());
+    varint::write(out, parts.len() as u64);
+    let mut operators = Operators::default();
+    for part in parts {
+        varint::write(out, part.number.into());
+        put_event(&part.first, begin_ms(day), &mut operators, names, out);
     }
-    let mut events = Vec::with_capacity(count);
-    let mut time_ms = i64::from(day) * DAY_MS;
-    for _ in 0..count {
-        time_ms = time_ms.checked_add_unsigned(varint::read(&mut rest)?)?;
-        let (kind_flags, tail) = rest.split_first()?;
-        let (id, tail) = tail.split_first_chunk()?;
-        let (content, tail) = tail.split_first_chunk()?;
-        rest = tail;
-        events.push(Entry {
-            time_ms,
-            kind: Kind::of_number(kind_flags >> 4)?,
-            flags: kind_flags & 15,
-            id: u64::from_le_bytes(*id),
-            content: u32::from_le_bytes(*content),
-        });
+}
+
+/// Decodes a slice; appends the events of a short one.
+pub(crate) fn decode_slice(
+    day: u32,
+    bytes: &[u8],
+    names: &mut Names,
+    events: &mut Vec<Entry>,
+) -> Result<StoredSlice, SliceError> {
+    try_decode(day, bytes, names, events).ok_or(SliceError)
+}
+
+fn try_decode(
+    day: u32,
+    bytes: &[u8],
+    names: &mut Names,
+    events: &mut Vec<Entry>,
+) -> Option<StoredSlice> {
+    let (form, mut rest) = bytes.split_first()?;
+    let mut operators = Operators::default();
+    let entry = match *form {
+        NOTHING_OPEN => SessionState::default(),
+        STATE_FOLLOWS => SessionState::decode(&mut rest, begin_ms(day), names)?,
+        LONG => {
+            let next_number = read_u32(&mut rest)?;
+            let count = read_u32(&mut rest)?;
+            let mut parts = Vec::new();
+            for _ in 0..count {
+                let number = read_u32(&mut rest).filter(|number| *number < next_number)?;
+                let first = take_event(&mut rest, begin_ms(day), &mut operators, names)?;
+                parts.push(PartStart { number, first });
+            }
+            return rest.is_empty().then_some(StoredSlice::Long { next_number, parts });
+        }
+        _ => return None,
+    };
+    let mut previous = begin_ms(day);
+    while !rest.is_empty() {
+        let event = take_event(&mut rest, previous, &mut operators, names)?;
+        previous = event.time_ms;
+        events.push(event);
     }
-    rest.is_empty().then_some(events)
+    Some(StoredSlice::Short(entry))
+}
+
+/// The instant at which a UTC day begins, in Unix milliseconds.
+pub(crate) fn begin_ms(day: u32) -> i64 {
+    i64::from(day) * DAY_MS
+}
+
+fn read_u32(rest: &mut &[u8]) -> Option<u32> {
+    u32::try_from(varint::read(rest)?).ok()
+}
+
+/// The operators that a slice has named so far.
+#[derive(Default)]
+struct Operators(Vec<NameId>);
+
+/// True for the kinds that are stored with an operator.
+pub(crate) fn has_operator(kind: Kind) -> bool {
+    matches!(kind, Kind::Joined | Kind::OperatorMessage)
+}
+
+fn put_event(
+    event: &Entry,
+    previous: i64,
+    operators: &mut Operators,
+    names: &Names,
+    out: &mut Vec<u8>,
+) {
+    varint::write(out, event.time_ms.abs_diff(previous));
+    out.push(event.kind.number() << 4 | event.flags);
+    if has_operator(event.kind) {
+        let known = &mut operators.0;
+        match (names.text(event.operator), known.iter().position(|id| *id == event.operator)) {
+            (None, _) => varint::write(out, 0),
+            (Some(_), Some(place)) => varint::write(out, place as u64 + 1),
+            (Some(text), None) => {
+                known.push(event.operator);
+                varint::write(out, known.len() as u64);
+                varint::write(out, text.len() as u64);
+                out.extend_from_slice(text.as_bytes());
+            }
+        }
+    }
+    out.extend_from_slice(&event.id.to_le_bytes());
+    out.extend_from_slice(&event.content.to_le_bytes());
+}
+
+#[inline]
+fn take_event(
+    rest: &mut &[u8],
+    previous: i64,
+    operators: &mut Operators,
+    names: &mut Names,
+) -> Option<Entry> {
+    let time_ms = previous.checked_add_unsigned(varint::read(rest)?)?;
+    let (kind_flags, tail) = rest.split_first()?;
+    *rest = tail;
+    let kind = Kind::of_number(kind_flags >> 4)?;
+    let operator =
+        if has_operator(kind) { take_operator(rest, operators, names)? } else { NameId::ABSENT };
+    let (id, tail) = rest.split_first_chunk()?;
+    let (content, tail) = tail.split_first_chunk()?;
+    *rest = tail;
+    Some(Entry {
+        time_ms,
+        id: u64::from_le_bytes(*id),
+        content: u32::from_le_bytes(*content),
+        operator,
+        kind,
+        flags: kind_flags & 15,
+    })
+}
+
+fn take_operator(rest: &mut &[u8], operators: &mut Operators, names: &mut Names) -> Option<NameId> {
+    let Some(place) = usize::try_from(varint::read(rest)?).ok()?.checked_sub(1) else {
+        return Some(NameId::ABSENT);
+    };
+    let known = &mut operators.0;
+    if place == known.len() {
+        let length = usize::try_from(varint::read(rest)?).ok()?;
+        let (text, tail) = rest.split_at_checked(length)?;
+        *rest = tail;
+        let id = names.id(Some(str::from_utf8(text).ok()?));
+        if known.contains(&id) {
+            return None;
+        }
+        known.push(id);
+    }
+    known.get(place).copied()
+}
+
+/// Merges new events into those of a slice or a part, and folds both into states: `old` through
+/// `before`, `new` through all. Emits what changes. All lists are in the order of the timeline;
+/// `after` is replaced.
+pub(crate) fn fold_part(
+    (before, incoming): (&[Entry], &[Entry]),
+    after: &mut Vec<Entry>,
+    (old, new): (&mut SessionState, &mut SessionState),
+    names: &Names,
+    emit: &mut impl FnMut(Sample),
+) {
+    let precedes = |a: &Entry, b: &Entry| a.compare(b, names).is_lt();
+    let first_new =
+        incoming.first().map_or(before.len(), |new| before.partition_point(|e| precedes(e, new)));
+    after.clear();
+    after.reserve(before.len() + incoming.len());
+    after.extend_from_slice(&before[..first_new]);
+    let mut rest = before[first_new..].iter().peekable();
+    for entry in incoming {
+        while let Some(e) = rest.next_if(|e| precedes(e, entry)) {
+            after.push(*e);
+        }
+        after.push(*entry);
+    }
+    after.extend(rest);
+    // Nothing changes up to the first new event, unless the states differ.
+    let same = if old == new { first_new } else { 0 };
+    for event in &before[..same] {
+        old.step(event.step(), &mut |_| {});
+    }
+    if same > 0 {
+        new.clone_from(old);
+    }
+    for event in &before[same..] {
+        old.step(event.step(), &mut |s| emit(s.taken_back()));
+    }
+    for event in &after[same..] {
+        new.step(event.step(), &mut *emit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DAY: u32 = 20_700;
+
+    fn entry(ms: i64, kind: Kind, operator: NameId, id: u64) -> Entry {
+        Entry { time_ms: begin_ms(DAY) + ms, id, content: 7, operator, kind, flags: 1 }
+    }
+
+    #[test]
+    fn the_bytes_of_format_4_do_not_change() {
+        let mut names = Names::default();
+        let (ann, bob) = (names.id(Some("ann")), names.id(Some("bob")));
+        let events = [
+            entry(1, Kind::Received, NameId::ABSENT, 0x0102),
+            entry(1, Kind::Joined, ann, 3),
+            entry(300, Kind::OperatorMessage, ann, 4),
+            entry(300, Kind::OperatorMessage, bob, 5),
+            entry(301, Kind::OperatorMessage, NameId::ABSENT, 6),
+        ];
+        let mut bytes = Vec::new();
+        encode_slice(DAY, &SessionState::default(), &events, &names, &mut bytes);
+        let expected = [
+            &[0][..],
+            &[1, 0x01, 2, 1, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0],
+            &[0, 0x51, 1, 3, b'a', b'n', b'n', 3, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0],
+            &[0xab, 2, 0x61, 1, 4, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0],
+            &[0, 0x61, 2, 3, b'b', b'o', b'b', 5, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0],
+            &[1, 0x61, 0, 6, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0],
+        ]
+        .concat();
+        assert_eq!(bytes, expected);
+        let mut again = Vec::new();
+        let stored = decode_slice(DAY, &bytes, &mut names, &mut again);
+        assert_eq!(stored, Ok(StoredSlice::Short(SessionState::default())));
+        assert_eq!(again, events);
+
+        let parts =
+            [PartStart { number: 0, first: events[0] }, PartStart { number: 2, first: events[3] }];
+        bytes.clear();
+        encode_long(DAY, 3, &parts, &names, &mut bytes);
+        assert_eq!(bytes[..4], [2, 3, 2, 0]);
+        let stored = decode_slice(DAY, &bytes, &mut names, &mut Vec::new());
+        assert_eq!(stored, Ok(StoredSlice::Long { next_number: 3, parts: parts.to_vec() }));
+    }
+
+    #[test]
+    fn events_are_ordered_by_what_was_sent() {
+        let mut names = Names::default();
+        let (zoe, ann) = (names.id(Some("zoe")), names.id(Some("ann")));
+        let sorted = [
+            entry(1, Kind::OperatorMessage, NameId::ABSENT, 9),
+            entry(1, Kind::OperatorMessage, ann, 8),
+            entry(1, Kind::OperatorMessage, zoe, 1),
+            entry(1, Kind::Goal, NameId::ABSENT, 0),
+            entry(1, Kind::Ended, NameId::ABSENT, 0),
+            entry(2, Kind::Received, NameId::ABSENT, 0),
+        ];
+        assert!(sorted.is_sorted_by(|a, b| a.compare(b, &names).is_lt()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let (mut names, mut events) = (Names::default(), Vec::new());
+            if let Ok(stored) = decode_slice(DAY, &bytes, &mut names, &mut events) {
+                let mut again = Vec::new();
+                match &stored {
+                    StoredSlice::Short(entry) => {
+                        encode_slice(DAY, entry, &events, &names, &mut again);
+                    }
+                    StoredSlice::Long { next_number, parts } => {
+                        encode_long(DAY, *next_number, parts, &names, &mut again);
+                    }
+                }
+                let mut same = Vec::new();
+                prop_assert_eq!(decode_slice(DAY, &again, &mut names, &mut same), Ok(stored));
+                prop_assert_eq!(same, events);
+            }
+        }
+    }
 }

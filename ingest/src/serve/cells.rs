@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use botstats_common::ids::Account;
 use botstats_common::io::clock::monotonic;
-use botstats_common::metric::TypeSet;
+use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::quarter::{QUARTERS_PER_DAY, QUARTERS_PER_HOUR};
 use botstats_common::wire::{
     self, AnswerSize, Chunk, ChunksWriter, Frame, MAX_CHUNK_BYTES, MAX_GROUPS, Pair, Request,
@@ -24,17 +24,18 @@ use botstats_common::wire::{
 use parking_lot::RwLock;
 
 use crate::event::registry::{NamedPair, Registry};
-use crate::fold::bucket::{Bucket, BucketError, BucketId, QUARTERS, Totals};
+use crate::fold::body::{BodyError, QUARTERS, Totals, fields_of};
+use crate::fold::bucket_key;
 use crate::fold::metrics::{Source, source};
-use crate::store::keys::{BucketKey, bucket_id, bucket_key};
 use crate::store::{Store, StoreError};
 
 /// The longest window, in quarters: 30 local days with room for clock changes and a skipped day.
 const MAX_WINDOW_QUARTERS: u32 = 33 * QUARTERS_PER_DAY;
-/// Up to this many pairs are looked up one by one; for more, all rows of the account are scanned.
+/// Up to this many pairs are looked up one by one; for more, all buckets of the account are
+/// scanned.
 const FEW_PAIRS: usize = 16;
-/// The deadline is checked once in this many rows.
-const ROWS_A_DEADLINE_CHECK: usize = 4_096;
+/// The deadline is checked once in this many buckets.
+const BUCKETS_A_DEADLINE_CHECK: usize = 4_096;
 
 /// Why a read has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +127,8 @@ impl CellReader {
         Ok(chunks)
     }
 
+    /// Gathers the buckets day by day. A day's buckets come in the order of mixed pair numbers, but
+    /// what goes into the answer at the end of a day does not depend on that order.
     fn scan(
         &self,
         account: u32,
@@ -133,40 +136,57 @@ impl CellReader {
         answer: &mut AnswerBuilder<'_>,
     ) -> Result<(), ReadError> {
         let table = self.store.snapshot()?.buckets()?;
+        let first_key = |pair: &NamedPair| bucket_key::item(pair.number, 0);
+        let last_key = |pair: &NamedPair| bucket_key::item(pair.number, bucket_key::NAMES - 1);
+        let mut asked: Vec<(u128, usize)> =
+            pairs.iter().enumerate().map(|(place, pair)| (first_key(pair), place)).collect();
+        asked.sort_unstable();
+        let ranges: Vec<(u128, u128)> = if pairs.len() <= FEW_PAIRS {
+            pairs.iter().map(|pair| (first_key(pair), last_key(pair))).collect()
+        } else {
+            vec![(0, u128::MAX)]
+        };
         let groups = answer.groups;
+        let mut buckets = 0_usize;
         for day in groups.first / QUARTERS_PER_DAY..=(groups.end - 1) / QUARTERS_PER_DAY {
             answer.flush(day * QUARTERS_PER_DAY);
-            let key = |pair, hour| bucket_key(&BucketId { day, account, pair, hour });
-            let ranges: Vec<(BucketKey, BucketKey)> = if pairs.len() <= FEW_PAIRS {
-                pairs.iter().map(|p| (key(p.number, 0), key(p.number, u8::MAX))).collect()
-            } else {
-                vec![(key(0, 0), key(u32::MAX, u8::MAX))]
-            };
-            // Rows are in the order of their pairs' numbers, as pairs are.
-            let mut asked = pairs.iter().map(|pair| pair.number).enumerate().peekable();
-            for (from, to) in ranges {
-                for (n, row) in table.range(from..=to)?.enumerate() {
-                    if n % ROWS_A_DEADLINE_CHECK == 0
+            let group = bucket_key::group(day, account);
+            for (from, to) in &ranges {
+                let begin = asked.partition_point(|(first, _)| first < from);
+                let mut asked = asked.get(begin..).unwrap_or_default();
+                table.scan_keys(&group, *from..=*to, |key, body| {
+                    if buckets.is_multiple_of(BUCKETS_A_DEADLINE_CHECK)
                         && self.until.is_some_and(|until| monotonic() > until)
                     {
                         return Err(ReadError::TooLate);
                     }
-                    let (key, value) = row?;
-                    let BucketId { pair: number, hour, .. } = bucket_id(&key.value());
-                    while asked.next_if(|(_, asked)| *asked < number).is_some() {}
-                    let Some(&(place, _)) = asked.peek().filter(|(_, asked)| *asked == number)
+                    buckets += 1;
+                    // The pair whose first key is the last one at or before this key.
+                    while let [_, rest @ ..] = asked
+                        && rest.first().is_some_and(|(first, _)| *first <= key)
+                    {
+                        asked = rest;
+                    }
+                    let of_pair = asked.first().and_then(|(first, place)| {
+                        Some((u8::try_from(key.checked_sub(*first)?).ok()?, *place))
+                    });
+                    let Some((hour, place)) = of_pair.filter(|(slot, _)| *slot < bucket_key::NAMES)
                     else {
-                        continue;
+                        return Ok(());
                     };
                     let first = day * QUARTERS_PER_DAY + u32::from(hour) * QUARTERS_PER_HOUR;
-                    answer.add(place, first, value.value()).map_err(StoreError::from)?;
+                    answer.add(place, first, body).map_err(StoreError::from)?;
                     if answer.size.is_too_large() {
                         return Err(ReadError::TooLarge);
                     }
-                }
+                    Ok(())
+                })?;
             }
         }
         answer.flush(u32::MAX);
+        if answer.size.is_too_large() {
+            return Err(ReadError::TooLarge);
+        }
         Ok(())
     }
 }
@@ -211,14 +231,16 @@ impl Groups {
     }
 }
 
-/// The cell to which the next rows of a pair belong.
+/// The cell to which the next buckets of a pair belong.
 #[derive(Default)]
 struct OpenCell {
     /// None between two cells.
     group: Option<u32>,
     totals: Totals,
     users: OrdinalSet,
-    /// The pair's index in the answer, once it has any sample.
+    /// True once the pair has any sample.
+    any: bool,
+    /// The pair's index in the answer, from the end of the first day on which it has any sample.
     place: Option<u32>,
 }
 
@@ -269,7 +291,8 @@ impl OrdinalSet {
 /// A cell that has ended.
 struct EndedCell {
     group: u32,
-    pair: u32,
+    /// The index in `pairs`.
+    pair: usize,
     samples: std::ops::Range<usize>,
 }
 
@@ -277,10 +300,14 @@ struct EndedCell {
 struct AnswerBuilder<'a> {
     groups: &'a Groups,
     pairs: &'a [Arc<NamedPair>],
-    types: TypeSet,
+    types: Vec<TypeCode>,
     counts_users: bool,
-    /// By index in `pairs`; none before the pair's first row.
+    /// The fields that make a pair a part of the answer.
+    listed: u64,
+    /// By index in `pairs`; none before the pair's first bucket.
     open: Vec<Option<Box<OpenCell>>>,
+    /// Pairs that have a sample since the last flush.
+    unplaced: Vec<usize>,
     placed: u32,
     ended: Vec<EndedCell>,
     samples: Vec<u8>,
@@ -295,13 +322,22 @@ impl<'a> AnswerBuilder<'a> {
         types: TypeSet,
         chunks: ChunksWriter,
     ) -> Self {
+        // With `fill` a pair has rows if it has a sample of any metric that the endpoint offers,
+        // asked for or not.
+        let is_offered = |code: &TypeCode| TypeCode::OFFERED.contains(code);
+        let listed: Vec<TypeCode> = match types.iter().all(|code| is_offered(&code)) {
+            true => TypeCode::OFFERED.to_vec(),
+            false => TypeCode::ALL.to_vec(),
+        };
         let from_users = |code| matches!(source(code), Source::Active | Source::ActiveBut(_));
         Self {
             groups,
             pairs,
-            types,
+            types: types.iter().collect(),
             counts_users: types.iter().any(from_users),
+            listed: fields_of(listed),
             open: pairs.iter().map(|_| None).collect(),
+            unplaced: Vec::new(),
             placed: 0,
             ended: Vec::new(),
             samples: Vec::new(),
@@ -311,41 +347,49 @@ impl<'a> AnswerBuilder<'a> {
     }
 
     /// Adds a pair's stored bucket whose first quarter is `first`.
-    fn add(&mut self, pair: usize, first: u32, bytes: &[u8]) -> Result<(), BucketError> {
+    fn add(&mut self, pair: usize, first: u32, body: &[u8]) -> Result<(), BodyError> {
         const LAST: u32 = QUARTERS_PER_HOUR - 1;
         match (self.groups.of_quarter(first), self.groups.of_quarter(first + LAST)) {
             (Some(group), Some(last)) if group == last => {
-                let counts_users = self.counts_users;
+                let (counts_users, listed) = (self.counts_users, self.listed);
                 let Some(open) = self.open_in(pair, group) else { return Ok(()) };
-                let (any, users) = open.totals.add_stored(bytes)?;
-                let without_place = open.place.is_none() && (any || !users.is_empty());
+                let (fields, users) = open.totals.add_stored(body)?;
+                let is_first = !open.any && (fields & listed != 0 || !users.is_empty());
+                open.any |= is_first;
                 if counts_users {
-                    users.for_each(|ordinal| open.users.push(ordinal))?;
+                    users.for_each(|ordinal, _| open.users.push(ordinal))?;
                     open.users.settle();
                 }
-                if without_place {
-                    self.place(pair);
+                if is_first {
+                    self.unplaced.push(pair);
                 }
                 Ok(())
             }
-            _ => self.add_parts(pair, first, &Bucket::decode(bytes)?),
+            _ => self.add_parts(pair, first, body),
         }
     }
 
     /// Adds a bucket whose quarters belong to more than one group.
-    fn add_parts(&mut self, pair: usize, first: u32, bucket: &Bucket) -> Result<(), BucketError> {
-        for (quarter, fields) in (first..).zip(&bucket.quarters) {
-            let Some(group) = self.groups.of_quarter(quarter) else { continue };
-            let mut users =
-                bucket.users.iter().filter(|(_, m)| m & 1 << (quarter - first) != 0).peekable();
-            if users.peek().is_none() && fields.iter().all(|n| *n == 0) {
-                continue;
-            }
+    fn add_parts(&mut self, pair: usize, first: u32, body: &[u8]) -> Result<(), BodyError> {
+        let mut quarters = [Totals::default(); QUARTERS];
+        let users = Totals::add_quarters(&mut quarters, body)?;
+        let mut active = 0;
+        users.for_each(|_, mask| active |= mask)?;
+        for (n, totals) in (0_u32..).zip(&quarters) {
+            let Some(group) = self.groups.of_quarter(first + n) else { continue };
+            let any = active >> n & 1 != 0 || totals.fields() & self.listed != 0;
             let Some(open) = self.open_in(pair, group) else { return Ok(()) };
-            open.totals.add(fields);
-            users.for_each(|(ordinal, _)| open.users.push(*ordinal));
+            open.totals.add(totals)?;
+            users.for_each(|ordinal, mask| {
+                if mask >> n & 1 != 0 {
+                    open.users.push(ordinal);
+                }
+            })?;
             open.users.settle();
-            self.place(pair);
+            if any && !open.any {
+                open.any = true;
+                self.unplaced.push(pair);
+            }
         }
         Ok(())
     }
@@ -359,26 +403,11 @@ impl<'a> AnswerBuilder<'a> {
         self.open.get_mut(pair)?.as_deref_mut()
     }
 
-    /// Puts a pair that has a sample into the answer.
-    fn place(&mut self, pair: usize) {
-        let (Some(Some(open)), Some(named)) = (self.open.get_mut(pair), self.pairs.get(pair))
-        else {
-            return;
-        };
-        if open.place.is_none() {
-            let pair = Pair { bot: named.bot.clone(), channel: named.channel.clone() };
-            self.size.add_pair(&pair);
-            self.chunks.pair(&pair);
-            open.place = Some(self.placed);
-            self.placed += 1;
-        }
-    }
-
     fn end(&mut self, pair: usize) {
         let Some(Some(open)) = self.open.get_mut(pair) else { return };
-        let (Some(group), Some(pair)) = (open.group.take(), open.place) else { return };
+        let Some(group) = open.group.take().filter(|_| open.any) else { return };
         let active = open.users.count();
-        let samples = self.types.iter().map(|code| open.totals.samples(code, active));
+        let samples = self.types.iter().map(|code| open.totals.samples(*code, active));
         let start = self.samples.len();
         put_samples(samples.filter(|samples| samples.count > 0), &mut self.samples);
         if self.samples.len() > start {
@@ -389,19 +418,40 @@ impl<'a> AnswerBuilder<'a> {
         open.users.clear();
     }
 
-    /// Writes out the cells of all groups that end at or before that quarter.
+    /// Writes out the pairs that have their first sample, and the cells of all groups that end at
+    /// or before that quarter.
     fn flush(&mut self, quarter: u32) {
+        self.place();
         for pair in 0..self.open.len() {
             let group = self.open.get(pair).and_then(|open| open.as_ref()?.group);
             if group.is_some_and(|group| self.groups.end_of(group) <= quarter) {
                 self.end(pair);
             }
         }
-        self.ended.sort_unstable_by_key(|cell| (cell.group, cell.pair));
+        let place =
+            |pair: usize| self.open.get(pair).and_then(|open| open.as_ref()?.place).unwrap_or(0);
+        self.ended.sort_unstable_by_key(|cell: &EndedCell| (cell.group, place(cell.pair)));
         for EndedCell { group, pair, samples } in self.ended.drain(..) {
-            self.chunks.cell(group, pair, self.samples.get(samples).unwrap_or_default());
+            let place = place(pair);
+            self.chunks.cell(group, place, self.samples.get(samples).unwrap_or_default());
         }
         self.samples.clear();
+    }
+
+    /// Puts pairs that have a sample into the answer, in the order of their numbers.
+    fn place(&mut self) {
+        self.unplaced.sort_unstable();
+        for pair in self.unplaced.drain(..) {
+            let (Some(Some(open)), Some(named)) = (self.open.get_mut(pair), self.pairs.get(pair))
+            else {
+                continue;
+            };
+            let pair = Pair { bot: named.bot.clone(), channel: named.channel.clone() };
+            self.size.add_pair(&pair);
+            self.chunks.pair(&pair);
+            open.place = Some(self.placed);
+            self.placed += 1;
+        }
     }
 }
 

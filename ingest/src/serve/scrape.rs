@@ -96,5 +96,5 @@ fn measure_health(health: &Health) {
     filters.set(memory.filter_bytes as f64);
     pairs.set(memory.pair_bytes as f64);
     METRICS.pairs.set(memory.pairs);
-    METRICS.long_conversations.set(memory.long_conversations as f64);
+    METRICS.open_conversations.set(memory.open_conversations as f64);
 }

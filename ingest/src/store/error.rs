@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::{Damage, FORMAT};
-use crate::fold::bucket::BucketError;
+use crate::fold::body::BodyError;
+use crate::fold::names_of_day::NamesError;
 use crate::fold::session::RULES;
 use crate::fold::timeline::SliceError;
 
@@ -82,14 +83,20 @@ impl StoreError {
     }
 }
 
-impl From<BucketError> for StoreError {
-    fn from(error: BucketError) -> Self {
+impl From<BodyError> for StoreError {
+    fn from(error: BodyError) -> Self {
+        Self::value("buckets", error)
+    }
+}
+
+impl From<NamesError> for StoreError {
+    fn from(error: NamesError) -> Self {
         Self::value("buckets", error)
     }
 }
 
 impl From<SliceError> for StoreError {
     fn from(error: SliceError) -> Self {
-        Self::value("timelines", error)
+        Self::value("slices", error)
     }
 }

@@ -6,11 +6,14 @@ use redb::{ReadableTable, Table};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
+use crate::event::hash::HashKey;
 use crate::fold::session::RULES;
 use crate::fold::watermark::Watermark;
 
 const VERSION: u8 = 1;
 const INSTANCE_KEY: &str = "instance";
+/// The key of the hashes of ids.
+const HASH_KEY: &str = "hash key";
 const PROGRESS_KEY: &str = "progress";
 const RULES_KEY: &str = "rules";
 /// The rules of a file without that key.
@@ -40,11 +43,22 @@ pub struct Checkpoint {
     pub subject_hash: u64,
 }
 
+/// The first message that a store has applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstMessage {
+    /// Its sequence: not 1 if older messages were deleted before the store was made.
+    pub sequence: u64,
+    /// When it was stored, in Unix nanoseconds.
+    pub stored_ns: i64,
+}
+
 /// How far the store is, and what it has counted on the way.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// The last message applied; none in a new store.
     pub checkpoint: Option<Checkpoint>,
+    /// The first message applied; none in a new store. What can be answered completely begins here.
+    pub first: Option<FirstMessage>,
     /// What may be deleted is measured from here.
     pub watermark: Watermark,
     /// The first UTC day whose buckets are whole. A longer BOTSTATS_KEEP_DAYS does not move the day
@@ -83,8 +97,6 @@ impl Progress {
 pub(crate) struct PairRow {
     /// The number of the account.
     pub account_number: u32,
-    /// The ordinal for the pair's next new user.
-    pub next_user: u32,
     /// The account's id.
     pub account: String,
     /// The bot's id.
@@ -120,8 +132,11 @@ pub(super) fn encode<T: Serialize>(table: &'static str, value: &T) -> Result<Vec
     postcard::to_extend(value, vec![VERSION]).map_err(|e| StoreError::value(table, e))
 }
 
-/// Writes the instance id and the version of the rules into a new file.
+/// Writes the instance id, the key of hashes and the version of the rules into a new file.
 pub(super) fn make(table: &mut Meta<'_>) -> Result<(), StoreError> {
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).map_err(|e| StoreError::value("meta", e))?;
+    table.insert(HASH_KEY, key.as_slice())?;
     let mut id = [0; 8];
     getrandom::fill(&mut id).map_err(|e| StoreError::value("meta", e))?;
     let id = format!("{:016x}", u64::from_le_bytes(id));
@@ -144,6 +159,14 @@ pub(super) fn instance(
     value
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .ok_or_else(|| StoreError::value("meta", "no instance id"))
+}
+
+/// The key with which ids are hashed. It was made with the file.
+pub(super) fn hash_key(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<HashKey, StoreError> {
+    let key = table.get(HASH_KEY)?.and_then(|value| value.value().try_into().ok());
+    key.map(HashKey::new).ok_or_else(|| StoreError::value("meta", "no key for hashes"))
 }
 
 pub(super) fn progress(
@@ -169,13 +192,12 @@ mod tests {
     fn the_bytes_of_version_1_do_not_change() {
         let row = PairRow {
             account_number: 1,
-            next_user: 300,
             account: "a".to_owned(),
             bot: "b".to_owned(),
             channel: "c".to_owned(),
         };
         let bytes = row.encode().unwrap();
-        assert_eq!(bytes, [1, 1, 0xac, 2, 1, b'a', 1, b'b', 1, b'c']);
+        assert_eq!(bytes, [1, 1, 1, b'a', 1, b'b', 1, b'c']);
         assert_eq!(PairRow::decode(&bytes).unwrap(), row);
 
         let progress = Progress {
@@ -185,6 +207,7 @@ mod tests {
                 stored_ns: -1,
                 subject_hash: 3,
             }),
+            first: Some(FirstMessage { sequence: 4, stored_ns: -2 }),
             watermark: Watermark::default(),
             buckets_from_day: 10,
             deleted_to_day: 11,
@@ -197,7 +220,10 @@ mod tests {
         let bytes = encode("meta", &progress).unwrap();
         assert_eq!(
             bytes,
-            [1, 1, 1, b'S', 2, 2, 1, 3, 0, 0, 10, 11, 5, 6, 7, 8, 1, 4, b'd', b'a', b't', b'a', 9]
+            [
+                1, 1, 1, b'S', 2, 2, 1, 3, 1, 4, 3, 0, 0, 10, 11, 5, 6, 7, 8, 1, 4, b'd', b'a',
+                b't', b'a', 9
+            ]
         );
         assert_eq!(decode::<Progress>("meta", &bytes).unwrap(), progress);
     }

@@ -11,16 +11,19 @@
 //! itself, which holds redb's pages with their checksums.
 
 mod checked;
+pub(crate) mod contents;
 mod disk_usage;
 mod error;
 mod folder;
 pub(crate) mod keys;
 mod meta;
+pub(crate) mod packed;
+mod parts;
 mod reencode;
+mod users;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
-use std::ops::Bound;
 use std::path::Path;
 
 use redb::backends::FileBackend;
@@ -30,38 +33,52 @@ use redb::{
 };
 
 pub(crate) use checked::Damage;
+pub use contents::{Contents, PairContents};
 pub(crate) use disk_usage::disk_usage;
 pub use error::{OpenError, StoreError};
 pub(crate) use folder::{DAMAGED_FILE, REBUILD_FILE, replace};
 pub use folder::{Folder, STORE_FILE};
 pub use meta::Progress;
-pub(crate) use meta::{Checkpoint, PairRow, StreamIdentity};
+pub(crate) use meta::{Checkpoint, FirstMessage, PairRow, StreamIdentity};
+pub(crate) use parts::Parts;
 pub use redb::StorageBackend;
 pub use reencode::{Reencoded, StoredTable, reencode};
+pub(crate) use users::{Counts, Forgotten, StoredUser};
 
 use crate::event::Rule;
-use crate::fold::bucket::{Bucket, BucketId};
+use crate::event::hash::HashKey;
+use crate::fold::bucket_key;
 use crate::fold::session::RULES;
-use crate::fold::timeline::{Slice, SortKey};
 use checked::{CheckedFile, FirstFailure};
-use keys::{BucketKey, LongKey, UserKey};
+use keys::{DAY, day_bytes};
+use packed::{Packed, Shape};
+
+type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
+/// A packed table that is written.
+pub(crate) type PackedTable<'a> = Packed<Table<'a, &'static [u8], &'static [u8]>>;
+/// A packed table of a snapshot.
+pub(crate) type PackedSnapshot = Packed<ReadOnlyTable<&'static [u8], &'static [u8]>>;
 
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 const PAIRS: TableDefinition<u32, &[u8]> = TableDefinition::new("pairs");
-const USERS: TableDefinition<UserKey, [u8; 9]> = TableDefinition::new("users");
-const TIMELINES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("timelines");
-const LONG: TableDefinition<LongKey, ()> = TableDefinition::new("long");
-const BUCKETS: TableDefinition<BucketKey, &[u8]> = TableDefinition::new("buckets");
+const SLICES: Bytes = TableDefinition::new("slices");
+const PARTS: Bytes = TableDefinition::new("parts");
+const USERS: Bytes = TableDefinition::new("users");
+const FORGOTTEN: TableDefinition<u128, &[u8]> = TableDefinition::new("forgotten");
+const COUNTS: TableDefinition<u32, &[u8]> = TableDefinition::new("counts");
+const BUCKETS: Bytes = TableDefinition::new("buckets");
 const DEAD_LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
 
 /// The newest dead letters are kept, up to this many: enough to find what publishers do wrong.
 pub const MAX_DEAD_LETTERS: u64 = 100_000;
 /// Memory for redb's page cache, in bytes.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
-const USER_VERSION: u8 = 1;
 const DEAD_LETTER_VERSION: u8 = 1;
 /// The version of a file's layout, tables, keys and values. A file of another format is refused.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
+const SLICES_SHAPE: Shape = Shape { name: "slices", group: DAY, key: 16 };
+const USERS_SHAPE: Shape = Shape { name: "users", group: 0, key: 16 };
+const BUCKETS_SHAPE: Shape = bucket_key::SHAPE;
 /// First bytes of a file of format 1, which was a plain redb file.
 const FORMAT_1: &[u8] = b"redb";
 
@@ -130,9 +147,11 @@ impl Store {
         let write = begin(&database)?;
         {
             write.open_table(PAIRS)?;
+            write.open_table(SLICES)?;
+            write.open_table(PARTS)?;
             write.open_table(USERS)?;
-            write.open_table(TIMELINES)?;
-            write.open_table(LONG)?;
+            write.open_table(FORGOTTEN)?;
+            write.open_table(COUNTS)?;
             write.open_table(BUCKETS)?;
             write.open_table(DEAD_LETTERS)?;
             meta::make(&mut write.open_table(META)?)?;
@@ -205,49 +224,73 @@ impl Snapshot {
         table.iter()?.map(|row| PairRow::decode(row?.1.value())).collect()
     }
 
-    /// Calls `each` with the day and the conversation (pair and hash) of every slice, and with the
-    /// slice itself if `wanted` is true for the conversation.
+    pub(crate) fn hash_key(&self) -> Result<HashKey, StoreError> {
+        meta::hash_key(&self.transaction.open_table(META)?)
+    }
+
+    /// Calls `each` with day, conversation and bytes of every slice, by days.
     pub(crate) fn slices(
         &self,
-        wanted: impl Fn((u32, u128)) -> bool,
-        mut each: impl FnMut(u32, (u32, u128), Option<Slice>),
+        mut each: impl FnMut(u32, u128, &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let table = self.transaction.open_table(TIMELINES)?;
+        let table = Packed::new(self.transaction.open_table(SLICES)?, SLICES_SHAPE);
+        table.scan_groups(&[], None, |group, key, body| {
+            let day =
+                keys::day_of(group).ok_or_else(|| StoreError::value("slices", "malformed key"))?;
+            each(day, key, body)
+        })
+    }
+
+    /// Calls `each` with day, conversation, number and bytes of every part of a long slice.
+    pub(crate) fn parts(
+        &self,
+        mut each: impl FnMut((u32, u128, u32), &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let table = self.transaction.open_table(PARTS)?;
         for row in table.iter()? {
-            let (key, value) = row?;
-            let (day, pair, conversation) = keys::slice_conversation(key.value())
-                .ok_or_else(|| StoreError::value("timelines", "malformed key"))?;
-            let slice = wanted((pair, conversation))
-                .then(|| decode_slice(day, key.value(), value.value()))
-                .transpose()?;
-            each(day, (pair, conversation), slice);
+            let (key, body) = row?;
+            let place = keys::part_of(key.value())
+                .ok_or_else(|| StoreError::value("parts", "malformed key"))?;
+            each(place, body.value())?;
         }
         Ok(())
     }
 
-    /// Long conversations: (pair, conversation).
-    pub(crate) fn long_conversations(&self) -> Result<Vec<(u32, u128)>, StoreError> {
-        let table = self.transaction.open_table(LONG)?;
-        table.iter()?.map(|row| Ok(keys::long_conversation(&row?.0.value()))).collect()
+    /// Everything that the buckets say.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is damaged.
+    pub fn contents(&self) -> Result<Contents, StoreError> {
+        let pairs = self.pairs()?;
+        contents::contents(&self.buckets()?, |pair| {
+            let row = pairs.get(usize::try_from(pair).ok()?)?;
+            Some((row.account.clone(), row.bot.clone(), row.channel.clone()))
+        })
+    }
+
+    pub(crate) fn counts(&self) -> Result<Counts, StoreError> {
+        Counts::read(&self.transaction.open_table(COUNTS)?)
     }
 
     /// The number of rows of each table. redb keeps these numbers: nothing is counted here.
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn rows(&self) -> Result<[(&'static str, u64); 5], StoreError> {
+    pub fn rows(&self) -> Result<[(&'static str, u64); 7], StoreError> {
         let t = &self.transaction;
         Ok([
             (PAIRS.name(), t.open_table(PAIRS)?.len()?),
             (USERS.name(), t.open_table(USERS)?.len()?),
-            (TIMELINES.name(), t.open_table(TIMELINES)?.len()?),
+            (FORGOTTEN.name(), t.open_table(FORGOTTEN)?.len()?),
+            (SLICES.name(), t.open_table(SLICES)?.len()?),
+            (PARTS.name(), t.open_table(PARTS)?.len()?),
             (BUCKETS.name(), t.open_table(BUCKETS)?.len()?),
             (DEAD_LETTERS.name(), t.open_table(DEAD_LETTERS)?.len()?),
         ])
     }
 
-    pub(crate) fn buckets(&self) -> Result<ReadOnlyTable<BucketKey, &'static [u8]>, StoreError> {
-        Ok(self.transaction.open_table(BUCKETS)?)
+    pub(crate) fn buckets(&self) -> Result<PackedSnapshot, StoreError> {
+        Ok(Packed::new(self.transaction.open_table(BUCKETS)?, BUCKETS_SHAPE))
     }
 
     /// Gives the number of all dead letters, and at most `limit` of those below the sequence
@@ -276,27 +319,29 @@ pub(crate) struct Commit {
     transaction: WriteTransaction,
 }
 
-/// A user's row: ordinal within its (bot, channel), and the quarter in which it was first seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct UserRow {
-    pub(crate) ordinal: u32,
-    pub(crate) first_seen: u32,
-}
-
 impl Commit {
-    pub(crate) fn timelines(&self) -> Result<Timelines<'_>, StoreError> {
-        Ok(Timelines {
-            slices: self.transaction.open_table(TIMELINES)?,
-            long: self.transaction.open_table(LONG)?,
-        })
+    pub(crate) fn slices(&self) -> Result<PackedTable<'_>, StoreError> {
+        Ok(Packed::new(self.transaction.open_table(SLICES)?, SLICES_SHAPE))
     }
 
-    pub(crate) fn users(&self) -> Result<Users<'_>, StoreError> {
-        Ok(Users(self.transaction.open_table(USERS)?))
+    pub(crate) fn parts(&self) -> Result<Parts<'_>, StoreError> {
+        Ok(Parts(self.transaction.open_table(PARTS)?))
     }
 
-    pub(crate) fn buckets(&self) -> Result<Buckets<'_>, StoreError> {
-        Ok(Buckets { table: self.transaction.open_table(BUCKETS)?, bytes: Vec::new() })
+    pub(crate) fn users(&self) -> Result<PackedTable<'_>, StoreError> {
+        Ok(Packed::new(self.transaction.open_table(USERS)?, USERS_SHAPE))
+    }
+
+    pub(crate) fn forgotten(&self) -> Result<Forgotten<'_>, StoreError> {
+        Ok(Forgotten(self.transaction.open_table(FORGOTTEN)?))
+    }
+
+    pub(crate) fn buckets(&self) -> Result<PackedTable<'_>, StoreError> {
+        Ok(Packed::new(self.transaction.open_table(BUCKETS)?, BUCKETS_SHAPE))
+    }
+
+    pub(crate) fn put_counts(&self, counts: &mut Counts) -> Result<(), StoreError> {
+        counts.write(&mut self.transaction.open_table(COUNTS)?)
     }
 
     pub(crate) fn put_pairs<'a>(
@@ -331,176 +376,15 @@ impl Commit {
 
     /// Deletes the slices of days before `slices`, and the buckets of days before `buckets`.
     pub(crate) fn delete_before(&self, slices: u32, buckets: u32) -> Result<(), StoreError> {
-        let end = keys::slices_from(slices);
-        self.transaction.open_table(TIMELINES)?.retain_in(..&end[..], |_, _| false)?;
-        let end = keys::buckets_from(buckets);
-        self.transaction.open_table(BUCKETS)?.retain_in(..end, |_, _| false)?;
-        Ok(())
+        let end = day_bytes(slices);
+        self.slices()?.delete_before(&end)?;
+        self.transaction.open_table(PARTS)?.retain_in(..&end[..], |_, _| false)?;
+        self.buckets()?.delete_before(&day_bytes(buckets))
     }
 
     pub(crate) fn commit(self) -> Result<(), StoreError> {
         Ok(self.transaction.commit()?)
     }
-}
-
-pub(crate) struct Buckets<'a> {
-    table: Table<'a, BucketKey, &'static [u8]>,
-    /// The bytes of the bucket that `put` encodes; a field to save an allocation for each bucket.
-    bytes: Vec<u8>,
-}
-
-impl Buckets<'_> {
-    /// The stored bucket, or an empty bucket.
-    pub(crate) fn get(&self, id: &BucketId) -> Result<Bucket, StoreError> {
-        match self.table.get(keys::bucket_key(id))? {
-            Some(value) => Ok(Bucket::decode(value.value())?),
-            None => Ok(Bucket::default()),
-        }
-    }
-
-    pub(crate) fn put(&mut self, id: &BucketId, bucket: &Bucket) -> Result<(), StoreError> {
-        self.bytes.clear();
-        bucket.encode(&mut self.bytes);
-        self.table.insert(keys::bucket_key(id), self.bytes.as_slice())?;
-        Ok(())
-    }
-}
-
-/// The slices of conversations, and which conversations are long.
-pub(crate) struct Timelines<'a> {
-    slices: Table<'a, &'static [u8], &'static [u8]>,
-    long: Table<'a, LongKey, ()>,
-}
-
-/// A slice as it is stored.
-pub(crate) struct SliceRow {
-    key: Vec<u8>,
-    value: Vec<u8>,
-}
-
-impl SliceRow {
-    pub(crate) fn of(pair: u32, conversation: u128, slice: &Slice) -> Result<Self, StoreError> {
-        let prefix = keys::slice_prefix(slice.day, pair, conversation);
-        let value = slice.encode().map_err(|e| StoreError::value("timelines", e))?;
-        Ok(Self { key: keys::slice_key(&prefix, slice.begins), value })
-    }
-}
-
-/// A conversation, and the days on which it may have slices, ascending.
-pub(crate) struct Conversation {
-    pub(crate) pair: u32,
-    pub(crate) conversation: u128,
-    pub(crate) days: Vec<u32>,
-}
-
-impl Timelines<'_> {
-    /// The last slice that begins at or before a place in a day.
-    pub(crate) fn at_or_before(
-        &self,
-        of: &Conversation,
-        (day, place): (u32, SortKey),
-    ) -> Result<Option<Slice>, StoreError> {
-        for &d in of.days.iter().rev().filter(|d| **d <= day) {
-            let prefix = keys::slice_prefix(d, of.pair, of.conversation);
-            let end = if d == day {
-                keys::slice_key(&prefix, place)
-            } else {
-                keys::slice_end(&prefix).to_vec()
-            };
-            if let Some(row) = self.slices.range(&prefix[..]..=&end[..])?.next_back() {
-                let (key, value) = row?;
-                return decode_slice(d, key.value(), value.value()).map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    /// Adds all slices of the conversation to `slices`, in order.
-    pub(crate) fn all(&self, of: &Conversation, slices: &mut Vec<Slice>) -> Result<(), StoreError> {
-        for &day in &of.days {
-            let prefix = keys::slice_prefix(day, of.pair, of.conversation);
-            let end = keys::slice_end(&prefix);
-            for row in self.slices.range(&prefix[..]..=&end[..])? {
-                let (key, value) = row?;
-                slices.push(decode_slice(day, key.value(), value.value())?);
-            }
-        }
-        Ok(())
-    }
-
-    /// The first slice that begins after a place in a day.
-    pub(crate) fn after(
-        &self,
-        of: &Conversation,
-        (first_day, place): (u32, SortKey),
-    ) -> Result<Option<Slice>, StoreError> {
-        for &d in of.days.iter().filter(|d| **d >= first_day) {
-            let prefix = keys::slice_prefix(d, of.pair, of.conversation);
-            let begin = if d == first_day {
-                Bound::Excluded(keys::slice_key(&prefix, place))
-            } else {
-                Bound::Included(prefix.to_vec())
-            };
-            let end = keys::slice_end(&prefix);
-            let range = (begin.as_ref().map(Vec::as_slice), Bound::Included(&end[..]));
-            if let Some(row) = self.slices.range::<&[u8]>(range)?.next() {
-                let (key, value) = row?;
-                return decode_slice(d, key.value(), value.value()).map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    pub(crate) fn put(&mut self, row: &SliceRow) -> Result<(), StoreError> {
-        self.slices.insert(row.key.as_slice(), row.value.as_slice())?;
-        Ok(())
-    }
-
-    pub(crate) fn put_long(&mut self, pair: u32, conversation: u128) -> Result<(), StoreError> {
-        self.long.insert(keys::long_key(pair, conversation), ())?;
-        Ok(())
-    }
-
-    pub(crate) fn forget_long(&mut self, pair: u32, conversation: u128) -> Result<(), StoreError> {
-        self.long.remove(keys::long_key(pair, conversation))?;
-        Ok(())
-    }
-}
-
-fn decode_slice(day: u32, key: &[u8], value: &[u8]) -> Result<Slice, StoreError> {
-    let begins =
-        keys::slice_begins(key).ok_or_else(|| StoreError::value("timelines", "malformed key"))?;
-    Ok(Slice::decode(day, begins, value)?)
-}
-
-pub(crate) struct Users<'a>(Table<'a, UserKey, [u8; 9]>);
-
-impl Users<'_> {
-    pub(crate) fn get(&self, pair: u32, user: u128) -> Result<Option<UserRow>, StoreError> {
-        self.0.get(keys::user_key(pair, user))?.map(|value| decode_user(value.value())).transpose()
-    }
-
-    pub(crate) fn put(&mut self, pair: u32, user: u128, row: UserRow) -> Result<(), StoreError> {
-        self.0.insert(keys::user_key(pair, user), encode_user(row))?;
-        Ok(())
-    }
-}
-
-fn encode_user(row: UserRow) -> [u8; 9] {
-    let [o0, o1, o2, o3] = row.ordinal.to_le_bytes();
-    let [q0, q1, q2, q3] = row.first_seen.to_le_bytes();
-    [USER_VERSION, o0, o1, o2, o3, q0, q1, q2, q3]
-}
-
-fn decode_user(value: [u8; 9]) -> Result<UserRow, StoreError> {
-    let [version, o0, o1, o2, o3, q0, q1, q2, q3] = value;
-    if version != USER_VERSION {
-        return Err(StoreError::value("users", format!("unknown version {version}")));
-    }
-    Ok(UserRow {
-        ordinal: u32::from_le_bytes([o0, o1, o2, o3]),
-        first_seen: u32::from_le_bytes([q0, q1, q2, q3]),
-    })
 }
 
 fn encode_dead_letter(rule: Rule, reason: &str) -> Vec<u8> {

@@ -243,7 +243,7 @@ mod tests {
         let sent = Chunk { pairs: vec![pair("b", "c")], cells, ..chunk(0, false) };
         collecting.add_value(sent).unwrap();
         // A code, a count and a sum are a byte each here.
-        let least = 1_000 * (19 * 3 + size_of::<CellAt>());
+        let least = 1_000 * (TypeCode::ALL.len() * 3 + size_of::<CellAt>());
         let size = collecting.size().bytes();
         assert!((least..2 * least).contains(&size), "{size}");
         let cells = collecting.cells.capacity() * size_of::<CellAt>();

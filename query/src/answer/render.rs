@@ -198,7 +198,7 @@ impl Texts {
     }
 
     fn row(&self, code: TypeCode, count: u64, sum: u64, to: &mut Vec<u8>) {
-        let Some(of_code) = self.codes.get(usize::from(code.number())) else { return };
+        let Some(of_code) = self.codes.get(code.place()) else { return };
         let numbers = Value::of(code.kind(), count, sum);
         to.extend_from_slice(&self.before);
         to.extend_from_slice(&of_code.before);

@@ -170,8 +170,8 @@ pub enum BadParameter {
     /// A bad item of TYPES.
     #[error(
         "TYPES: {0} is not allowed; type codes {first} to {last} in plain decimal, separated by commas",
-        first = TypeCode::NUMBERS.start(),
-        last = TypeCode::NUMBERS.end()
+        first = TypeCode::OFFERED_NUMBERS.start(),
+        last = TypeCode::OFFERED_NUMBERS.end()
     )]
     Type(Shown),
     /// Too many items in TYPES.
@@ -244,7 +244,7 @@ fn parse_types(text: &str) -> Result<TypeSet, BadParameter> {
     text.split(',')
         .map(|item| {
             plain_decimal(item)
-                .and_then(|code| TypeCode::try_from(code).ok())
+                .and_then(TypeCode::offered)
                 .ok_or_else(|| BadParameter::Type(Shown::new(item)))
         })
         .collect()

@@ -5,7 +5,7 @@ use async_nats::header::{HeaderName, HeaderValue};
 use botstats_common::directory::Key;
 use botstats_common::ids::{Account, Bot, Channel, IdError};
 use botstats_ingest::testing::{
-    Decoded, Event, Kind, MAX_REASON_BYTES, Message as Incoming, Rule, decode, flag,
+    Decoded, Event, HashKey, Kind, MAX_REASON_BYTES, Message as Incoming, Rule, decode, flag,
 };
 
 use super::head_and_body;
@@ -96,6 +96,7 @@ pub(super) fn time(bytes: &[u8]) {
 /// Both judge the messages in the same way, and read the same from those that are events.
 fn agree(messages: &[Message]) {
     let model = Model::of(messages);
+    let key = HashKey::new([7; 16]);
     let mut known: Vec<(String, Event)> = Vec::new();
     for message in messages {
         let wanted = model.verdicts[&message.sequence];
@@ -110,8 +111,8 @@ fn agree(messages: &[Message]) {
             headers: Some(&headers).filter(|headers| !headers.is_empty()).into(),
             payload: &message.payload,
         };
-        let decoded = decode(&incoming);
-        assert_eq!(decode(&incoming), decoded, "not repeatable");
+        let decoded = decode(&incoming, &key);
+        assert_eq!(decode(&incoming, &key), decoded, "not repeatable");
         let found = match decoded {
             Decoded::UnknownType => Verdict::UnknownType,
             Decoded::DeadLetter(rule, reason) => {
@@ -131,7 +132,7 @@ fn agree(messages: &[Message]) {
                     Some((_, other)) if *other == event => Verdict::Duplicate,
                     Some(_) => Verdict::Conflict,
                     None => {
-                        known.push((address.path.to_owned(), event));
+                        known.push((address.path.to_owned(), event.clone()));
                         let accepted = model.events.iter().find(|(s, _)| *s == message.sequence);
                         if let Some((_, wanted)) = accepted {
                             let place =
@@ -146,6 +147,7 @@ fn agree(messages: &[Message]) {
                                 )
                             );
                             assert_eq!((event.kind, event.flags), kind_of(wanted.kind));
+                            assert_eq!(event.name.as_deref(), name_of(wanted).as_deref());
                         }
                         Verdict::Accepted
                     }
@@ -174,6 +176,26 @@ fn rule_of(rule: Rule) -> model::Rule {
     }
 }
 
+/// The name that an event carries, cut to 128 bytes and the rest of the character there.
+fn name_of(event: &model::Event) -> Option<String> {
+    let field = match event.kind {
+        model::Kind::Goal => "goal",
+        model::Kind::Tag => "tag",
+        model::Kind::Nlp { .. } => "intent",
+        model::Kind::Integration { .. } => "name",
+        model::Kind::Joined | model::Kind::OperatorMessage { .. } => "operatorid",
+        _ => return None,
+    };
+    let mut cut = String::new();
+    for letter in event.fields.get(field)?.chars() {
+        if cut.len() >= 128 {
+            break;
+        }
+        cut.push(letter);
+    }
+    Some(cut)
+}
+
 fn kind_of(kind: model::Kind) -> (Kind, u8) {
     let bit = |bit: u8, on: bool| if on { bit } else { 0 };
     match kind {
@@ -192,5 +214,7 @@ fn kind_of(kind: model::Kind) -> (Kind, u8) {
         model::Kind::Goal => (Kind::Goal, 0),
         model::Kind::Tag => (Kind::Tag, 0),
         model::Kind::Ended => (Kind::Ended, 0),
+        model::Kind::Feedback { satisfied } => (Kind::Feedback, bit(flag::SATISFIED, satisfied)),
+        model::Kind::Forgotten => (Kind::Forgotten, 0),
     }
 }

@@ -2,20 +2,29 @@
 
 use botstats_ingest::testing::{Reencoded as Again, StoredTable as Table, reencode as again};
 
-/// The input: the length of a key, the key of a timeline's slice, the slice.
-pub(super) fn slice(bytes: &[u8]) {
-    let Some((&length, rest)) = bytes.split_first() else { return };
-    let Some((key, value)) = rest.split_at_checked(length.into()) else { return };
-    reads_again(Table::Timelines, key, value);
+/// The input: a byte that chooses the packed table, the length of a row's key, the key, the row.
+pub(super) fn block(bytes: &[u8]) {
+    const TABLES: [Table; 3] = [Table::SliceBlocks, Table::UserBlocks, Table::BucketBlocks];
+    let [chosen, length, rest @ ..] = bytes else { return };
+    let Some((key, value)) = rest.split_at_checked(usize::from(*length)) else { return };
+    reads_again(TABLES[usize::from(*chosen) % TABLES.len()], key, value);
 }
 
+pub(super) fn slice(bytes: &[u8]) {
+    reads_again(Table::Slices, &[], bytes);
+}
+
+/// The input: 0 for an hour, 1 for the names of a day; then its body.
 pub(super) fn bucket(bytes: &[u8]) {
-    reads_again(Table::Buckets, &[], bytes);
+    const TABLES: [Table; 2] = [Table::Hours, Table::NamesOfDay];
+    let Some((&chosen, value)) = bytes.split_first() else { return };
+    reads_again(TABLES[usize::from(chosen) % TABLES.len()], &[], value);
 }
 
 /// The input: a byte that chooses the table, and a value of it.
 pub(super) fn row(bytes: &[u8]) {
-    const TABLES: [Table; 4] = [Table::Users, Table::Pairs, Table::Progress, Table::DeadLetters];
+    const TABLES: [Table; 5] =
+        [Table::Users, Table::Pairs, Table::Progress, Table::DeadLetters, Table::Forgotten];
     let Some((&chosen, value)) = bytes.split_first() else { return };
     reads_again(TABLES[usize::from(chosen) % TABLES.len()], &[], value);
 }

@@ -9,7 +9,7 @@ use botstats_common::ids::Account;
 use botstats_common::status::{DeadLettersReply, DeadLettersRequest, Status};
 use botstats_common::wire::{Chunk, Frame, MAX_CHUNK_BYTES, Reply, Request, decode, encode};
 use botstats_ingest::testing::{
-    CellReader, Engine, Headers, Message, decode as decode_event, parse_reply,
+    CellReader, Engine, HashKey, Headers, Message, decode as decode_event, parse_reply,
 };
 use botstats_query::{
     BotFilter, Change, Collecting, Days, Directory, Format, GroupMode, Question, Window, render_all,
@@ -191,7 +191,7 @@ pub(super) fn rescue(bytes: &[u8]) {
         "hdrs": base64(header_bytes), "data": base64(payload)}});
     assert_eq!(read(again.to_string().as_bytes()).as_ref(), Ok(&Some(message.clone())));
 
-    let _judged = decode_event(&Message {
+    let message = Message {
         sequence: *sequence,
         stored_ns: *stored_ns,
         subject,
@@ -199,5 +199,6 @@ pub(super) fn rescue(bytes: &[u8]) {
             .as_ref()
             .map_or(Headers::Unreadable, |map: &HeaderMap| Headers::Read(Some(map))),
         payload,
-    });
+    };
+    let _judged = decode_event(&message, &HashKey::new([0; 16]));
 }

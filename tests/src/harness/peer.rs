@@ -113,7 +113,8 @@ fn frames(
         Behaviour::Endless => {
             // As bytes, which is how an answer is held, about 80 MB in all.
             let many = 1 << 48;
-            let wide = TypeCode::ALL.map(|code| Samples { code, count: many, sum: many }).to_vec();
+            let wide =
+                TypeCode::OFFERED.map(|code| Samples { code, count: many, sum: many }).to_vec();
             let big: Vec<Cell> =
                 (0..700).map(|group| Cell { group, pair: 0, samples: wide.clone() }).collect();
             let chunks = (0..400).map(move |number| {

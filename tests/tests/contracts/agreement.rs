@@ -6,7 +6,7 @@ use std::fs;
 use async_nats::HeaderMap;
 use botstats_common::event::schema::types;
 use botstats_common::event::{Event, What};
-use botstats_ingest::testing::{Decoded, Message, decode};
+use botstats_ingest::testing::{Decoded, HashKey, Message, decode};
 use jsonschema::{Draft, Validator};
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ fn refusal(headers: &[(&str, &str)], payload: &[u8]) -> Option<String> {
         headers: Some(&map).filter(|map| !map.is_empty()).into(),
         payload,
     };
-    match decode(&message) {
+    match decode(&message, &HashKey::new([0; 16])) {
         Decoded::Event(..) => None,
         Decoded::UnknownType => Some("unknown type".to_owned()),
         Decoded::DeadLetter(rule, reason) => Some(format!("{}: {reason}", rule.name())),
@@ -185,6 +185,8 @@ fn values() -> Vec<Value> {
         json!(true),
         json!(false),
         json!(0),
+        json!(1),
+        json!(6),
         json!(-1.5),
         json!([]),
         json!(["x"]),
@@ -313,6 +315,16 @@ fn what_only_ingest_can_refuse() {
         let event: Value = serde_json::from_str(&text).unwrap();
         assert!(schemas.event("io.botstats.tag.set.v1").is_valid(&event), "{reason}");
     }
+    let feedback = structured(&What::FeedbackGiven { score: 5, question: None }).to_string();
+    let feedback = feedback.replace("\"score\":5", "\"score\":5.0");
+    assert!(refusal(&[], feedback.as_bytes()).unwrap().contains("score is not a whole number"));
+    let event: Value = serde_json::from_str(&feedback).unwrap();
+    assert!(schemas.event("io.botstats.feedback.given.v1").is_valid(&event));
+    let forgotten = structured(&What::UserForgotten {}).to_string();
+    let forgotten = forgotten.replace("2026-11-20T", "2026-11-19T");
+    assert_eq!(refusal(&[], forgotten.as_bytes()), None);
+    let forgotten = forgotten.replace("10:52:00.000Z", "10:51:59.999Z");
+    assert!(refusal(&[], forgotten.as_bytes()).unwrap().contains("more than 24 hours before"));
     let half = with("\"vip\"", "\"\\ud800\"");
     assert!(refusal(&[], half.as_bytes()).unwrap().contains("half of a surrogate pair"));
 }

@@ -59,6 +59,11 @@ pub(crate) fn examples() -> Vec<(What<'static>, What<'static>)> {
             What::GoalReached { goal: "ordered".into() },
         ),
         (What::TagSet { tag: "vip".into() }, What::TagSet { tag: "vip".into() }),
+        (
+            What::FeedbackGiven { score: 5, question: text("Did this help?") },
+            What::FeedbackGiven { score: 2, question: None },
+        ),
+        (What::UserForgotten {}, What::UserForgotten {}),
     ]
 }
 
@@ -114,8 +119,8 @@ pub(crate) fn document() -> Value {
             "description": "What the runtimes of chatbots publish to be counted. The rules in words are in \
                 docs/events.md. What a schema here refuses is refused by botstats too; botstats refuses some \
                 that no schema can: lengths are bytes, not characters; a field that stands twice; half of \
-                a surrogate pair; a day that is not in the calendar; an event that is too old, too new or \
-                too large.",
+                a surrogate pair; a score written as 5.0; a day that is not in the calendar; an event that is too \
+                old, too new or too large.",
             "license": {"name": "MIT OR Apache-2.0"}
         },
         "defaultContentType": STRUCTURED,

@@ -177,9 +177,9 @@ fn events() -> Vec<Outgoing> {
     vec![
         of_user("message.received", "1", json!({})),
         of_user("message.sent", "2", json!({"fallback": true})),
-        of_user("operator.joined", "3", json!({"operatorid": MISPLACED})),
-        of_user("goal.reached", "4", json!({"goal": MISPLACED})),
-        of_user("tag.set", "5", json!({"tag": MISPLACED})),
+        of_user("operator.joined", "3", json!({"operatorid": "o1"})),
+        of_user("goal.reached", "4", json!({"goal": "order"})),
+        of_user("tag.set", "5", json!({"tag": "vip"})),
         of_user("message.received", "1", json!({"kind": MISPLACED})),
         of_user("message.sent", "6", json!({"fallback": MISPLACED})),
         of_user("message.sent", "7", json!({"parts": MISPLACED})),

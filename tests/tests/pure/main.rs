@@ -3,11 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod calendars;
+mod contents;
 mod decoders;
 mod engine;
 mod example;
 mod generator;
 mod metric_table;
+mod model_cases;
 mod model_fixture;
 mod model_in_process;
 mod rendering;

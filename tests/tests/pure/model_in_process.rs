@@ -25,7 +25,7 @@ const STARTS: [i64; 9] = [
     20_390, // 2025-10-29: Cairo, Havana
 ];
 
-fn plan(seed: u64) -> Plan {
+pub(crate) fn plan(seed: u64) -> Plan {
     let mut dice = Dice::new(seed ^ 0x005e_ed00);
     Plan {
         seed,
@@ -136,7 +136,7 @@ fn odd_days_of_the_calendar() -> anyhow::Result<()> {
 }
 
 /// The accepted messages of a stream, stored at one moment at which all of them are accepted.
-fn accepted_at_once(messages: &[Message], stored_ns: i64) -> Vec<Message> {
+pub(crate) fn accepted_at_once(messages: &[Message], stored_ns: i64) -> Vec<Message> {
     let model = Model::of(messages);
     let mut accepted = messages.to_vec();
     accepted
@@ -150,7 +150,7 @@ fn accepted_at_once(messages: &[Message], stored_ns: i64) -> Vec<Message> {
     accepted
 }
 
-fn number(messages: &mut [Message]) {
+pub(crate) fn number(messages: &mut [Message]) {
     for (sequence, message) in (1..).zip(messages) {
         message.sequence = sequence;
     }

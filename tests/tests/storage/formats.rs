@@ -22,7 +22,7 @@ fn store(format: u32) -> PathBuf {
 
 #[test]
 fn the_present_format_reads_as_when_it_was_made() {
-    let mut product = Product::of_file(&store(3), KEEP_DAYS).unwrap();
+    let mut product = Product::of_file(&store(4), KEEP_DAYS).unwrap();
     let check = |product: &mut Product| {
         for (number, (question, directory, rows)) in fixture::questions().iter().enumerate() {
             let answer = product.answer(question, directory).unwrap();
@@ -42,9 +42,10 @@ fn the_present_format_reads_as_when_it_was_made() {
 #[test]
 fn other_formats_are_refused() {
     for (format, words) in [
-        (1, ["the file has format 1, this program writes 3", "botstats-ingest rebuild"]),
-        (2, ["the file has format 2, this program writes 3", "botstats-ingest rebuild"]),
-        (4, ["the file has format 4, this program writes 3", "use the program that made it"]),
+        (1, ["the file has format 1, this program writes 4", "botstats-ingest rebuild"]),
+        (2, ["the file has format 2, this program writes 4", "botstats-ingest rebuild"]),
+        (3, ["the file has format 3, this program writes 4", "botstats-ingest rebuild"]),
+        (5, ["the file has format 5, this program writes 4", "use the program that made it"]),
     ] {
         let refused = Product::of_file(&store(format), KEEP_DAYS).err().unwrap();
         let text = format!("{refused:#}");
@@ -55,7 +56,7 @@ fn other_formats_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ingest_says_so_and_touches_nothing() {
     let site = Site::start("0s").await;
-    for format in [1, 2, 4] {
+    for format in [1, 2, 3, 5] {
         let name = format!("format-{format}");
         let folder = site.folder(&name);
         let data = folder.join("data");
@@ -90,11 +91,9 @@ async fn a_read_of_a_metric_that_is_not_known_is_refused() {
         wire::decode::<Frame>(&reply.payload).unwrap()
     };
     assert!(matches!(ask(&known).await, Frame::Accepted { .. }));
-    // The bits of all 19 metrics, least significant seven first: the last byte has room for one
-    // more.
-    let mut newer = known.clone();
-    assert_eq!(newer[3..6], [0xff, 0xff, 0x1f]);
-    newer[5] = 0x3f;
+    // The bits of all 28 metrics, least significant seven first: one more takes another byte.
+    assert_eq!(known[3..7], [0xff, 0xff, 0xff, 0x7f]);
+    let newer = [&known[..6], &[0xff, 1], &known[7..]].concat();
     let longer = [&known[..], &[0]].concat();
     for bytes in [newer, longer] {
         let reply = ask(&bytes).await;

@@ -23,16 +23,21 @@ const PERCENT: u64 = 25;
 /// The same for the file: it grows by doubling, and dead letters grow to their own limit.
 const FILE_PERCENT: u64 = 105;
 
+/// The same for what a day or a few decide.
+const FEW_PERCENT: u64 = 200;
+/// Rows that may be added to any table: a block of a packed table that is cut in two is one.
+const SPARE_ROWS: u64 = 2;
+
 /// What is kept at the end of a day: rows by table, the file's bytes, and what is held in memory.
 type Kept = Vec<(&'static str, u64)>;
 
 fn kept(product: &mut Product, disk: &Disk) -> anyhow::Result<Kept> {
     let engine = product.engine()?;
-    let MemoryUse { filter_bytes, long_conversations: long, .. } = engine.memory_use();
+    let MemoryUse { filter_bytes, open_conversations: open, .. } = engine.memory_use();
     let mut kept: Kept = engine.store().snapshot()?.rows()?.into();
     kept.push(("file bytes", disk.len()?));
     kept.push(("filter bytes", u64::try_from(filter_bytes)?));
-    kept.push(("long conversations", u64::try_from(long)?));
+    kept.push(("open conversations", u64::try_from(open)?));
     Ok(kept)
 }
 
@@ -81,9 +86,15 @@ fn file_and_memory_reach_a_plateau() -> anyhow::Result<()> {
         }
         let most = |days: &[Kept]| days.iter().map(|kept| kept[place].1).max().unwrap_or(0);
         let (early, late) = (most(&before[settled - SETTLED_DAYS..]), most(after));
-        assert!(early > 0, "no {name}");
-        let percent = if *name == "file bytes" { FILE_PERCENT } else { PERCENT };
-        assert!(late <= early + early * percent / 100, "{name} grew from {early} to {late}");
+        // No conversation of this traffic has enough events of a day for parts.
+        assert!(early > 0 || *name == "parts", "no {name}");
+        let percent = match *name {
+            "file bytes" => FILE_PERCENT,
+            "open conversations" | "forgotten" => FEW_PERCENT,
+            _ => PERCENT,
+        };
+        let allowed = early + early * percent / 100 + SPARE_ROWS;
+        assert!(late <= allowed, "{name} grew from {early} to {late}");
     }
     Ok(())
 }

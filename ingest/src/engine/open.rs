@@ -1,0 +1,186 @@
+//! Open conversations, in memory: what goes on now.
+//!
+//! *Bound*: a conversation is forgotten once it has been idle for longer than any clock that may
+//! ask can differ from that of the stream. So there are at most as many as talked in the last half
+//! hour, or day with an operator.
+
+use botstats_common::quarter::day_of_ms;
+use rustc_hash::FxHashMap;
+
+use crate::fold::session::SessionState;
+use crate::fold::timeline::{Entry, StoredSlice};
+use crate::store::keys::pair_of;
+
+/// The clock of who asks may be behind that of the server by this, in milliseconds.
+const CLOCK_MS: i64 = 2 * 60 * 1000;
+/// The map is searched for what has ended when it has grown by this many, and to twice its size.
+const LEAST_GROWTH: usize = 1024;
+
+/// A conversation whose last session has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Open {
+    /// The time of its last event.
+    pub last_ms: i64,
+    /// The longest pause after which it is still open.
+    pub idle_ms: i64,
+    /// Since when an operator is requested, with nobody in control.
+    pub requested_ms: Option<i64>,
+    /// Whether an operator is in control.
+    pub is_with_operator: bool,
+    /// Whether its last message is a `message.received`.
+    pub is_unanswered: bool,
+    /// The time of its last `message.received`.
+    pub received_ms: Option<i64>,
+}
+
+impl Open {
+    fn of(state: &SessionState) -> Option<Self> {
+        Some(Self {
+            last_ms: state.last_event_ms().filter(|_| state.has_message_or_operator())?,
+            idle_ms: state.idle_ms(),
+            requested_ms: state.requested_ms().filter(|_| !state.is_in_control()),
+            is_with_operator: state.is_in_control(),
+            is_unanswered: state.last_message_is_received(),
+            received_ms: state.last_received_ms(),
+        })
+    }
+
+    /// Whether it may be open for someone who asks once that moment has come.
+    fn may_be_open(&self, now_ms: i64) -> bool {
+        self.last_ms.saturating_add(self.idle_ms).saturating_add(CLOCK_MS) >= now_ms
+    }
+}
+
+/// All conversations that may be open, by key.
+#[derive(Debug, Default)]
+pub(super) struct OpenConversations {
+    by_key: FxHashMap<u128, Open>,
+    /// The number of conversations after the last search.
+    left: usize,
+}
+
+/// What a commit changes in them.
+#[derive(Debug)]
+pub(super) struct OpenUpdates {
+    /// The moment at which the batch's last message was stored, in Unix milliseconds.
+    stored_ms: i64,
+    /// Whether there is any that may have ended.
+    has_any: bool,
+    updates: Vec<(u128, Option<Open>)>,
+}
+
+impl OpenConversations {
+    pub(super) fn updates(&self, stored_ms: i64) -> OpenUpdates {
+        OpenUpdates { stored_ms, has_any: !self.by_key.is_empty(), updates: Vec::new() }
+    }
+
+    /// Notes the states that a commit left.
+    pub(super) fn apply(&mut self, updates: OpenUpdates) {
+        let OpenUpdates { updates, stored_ms, .. } = updates;
+        for (key, state) in updates {
+            match state {
+                Some(state) => self.by_key.insert(key, state),
+                None => self.by_key.remove(&key),
+            };
+        }
+        if self.by_key.len() > 2 * self.left + LEAST_GROWTH {
+            self.by_key.retain(|_, state| state.may_be_open(stored_ms));
+            self.left = self.by_key.len();
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// All that may be open, with their pairs.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Open)> {
+        self.by_key.iter().map(|(key, state)| (pair_of(*key), state))
+    }
+}
+
+impl OpenUpdates {
+    /// Whether the state after a slice can matter.
+    pub(super) fn wants(&self, state: &SessionState) -> bool {
+        self.has_any || self.open_of(state).is_some()
+    }
+
+    /// Notes the state in which a conversation is now.
+    pub(super) fn note(&mut self, key: u128, state: &SessionState) {
+        self.updates.push((key, self.open_of(state)));
+    }
+
+    fn open_of(&self, state: &SessionState) -> Option<Open> {
+        Open::of(state).filter(|open| open.may_be_open(self.stored_ms))
+    }
+}
+
+/// The last slice of each conversation, while all slices are read by their days.
+pub(super) struct LastSlices {
+    updates: OpenUpdates,
+    /// Slices of earlier days can't matter.
+    first_day: u32,
+    last: FxHashMap<u128, Last>,
+}
+
+enum Last {
+    Ended,
+    Open(Open),
+    /// Its last part, by day and number, is still to be read.
+    Part(u32, u32),
+}
+
+impl LastSlices {
+    pub(super) fn new(stored_ms: i64) -> Self {
+        // A pause of 24 hours reaches into the day before, the clock of who asks into another.
+        let first_day = day_of_ms(stored_ms).saturating_sub(2);
+        let updates = OpenConversations::default().updates(stored_ms);
+        Self { updates, first_day, last: FxHashMap::default() }
+    }
+
+    pub(super) fn slice(&mut self, day: u32, key: u128, stored: &StoredSlice, events: &[Entry]) {
+        if day < self.first_day {
+            return;
+        }
+        let last = match stored {
+            StoredSlice::Short(entry) => self.state_after(entry, events),
+            StoredSlice::Long { parts, .. } => {
+                parts.last().map_or(Last::Ended, |part| Last::Part(day, part.number))
+            }
+        };
+        self.last.insert(key, last);
+    }
+
+    pub(super) fn part(
+        &mut self,
+        (day, key, number): (u32, u128, u32),
+        entry: &SessionState,
+        events: &[Entry],
+    ) {
+        if matches!(self.last.get(&key), Some(Last::Part(d, n)) if (*d, *n) == (day, number)) {
+            let last = self.state_after(entry, events);
+            self.last.insert(key, last);
+        }
+    }
+
+    fn state_after(&self, entry: &SessionState, events: &[Entry]) -> Last {
+        let mut state = entry.clone();
+        for event in events {
+            state.step(event.step(), &mut |_| {});
+        }
+        self.updates.open_of(&state).map_or(Last::Ended, Last::Open)
+    }
+
+    pub(super) fn finish(self) -> OpenUpdates {
+        let mut updates = self.updates;
+        updates.updates = self
+            .last
+            .into_iter()
+            .filter_map(|(key, last)| match last {
+                Last::Open(open) => Some((key, Some(open))),
+                Last::Ended | Last::Part(..) => None,
+            })
+            .collect();
+        updates
+    }
+}

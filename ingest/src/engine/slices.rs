@@ -1,0 +1,595 @@
+//! New events into the slices of their conversations: which of them count, and what that changes.
+//!
+//! One pass over the days of the batch, and on each day over the blocks in the order of their keys,
+//! so each block is read and written once. Other days of a conversation are read only if the day
+//! masks and the identities in memory say that they may matter:
+//!
+//! | read | when |
+//! | --- | --- |
+//! | the slice of an event's own day | always |
+//! | the slice of the day before | if the slice of this day is new: for its state on entry |
+//! | slices of other days | if an event with the identity of the new one may be there |
+//! | the slice of the day after | if the state at midnight has changed: it is folded again |
+
+use rustc_hash::FxHashMap;
+
+use super::batch::{Batch, Pending};
+use super::open::{LastSlices, OpenConversations, OpenUpdates};
+use super::users::Activities;
+use crate::event::registry::{PairNumbers, Registry};
+use crate::fold::changes::Changes;
+use crate::fold::day_masks::DayMasks;
+use crate::fold::identities::Identities;
+use crate::fold::names::{NameId, Names};
+use crate::fold::session::SessionState;
+use crate::fold::timeline::{
+    Entry, MAX_PART_EVENTS, PartStart, StoredSlice, begin_ms, decode_slice, encode_long,
+    encode_slice, fold_part,
+};
+use crate::store::keys::{day_bytes, pair_of};
+use crate::store::packed::{Block, Changed};
+use crate::store::{PackedTable, Parts, Snapshot, StoreError};
+
+/// Up to this many look-ups go through the events of a slice: an index takes longer to make.
+const MAX_SCANS: usize = 8;
+
+/// What is known in memory of all stored conversations.
+pub(super) struct Conversations {
+    /// On which days a conversation may have a slice.
+    days: DayMasks,
+    /// Which identities the events of a conversation may have on a day.
+    identities: Identities,
+}
+
+/// A new event as the pass takes it.
+///
+/// *Why* it is copied: events are met in the order of their hashes, which is not that in memory. A
+/// loop that only copies waits for many of them at the same time.
+#[derive(Clone, Copy)]
+struct New {
+    key: u128,
+    user: u128,
+    entry: Entry,
+    /// The days that its conversation may have ([`DayMasks::mask`]).
+    mask: u64,
+    /// Its place in the batch.
+    place: usize,
+    numbers: PairNumbers,
+    name: NameId,
+    duration_ms: Option<u32>,
+    first_day: u32,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy)]
+enum Verdict {
+    Accepted,
+    /// The stored event that has its identity.
+    Known(Entry),
+}
+
+/// How many events of the batch ended in which way.
+#[derive(Default)]
+pub(super) struct Outcomes {
+    pub(super) accepted: u64,
+    pub(super) duplicates: u64,
+    pub(super) conflicts: u64,
+}
+
+/// What the events of a batch change.
+pub(super) struct Effects<'a> {
+    pub(super) changes: &'a mut Changes,
+    pub(super) activities: &'a mut Activities,
+    pub(super) open: &'a mut OpenUpdates,
+}
+
+impl Conversations {
+    /// Reads all slices; gives the conversations that may be open to `open`.
+    pub(super) fn load(
+        snapshot: &Snapshot,
+        open: &mut OpenConversations,
+        stored_ms: i64,
+    ) -> Result<Self, StoreError> {
+        let mut known = Self { days: DayMasks::default(), identities: Identities::default() };
+        let (mut names, mut events) = (Names::default(), Vec::new());
+        let mut last = LastSlices::new(stored_ms);
+        snapshot.slices(|day, key, body| {
+            names.clear();
+            events.clear();
+            let stored = decode_slice(day, body, &mut names, &mut events)?;
+            known.days.insert(day, key);
+            known.note(day, key, &events);
+            last.slice(day, key, &stored, &events);
+            Ok(())
+        })?;
+        snapshot.parts(|(day, key, number), body| {
+            names.clear();
+            events.clear();
+            if let StoredSlice::Short(entry) = decode_slice(day, body, &mut names, &mut events)? {
+                known.note(day, key, &events);
+                last.part((day, key, number), &entry, &events);
+            }
+            Ok(())
+        })?;
+        open.apply(last.finish());
+        Ok(known)
+    }
+
+    fn note(&mut self, day: u32, key: u128, events: &[Entry]) {
+        for event in events {
+            self.identities.insert(day, key, event.id);
+        }
+    }
+
+    /// Memory held, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.days.bytes() + self.identities.bytes()
+    }
+
+    pub(super) fn forget_before(&mut self, day: u32) {
+        self.days.forget_before(day);
+        self.identities.forget_before(day);
+    }
+
+    /// Adds the events of a batch to their slices.
+    pub(super) fn add(
+        &mut self,
+        batch: &Batch<'_>,
+        registry: &Registry,
+        names: &mut Names,
+        (slices, parts): (PackedTable<'_>, Parts<'_>),
+        effects: Effects<'_>,
+    ) -> Result<Outcomes, StoreError> {
+        let events = &batch.events;
+        let mut order: Vec<(u32, u128, usize)> = (0..)
+            .zip(events)
+            .filter(|(_, event)| event.repeats.is_none())
+            .map(|(place, event)| (event.day(), event.conversation(), place))
+            .collect();
+        order.sort_unstable();
+        let mut pass = Pass {
+            known: self,
+            registry,
+            names,
+            slices,
+            parts,
+            effects,
+            events,
+            verdicts: vec![Verdict::Accepted; events.len()],
+            changed: Changed::default(),
+            carried: Vec::new(),
+            new: Vec::new(),
+            buffers: Buffers::default(),
+        };
+        pass.run(&order)?;
+        Ok(pass.outcomes())
+    }
+}
+
+/// Stores events as parts of a long slice, the first of them under `first_number` if that is given;
+/// gives their beginnings.
+fn put_parts(
+    table: &mut Parts<'_>,
+    (day, key): (u32, u128),
+    (first_number, next_number): (Option<u32>, &mut u32),
+    entry: &SessionState,
+    events: &[Entry],
+    names: &Names,
+) -> Result<Vec<PartStart>, StoreError> {
+    let count = events.len().div_ceil(MAX_PART_EVENTS).max(1);
+    let size = events.len().div_ceil(count).max(1);
+    let mut number = first_number;
+    let mut state = entry.clone();
+    let mut starts = Vec::with_capacity(count);
+    for part in events.chunks(size) {
+        let Some(first) = part.first() else { continue };
+        let number = number.take().unwrap_or_else(|| {
+            *next_number += 1;
+            *next_number - 1
+        });
+        table.put((day, key, number), &state, part, names)?;
+        starts.push(PartStart { number, first: *first });
+        for event in part {
+            state.step(event.step(), &mut |_| {});
+        }
+    }
+    Ok(starts)
+}
+
+/// One pass over the days of a batch.
+struct Pass<'a> {
+    known: &'a mut Conversations,
+    registry: &'a Registry,
+    names: &'a mut Names,
+    slices: PackedTable<'a>,
+    parts: Parts<'a>,
+    effects: Effects<'a>,
+    events: &'a [Pending<'a>],
+    /// One for each event; of repeats not used.
+    verdicts: Vec<Verdict>,
+    /// Slices of the present block to write.
+    changed: Changed,
+    /// Conversations whose state at the coming midnight has changed, by key.
+    carried: Vec<(u128, SessionState)>,
+    /// The events of the present day, by key and place.
+    new: Vec<New>,
+    buffers: Buffers,
+}
+
+/// Kept from slice to slice, so that none allocates.
+#[derive(Default)]
+struct Buffers {
+    other: Vec<u8>,
+    /// The days on which the identity of a new event may be, besides the slice at hand.
+    days: Vec<u32>,
+    before: Vec<Entry>,
+    incoming: Vec<Entry>,
+    after: Vec<Entry>,
+    elsewhere: Vec<Entry>,
+    body: Vec<u8>,
+}
+
+impl Pass<'_> {
+    fn run(&mut self, order: &[(u32, u128, usize)]) -> Result<(), StoreError> {
+        let mut rest = order;
+        let mut day = rest.first().map_or(0, |(day, ..)| *day);
+        loop {
+            let (of_day, later) = rest.split_at(rest.partition_point(|(d, ..)| *d == day));
+            rest = later;
+            let carried = std::mem::take(&mut self.carried);
+            self.run_day(day, of_day, &carried)?;
+            match rest.first() {
+                _ if !self.carried.is_empty() => day += 1,
+                Some((next, ..)) => day = *next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn run_day(
+        &mut self,
+        day: u32,
+        order: &[(u32, u128, usize)],
+        carried: &[(u128, SessionState)],
+    ) -> Result<(), StoreError> {
+        let group = day_bytes(day);
+        let mut block = Block::default();
+        let mut all = std::mem::take(&mut self.new);
+        all.clear();
+        all.extend(order.iter().map(|(_, key, place)| self.copied(*key, *place)));
+        let mut new = all.chunk_by(|a, b| a.key == b.key).peekable();
+        let mut carried = carried.iter().peekable();
+        loop {
+            let key = match (new.peek(), carried.peek()) {
+                (Some(events), Some((key, _))) => events[0].key.min(*key),
+                (Some(events), None) => events[0].key,
+                (None, Some((key, _))) => *key,
+                (None, None) => break,
+            };
+            let events = new.next_if(|events| events[0].key == key).unwrap_or_default();
+            let state = carried.next_if(|(of, _)| *of == key).map(|(_, state)| state);
+            if events.is_empty() && !self.known.days.may_have(day, key) {
+                continue;
+            }
+            if !block.covers(&group, key) {
+                self.slices.put(&mut block, &mut self.changed)?;
+                self.slices.block_of(&group, key, &mut block)?;
+            }
+            self.run_slice(day, key, &block, events, state)?;
+        }
+        self.new = all;
+        self.slices.put(&mut block, &mut self.changed)
+    }
+
+    fn copied(&self, key: u128, place: usize) -> New {
+        let event = &self.events[place];
+        let Pending { numbers, name, first_day, .. } = *event;
+        let (user, duration_ms) = (event.user(), event.event.duration_ms);
+        let (entry, mask) = (event.entry(), self.known.days.mask(key));
+        New { key, user, entry, mask, place, numbers, name, duration_ms, first_day }
+    }
+
+    /// Adds events to one slice, and folds it with a new state on entry if there is one.
+    fn run_slice(
+        &mut self,
+        day: u32,
+        key: u128,
+        block: &Block,
+        events: &[New],
+        carried: Option<&SessionState>,
+    ) -> Result<(), StoreError> {
+        self.buffers.before.clear();
+        let stored = match block.get(key) {
+            Some(body) => Some(decode_slice(day, body, self.names, &mut self.buffers.before)?),
+            None => None,
+        };
+        self.admit(day, key, stored.as_ref(), events)?;
+        match stored {
+            None if self.buffers.incoming.is_empty() => Ok(()),
+            None => {
+                let entry = match carried {
+                    Some(state) => state.clone(),
+                    None => self.state_after(day.saturating_sub(1), key)?.unwrap_or_default(),
+                };
+                self.known.days.insert(day, key);
+                self.fold_short(day, key, None, entry)
+            }
+            Some(StoredSlice::Short(old)) => {
+                let new = carried.unwrap_or(&old).clone();
+                if self.buffers.incoming.is_empty() && new == old {
+                    return Ok(());
+                }
+                self.fold_short(day, key, Some(old), new)
+            }
+            Some(StoredSlice::Long { next_number, parts }) => {
+                if self.buffers.incoming.is_empty() && carried.is_none() {
+                    return Ok(());
+                }
+                self.fold_long(day, key, next_number, parts, carried)
+            }
+        }
+    }
+
+    /// Decides about new events of a slice; those that count are in `incoming` then, in order, and
+    /// are counted by themselves.
+    fn admit(
+        &mut self,
+        day: u32,
+        key: u128,
+        stored: Option<&StoredSlice>,
+        events: &[New],
+    ) -> Result<(), StoreError> {
+        self.buffers.incoming.clear();
+        let is_long = matches!(stored, Some(StoredSlice::Long { .. }));
+        self.buffers.days.clear();
+        if let Some(first) = events.first() {
+            self.known.days.of_mask(first.mask, key, &mut self.buffers.days);
+            self.buffers.days.retain(|other| *other != day || is_long);
+        }
+        let index: Option<FxHashMap<u64, Entry>> = (events.len() > MAX_SCANS)
+            .then(|| self.buffers.before.iter().map(|e| (e.id, *e)).collect());
+        for event in events {
+            let entry = event.entry;
+            let mut known = match &index {
+                _ if day < event.first_day => None,
+                Some(index) => index.get(&entry.id).copied(),
+                None => self.buffers.before.iter().rfind(|e| e.id == entry.id).copied(),
+            };
+            if known.is_none() {
+                known = self.find_elsewhere(key, entry.id, event.first_day)?;
+            }
+            if let Some(known) = known {
+                self.verdicts[event.place] = Verdict::Known(known);
+                continue;
+            }
+            self.known.identities.insert(day, key, entry.id);
+            self.buffers.incoming.push(entry);
+            let effects = &mut self.effects;
+            let New { numbers, name, duration_ms, .. } = *event;
+            let Entry { time_ms, kind, flags, .. } = entry;
+            effects.changes.counted(numbers, time_ms, kind, flags, name, duration_ms);
+            effects.activities.add(event.place, event.user, kind, time_ms);
+        }
+        let names = &*self.names;
+        self.buffers.incoming.sort_unstable_by(|a, b| a.compare(b, names));
+        Ok(())
+    }
+
+    /// The stored event of an identity on one of `days` from `first_day` on.
+    fn find_elsewhere(
+        &mut self,
+        key: u128,
+        id: u64,
+        first_day: u32,
+    ) -> Result<Option<Entry>, StoreError> {
+        for place in (0..self.buffers.days.len()).rev() {
+            let day = self.buffers.days[place];
+            if day >= first_day && self.known.identities.may_have(day, key, id) {
+                self.read_elsewhere(day, key)?;
+                if let Some(entry) = self.buffers.elsewhere.iter().rfind(|e| e.id == id) {
+                    return Ok(Some(*entry));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads all events of a stored slice into `elsewhere`; gives its state on entry.
+    fn read_elsewhere(&mut self, day: u32, key: u128) -> Result<Option<SessionState>, StoreError> {
+        let Buffers { other, elsewhere, .. } = &mut self.buffers;
+        elsewhere.clear();
+        let Some(body) = self.slices.get(&day_bytes(day), key, other)? else { return Ok(None) };
+        match decode_slice(day, body, self.names, elsewhere)? {
+            StoredSlice::Short(entry) => Ok(Some(entry)),
+            StoredSlice::Long { parts, .. } => {
+                let mut first = None;
+                for part in parts {
+                    let entry = self.parts.read(day, key, part.number, self.names, elsewhere)?;
+                    first.get_or_insert(entry);
+                }
+                Ok(first)
+            }
+        }
+    }
+
+    /// The state after a stored slice, if it is alive at the midnight that follows.
+    fn state_after(&mut self, day: u32, key: u128) -> Result<Option<SessionState>, StoreError> {
+        if !self.known.days.may_have(day, key) {
+            return Ok(None);
+        }
+        let Some(mut state) = self.read_elsewhere(day, key)? else { return Ok(None) };
+        for event in &self.buffers.elsewhere {
+            state.step(event.step(), &mut |_| {});
+        }
+        Ok(Some(state).filter(|state| state.alive_at(begin_ms(day + 1))))
+    }
+
+    /// Folds a short slice, stored or new (`old` is none), with its incoming events.
+    fn fold_short(
+        &mut self,
+        day: u32,
+        key: u128,
+        old: Option<SessionState>,
+        entry: SessionState,
+    ) -> Result<(), StoreError> {
+        let numbers = self.numbers(key)?;
+        let Buffers { before, incoming, after, body, .. } = &mut self.buffers;
+        let changes = &mut *self.effects.changes;
+        let mut emit = |sample| changes.sample(numbers, sample);
+        let is_stored = old.is_some();
+        let mut old = old.unwrap_or_default();
+        let mut new = entry.clone();
+        // What was open on entry is taken back: the day before has counted it.
+        SessionState::open_change(&new, &old, &mut emit);
+        fold_part((before, incoming), after, (&mut old, &mut new), self.names, &mut emit);
+        SessionState::open_change(&old, &new, &mut emit);
+        body.clear();
+        if after.len() <= MAX_PART_EVENTS {
+            encode_slice(day, &entry, after, self.names, body);
+        } else {
+            let mut next = 0;
+            let (place, numbers) = ((day, key), (None, &mut next));
+            let starts = put_parts(&mut self.parts, place, numbers, &entry, after, self.names)?;
+            encode_long(day, next, &starts, self.names, body);
+        }
+        self.changed.put(key, body);
+        self.carry(day, key, is_stored.then_some(&old), &new)
+    }
+
+    /// Folds a long slice with its incoming events, from the first part that changes until the old
+    /// and the new state agree again.
+    fn fold_long(
+        &mut self,
+        day: u32,
+        key: u128,
+        mut next_number: u32,
+        starts: Vec<PartStart>,
+        carried: Option<&SessionState>,
+    ) -> Result<(), StoreError> {
+        let numbers = self.numbers(key)?;
+        let incoming = std::mem::take(&mut self.buffers.incoming);
+        let names = &mut *self.names;
+        let part_of = |event: &Entry, names: &Names| {
+            starts.partition_point(|s| s.first.compare(event, names).is_le()).saturating_sub(1)
+        };
+        let first = match (carried, incoming.first()) {
+            (Some(_), _) => 0,
+            (None, Some(event)) => part_of(event, names),
+            (None, None) => return Ok(()),
+        };
+        let last = incoming.last().map_or(0, |event| part_of(event, names));
+        let mut rest = &incoming[..];
+        let mut all: Vec<PartStart> = starts[..first].to_vec();
+        let mut states: Option<(SessionState, SessionState)> = None;
+        let mut agreed = false;
+        let changes = &mut *self.effects.changes;
+        let mut emit = |sample| changes.sample(numbers, sample);
+        for (i, start) in starts.iter().enumerate().skip(first) {
+            let Buffers { before, after, .. } = &mut self.buffers;
+            before.clear();
+            let stored = self.parts.read(day, key, start.number, names, before)?;
+            let (mut old, mut new) = states.take().unwrap_or_else(|| {
+                let new = carried.filter(|_| i == 0).unwrap_or(&stored).clone();
+                SessionState::open_change(&new, &stored, &mut emit);
+                (stored.clone(), new)
+            });
+            let entry = new.clone();
+            let end = match starts.get(i + 1) {
+                Some(next) => rest.partition_point(|e| e.compare(&next.first, names).is_lt()),
+                None => rest.len(),
+            };
+            let (mine, later) = rest.split_at(end);
+            rest = later;
+            fold_part((before, mine), after, (&mut old, &mut new), names, &mut emit);
+            if mine.is_empty() && entry == stored {
+                all.push(*start);
+            } else {
+                let numbers = (Some(start.number), &mut next_number);
+                let parts = &mut self.parts;
+                all.extend(put_parts(parts, (day, key), numbers, &entry, after, names)?);
+            }
+            if i >= last && old == new {
+                all.extend_from_slice(&starts[i + 1..]);
+                agreed = i + 1 < starts.len();
+                states = Some((old, new));
+                break;
+            }
+            states = Some((old, new));
+        }
+        let body = &mut self.buffers.body;
+        body.clear();
+        encode_long(day, next_number, &all, names, body);
+        self.changed.put(key, body);
+        self.buffers.incoming = incoming;
+        match states {
+            // The state at the end is what it was.
+            Some((old, new)) if !agreed => {
+                SessionState::open_change(&old, &new, &mut |sample| {
+                    self.effects.changes.sample(numbers, sample);
+                });
+                self.carry(day, key, Some(&old), &new)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes what the next midnight and the open conversations must know of the state after a
+    /// slice. `old` is none of a new slice.
+    fn carry(
+        &mut self,
+        day: u32,
+        key: u128,
+        old: Option<&SessionState>,
+        new: &SessionState,
+    ) -> Result<(), StoreError> {
+        let midnight = begin_ms(day + 1);
+        let old = old.filter(|state| state.alive_at(midnight));
+        let alive = Some(new).filter(|state| state.alive_at(midnight));
+        if old != alive {
+            self.carried.push((key, alive.cloned().unwrap_or_default()));
+        }
+        if self.effects.open.wants(new) && !self.has_slice_after(day, key)? {
+            self.effects.open.note(key, new);
+        }
+        Ok(())
+    }
+
+    /// Whether the conversation has a stored slice of a later day.
+    fn has_slice_after(&mut self, day: u32, key: u128) -> Result<bool, StoreError> {
+        let Buffers { other, days, .. } = &mut self.buffers;
+        self.known.days.of(key, days);
+        for later in days.iter().filter(|later| **later > day) {
+            if self.slices.get(&day_bytes(*later), key, other)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn numbers(&self, key: u128) -> Result<PairNumbers, StoreError> {
+        let pair = pair_of(key);
+        self.registry
+            .numbers_of(pair)
+            .ok_or_else(|| StoreError::value("slices", format!("pair {pair} is missing")))
+    }
+
+    fn outcomes(&self) -> Outcomes {
+        let mut outcomes = Outcomes::default();
+        for (verdict, event) in self.verdicts.iter().zip(self.events) {
+            let known = match (event.repeats, verdict) {
+                (None, Verdict::Accepted) => None,
+                (None, Verdict::Known(known)) => Some(*known),
+                (Some(first), _) => Some(match self.verdicts[first] {
+                    Verdict::Accepted => self.events[first].entry(),
+                    Verdict::Known(known) => known,
+                }),
+            };
+            match known {
+                None => outcomes.accepted += 1,
+                Some(known) if known == event.entry() => outcomes.duplicates += 1,
+                Some(_) => outcomes.conflicts += 1,
+            }
+        }
+        outcomes
+    }
+}

@@ -1,0 +1,478 @@
+//! What a commit changes in the buckets.
+//!
+//! *Why* flat lists: a commit has some ten changes an event in as many buckets as there are events.
+//! Changes that follow one another and belong to one hour are a *run*; only the runs are sorted.
+
+use botstats_common::metric::TypeCode;
+use botstats_common::quarter::{QUARTERS_PER_HOUR, Quarter};
+use redb::Table;
+
+use crate::event::Kind;
+use crate::event::registry::PairNumbers;
+use crate::fold::body::{HourChange, HourChanges, NamedCell, sample_cell, sampled, section};
+use crate::fold::bucket_key::{NAMES, PAIR_DAY_BITS, PairDay};
+use crate::fold::metrics::{Source, Split, counted, source};
+use crate::fold::names::{NameId, Names};
+use crate::fold::names_of_day::{NamesOfDay, OTHER, Wanted, fixed_index};
+use crate::fold::session::Sample;
+use crate::fold::value_code::code_of;
+use crate::store::StoreError;
+use crate::store::packed::{Block, Changed, Packed};
+
+/// The buckets' table in a write transaction.
+pub(crate) type BucketsTable<'txn> = Packed<Table<'txn, &'static [u8], &'static [u8]>>;
+
+const HOURS: u8 = 24;
+const HOUR_BITS: u32 = 5;
+/// Bits of the number of a run.
+const RUN_BITS: u32 = 32;
+
+/// Changes of buckets. The memory of one commit serves the next.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    /// Buckets of days before this one are deleted: their changes are dropped.
+    first_day: u32,
+    changes: Vec<HourChange>,
+    /// The pair, day and hour of each run (93 bits), then its number (32 bits).
+    runs: Vec<u128>,
+    /// Where each run begins in `changes`, by its number.
+    begins: Vec<u32>,
+    named: Vec<NamedChange>,
+}
+
+/// A change of a cell that has a name.
+#[derive(Debug, Clone, Copy)]
+struct NamedChange {
+    /// The pair and day, then the number of the split (8 bits).
+    key: u128,
+    name: NameId,
+    /// The hour, true if it is a sample (1 bit), the cell without the name's index.
+    cell: u32,
+    amount: i64,
+}
+
+impl NamedChange {
+    /// Bits of a cell without the name's index.
+    const CELL_BITS: u32 = 18;
+    const SPLIT_BITS: u32 = 8;
+
+    fn pair_day(&self) -> PairDay {
+        PairDay::of_bits(self.key >> Self::SPLIT_BITS)
+    }
+
+    fn split(&self) -> Option<Split> {
+        Split::of_number(u8::try_from(self.key & 0xff).ok()?)
+    }
+}
+
+/// An hour of a pair, and a quarter in it.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    pair_day: PairDay,
+    hour: u8,
+    quarter: u8,
+}
+
+impl Changes {
+    pub(crate) fn from_day(first_day: u32) -> Self {
+        let (changes, runs, begins, named) = Default::default();
+        Self { first_day, changes, runs, begins, named }
+    }
+
+    /// Forgets all changes; those of days before `first_day` are dropped from now on.
+    pub(crate) fn clear(&mut self, first_day: u32) {
+        self.first_day = first_day;
+        self.changes.clear();
+        self.runs.clear();
+        self.begins.clear();
+        self.named.clear();
+    }
+
+    /// Counts a sample of a session, also for its operator.
+    pub(crate) fn sample(&mut self, numbers: PairNumbers, sample: Sample) {
+        let Some(place) = self.place(numbers, Quarter::of_ms(sample.at_ms).0) else { return };
+        let Sample { metric, value, sign, operator, .. } = sample;
+        self.count(place, metric, value, sign);
+        if let Some(split @ Split::Operator) = Split::of(metric) {
+            self.count_named(place, (split, operator), metric, value, sign);
+        }
+    }
+
+    /// Counts what an event counts by itself, also for its name.
+    pub(crate) fn counted(
+        &mut self,
+        numbers: PairNumbers,
+        time_ms: i64,
+        kind: Kind,
+        flags: u8,
+        name: NameId,
+        duration_ms: Option<u32>,
+    ) {
+        let Some(place) = self.place(numbers, Quarter::of_ms(time_ms).0) else { return };
+        for (metric, value) in counted(kind, flags, duration_ms) {
+            self.count(place, metric, value, 1);
+            if let Some(split) = Split::of(metric) {
+                self.count_named(place, (split, name), metric, value, 1);
+            }
+        }
+    }
+
+    /// Counts a new user in a quarter, or takes that back if `sign` is -1.
+    pub(crate) fn new_user(&mut self, numbers: PairNumbers, quarter: u32, sign: i64) {
+        if let Some(place) = self.place(numbers, quarter) {
+            self.count(place, TypeCode::NewUser, 1, sign);
+        }
+    }
+
+    /// A user was active in a quarter.
+    pub(crate) fn user(&mut self, numbers: PairNumbers, quarter: u32, ordinal: u32) {
+        if let Some(place) = self.place(numbers, quarter) {
+            self.push(place, HourChange::user(place.quarter, ordinal, true));
+        }
+    }
+
+    /// A user was not active in a quarter after all. If the user is not known to be active there,
+    /// nothing changes.
+    pub(crate) fn not_user(&mut self, numbers: PairNumbers, quarter: u32, ordinal: u32) {
+        if let Some(place) = self.place(numbers, quarter) {
+            self.push(place, HourChange::user(place.quarter, ordinal, false));
+        }
+    }
+
+    /// `None` if the day is deleted.
+    #[inline]
+    fn place(&self, numbers: PairNumbers, quarter: u32) -> Option<Place> {
+        let day = Quarter(quarter).day();
+        if day < self.first_day {
+            return None;
+        }
+        let hour = u8::try_from(quarter / QUARTERS_PER_HOUR % u32::from(HOURS)).ok()?;
+        let quarter = u8::try_from(quarter % QUARTERS_PER_HOUR).ok()?;
+        Some(Place { pair_day: PairDay::new(day, numbers)?, hour, quarter })
+    }
+
+    #[inline]
+    fn push(&mut self, place: Place, change: HourChange) {
+        let run = place.pair_day.bits() << HOUR_BITS | u128::from(place.hour);
+        if self.runs.last().is_none_or(|last| last >> RUN_BITS != run) {
+            self.runs.push(run << RUN_BITS | self.runs.len() as u128);
+            self.begins.push(u32::try_from(self.changes.len()).unwrap_or(u32::MAX));
+        }
+        self.changes.push(change);
+    }
+
+    #[inline]
+    fn count(&mut self, place: Place, metric: TypeCode, value: i64, sign: i64) {
+        let quarter = place.quarter;
+        let (count, sum) = match source(metric) {
+            Source::Count(count) => (Some(count), None),
+            Source::Pair { count, sum } => (Some(count), Some(sum)),
+            Source::SumOf { sum, .. } => (None, Some(sum)),
+            Source::Active | Source::ActiveBut(_) => return,
+        };
+        if let Some(count) = count {
+            self.push(place, HourChange::field(quarter, count, sign));
+        }
+        if let Some(sum) = sum.filter(|_| value != 0) {
+            self.push(place, HourChange::field(quarter, sum, sign * value));
+        }
+        if let Some(number) = sampled(metric) {
+            let cell = sample_cell(number, code_of(value.unsigned_abs()), quarter);
+            self.push(place, HourChange::sample(cell, sign));
+        }
+    }
+
+    fn count_named(
+        &mut self,
+        Place { pair_day, hour, quarter }: Place,
+        (split, name): (Split, NameId),
+        metric: TypeCode,
+        value: i64,
+        sign: i64,
+    ) {
+        let key = pair_day.bits() << NamedChange::SPLIT_BITS | u128::from(split.number());
+        let mut push = |is_sample: bool, cell: Option<u32>, amount: i64| {
+            let Some(cell) = cell.filter(|_| amount != 0) else { return };
+            let above = u32::from(hour) << 1 | u32::from(is_sample);
+            let cell = above << NamedChange::CELL_BITS | cell;
+            self.named.push(NamedChange { key, name, cell, amount });
+        };
+        match source(metric) {
+            Source::Count(count) => push(false, section::field(count, quarter), sign),
+            Source::Pair { count, sum } => {
+                push(false, section::field(count, quarter), sign);
+                push(false, section::field(sum, quarter), sign * value);
+                let code = code_of(value.unsigned_abs());
+                push(true, section::sample(split, metric, code, quarter), sign);
+            }
+            Source::SumOf { .. } | Source::Active | Source::ActiveBut(_) => {}
+        }
+    }
+
+    /// Changes the buckets, and forgets the changes. Of each (bot, channel), day and bounded kind
+    /// of name at most `max_names` names are kept. Buckets of days before `whole_from_day` may have
+    /// lost a part: none of their totals falls below 0.
+    ///
+    /// # Errors
+    /// If the table cannot be read or written, or if a total of a whole day would fall below 0.
+    pub(crate) fn apply(
+        &mut self,
+        names: &Names,
+        max_names: usize,
+        buckets: &mut BucketsTable<'_>,
+        whole_from_day: u32,
+    ) -> Result<(), StoreError> {
+        self.runs.sort_unstable();
+        self.named.iter_mut().for_each(|change| change.name = names.counted(change.name));
+        self.named.sort_unstable_by_key(|change| (change.key, change.name, change.cell));
+        let runs = self.runs.chunk_by(|a, b| pair_day_of(*a) == pair_day_of(*b));
+        let named = self.named.chunk_by(|a, b| a.pair_day() == b.pair_day());
+        let (mut runs, mut named) = (runs.peekable(), named.peekable());
+        let mut pass = Pass::new(self, names, max_names, buckets);
+        loop {
+            let by_run = runs.peek().and_then(|runs| runs.first()).map(|run| pair_day_of(*run));
+            let by_name = named.peek().and_then(|named| named.first()).map(NamedChange::pair_day);
+            let Some(pair_day) = by_run.into_iter().chain(by_name).min() else { break };
+            let runs = if by_run == Some(pair_day) { runs.next() } else { None };
+            let named = if by_name == Some(pair_day) { named.next() } else { None };
+            pass.is_whole = pair_day.day() >= whole_from_day;
+            pass.apply(pair_day, runs.unwrap_or_default(), named.unwrap_or_default())?;
+        }
+        pass.finish()?;
+        self.clear(self.first_day);
+        Ok(())
+    }
+}
+
+fn pair_day_of(run: u128) -> PairDay {
+    PairDay::of_bits(run >> (RUN_BITS + HOUR_BITS) & ((1 << PAIR_DAY_BITS) - 1))
+}
+
+fn hour_of(run: u128) -> u8 {
+    u8::try_from(run >> RUN_BITS & ((1 << HOUR_BITS) - 1)).unwrap_or(u8::MAX)
+}
+
+/// A named change whose name has an index.
+#[derive(Debug, Clone, Copy)]
+struct Resolved {
+    hour: u8,
+    section: u8,
+    cell: NamedCell,
+    amount: i64,
+}
+
+/// One pass over the table, in the order of its items.
+struct Pass<'a, 'n, 'txn> {
+    changes: &'a [HourChange],
+    begins: &'a [u32],
+    names: &'n Names,
+    max_names: usize,
+    buckets: &'a mut BucketsTable<'txn>,
+    is_whole: bool,
+    block: Block,
+    changed: Changed,
+    hour: HourChanges,
+    names_of_day: NamesOfDay,
+    wanted: Vec<Wanted<'n>>,
+    resolved: Vec<Resolved>,
+    /// Names that were evicted from the pair's day, by split.
+    evicted: Vec<(Split, Vec<u32>)>,
+    body: Vec<u8>,
+}
+
+impl<'a, 'n, 'txn> Pass<'a, 'n, 'txn> {
+    fn new(
+        changes: &'a Changes,
+        names: &'n Names,
+        max_names: usize,
+        buckets: &'a mut BucketsTable<'txn>,
+    ) -> Self {
+        let (changes, begins) = (&changes.changes[..], &changes.begins[..]);
+        let (hour, names_of_day, wanted) = Default::default();
+        let (block, changed, resolved, evicted, body) = Default::default();
+        let is_whole = true;
+        Self {
+            changes,
+            begins,
+            names,
+            max_names,
+            buckets,
+            is_whole,
+            block,
+            changed,
+            hour,
+            names_of_day,
+            wanted,
+            resolved,
+            evicted,
+            body,
+        }
+    }
+
+    /// Applies the changes of one pair and day: runs by hour, named changes by split and name.
+    fn apply(
+        &mut self,
+        pair_day: PairDay,
+        mut runs: &[u128],
+        named: &[NamedChange],
+    ) -> Result<(), StoreError> {
+        self.resolved.clear();
+        self.evicted.clear();
+        if !named.is_empty() {
+            let first = runs.first().map_or(0, |run| hour_of(*run));
+            self.seek(pair_day, first)?;
+            self.resolve(pair_day, named)?;
+        }
+        let mut resolved = std::mem::take(&mut self.resolved);
+        let mut rest = &resolved[..];
+        let mut hour = 0;
+        loop {
+            // What evicted names have counted may stand in any hour.
+            if self.evicted.is_empty() {
+                let run = runs.first().map_or(HOURS, |run| hour_of(*run));
+                hour = rest.first().map_or(run, |change| change.hour.min(run));
+            }
+            if hour >= HOURS {
+                break;
+            }
+            let runs = take_while(&mut runs, |run| hour_of(*run) == hour);
+            let named = take_while(&mut rest, |change| change.hour == hour);
+            self.merge(pair_day, hour, runs, named)?;
+            hour += 1;
+        }
+        resolved.clear();
+        self.resolved = resolved;
+        if !named.is_empty() && self.names_of_day.is_changed() {
+            self.seek(pair_day, NAMES)?;
+            self.changed.put_with(pair_day.item(NAMES), |out| self.names_of_day.encode(out));
+        }
+        Ok(())
+    }
+
+    /// Gives the names of a pair and day their indexes: fills `resolved` and `evicted`.
+    fn resolve(&mut self, pair_day: PairDay, named: &[NamedChange]) -> Result<(), StoreError> {
+        let (group, key) = (pair_day.group(), pair_day.item(NAMES));
+        if self.block.covers(&group, key) {
+            self.names_of_day.load(self.block.get(key))?;
+        } else {
+            self.names_of_day.load(self.buckets.get(&group, key, &mut self.body)?)?;
+        }
+        for of_split in named.chunk_by(|a, b| a.key == b.key) {
+            let Some(split) = of_split.first().and_then(NamedChange::split) else { continue };
+            self.wanted.clear();
+            let mut begin = 0;
+            for of_name in of_split.chunk_by(|a, b| a.name == b.name) {
+                let tag = begin;
+                begin += of_name.len();
+                let Some(first) = of_name.first().filter(|_| !cancels_out(of_name)) else {
+                    continue;
+                };
+                let name = self.names.text(first.name);
+                match (fixed_index(name), name) {
+                    (None, Some(name)) => self.wanted.push(Wanted::new(name, tag)),
+                    (index, _) => push(&mut self.resolved, split, index.unwrap_or(OTHER), of_name),
+                }
+            }
+            let mut evicted = Vec::new();
+            let names = &mut self.names_of_day;
+            names.resolve(split, &mut self.wanted, self.max_names, &mut evicted)?;
+            for wanted in &self.wanted {
+                let from = of_split.get(wanted.tag..).unwrap_or_default();
+                let of_name = from.chunk_by(|a, b| a.name == b.name).next().unwrap_or_default();
+                push(&mut self.resolved, split, wanted.index, of_name);
+            }
+            if !evicted.is_empty() {
+                self.evicted.push((split, evicted));
+            }
+        }
+        self.resolved.sort_unstable_by_key(|change| change.hour);
+        Ok(())
+    }
+
+    /// Merges the changes of one hour into its bucket.
+    fn merge(
+        &mut self,
+        pair_day: PairDay,
+        hour: u8,
+        runs: &[u128],
+        named: &[Resolved],
+    ) -> Result<(), StoreError> {
+        self.seek(pair_day, hour)?;
+        let key = pair_day.item(hour);
+        let stored = self.block.get(key);
+        if stored.is_none() && runs.is_empty() && named.is_empty() {
+            return Ok(());
+        }
+        self.hour.clear();
+        for run in runs {
+            // The number of the run.
+            let run = (run & u128::from(u32::MAX)) as usize;
+            let begin = self.begins.get(run).map_or(0, |begin| *begin as usize);
+            let end = self.begins.get(run + 1).map_or(self.changes.len(), |end| *end as usize);
+            for change in self.changes.get(begin..end).unwrap_or_default() {
+                self.hour.add(*change);
+            }
+        }
+        for change in named {
+            self.hour.add_named(change.section, change.cell, change.amount);
+        }
+        if let Some(body) = stored {
+            for (split, evicted) in &self.evicted {
+                self.hour.move_names(body, *split, evicted, OTHER)?;
+            }
+        }
+        self.body.clear();
+        let any = self.hour.merge(stored, self.is_whole, &mut self.body)?;
+        if any && stored != Some(&self.body[..]) {
+            self.changed.put(key, &self.body);
+        } else if !any && stored.is_some() {
+            self.changed.remove(key);
+        }
+        Ok(())
+    }
+
+    /// Makes `block` the block of an item.
+    fn seek(&mut self, pair_day: PairDay, slot: u8) -> Result<(), StoreError> {
+        let (group, key) = (pair_day.group(), pair_day.item(slot));
+        if !self.block.covers(&group, key) {
+            self.buckets.put(&mut self.block, &mut self.changed)?;
+            self.buckets.block_of(&group, key, &mut self.block)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), StoreError> {
+        self.buckets.put(&mut self.block, &mut self.changed)
+    }
+}
+
+/// Takes items off the front.
+fn take_while<'s, T>(items: &mut &'s [T], of: impl Fn(&T) -> bool) -> &'s [T] {
+    let (taken, rest) = items.split_at(items.iter().take_while(|item| of(item)).count());
+    *items = rest;
+    taken
+}
+
+/// True if the changes of one name, sorted by cell, change nothing.
+fn cancels_out(of_name: &[NamedChange]) -> bool {
+    of_name
+        .chunk_by(|a, b| a.cell == b.cell)
+        .all(|of_cell| of_cell.iter().map(|change| change.amount).sum::<i64>() == 0)
+}
+
+fn push(resolved: &mut Vec<Resolved>, split: Split, index: u32, of_name: &[NamedChange]) {
+    for change in of_name {
+        let is_sample = change.cell >> NamedChange::CELL_BITS & 1 != 0;
+        let section = if is_sample { section::of_samples(split) } else { None };
+        let cell = change.cell & ((1 << NamedChange::CELL_BITS) - 1);
+        resolved.push(Resolved {
+            hour: u8::try_from(change.cell >> (NamedChange::CELL_BITS + 1)).unwrap_or(u8::MAX),
+            section: section.unwrap_or(section::of_fields(split)),
+            cell: section::with_index(split, is_sample, index, cell),
+            amount: change.amount,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;
