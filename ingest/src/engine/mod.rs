@@ -155,7 +155,7 @@ impl Engine {
         }
     }
 
-    /// The conversations that may be open for someone who asks now, with their (bot, channel).
+    /// The conversations that can be open now, each with its (bot, channel).
     #[must_use]
     pub fn open_conversations(&self) -> Vec<(PairNumbers, Open)> {
         let (open, registry) = (self.open.read(), self.registry.read());
@@ -236,20 +236,17 @@ impl Engine {
         self.changes.clear(keep.1);
         let mut activities = Activities::default();
         let mut open = self.open.read().updates(stored_ms);
+        let effects =
+            Effects { changes: &mut self.changes, activities: &mut activities, open: &mut open };
+        let tables = (commit.slices()?, commit.parts()?);
+        let Outcomes { accepted, duplicates, conflicts } =
+            self.conversations.add(&batch, &mut self.names, tables, effects)?;
+        batch.progress.accepted += accepted;
+        batch.progress.duplicates += duplicates;
+        batch.progress.conflicts += conflicts;
+        count_users(&commit, &mut self.counts, activities, &mut self.changes)?;
         {
             let registry = self.registry.read();
-            let effects = Effects {
-                changes: &mut self.changes,
-                activities: &mut activities,
-                open: &mut open,
-            };
-            let tables = (commit.slices()?, commit.parts()?);
-            let Outcomes { accepted, duplicates, conflicts } =
-                self.conversations.add(&batch, &registry, &mut self.names, tables, effects)?;
-            batch.progress.accepted += accepted;
-            batch.progress.duplicates += duplicates;
-            batch.progress.conflicts += conflicts;
-            count_users(&commit, &registry, &mut self.counts, activities, &mut self.changes)?;
             let new_pairs = self.pairs..batch.pairs;
             commit.put_pairs(new_pairs.filter_map(|n| Some((n, registry.row(n)?))))?;
         }

@@ -1,17 +1,17 @@
 //! Open conversations, in memory: what goes on now.
 //!
-//! *Bound*: a conversation is forgotten once it has been idle for longer than any clock that may
-//! ask can differ from that of the stream. So there are at most as many as talked in the last half
-//! hour, or day with an operator.
+//! *Bound*: a conversation is dropped once its idle timeout is over by the clock of every query. So
+//! there are at most as many as had an event in the last half hour, or in the last day with an
+//! operator.
 
 use botstats_common::quarter::day_of_ms;
 use rustc_hash::FxHashMap;
 
 use crate::fold::session::SessionState;
-use crate::fold::timeline::{Entry, StoredSlice};
+use crate::fold::timeline::{Entry, StoredSlice, pass_over};
 use crate::store::keys::pair_of;
 
-/// The clock of who asks may be behind that of the server by this, in milliseconds.
+/// The clock of a query may be this many milliseconds behind that of the server.
 const CLOCK_MS: i64 = 2 * 60 * 1000;
 /// The map is searched for what has ended when it has grown by this many, and to twice its size.
 const LEAST_GROWTH: usize = 1024;
@@ -45,7 +45,7 @@ impl Open {
         })
     }
 
-    /// Whether it may be open for someone who asks once that moment has come.
+    /// Whether it can still be open at that moment, by the clock of any query.
     fn may_be_open(&self, now_ms: i64) -> bool {
         self.last_ms.saturating_add(self.idle_ms).saturating_add(CLOCK_MS) >= now_ms
     }
@@ -64,7 +64,7 @@ pub(super) struct OpenConversations {
 pub(super) struct OpenUpdates {
     /// The moment at which the batch's last message was stored, in Unix milliseconds.
     stored_ms: i64,
-    /// Whether there is any that may have ended.
+    /// Whether a conversation may be known as open that is not any more.
     has_any: bool,
     updates: Vec<(u128, Option<Open>)>,
 }
@@ -100,14 +100,19 @@ impl OpenConversations {
 }
 
 impl OpenUpdates {
-    /// Whether the state after a slice can matter.
-    pub(super) fn wants(&self, state: &SessionState) -> bool {
-        self.has_any || self.open_of(state).is_some()
-    }
-
-    /// Notes the state in which a conversation is now.
-    pub(super) fn note(&mut self, key: u128, state: &SessionState) {
-        self.updates.push((key, self.open_of(state)));
+    /// Notes the state in which a conversation is, unless a later slice follows.
+    pub(super) fn note<E>(
+        &mut self,
+        key: u128,
+        state: &SessionState,
+        has_later_slice: impl FnOnce() -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let open = self.open_of(state);
+        if (self.has_any || open.is_some()) && !has_later_slice()? {
+            self.has_any = true;
+            self.updates.push((key, open));
+        }
+        Ok(())
     }
 
     fn open_of(&self, state: &SessionState) -> Option<Open> {
@@ -132,7 +137,7 @@ enum Last {
 
 impl LastSlices {
     pub(super) fn new(stored_ms: i64) -> Self {
-        // A pause of 24 hours reaches into the day before, the clock of who asks into another.
+        // An open one has an event of the last 24 hours; a query's clock may need a day before.
         let first_day = day_of_ms(stored_ms).saturating_sub(2);
         let updates = OpenConversations::default().updates(stored_ms);
         Self { updates, first_day, last: FxHashMap::default() }
@@ -165,9 +170,7 @@ impl LastSlices {
 
     fn state_after(&self, entry: &SessionState, events: &[Entry]) -> Last {
         let mut state = entry.clone();
-        for event in events {
-            state.step(event.step(), &mut |_| {});
-        }
+        pass_over(&mut state, events);
         self.updates.open_of(&state).map_or(Last::Ended, Last::Open)
     }
 

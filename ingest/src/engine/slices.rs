@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 use super::batch::{Batch, Pending};
 use super::open::{LastSlices, OpenConversations, OpenUpdates};
 use super::users::Activities;
-use crate::event::registry::{PairNumbers, Registry};
+use crate::event::registry::PairNumbers;
 use crate::fold::changes::Changes;
 use crate::fold::day_masks::DayMasks;
 use crate::fold::identities::Identities;
@@ -24,9 +24,9 @@ use crate::fold::names::{NameId, Names};
 use crate::fold::session::SessionState;
 use crate::fold::timeline::{
     Entry, MAX_PART_EVENTS, PartStart, StoredSlice, begin_ms, decode_slice, encode_long,
-    encode_slice, fold_part,
+    encode_slice, fold_part, pass_over,
 };
-use crate::store::keys::{day_bytes, pair_of};
+use crate::store::keys::day_bytes;
 use crate::store::packed::{Block, Changed};
 use crate::store::{PackedTable, Parts, Snapshot, StoreError};
 
@@ -46,19 +46,23 @@ pub(super) struct Conversations {
 /// *Why* it is copied: events are met in the order of their hashes, which is not that in memory. A
 /// loop that only copies waits for many of them at the same time.
 #[derive(Clone, Copy)]
-struct New {
+pub(super) struct New {
     key: u128,
-    user: u128,
-    entry: Entry,
+    /// The key of its user.
+    pub(super) user: u128,
+    pub(super) entry: Entry,
     /// The days that its conversation may have ([`DayMasks::mask`]).
     mask: u64,
     /// Its place in the batch.
-    place: usize,
-    numbers: PairNumbers,
+    pub(super) place: usize,
+    pub(super) numbers: PairNumbers,
     name: NameId,
     duration_ms: Option<u32>,
     first_day: u32,
 }
+
+/// Which slice it is: day and key, and whose.
+type Place = (u32, u128, PairNumbers);
 
 /// What became of an event.
 #[derive(Clone, Copy)]
@@ -135,7 +139,6 @@ impl Conversations {
     pub(super) fn add(
         &mut self,
         batch: &Batch<'_>,
-        registry: &Registry,
         names: &mut Names,
         (slices, parts): (PackedTable<'_>, Parts<'_>),
         effects: Effects<'_>,
@@ -149,7 +152,6 @@ impl Conversations {
         order.sort_unstable();
         let mut pass = Pass {
             known: self,
-            registry,
             names,
             slices,
             parts,
@@ -189,9 +191,7 @@ fn put_parts(
         });
         table.put((day, key, number), &state, part, names)?;
         starts.push(PartStart { number, first: *first });
-        for event in part {
-            state.step(event.step(), &mut |_| {});
-        }
+        pass_over(&mut state, part);
     }
     Ok(starts)
 }
@@ -199,7 +199,6 @@ fn put_parts(
 /// One pass over the days of a batch.
 struct Pass<'a> {
     known: &'a mut Conversations,
-    registry: &'a Registry,
     names: &'a mut Names,
     slices: PackedTable<'a>,
     parts: Parts<'a>,
@@ -210,10 +209,17 @@ struct Pass<'a> {
     /// Slices of the present block to write.
     changed: Changed,
     /// Conversations whose state at the coming midnight has changed, by key.
-    carried: Vec<(u128, SessionState)>,
+    carried: Vec<Carried>,
     /// The events of the present day, by key and place.
     new: Vec<New>,
     buffers: Buffers,
+}
+
+/// The state of a conversation at a midnight.
+struct Carried {
+    key: u128,
+    numbers: PairNumbers,
+    state: SessionState,
 }
 
 /// Kept from slice to slice, so that none allocates.
@@ -250,7 +256,7 @@ impl Pass<'_> {
         &mut self,
         day: u32,
         order: &[(u32, u128, usize)],
-        carried: &[(u128, SessionState)],
+        carried: &[Carried],
     ) -> Result<(), StoreError> {
         let group = day_bytes(day);
         let mut block = Block::default();
@@ -261,21 +267,21 @@ impl Pass<'_> {
         let mut carried = carried.iter().peekable();
         loop {
             let key = match (new.peek(), carried.peek()) {
-                (Some(events), Some((key, _))) => events[0].key.min(*key),
+                (Some(events), Some(carried)) => events[0].key.min(carried.key),
                 (Some(events), None) => events[0].key,
-                (None, Some((key, _))) => *key,
+                (None, Some(carried)) => carried.key,
                 (None, None) => break,
             };
             let events = new.next_if(|events| events[0].key == key).unwrap_or_default();
-            let state = carried.next_if(|(of, _)| *of == key).map(|(_, state)| state);
-            if events.is_empty() && !self.known.days.may_have(day, key) {
-                continue;
-            }
-            if !block.covers(&group, key) {
-                self.slices.put(&mut block, &mut self.changed)?;
-                self.slices.block_of(&group, key, &mut block)?;
-            }
-            self.run_slice(day, key, &block, events, state)?;
+            let carried = carried.next_if(|carried| carried.key == key);
+            let numbers = match (events.first(), carried) {
+                (Some(event), _) => event.numbers,
+                (None, Some(carried)) if self.known.days.may_have(day, key) => carried.numbers,
+                (None, _) => continue,
+            };
+            self.slices.seek(&group, key, &mut block, &mut self.changed)?;
+            let state = carried.map(|carried| &carried.state);
+            self.run_slice((day, key, numbers), &block, events, state)?;
         }
         self.new = all;
         self.slices.put(&mut block, &mut self.changed)
@@ -292,8 +298,7 @@ impl Pass<'_> {
     /// Adds events to one slice, and folds it with a new state on entry if there is one.
     fn run_slice(
         &mut self,
-        day: u32,
-        key: u128,
+        (day, key, numbers): Place,
         block: &Block,
         events: &[New],
         carried: Option<&SessionState>,
@@ -312,20 +317,20 @@ impl Pass<'_> {
                     None => self.state_after(day.saturating_sub(1), key)?.unwrap_or_default(),
                 };
                 self.known.days.insert(day, key);
-                self.fold_short(day, key, None, entry)
+                self.fold_short((day, key, numbers), None, entry)
             }
             Some(StoredSlice::Short(old)) => {
                 let new = carried.unwrap_or(&old).clone();
                 if self.buffers.incoming.is_empty() && new == old {
                     return Ok(());
                 }
-                self.fold_short(day, key, Some(old), new)
+                self.fold_short((day, key, numbers), Some(old), new)
             }
             Some(StoredSlice::Long { next_number, parts }) => {
                 if self.buffers.incoming.is_empty() && carried.is_none() {
                     return Ok(());
                 }
-                self.fold_long(day, key, next_number, parts, carried)
+                self.fold_long((day, key, numbers), next_number, parts, carried)
             }
         }
     }
@@ -368,7 +373,7 @@ impl Pass<'_> {
             let New { numbers, name, duration_ms, .. } = *event;
             let Entry { time_ms, kind, flags, .. } = entry;
             effects.changes.counted(numbers, time_ms, kind, flags, name, duration_ms);
-            effects.activities.add(event.place, event.user, kind, time_ms);
+            effects.activities.add(event);
         }
         let names = &*self.names;
         self.buffers.incoming.sort_unstable_by(|a, b| a.compare(b, names));
@@ -418,21 +423,17 @@ impl Pass<'_> {
             return Ok(None);
         }
         let Some(mut state) = self.read_elsewhere(day, key)? else { return Ok(None) };
-        for event in &self.buffers.elsewhere {
-            state.step(event.step(), &mut |_| {});
-        }
+        pass_over(&mut state, &self.buffers.elsewhere);
         Ok(Some(state).filter(|state| state.alive_at(begin_ms(day + 1))))
     }
 
     /// Folds a short slice, stored or new (`old` is none), with its incoming events.
     fn fold_short(
         &mut self,
-        day: u32,
-        key: u128,
+        (day, key, numbers): Place,
         old: Option<SessionState>,
         entry: SessionState,
     ) -> Result<(), StoreError> {
-        let numbers = self.numbers(key)?;
         let Buffers { before, incoming, after, body, .. } = &mut self.buffers;
         let changes = &mut *self.effects.changes;
         let mut emit = |sample| changes.sample(numbers, sample);
@@ -448,25 +449,24 @@ impl Pass<'_> {
             encode_slice(day, &entry, after, self.names, body);
         } else {
             let mut next = 0;
-            let (place, numbers) = ((day, key), (None, &mut next));
-            let starts = put_parts(&mut self.parts, place, numbers, &entry, after, self.names)?;
+            let part_numbers = (None, &mut next);
+            let parts = &mut self.parts;
+            let starts = put_parts(parts, (day, key), part_numbers, &entry, after, self.names)?;
             encode_long(day, next, &starts, self.names, body);
         }
         self.changed.put(key, body);
-        self.carry(day, key, is_stored.then_some(&old), &new)
+        self.carry((day, key, numbers), is_stored.then_some(&old), &new)
     }
 
     /// Folds a long slice with its incoming events, from the first part that changes until the old
     /// and the new state agree again.
     fn fold_long(
         &mut self,
-        day: u32,
-        key: u128,
+        (day, key, numbers): Place,
         mut next_number: u32,
         starts: Vec<PartStart>,
         carried: Option<&SessionState>,
     ) -> Result<(), StoreError> {
-        let numbers = self.numbers(key)?;
         let incoming = std::mem::take(&mut self.buffers.incoming);
         let names = &mut *self.names;
         let part_of = |event: &Entry, names: &Names| {
@@ -480,8 +480,8 @@ impl Pass<'_> {
         let last = incoming.last().map_or(0, |event| part_of(event, names));
         let mut rest = &incoming[..];
         let mut all: Vec<PartStart> = starts[..first].to_vec();
+        // The old and the new state after the part before; none if they agreed before the end.
         let mut states: Option<(SessionState, SessionState)> = None;
-        let mut agreed = false;
         let changes = &mut *self.effects.changes;
         let mut emit = |sample| changes.sample(numbers, sample);
         for (i, start) in starts.iter().enumerate().skip(first) {
@@ -504,14 +504,13 @@ impl Pass<'_> {
             if mine.is_empty() && entry == stored {
                 all.push(*start);
             } else {
-                let numbers = (Some(start.number), &mut next_number);
+                let part_numbers = (Some(start.number), &mut next_number);
                 let parts = &mut self.parts;
-                all.extend(put_parts(parts, (day, key), numbers, &entry, after, names)?);
+                all.extend(put_parts(parts, (day, key), part_numbers, &entry, after, names)?);
             }
-            if i >= last && old == new {
-                all.extend_from_slice(&starts[i + 1..]);
-                agreed = i + 1 < starts.len();
-                states = Some((old, new));
+            let later = &starts[i + 1..];
+            if i >= last && old == new && !later.is_empty() {
+                all.extend_from_slice(later);
                 break;
             }
             states = Some((old, new));
@@ -521,24 +520,18 @@ impl Pass<'_> {
         encode_long(day, next_number, &all, names, body);
         self.changed.put(key, body);
         self.buffers.incoming = incoming;
-        match states {
-            // The state at the end is what it was.
-            Some((old, new)) if !agreed => {
-                SessionState::open_change(&old, &new, &mut |sample| {
-                    self.effects.changes.sample(numbers, sample);
-                });
-                self.carry(day, key, Some(&old), &new)
-            }
-            _ => Ok(()),
-        }
+        // Else the state at the end is what it was.
+        let Some((old, new)) = states else { return Ok(()) };
+        let changes = &mut *self.effects.changes;
+        SessionState::open_change(&old, &new, &mut |sample| changes.sample(numbers, sample));
+        self.carry((day, key, numbers), Some(&old), &new)
     }
 
     /// Notes what the next midnight and the open conversations must know of the state after a
     /// slice. `old` is none of a new slice.
     fn carry(
         &mut self,
-        day: u32,
-        key: u128,
+        (day, key, numbers): Place,
         old: Option<&SessionState>,
         new: &SessionState,
     ) -> Result<(), StoreError> {
@@ -546,31 +539,20 @@ impl Pass<'_> {
         let old = old.filter(|state| state.alive_at(midnight));
         let alive = Some(new).filter(|state| state.alive_at(midnight));
         if old != alive {
-            self.carried.push((key, alive.cloned().unwrap_or_default()));
+            let state = alive.cloned().unwrap_or_default();
+            self.carried.push(Carried { key, numbers, state });
         }
-        if self.effects.open.wants(new) && !self.has_slice_after(day, key)? {
-            self.effects.open.note(key, new);
-        }
-        Ok(())
-    }
-
-    /// Whether the conversation has a stored slice of a later day.
-    fn has_slice_after(&mut self, day: u32, key: u128) -> Result<bool, StoreError> {
-        let Buffers { other, days, .. } = &mut self.buffers;
-        self.known.days.of(key, days);
-        for later in days.iter().filter(|later| **later > day) {
-            if self.slices.get(&day_bytes(*later), key, other)?.is_some() {
-                return Ok(true);
+        let (Buffers { other, days, .. }, known) = (&mut self.buffers, &self.known);
+        let slices = &self.slices;
+        self.effects.open.note(key, new, || {
+            known.days.of(key, days);
+            for later in days.iter().filter(|later| **later > day) {
+                if slices.get(&day_bytes(*later), key, other)?.is_some() {
+                    return Ok(true);
+                }
             }
-        }
-        Ok(false)
-    }
-
-    fn numbers(&self, key: u128) -> Result<PairNumbers, StoreError> {
-        let pair = pair_of(key);
-        self.registry
-            .numbers_of(pair)
-            .ok_or_else(|| StoreError::value("slices", format!("pair {pair} is missing")))
+            Ok(false)
+        })
     }
 
     fn outcomes(&self) -> Outcomes {

@@ -48,17 +48,7 @@ fn payload(event: &Given) -> String {
 
 fn apply(engine: &mut Engine, first: u64, events: &[Given]) {
     let payloads: Vec<String> = events.iter().map(payload).collect();
-    let messages: Vec<Message> = (first..)
-        .zip(&payloads)
-        .map(|(sequence, payload)| Message {
-            sequence,
-            stored_ns: (START_MS + DAYS * DAY_MS) * NS_PER_MS,
-            subject: "botstats.events.a.b.c",
-            headers: None.into(),
-            payload: payload.as_bytes(),
-        })
-        .collect();
-    engine.apply(&messages).unwrap();
+    apply_at(engine, first, DAYS * DAY_MS, &payloads);
 }
 
 type Sums = BTreeMap<(u32, u8), (u64, u64)>;
@@ -106,15 +96,8 @@ fn naive(events: &[Given]) -> Sums {
     let mut fields: BTreeMap<(u32, u8), i64> = BTreeMap::new();
     for sample in samples {
         let group = u32::try_from((sample.at_ms - START_MS) / 3_600_000).unwrap();
-        let mut add = |field, n| *fields.entry((group, field as u8)).or_default() += n;
-        match source(sample.metric) {
-            Source::Count(count) => add(count, sample.sign),
-            Source::Pair { count, sum } => {
-                add(count, sample.sign);
-                add(sum, sample.sign * sample.value);
-            }
-            Source::SumOf { sum, .. } => add(sum, sample.sign * sample.value),
-            Source::Active | Source::ActiveBut(_) => unreachable!("no sample feeds users"),
+        for (field, n) in source(sample.metric).amounts(sample.value, sample.sign) {
+            *fields.entry((group, field as u8)).or_default() += n;
         }
     }
     let groups = u32::try_from(DAYS * 24).unwrap();
@@ -204,17 +187,9 @@ fn a_long_conversation_is_forgotten_with_its_days() {
     apply(&mut engine, 1, &events);
     assert!(row_counts(&engine)["parts"] >= 6);
     // An event of another conversation, 60 days on.
-    let later = (START_MS + 60 * DAY_MS) * NS_PER_MS;
     let payload = payload(&Given { ms: 60 * DAY_MS, kind: Kind::Sent, automatic: false, id: 1 })
         .replace("default", "other");
-    let message = Message {
-        sequence: u64::from(count) + 1,
-        stored_ns: later,
-        subject: "botstats.events.a.b.c",
-        headers: None.into(),
-        payload: payload.as_bytes(),
-    };
-    engine.apply(&[message]).unwrap();
+    apply_at(&mut engine, u64::from(count) + 1, 60 * DAY_MS, &[payload]);
     let rows = row_counts(&engine);
     assert_eq!((rows["parts"], rows["slices"]), (0, 1));
 }
@@ -231,14 +206,7 @@ fn open_conversations_are_known_after_each_commit_and_each_start() {
         let id = u32::try_from(sequence).unwrap();
         let given = Given { ms: now + minute * MINUTE, kind, automatic: false, id };
         let payload = payload(&given).replace("default", conversation);
-        let message = Message {
-            sequence,
-            stored_ns: (START_MS + now) * NS_PER_MS,
-            subject: "botstats.events.a.b.c",
-            headers: None.into(),
-            payload: payload.as_bytes(),
-        };
-        engine.apply(&[message]).unwrap();
+        apply_at(engine, sequence, now, &[payload]);
     };
     // (minutes of the last event, idle minutes, minutes of the request, operator, unanswered)
     let open = |engine: &Engine| {
@@ -286,6 +254,61 @@ fn open_conversations_are_known_after_each_commit_and_each_start() {
     assert_eq!(open(&Engine::open(folder.path(), 40).unwrap()), expected);
 }
 
+/// Applies payloads in one commit, all stored at that moment.
+fn apply_at(engine: &mut Engine, first: u64, ms: i64, payloads: &[String]) {
+    let messages: Vec<Message> = (first..)
+        .zip(payloads)
+        .map(|(sequence, payload)| Message {
+            sequence,
+            stored_ns: (START_MS + ms) * NS_PER_MS,
+            subject: "botstats.events.a.b.c",
+            headers: None.into(),
+            payload: payload.as_bytes(),
+        })
+        .collect();
+    engine.apply(&messages).unwrap();
+}
+
+#[test]
+fn a_conversation_that_begins_and_ends_in_one_commit_is_not_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut engine = Engine::open(folder.path(), 40).unwrap();
+    // One event on each side of midnight, so in two slices.
+    let event = |minute, kind, id| {
+        payload(&Given { ms: DAY_MS + minute * MINUTE, kind, automatic: false, id })
+    };
+    let events = [event(-1, Kind::Received, 1), event(1, Kind::Ended, 2)];
+    apply_at(&mut engine, 1, DAY_MS + 2 * MINUTE, &events);
+    assert_eq!(engine.open_conversations(), []);
+}
+
+#[test]
+fn a_user_may_be_forgotten_twice_in_one_commit() {
+    let quarter = |n: u32| Quarter::of_ms(START_MS).0 + n;
+    for reversed in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut engine = Engine::open(folder.path(), 40).unwrap();
+        let event =
+            |n: i64, kind, id| payload(&Given { ms: n * 15 * MINUTE, kind, automatic: false, id });
+        let active = [10, 20, 30].map(|n| event(n, Kind::Received, u32::try_from(n).unwrap()));
+        let mut forgotten = [15, 25].map(|n| {
+            event(n, Kind::Ended, u32::try_from(n).unwrap())
+                .replace("conversation.ended", "user.forgotten")
+        });
+        if reversed {
+            forgotten.reverse();
+        }
+        let stored_ms = 31 * 15 * MINUTE;
+        apply_at(&mut engine, 1, stored_ms, &active);
+        apply_at(&mut engine, 4, stored_ms, &forgotten);
+        let contents = engine.store.snapshot().unwrap().contents().unwrap();
+        let pair = ["a", "b", "c"].map(str::to_owned).into();
+        let users = &contents.pairs[&pair].users;
+        assert_eq!(users, &[10, 20, 30].map(|n| vec![quarter(n)]), "reversed: {reversed}");
+        assert_eq!(contents.pairs[&pair].sums[&(quarter(30), 0)], (1, 1));
+    }
+}
+
 #[test]
 fn a_floor_that_was_reached_stays() {
     // A session that stays open for weeks: its first sample is moved when its bucket is long gone.
@@ -295,15 +318,7 @@ fn a_floor_that_was_reached_stays() {
     let mut send = |engine: &mut Engine, ms: i64, kind: Kind| {
         sequence += 1;
         let id = u32::try_from(sequence).unwrap();
-        let payload = payload(&Given { ms, kind, automatic: false, id });
-        let message = Message {
-            sequence,
-            stored_ns: (START_MS + ms) * NS_PER_MS,
-            subject: "botstats.events.a.b.c",
-            headers: None.into(),
-            payload: payload.as_bytes(),
-        };
-        engine.apply(&[message]).unwrap();
+        apply_at(engine, sequence, ms, &[payload(&Given { ms, kind, automatic: false, id })]);
     };
     send(&mut engine, 0, Kind::Received);
     send(&mut engine, 1000, Kind::Requested);

@@ -9,16 +9,19 @@
 //! | forgotten within the last 38 days | a stub | all its generations |
 //! | forgotten longer ago | ordinal and first quarter of its last generation | nothing |
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use botstats_common::quarter::{QUARTERS_PER_DAY, QUARTERS_PER_HOUR, Quarter};
 
+use super::slices::New;
 use crate::event::Kind;
-use crate::event::registry::{PairNumbers, Registry};
+use crate::event::registry::PairNumbers;
 use crate::fold::body::mask_of_user;
 use crate::fold::bucket_key;
 use crate::fold::changes::Changes;
 use crate::fold::generations::{Generation, Generations};
+use crate::fold::timeline::Entry;
 use crate::store::keys::{day_of, pair_of};
 use crate::store::packed::{Block, Changed};
 use crate::store::{Commit, Counts, PackedTable, StoreError, StoredUser};
@@ -37,11 +40,19 @@ struct Activity {
     /// The event's place in the batch.
     place: usize,
     quarter: u32,
+    account: u32,
+}
+
+impl Activity {
+    fn numbers(&self) -> PairNumbers {
+        PairNumbers { account: self.account, pair: pair_of(self.user) }
+    }
 }
 
 impl Activities {
     /// Notes what an accepted event says of its user.
-    pub(super) fn add(&mut self, place: usize, user: u128, kind: Kind, time_ms: i64) {
+    pub(super) fn add(&mut self, event: &New) {
+        let New { place, user, numbers, entry: Entry { kind, time_ms, .. }, .. } = *event;
         let list = match kind {
             Kind::Received => &mut self.active,
             Kind::Forgotten => &mut self.forgotten,
@@ -50,7 +61,7 @@ impl Activities {
         let quarter = Quarter::of_ms(time_ms).0;
         // Successive messages of a user in one quarter are one activity.
         if list.last().is_none_or(|last| (last.user, last.quarter) != (user, quarter)) {
-            list.push(Activity { user, place, quarter });
+            list.push(Activity { user, place, quarter, account: numbers.account });
         }
     }
 }
@@ -67,15 +78,16 @@ struct Named {
 /// Counts users, and forgets those that are to be forgotten.
 pub(super) fn count_users(
     commit: &Commit,
-    registry: &Registry,
     counts: &mut Counts,
     activities: Activities,
     changes: &mut Changes,
 ) -> Result<(), StoreError> {
     let Activities { mut active, mut forgotten } = activities;
     active.sort_unstable();
-    forgotten.sort_unstable();
-    let mut pass = UserPass { commit, registry, counts, changes, named: Vec::new() };
+    // The latest first: what it cuts off gets an ordinal that is not in the store yet, so an
+    // earlier one must find the rest under the stored ordinal.
+    forgotten.sort_unstable_by_key(|activity| (activity.user, Reverse(activity.quarter)));
+    let mut pass = UserPass { commit, counts, changes, named: Vec::new() };
     pass.find(&active, &forgotten)?;
     pass.forget(&forgotten)?;
     pass.activate(&active)?;
@@ -84,7 +96,6 @@ pub(super) fn count_users(
 
 struct UserPass<'a> {
     commit: &'a Commit,
-    registry: &'a Registry,
     counts: &'a mut Counts,
     changes: &'a mut Changes,
     /// By key.
@@ -126,8 +137,9 @@ impl UserPass<'_> {
             return Ok(());
         }
         let buckets = self.commit.buckets()?;
-        for Activity { user, quarter, .. } in forgotten {
-            let Ok(place) = self.named.binary_search_by_key(user, |named| named.key) else {
+        for activity in forgotten {
+            let Activity { user, quarter, .. } = *activity;
+            let Ok(place) = self.named.binary_search_by_key(&user, |named| named.key) else {
                 continue;
             };
             let named = &mut self.named[place];
@@ -137,10 +149,10 @@ impl UserPass<'_> {
             };
             let generations = named.generations.get_or_insert_with(|| Generations::of(only));
             named.is_changed = true;
-            let Some(later) = generations.forget_at(*quarter) else { continue };
+            let Some(later) = generations.forget_at(quarter) else { continue };
             // A generation with activity on both sides of the end of that quarter.
-            let numbers = numbers_of(self.registry, *user)?;
-            let moved = activity_of(&buckets, numbers, later.ordinal, (*quarter + 1)..later.end)?;
+            let numbers = activity.numbers();
+            let moved = activity_of(&buckets, numbers, later.ordinal, (quarter + 1)..later.end)?;
             let Some(first) = moved.first().copied() else { continue };
             let ordinal = self.counts.next(numbers.pair)?;
             for quarter in moved {
@@ -201,8 +213,8 @@ impl UserPass<'_> {
         let of_users = active.chunk_by(|a, b| a.user == b.user);
         for (activities, place) in of_users.zip(places) {
             let named = &mut self.named[place];
-            let numbers = numbers_of(self.registry, named.key)?;
             for activity in activities {
+                let numbers = activity.numbers();
                 let generation = match (&mut named.generations, &mut named.stored) {
                     (Some(generations), _) => generations.at_mut(activity.quarter),
                     (None, StoredUser::Known(generation)) => Some(generation),
@@ -239,10 +251,7 @@ impl UserPass<'_> {
             if stored == StoredUser::Forgotten && named.stored == StoredUser::Forgotten {
                 continue;
             }
-            if !block.covers(&[], named.key) {
-                users.put(&mut block, &mut changed)?;
-                users.block_of(&[], named.key, &mut block)?;
-            }
+            users.seek(&[], named.key, &mut block, &mut changed)?;
             body.clear();
             stored.encode(&mut body);
             changed.put(named.key, &body);
@@ -277,13 +286,6 @@ fn activity_of(
     Ok(quarters)
 }
 
-fn numbers_of(registry: &Registry, key: u128) -> Result<PairNumbers, StoreError> {
-    let pair = pair_of(key);
-    registry
-        .numbers_of(pair)
-        .ok_or_else(|| StoreError::value("users", format!("pair {pair} is missing")))
-}
-
 /// Deletes the generations that ended more than 38 days before.
 pub(super) fn prune_generations(commit: &Commit, before_day: u32) -> Result<(), StoreError> {
     let (mut users, mut forgotten) = (commit.users()?, commit.forgotten()?);
@@ -298,7 +300,7 @@ pub(super) fn prune_generations(commit: &Commit, before_day: u32) -> Result<(), 
             }
         };
         forgotten.remove(key)?;
-        users.block_of(&[], key, &mut block)?;
+        users.seek(&[], key, &mut block, &mut changed)?;
         match left {
             Some(generation) => {
                 body.clear();
@@ -307,7 +309,6 @@ pub(super) fn prune_generations(commit: &Commit, before_day: u32) -> Result<(), 
             }
             None => changed.remove(key),
         }
-        users.put(&mut block, &mut changed)?;
     }
-    Ok(())
+    users.put(&mut block, &mut changed)
 }

@@ -16,6 +16,11 @@ pub(crate) struct NameId(u32);
 impl NameId {
     /// No name was sent.
     pub(crate) const ABSENT: NameId = NameId(0);
+
+    /// Its place among the names.
+    fn place(self) -> Option<usize> {
+        usize::try_from(self.0.checked_sub(1)?).ok()
+    }
 }
 
 /// The names of one batch.
@@ -45,15 +50,13 @@ impl Names {
     /// The name that it counts for: itself, or without what is beyond [`MAX_NAME_BYTES`].
     #[must_use]
     pub(crate) fn counted(&self, id: NameId) -> NameId {
-        let place = id.0.checked_sub(1).and_then(|place| usize::try_from(place).ok());
-        place.and_then(|place| self.counted.get(place)).copied().unwrap_or(id)
+        id.place().and_then(|place| self.counted.get(place)).copied().unwrap_or(id)
     }
 
     /// The name as it was sent.
     #[must_use]
     pub(crate) fn text(&self, id: NameId) -> Option<&str> {
-        let place = usize::try_from(id.0.checked_sub(1)?).ok()?;
-        self.texts.get(place).map(|text| &**text)
+        self.texts.get(id.place()?).map(|text| &**text)
     }
 
     /// The order of events of one millisecond and type: those without a name first, then by bytes.

@@ -272,6 +272,13 @@ fn take_operator(rest: &mut &[u8], operators: &mut Operators, names: &mut Names)
     known.get(place).copied()
 }
 
+/// Folds events into a state without a look at what they contribute.
+pub(crate) fn pass_over(state: &mut SessionState, events: &[Entry]) {
+    for event in events {
+        state.step(event.step(), &mut |_| {});
+    }
+}
+
 /// Merges new events into those of a slice or a part, and folds both into states: `old` through
 /// `before`, `new` through all. Emits what changes. All lists are in the order of the timeline;
 /// `after` is replaced.
@@ -298,9 +305,7 @@ pub(crate) fn fold_part(
     after.extend(rest);
     // Nothing changes up to the first new event, unless the states differ.
     let same = if old == new { first_new } else { 0 };
-    for event in &before[..same] {
-        old.step(event.step(), &mut |_| {});
-    }
+    pass_over(old, &before[..same]);
     if same > 0 {
         new.clone_from(old);
     }

@@ -7,7 +7,7 @@
 //! empty.
 //!
 //! A commit sorts the items that it touches by group and key, and goes through them block by block:
-//! [`Packed::block_of`], [`Block::get`] for each item, [`Packed::put`].
+//! [`Packed::seek`] and [`Block::get`] for each item, at the end [`Packed::put`].
 //!
 //! *Invariants*: the blocks of a group cover different keys; no block is empty. While items are
 //! only added and grow, the rows are a function of the items, however they are cut into commits.
@@ -307,6 +307,25 @@ impl Packed<Table<'_, &'static [u8], &'static [u8]>> {
         block.clear();
         changed.clear();
         result
+    }
+
+    /// Makes `block` the block of an item: if it is another one, that is written first, as by
+    /// [`Packed::put`].
+    ///
+    /// # Errors
+    /// As [`Packed::put`], and if the block is malformed or the file cannot be read.
+    pub(crate) fn seek(
+        &mut self,
+        group: &[u8],
+        key: u128,
+        block: &mut Block,
+        changed: &mut Changed,
+    ) -> Result<(), StoreError> {
+        if block.covers(group, key) {
+            return Ok(());
+        }
+        self.put(block, changed)?;
+        self.block_of(group, key, block)
     }
 
     fn write(&mut self, block: &Block, changed: &Changed) -> Result<(), StoreError> {
