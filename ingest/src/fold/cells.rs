@@ -1,9 +1,10 @@
 //! Lists of numbered cells with a count each: the form of everything in a bucket of which most is
 //! zero.
 //!
-//! *Format*: for each cell that is not zero, ascending by number, the difference to the number
-//! before (the first: to -1) times two, plus one if the count is above 1, as a varint; then such a
-//! count less two, as a varint. A zero byte or the end of the bytes ends the list.
+//! *Format*: one or two varints for each cell that is not zero, ascending by number. The first is
+//! twice the difference to the number of the cell before (of the first cell: to -1), plus one if
+//! the count is above 1. Only then there is a second: the count less two. A zero byte or the end of
+//! the bytes ends the list.
 
 use botstats_common::varint;
 

@@ -5,22 +5,18 @@
 
 use botstats_common::metric::TypeCode;
 use botstats_common::quarter::{QUARTERS_PER_HOUR, Quarter};
-use redb::Table;
 
 use crate::event::Kind;
 use crate::event::registry::PairNumbers;
 use crate::fold::body::{HourChange, HourChanges, NamedCell, sample_cell, sampled, section};
 use crate::fold::bucket_key::{NAMES, PAIR_DAY_BITS, PairDay};
-use crate::fold::metrics::{Source, Split, counted, source};
+use crate::fold::metrics::{Split, counted, source};
 use crate::fold::names::{NameId, Names};
 use crate::fold::names_of_day::{NamesOfDay, OTHER, Wanted, fixed_index};
 use crate::fold::session::Sample;
 use crate::fold::value_code::code_of;
-use crate::store::StoreError;
-use crate::store::packed::{Block, Changed, Packed};
-
-/// The buckets' table in a write transaction.
-pub(crate) type BucketsTable<'txn> = Packed<Table<'txn, &'static [u8], &'static [u8]>>;
+use crate::store::packed::{Block, Changed};
+use crate::store::{PackedTable, StoreError};
 
 const HOURS: u8 = 24;
 const HOUR_BITS: u32 = 5;
@@ -164,17 +160,8 @@ impl Changes {
     #[inline]
     fn count(&mut self, place: Place, metric: TypeCode, value: i64, sign: i64) {
         let quarter = place.quarter;
-        let (count, sum) = match source(metric) {
-            Source::Count(count) => (Some(count), None),
-            Source::Pair { count, sum } => (Some(count), Some(sum)),
-            Source::SumOf { sum, .. } => (None, Some(sum)),
-            Source::Active | Source::ActiveBut(_) => return,
-        };
-        if let Some(count) = count {
-            self.push(place, HourChange::field(quarter, count, sign));
-        }
-        if let Some(sum) = sum.filter(|_| value != 0) {
-            self.push(place, HourChange::field(quarter, sum, sign * value));
+        for (field, amount) in source(metric).amounts(value, sign) {
+            self.push(place, HourChange::field(quarter, field, amount));
         }
         if let Some(number) = sampled(metric) {
             let cell = sample_cell(number, code_of(value.unsigned_abs()), quarter);
@@ -192,21 +179,16 @@ impl Changes {
     ) {
         let key = pair_day.bits() << NamedChange::SPLIT_BITS | u128::from(split.number());
         let mut push = |is_sample: bool, cell: Option<u32>, amount: i64| {
-            let Some(cell) = cell.filter(|_| amount != 0) else { return };
+            let Some(cell) = cell else { return };
             let above = u32::from(hour) << 1 | u32::from(is_sample);
             let cell = above << NamedChange::CELL_BITS | cell;
             self.named.push(NamedChange { key, name, cell, amount });
         };
-        match source(metric) {
-            Source::Count(count) => push(false, section::field(count, quarter), sign),
-            Source::Pair { count, sum } => {
-                push(false, section::field(count, quarter), sign);
-                push(false, section::field(sum, quarter), sign * value);
-                let code = code_of(value.unsigned_abs());
-                push(true, section::sample(split, metric, code, quarter), sign);
-            }
-            Source::SumOf { .. } | Source::Active | Source::ActiveBut(_) => {}
+        for (field, amount) in source(metric).amounts(value, sign) {
+            push(false, section::field(field, quarter), amount);
         }
+        let code = code_of(value.unsigned_abs());
+        push(true, section::sample(split, metric, code, quarter), sign);
     }
 
     /// Changes the buckets, and forgets the changes. Of each (bot, channel), day and bounded kind
@@ -219,7 +201,7 @@ impl Changes {
         &mut self,
         names: &Names,
         max_names: usize,
-        buckets: &mut BucketsTable<'_>,
+        buckets: &mut PackedTable<'_>,
         whole_from_day: u32,
     ) -> Result<(), StoreError> {
         self.runs.sort_unstable();
@@ -267,7 +249,7 @@ struct Pass<'a, 'n, 'txn> {
     begins: &'a [u32],
     names: &'n Names,
     max_names: usize,
-    buckets: &'a mut BucketsTable<'txn>,
+    buckets: &'a mut PackedTable<'txn>,
     is_whole: bool,
     block: Block,
     changed: Changed,
@@ -285,7 +267,7 @@ impl<'a, 'n, 'txn> Pass<'a, 'n, 'txn> {
         changes: &'a Changes,
         names: &'n Names,
         max_names: usize,
-        buckets: &'a mut BucketsTable<'txn>,
+        buckets: &'a mut PackedTable<'txn>,
     ) -> Self {
         let (changes, begins) = (&changes.changes[..], &changes.begins[..]);
         let (hour, names_of_day, wanted) = Default::default();
@@ -434,11 +416,7 @@ impl<'a, 'n, 'txn> Pass<'a, 'n, 'txn> {
     /// Makes `block` the block of an item.
     fn seek(&mut self, pair_day: PairDay, slot: u8) -> Result<(), StoreError> {
         let (group, key) = (pair_day.group(), pair_day.item(slot));
-        if !self.block.covers(&group, key) {
-            self.buckets.put(&mut self.block, &mut self.changed)?;
-            self.buckets.block_of(&group, key, &mut self.block)?;
-        }
-        Ok(())
+        self.buckets.seek(&group, key, &mut self.block, &mut self.changed)
     }
 
     fn finish(mut self) -> Result<(), StoreError> {

@@ -97,6 +97,22 @@ pub(crate) enum Source {
     ActiveBut(Field),
 }
 
+impl Source {
+    /// The fields that a sample changes, and by how much; none by 0.
+    #[inline]
+    pub(crate) fn amounts(self, value: i64, sign: i64) -> impl Iterator<Item = (Field, i64)> {
+        let (count, sum) = match self {
+            Source::Count(count) => (Some(count), None),
+            Source::Pair { count, sum } => (Some(count), Some(sum)),
+            Source::SumOf { sum, .. } => (None, Some(sum)),
+            Source::Active | Source::ActiveBut(_) => (None, None),
+        };
+        let count = count.map(|field| (field, sign));
+        let sum = sum.map(|field| (field, sign * value)).filter(|(_, amount)| *amount != 0);
+        count.into_iter().chain(sum)
+    }
+}
+
 /// Where the numbers of a metric stand.
 #[must_use]
 pub(crate) fn source(code: TypeCode) -> Source {

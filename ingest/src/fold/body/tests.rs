@@ -1,10 +1,14 @@
+//! Hours against maps: whatever is merged in whatever order, the bytes say the same.
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use botstats_common::metric::{self, TypeCode};
 use proptest::prelude::*;
 
-use botstats_common::metric;
-
+use super::fields::{BY_PLACE, PLACES};
+use super::samples::SAMPLED;
 use super::*;
+use crate::fold::metrics::{self, FIELDS, Field, Split};
 use crate::fold::value_code::code_of;
 
 /// The naive form: everything that an hour has, by name.
@@ -130,8 +134,8 @@ fn the_bytes_of_version_1_do_not_change() {
     let check = |commits: &[Vec<Change>], expect: &[u8]| {
         assert_eq!(merged(commits, true).unwrap().unwrap(), expect, "{commits:?}");
     };
-    let field = |field: super::Field| field as usize;
-    let (incoming, sum) = (field(super::Field::Incoming), field(super::Field::LengthSum));
+    let field = |field: metrics::Field| field as usize;
+    let (incoming, sum) = (field(metrics::Field::Incoming), field(metrics::Field::LengthSum));
     check(&[vec![Field(0, incoming, 1)]], &[0x11, 3]);
     check(&[vec![Field(3, incoming, 1), Field(3, sum, 300)]], &[0x18, 0x83, 2, 0xac, 2]);
     check(&[vec![Field(1, incoming, 2), Field(1, sum, 3)]], &[0x12, 0x82, 2, 2, 3]);
@@ -281,12 +285,12 @@ fn small_hours_have_few_bytes() {
     let session = |quarter: u8, user| {
         let field = |field: Field, n| Change::Field(quarter, field as usize, n);
         vec![
-            field(Field::Incoming, 1),
-            field(Field::Sessions, 1),
-            field(Field::LengthCount, 1),
-            field(Field::SessionMessages, 1),
-            field(Field::Contained, 1),
-            field(Field::NewUsers, 1),
+            field(metrics::Field::Incoming, 1),
+            field(metrics::Field::Sessions, 1),
+            field(metrics::Field::LengthCount, 1),
+            field(metrics::Field::SessionMessages, 1),
+            field(metrics::Field::Contained, 1),
+            field(metrics::Field::NewUsers, 1),
             Change::Sample(0, 0, quarter, 1),
             Change::User(quarter, user, true),
         ]

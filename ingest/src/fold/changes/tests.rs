@@ -13,8 +13,10 @@ use super::*;
 use crate::event::flag;
 use crate::fold::bucket_key::SHAPE;
 use crate::fold::metrics::Field;
+use crate::fold::metrics::Source;
 use crate::fold::value_code::value_of;
 use crate::store::contents::{Contents, PairContents, contents};
+use crate::store::packed::Packed;
 
 const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("buckets");
 const DAY: u32 = 20_000;

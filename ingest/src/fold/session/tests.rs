@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
-use crate::fold::metrics::{Field, Source, Split, counted, source};
+use crate::fold::metrics::{Split, counted, source};
 use crate::fold::names::Names;
 
 pub(super) const MIN: i64 = 60_000;
@@ -349,19 +349,9 @@ fn a_state_tells_what_goes_on() {
 type Sums = BTreeMap<(i64, u8, Option<String>), i64>;
 
 fn add(sums: &mut Sums, names: &Names, sample: Sample) {
-    let mut add = |field: Field, n: i64| {
+    for (field, n) in source(sample.metric).amounts(sample.value, sample.sign) {
         let operator = names.text(sample.operator).map(str::to_owned);
-        let entry = sums.entry((sample.at_ms, field as u8, operator)).or_default();
-        *entry += n;
-    };
-    match source(sample.metric) {
-        Source::Count(count) => add(count, sample.sign),
-        Source::Pair { count, sum } => {
-            add(count, sample.sign);
-            add(sum, sample.sign * sample.value);
-        }
-        Source::SumOf { sum, .. } => add(sum, sample.sign * sample.value),
-        Source::Active | Source::ActiveBut(_) => unreachable!(),
+        *sums.entry((sample.at_ms, field as u8, operator)).or_default() += n;
     }
     sums.retain(|_, n| *n != 0);
 }
