@@ -21,7 +21,7 @@ const PAIRS_BITS: u32 = 9;
 pub(crate) enum StoredUser {
     /// Without an item.
     None,
-    /// It was never forgotten, or so long ago that only this generation is kept.
+    /// With one generation: never forgotten, or longer than 38 days ago.
     Known(Generation),
     /// Its generations are in `forgotten`.
     Forgotten,
