@@ -324,6 +324,14 @@ class ClickHouse(Peer):
         rows = [list(map(int, line.split("\t"))) for line in rows.splitlines()]
         return {row[0]: row[1:] for row in rows}
 
+    def hours(self, account):
+        """A month by the hour, all bots and channels as one, as it would be sent to a client."""
+        sums = ", ".join(f"sum({name}) AS {name}" for name in COLUMNS)
+        return self.query(
+            f"SELECT hour, {sums}, uniqExactMerge(users) AS users FROM stats WHERE account ="
+            f" '{account}' AND hour >= now() - INTERVAL 30 DAY GROUP BY hour ORDER BY hour FORMAT JSON"
+        )
+
     def events(self):
         return int(self.query(f"SELECT sum({' + '.join(COLUMNS[:len(KINDS)])}) FROM stats"))
 

@@ -1,7 +1,11 @@
 //! The first messages of those that arrived that can share a commit.
 
+use std::hash::BuildHasher as _;
+
 use botstats_common::quarter::day_of_ms;
-use rustc_hash::FxHashMap;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Place;
+use rustc_hash::FxBuildHasher;
 
 use crate::event::decoder::Arrival;
 use crate::event::registry::PairNumbers;
@@ -53,6 +57,11 @@ impl Pending<'_> {
     /// The key of its user.
     pub(super) fn user(&self) -> u128 {
         pair_key(self.numbers.pair, self.event.user)
+    }
+
+    /// What no two events that count have in common.
+    fn identity(&self) -> (u128, u64) {
+        (self.conversation(), self.event.id)
     }
 
     pub(super) fn entry(&self) -> Entry {
@@ -133,18 +142,23 @@ impl<'a> Batch<'a> {
     /// Finds the events whose identity an earlier event of the batch has. Whatever their days, only
     /// the first can count: if an event of the store refuses it, it refuses the others too.
     fn find_repeats(&mut self) {
-        let mut first: FxHashMap<(u128, u64), usize> = FxHashMap::default();
-        first.reserve(self.events.len());
+        // The table has places alone: it stays small, and most look-ups end at an empty one.
+        let mut first: HashTable<usize> = HashTable::with_capacity(self.events.len());
         for index in 0..self.events.len() {
-            let event = &self.events[index];
-            let earlier = first.entry((event.conversation(), event.event.id)).or_insert(index);
-            if *earlier == index {
-                continue;
-            }
-            if self.events[*earlier].day() >= event.first_day {
-                self.events[index].repeats = Some(*earlier);
+            let events = &self.events;
+            let hash = |place: &usize| FxBuildHasher.hash_one(events[*place].identity());
+            let same = |place: &usize| events[*place].identity() == events[index].identity();
+            let mut earlier = match first.entry(hash(&index), same, hash) {
+                Place::Occupied(earlier) => earlier,
+                Place::Vacant(none) => {
+                    none.insert(index);
+                    continue;
+                }
+            };
+            if events[*earlier.get()].day() >= events[index].first_day {
+                self.events[index].repeats = Some(*earlier.get());
             } else {
-                *earlier = index;
+                *earlier.get_mut() = index;
             }
         }
     }

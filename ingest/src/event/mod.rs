@@ -30,6 +30,7 @@ pub use kind::Kind;
 
 use envelope::Data;
 use field::DataFields;
+use smol_str::SmolStr;
 
 /// The longest reason for a refusal, in bytes.
 pub const MAX_REASON_BYTES: usize = 160;
@@ -101,8 +102,9 @@ pub struct Event {
     /// Hash of the user id, which is unique only within one (account, bot, channel).
     pub user: u128,
     /// The goal, tag, intent, integration or operator that it names, as sent, but of a long
-    /// one only the first 131 bytes or less.
-    pub name: Option<Box<str>>,
+    /// one only the first 131 bytes or less. Most have no memory of their own: memory that one
+    /// thread takes and another gives back is slow to take again.
+    pub name: Option<SmolStr>,
     /// How long a call of kind `api` took, in milliseconds.
     pub duration_ms: Option<u32>,
 }
