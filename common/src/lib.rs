@@ -17,6 +17,8 @@ pub mod names;
 pub mod quarter;
 pub mod rules;
 pub mod secret;
+pub mod split;
+pub mod stat;
 pub mod status;
 pub mod varint;
 pub mod wire;

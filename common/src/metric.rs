@@ -1,14 +1,12 @@
 //! The metrics: one table of their codes, labels and kinds.
 //!
-//! The endpoint and its documents offer [`TypeCode::OFFERED`]; the wire and the store have
-//! [`TypeCode::ALL`].
+//! [`TypeCode::BASIC`] are the nineteen of Xenioo's endpoint, the others are botstats' own.
 //!
 //! `docs/metrics.md` says what each metric counts; ingest's `metrics` says which stored fields feed
 //! it. Code that must know every metric matches on [`TypeCode`] without a wildcard, so a forgotten
 //! metric does not compile.
 
 use std::fmt;
-use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +31,12 @@ pub enum Kind {
 impl Kind {
     /// The mean of durations, whose sum is in milliseconds.
     pub const DURATION: Self = Kind::Mean { unit: "seconds", sum_decimals: 3 };
+
+    /// Whether its samples are durations, which are kept one by one.
+    #[must_use]
+    pub fn is_duration(self) -> bool {
+        self == Self::DURATION
+    }
 
     /// The `Unit` of a row.
     #[must_use]
@@ -108,32 +112,26 @@ metrics! {
     Satisfaction = 108, "Satisfaction", Kind::Ratio;
 }
 
-/// The number of codes that the endpoint offers: the first ones of [`TypeCode::ALL`].
-const OFFERED: usize = TypeCode::TagHit as usize + 1;
+/// The number of basic codes: the first ones of [`TypeCode::ALL`].
+const BASIC: usize = TypeCode::TagHit as usize + 1;
+
+/// The codes that there are, as texts say it.
+pub const ALLOWED_CODES: &str = "0 to 18 and 100 to 108";
 
 impl TypeCode {
-    /// The codes that the endpoint offers, ascending without a gap.
-    pub const OFFERED: [TypeCode; OFFERED] = {
-        let mut offered = [TypeCode::NewUser; OFFERED];
+    /// The codes of Xenioo's endpoint, ascending without a gap.
+    pub const BASIC: [TypeCode; BASIC] = {
+        let mut basic = [TypeCode::NewUser; BASIC];
         let mut place = 0;
-        while place < OFFERED {
-            offered[place] = TypeCode::ALL[place];
+        while place < BASIC {
+            basic[place] = TypeCode::ALL[place];
             place += 1;
         }
-        offered
+        basic
     };
 
-    /// The numbers of the codes that the endpoint offers.
-    pub const OFFERED_NUMBERS: RangeInclusive<u8> = 0..=TypeCode::OFFERED[OFFERED - 1].number();
-
-    /// The first code that the endpoint does not offer.
+    /// The first code that is not basic.
     const FIRST_LATER: u8 = TypeCode::Conversations.number();
-
-    /// The code that the endpoint offers under this number.
-    #[must_use]
-    pub fn offered(number: u8) -> Option<Self> {
-        TypeCode::OFFERED.get(usize::from(number)).copied()
-    }
 
     /// The code as a number.
     #[must_use]
@@ -148,7 +146,7 @@ impl TypeCode {
         if number < Self::FIRST_LATER {
             number as usize
         } else {
-            OFFERED + (number - Self::FIRST_LATER) as usize
+            BASIC + (number - Self::FIRST_LATER) as usize
         }
     }
 }
@@ -167,9 +165,9 @@ impl TryFrom<u8> for TypeCode {
     type Error = UnknownTypeCode;
 
     fn try_from(code: u8) -> Result<Self, UnknownTypeCode> {
-        let later = code.checked_sub(Self::FIRST_LATER).map(|n| OFFERED + usize::from(n));
+        let later = code.checked_sub(Self::FIRST_LATER).map(|n| BASIC + usize::from(n));
         match later {
-            None => TypeCode::offered(code),
+            None => TypeCode::BASIC.get(usize::from(code)).copied(),
             Some(place) => TypeCode::ALL.get(place).copied(),
         }
         .ok_or(UnknownTypeCode(code))
@@ -190,13 +188,7 @@ impl fmt::Display for TypeCode {
 
 /// A number that is no metric's code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0} is not a type code; {first} to {last} and {first_later} to {last_later} are allowed",
-    first = TypeCode::OFFERED_NUMBERS.start(),
-    last = TypeCode::OFFERED_NUMBERS.end(),
-    first_later = TypeCode::FIRST_LATER,
-    last_later = TypeCode::ALL[TypeCode::ALL.len() - 1]
-)]
+#[error("{0} is not a type code; {ALLOWED_CODES} are allowed")]
 pub struct UnknownTypeCode(pub u8);
 
 /// A set of metrics, with a bit for each [`TypeCode::place`]. A set with an unknown bit is refused:
@@ -206,6 +198,9 @@ pub struct UnknownTypeCode(pub u8);
 pub struct TypeSet(u32);
 
 impl TypeSet {
+    /// The basic metrics.
+    pub const BASIC: TypeSet = TypeSet(u32::MAX >> (u32::BITS as usize - BASIC));
+
     /// All metrics.
     pub const ALL: TypeSet = TypeSet(u32::MAX >> (u32::BITS as usize - TypeCode::ALL.len()));
 
@@ -218,6 +213,12 @@ impl TypeSet {
     #[must_use]
     pub fn contains(self, code: TypeCode) -> bool {
         self.0 & (1 << code.place()) != 0
+    }
+
+    /// Whether all codes are in the other set too.
+    #[must_use]
+    pub fn is_within(self, other: TypeSet) -> bool {
+        self.0 & !other.0 == 0
     }
 
     /// The codes in the set, ascending.
@@ -267,10 +268,11 @@ mod tests {
         for code in 0..=u8::MAX {
             let known = TypeCode::ALL.into_iter().find(|known| known.number() == code);
             assert_eq!(TypeCode::try_from(code).ok(), known, "{code}");
-            assert_eq!(TypeCode::offered(code), known.filter(|_| code <= 18), "{code}");
         }
         let error = TypeCode::try_from(19).unwrap_err().to_string();
         assert_eq!(error, "19 is not a type code; 0 to 18 and 100 to 108 are allowed");
+        let numbers: Vec<u8> = TypeCode::ALL.map(TypeCode::number).to_vec();
+        assert_eq!(numbers, (0..=18).chain(100..=108).collect::<Vec<_>>(), "{ALLOWED_CODES}");
         let beyond = TypeCode::ALL.len();
         assert_eq!(TypeSet::try_from(u32::from(TypeSet::ALL)), Ok(TypeSet::ALL));
         assert_eq!(TypeSet::try_from(1 | 1 << beyond), Err(UnknownTypes(1 << beyond)));
@@ -279,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_set_has_a_bit_for_each_place() {
-        assert_eq!(u32::from(TypeSet::from_iter(TypeCode::OFFERED)), 0x7_ffff);
+        assert_eq!(u32::from(TypeSet::from_iter(TypeCode::BASIC)), 0x7_ffff);
         let later = [TypeCode::Conversations, TypeCode::Satisfaction];
         assert_eq!(u32::from(TypeSet::from_iter(later)), 1 << 19 | 1 << 27);
         assert_eq!(TypeSet::from_iter(later).iter().collect::<Vec<_>>(), later);

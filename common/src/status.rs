@@ -18,6 +18,9 @@ pub struct Status {
     pub ready: bool,
     /// The reasons why the program is not ready, by part.
     pub missing: BTreeMap<String, String>,
+    /// The reasons why a ready program cannot answer some calls, by part.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limited: BTreeMap<String, String>,
     /// The release of the time zone data that a query goes by, such as `2026a`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zones: Option<String>,

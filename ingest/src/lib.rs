@@ -31,8 +31,8 @@ pub mod testing {
         Address, Decoded, Event, HashKey, Headers, Kind, MAX_REASON_BYTES, Message, Rule, decode,
         flag,
     };
-    pub use crate::serve::cells::{CellReader, ReadError};
     pub use crate::serve::health::Health;
+    pub use crate::serve::read::{CellReader, ReadError};
     pub use crate::store::{
         Contents, MAX_DEAD_LETTERS, PairContents, Progress, Reencoded, STORE_FILE, StorageBackend,
         Store, StoredTable, reencode,

@@ -49,7 +49,7 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "botstats_ingest_reads_total",
         "Reads that were asked for, by outcome",
         "outcome",
-        &["answered", "refused", "too_large", "too_late", "failed", "stopped"],
+        &["answered", "refused", "too_large", "incomplete", "too_late", "failed", "stopped"],
     ),
     read_seconds: seconds(
         "botstats_ingest_read_seconds",

@@ -1,14 +1,15 @@
 //! Chunks in their encoded form, written and read cell by cell without decoding all of them.
 //!
-//! *Invariants*: the bytes are those of [`encode`](super::encode) over a [`Frame`](super::Frame),
-//! and what [`decode`](super::decode) refuses is refused here too.
+//! *Invariants*: the bytes are those of [`encode`](super::encode) over a [`Frame`](super::Frame)
+//! (or those of version 1, for its requests), and what [`decode`](super::decode) refuses is refused
+//! here too.
 //!
 //! *Why*: a large answer has a million samples. As values they take five times the memory, an
 //! allocation a cell, and more time than it takes to count them.
 
 use serde::Deserialize;
 
-use super::{DecodeError, MIN_PAYLOAD_BYTES, Pair, Samples, VERSION};
+use super::{DecodeError, MIN_PAYLOAD_BYTES, Pair, RowKey, Samples, VERSION, v1};
 use crate::metric::TypeCode;
 use crate::varint;
 
@@ -18,12 +19,18 @@ const AROUND_BYTES: usize = 48;
 const PLACE_BYTES: usize = 10;
 /// The most bytes of a cell's samples: of each metric its code and two numbers.
 const SAMPLES_BYTES: usize = 1 + TypeCode::ALL.len() * (1 + 2 * 10);
+/// The most bytes of a cell's stats: their number, and 8 of each of the 7 durations.
+const STATS_BYTES: usize = 1 + 7 * 8 * 10;
 /// The most bytes of a pair.
 const PAIR_BYTES: usize = 2 * (1 + 64);
+/// The most bytes of a row's key: a pair and a name.
+const ROW_BYTES: usize = PAIR_BYTES + 2 + 1 + 2 + 128;
 /// The place of [`Frame::Chunk`](super::Frame) among its siblings.
 const CHUNK: u8 = 2;
 
-const _: () = assert!(AROUND_BYTES + PLACE_BYTES + SAMPLES_BYTES + PAIR_BYTES <= MIN_PAYLOAD_BYTES);
+const _: () = assert!(
+    AROUND_BYTES + PLACE_BYTES + SAMPLES_BYTES + STATS_BYTES + ROW_BYTES <= MIN_PAYLOAD_BYTES
+);
 
 /// A message of an answer, like [`Frame`](super::Frame), borrowed from its bytes.
 #[derive(Debug)]
@@ -39,6 +46,18 @@ pub enum Reply<'a> {
     Chunk(EncodedChunk<'a>),
     /// The answer is larger than any query takes.
     TooLarge,
+    /// A window reaches further back than the ingest can answer completely.
+    Incomplete {
+        /// What lies at or after this instant (Unix ms) is complete.
+        since_ms: i64,
+    },
+    /// The windows have too many dates for so many pairs.
+    TooManyPairs {
+        /// How many pairs were asked for.
+        pairs: u32,
+    },
+    /// The answer has too many names.
+    TooManyNames,
 }
 
 /// A part of an answer, like [`Chunk`](super::Chunk), its cells still encoded.
@@ -51,8 +70,10 @@ pub struct EncodedChunk<'a> {
     /// Everything stored in the stream up to this instant (Unix ms, by the server's clock) is
     /// counted.
     pub as_of_ms: i64,
-    /// More pairs.
+    /// More pairs, where rows are merged by channel.
     pub pairs: Vec<Pair>,
+    /// More rows.
+    pub rows: Vec<RowKey>,
     /// The cells.
     pub cells: EncodedCells<'a>,
 }
@@ -64,6 +85,7 @@ struct Head {
     last: bool,
     as_of_ms: i64,
     pairs: Vec<Pair>,
+    rows: Vec<RowKey>,
     cells: u32,
 }
 
@@ -73,6 +95,9 @@ enum Front<'a> {
     Refused(&'a str),
     Chunk(Head),
     TooLarge,
+    Incomplete { since_ms: i64 },
+    TooManyPairs { pairs: u32 },
+    TooManyNames,
 }
 
 impl<'a> Reply<'a> {
@@ -90,9 +115,13 @@ impl<'a> Reply<'a> {
             Front::Accepted { instance } => Reply::Accepted { instance },
             Front::Refused(why) => Reply::Refused(why),
             Front::TooLarge => Reply::TooLarge,
-            Front::Chunk(Head { number, last, as_of_ms, pairs, cells }) => {
+            Front::Incomplete { since_ms } => Reply::Incomplete { since_ms },
+            Front::TooManyPairs { pairs } => Reply::TooManyPairs { pairs },
+            Front::TooManyNames => Reply::TooManyNames,
+            Front::Chunk(Head { number, last, as_of_ms, pairs, rows, cells }) => {
                 let cells = EncodedCells { left: cells, rest };
-                return Ok(Reply::Chunk(EncodedChunk { number, last, as_of_ms, pairs, cells }));
+                let chunk = EncodedChunk { number, last, as_of_ms, pairs, rows, cells };
+                return Ok(Reply::Chunk(chunk));
             }
         };
         if rest.is_empty() { Ok(whole) } else { Err(DecodeError::Trailing(rest.len())) }
@@ -109,12 +138,14 @@ pub struct EncodedCells<'a> {
 /// A cell, its samples still encoded.
 #[derive(Debug, Clone, Copy)]
 pub struct EncodedCell<'a> {
-    /// The group's place in the request.
+    /// The group's number.
     pub group: u32,
-    /// The pair's place in the answer.
-    pub pair: u32,
-    /// Its samples.
+    /// The row's place in the answer.
+    pub row: u32,
+    /// Its samples and stats.
     pub samples: EncodedSamples<'a>,
+    /// How many stats it has.
+    pub stats: u32,
 }
 
 impl<'a> EncodedCells<'a> {
@@ -131,10 +162,10 @@ impl<'a> EncodedCells<'a> {
     }
 
     fn take(&mut self) -> Result<EncodedCell<'a>, DecodeError> {
-        let ((group, pair), rest) = take(self.rest)?;
-        let samples;
-        (samples, self.rest) = EncodedSamples::take(rest)?;
-        Ok(EncodedCell { group, pair, samples })
+        let ((group, row), rest) = take(self.rest)?;
+        let (samples, stats);
+        (samples, stats, self.rest) = EncodedSamples::take(rest)?;
+        Ok(EncodedCell { group, row, samples, stats })
     }
 }
 
@@ -155,13 +186,13 @@ impl<'a> Iterator for EncodedCells<'a> {
     }
 }
 
-/// The samples of a cell: how many, then each.
+/// The samples of a cell: how many, then each; then its stats likewise.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EncodedSamples<'a>(&'a [u8]);
 
 impl<'a> EncodedSamples<'a> {
-    /// Takes a cell's samples off the front.
-    fn take(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), DecodeError> {
+    /// Takes a cell's samples and stats off the front; gives the number of stats too.
+    fn take(bytes: &'a [u8]) -> Result<(Self, u32, &'a [u8]), DecodeError> {
         let (count, mut rest) = take::<u32>(bytes)?;
         let mut newest = None;
         for _ in 0..count {
@@ -172,8 +203,12 @@ impl<'a> EncodedSamples<'a> {
             }
             newest = Some(sample.code);
         }
+        let (stats, mut rest) = take::<u32>(rest)?;
+        for _ in 0..stats {
+            (_, rest) = take::<u64>(rest)?;
+        }
         let length = bytes.len() - rest.len();
-        Ok((Self(bytes.get(..length).unwrap_or_default()), rest))
+        Ok((Self(bytes.get(..length).unwrap_or_default()), stats, rest))
     }
 
     /// The samples at the front of bytes in which they were found before.
@@ -188,7 +223,7 @@ impl<'a> EncodedSamples<'a> {
         self.0
     }
 
-    /// One by one.
+    /// The samples, one by one.
     pub fn iter(self) -> impl Iterator<Item = Samples> + 'a {
         let (mut left, mut rest) = take::<u32>(self.0).unwrap_or_default();
         std::iter::from_fn(move || {
@@ -196,6 +231,21 @@ impl<'a> EncodedSamples<'a> {
             let sample;
             (sample, rest) = take(rest).ok()?;
             Some(sample)
+        })
+    }
+
+    /// The stats, one by one.
+    pub fn stats(self) -> impl Iterator<Item = u64> + 'a {
+        let (count, mut rest) = take::<u32>(self.0).unwrap_or_default();
+        for _ in 0..count {
+            rest = take::<Samples>(rest).map_or(&[][..], |(_, rest)| rest);
+        }
+        let (mut left, mut rest) = take::<u32>(rest).unwrap_or_default();
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let stat;
+            (stat, rest) = take(rest).ok()?;
+            Some(stat)
         })
     }
 }
@@ -223,12 +273,20 @@ pub fn put_samples(samples: impl Iterator<Item = Samples>, to: &mut Vec<u8>) {
     }
 }
 
+/// Appends the stats of a cell, after its samples. Not for version 1.
+pub fn put_stats(stats: &[u64], to: &mut Vec<u8>) {
+    varint::write(to, stats.len() as u64);
+    stats.iter().for_each(|stat| varint::write(to, *stat));
+}
+
 /// Writes an answer's chunks, each as large as it may be.
 #[derive(Debug)]
 pub struct ChunksWriter {
+    version: u8,
     as_of_ms: i64,
     max_bytes: usize,
     pairs: Section,
+    rows: Section,
     cells: Section,
     done: Vec<Vec<u8>>,
 }
@@ -245,25 +303,55 @@ impl ChunksWriter {
     /// [`MIN_PAYLOAD_BYTES`] hold any pair and any cell.
     #[must_use]
     pub fn new(as_of_ms: i64, max_bytes: usize) -> Self {
-        let (pairs, cells) = (Section::default(), Section::default());
-        Self { as_of_ms, max_bytes, pairs, cells, done: Vec::new() }
+        Self::of_version(VERSION, as_of_ms, max_bytes)
     }
 
-    /// Adds a pair; the first is number 0.
+    /// The same in the form of version 1, where a row is a pair and a cell has no stats.
+    #[must_use]
+    pub fn of_version_1(as_of_ms: i64, max_bytes: usize) -> Self {
+        Self::of_version(v1::VERSION, as_of_ms, max_bytes)
+    }
+
+    fn of_version(version: u8, as_of_ms: i64, max_bytes: usize) -> Self {
+        let [pairs, rows, cells] = [(); 3].map(|()| Section::default());
+        Self { version, as_of_ms, max_bytes, pairs, rows, cells, done: Vec::new() }
+    }
+
+    /// Whether this is an answer of version 1.
+    #[must_use]
+    pub fn is_of_version_1(&self) -> bool {
+        self.version == v1::VERSION
+    }
+
+    /// Adds a pair, where rows are merged by channel.
     pub fn pair(&mut self, pair: &Pair) {
         self.make_room(PAIR_BYTES);
-        for id in [pair.bot.as_str(), pair.channel.as_str()] {
-            varint::write(&mut self.pairs.bytes, id.len() as u64);
-            self.pairs.bytes.extend_from_slice(id.as_bytes());
-        }
-        self.pairs.count += 1;
+        put_ids([pair.bot.as_str(), pair.channel.as_str()], &mut self.pairs);
     }
 
-    /// Adds a cell of a pair that was added before; [`put_samples`] made the samples.
-    pub fn cell(&mut self, group: u32, pair: u32, samples: &[u8]) {
+    /// Adds a row; the first is number 0.
+    pub fn row(&mut self, row: &RowKey) {
+        match (self.version, &row.bot, &row.channel) {
+            (v1::VERSION, Some(bot), Some(channel)) => {
+                self.make_room(PAIR_BYTES);
+                put_ids([bot.as_str(), channel.as_str()], &mut self.pairs);
+            }
+            _ => {
+                self.make_room(ROW_BYTES);
+                let bytes = std::mem::take(&mut self.rows.bytes);
+                // Only if memory runs out is there an error.
+                self.rows.bytes = postcard::to_extend(row, bytes).unwrap_or_default();
+                self.rows.count += 1;
+            }
+        }
+    }
+
+    /// Adds a cell of a row that was added before; [`put_samples`] and [`put_stats`] made the
+    /// samples.
+    pub fn cell(&mut self, group: u32, row: u32, samples: &[u8]) {
         self.make_room(PLACE_BYTES + samples.len());
         varint::write(&mut self.cells.bytes, group.into());
-        varint::write(&mut self.cells.bytes, pair.into());
+        varint::write(&mut self.cells.bytes, row.into());
         self.cells.bytes.extend_from_slice(samples);
         self.cells.count += 1;
     }
@@ -276,20 +364,22 @@ impl ChunksWriter {
     }
 
     fn make_room(&mut self, bytes: usize) {
-        let held = self.pairs.bytes.len() + self.cells.bytes.len();
+        let held = self.pairs.bytes.len() + self.rows.bytes.len() + self.cells.bytes.len();
         if held > 0 && held + bytes + AROUND_BYTES > self.max_bytes {
             self.end_chunk(false);
         }
     }
 
     fn end_chunk(&mut self, last: bool) {
-        let (pairs, cells) = (&mut self.pairs, &mut self.cells);
-        let mut chunk = Vec::with_capacity(AROUND_BYTES + pairs.bytes.len() + cells.bytes.len());
-        chunk.extend_from_slice(&[VERSION, CHUNK]);
+        let Self { pairs, rows, cells, .. } = self;
+        let held = pairs.bytes.len() + rows.bytes.len() + cells.bytes.len();
+        let mut chunk = Vec::with_capacity(AROUND_BYTES + held);
+        chunk.extend_from_slice(&[self.version, CHUNK]);
         varint::write(&mut chunk, self.done.len() as u64);
         chunk.push(last.into());
         varint::write(&mut chunk, ((self.as_of_ms << 1) ^ (self.as_of_ms >> 63)).cast_unsigned());
-        for section in [pairs, cells] {
+        let has_rows = self.version != v1::VERSION;
+        for section in [Some(pairs), has_rows.then_some(rows), Some(cells)].into_iter().flatten() {
             varint::write(&mut chunk, section.count);
             chunk.append(&mut section.bytes);
             section.count = 0;
@@ -298,11 +388,19 @@ impl ChunksWriter {
     }
 }
 
+fn put_ids(ids: [&str; 2], to: &mut Section) {
+    for id in ids {
+        varint::write(&mut to.bytes, id.len() as u64);
+        to.bytes.extend_from_slice(id.as_bytes());
+    }
+    to.count += 1;
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Cell, Chunk, Frame, MAX_CHUNK_BYTES, decode, encode};
+    use super::super::{Cell, Chunk, Frame, MAX_CHUNK_BYTES, RowName, decode, encode};
     use super::*;
 
     fn chunks() -> impl Strategy<Value = Vec<Chunk>> {
@@ -312,24 +410,42 @@ mod tests {
             (number(), number()),
             1..TypeCode::ALL.len(),
         );
-        let cell = (any::<u32>(), any::<u32>(), samples).prop_map(|(group, pair, samples)| Cell {
-            group,
-            pair,
-            samples: samples
-                .into_iter()
-                .map(|(code, (count, sum))| Samples { code, count: count.max(1), sum })
-                .collect(),
-        });
+        let stats = prop::collection::vec(number(), 0..9);
+        let cell = (any::<u32>(), any::<u32>(), samples, stats).prop_map(
+            |(group, row, samples, stats)| Cell {
+                group,
+                row,
+                samples: samples
+                    .into_iter()
+                    .map(|(code, (count, sum))| Samples { code, count: count.max(1), sum })
+                    .collect(),
+                stats,
+            },
+        );
         let pair = "[a-zA-Z0-9_-]{1,64}"
             .prop_map(|id| Pair { bot: id.parse().unwrap(), channel: id.parse().unwrap() });
-        let chunk = (prop::collection::vec(pair, 0..5), prop::collection::vec(cell, 0..9));
+        let name = prop_oneof![
+            Just(RowName::Unsplit),
+            Just(RowName::Absent),
+            Just(RowName::Other),
+            "[a-z\u{e9}]{1,60}".prop_map(RowName::Named),
+        ];
+        let part = || prop::option::of("[a-zA-Z0-9_-]{1,64}");
+        let row = (part(), part(), name).prop_map(|(bot, channel, name)| RowKey {
+            bot: bot.map(|id| id.parse().unwrap()),
+            channel: channel.map(|id| id.parse().unwrap()),
+            name,
+        });
+        let pairs = prop::collection::vec(pair, 0..5);
+        let rows = prop::collection::vec(row, 0..5);
+        let chunk = (pairs, rows, prop::collection::vec(cell, 0..9));
         (any::<i64>(), prop::collection::vec(chunk, 1..4)).prop_map(|(as_of_ms, chunks)| {
             let count = chunks.len();
             (0_u32..)
                 .zip(chunks)
-                .map(|(number, (pairs, cells))| {
+                .map(|(number, (pairs, rows, cells))| {
                     let last = number as usize + 1 == count;
-                    Chunk { number, last, as_of_ms, pairs, cells }
+                    Chunk { number, last, as_of_ms, pairs, rows, cells }
                 })
                 .collect()
         })
@@ -340,10 +456,12 @@ mod tests {
         let mut writer = ChunksWriter::new(chunk.as_of_ms, MAX_CHUNK_BYTES);
         writer.done = vec![Vec::new(); chunk.number as usize];
         chunk.pairs.iter().for_each(|pair| writer.pair(pair));
+        chunk.rows.iter().for_each(|row| writer.row(row));
         for cell in &chunk.cells {
             let mut samples = Vec::new();
             put_samples(cell.samples.iter().copied(), &mut samples);
-            writer.cell(cell.group, cell.pair, &samples);
+            put_stats(&cell.stats, &mut samples);
+            writer.cell(cell.group, cell.row, &samples);
         }
         writer.end_chunk(chunk.last);
         writer.done.pop().unwrap()
@@ -355,14 +473,18 @@ mod tests {
             Reply::Accepted { instance } => Frame::Accepted { instance: instance.to_owned() },
             Reply::Refused(why) => Frame::Refused(why.to_owned()),
             Reply::TooLarge => Frame::TooLarge,
-            Reply::Chunk(EncodedChunk { number, last, as_of_ms, pairs, cells }) => {
+            Reply::Incomplete { since_ms } => Frame::Incomplete { since_ms },
+            Reply::TooManyPairs { pairs } => Frame::TooManyPairs { pairs },
+            Reply::TooManyNames => Frame::TooManyNames,
+            Reply::Chunk(EncodedChunk { number, last, as_of_ms, pairs, rows, cells }) => {
                 let cells = cells.map(|cell| {
-                    let EncodedCell { group, pair, samples } = cell?;
-                    let samples = EncodedSamples::at(samples.bytes()).iter().collect();
-                    Ok(Cell { group, pair, samples })
+                    let EncodedCell { group, row, samples, .. } = cell?;
+                    let of_cell = EncodedSamples::at(samples.bytes());
+                    let (samples, stats) = (of_cell.iter().collect(), of_cell.stats().collect());
+                    Ok(Cell { group, row, samples, stats })
                 });
                 let cells = cells.collect::<Result<_, DecodeError>>()?;
-                Frame::Chunk(Chunk { number, last, as_of_ms, pairs, cells })
+                Frame::Chunk(Chunk { number, last, as_of_ms, pairs, rows, cells })
             }
         })
     }
@@ -379,24 +501,26 @@ mod tests {
         let code = TypeCode::TagHit;
         let mut samples = Vec::new();
         put_samples([Samples { code, count: u64::MAX, sum: u64::MAX }].into_iter(), &mut samples);
+        put_stats(&[u64::MAX], &mut samples);
         for group in 0..30_000 {
             let id = format!("{group:064}");
-            writer.pair(&Pair { bot: id.parse().unwrap(), channel: id.parse().unwrap() });
+            let pair = Pair { bot: id.parse().unwrap(), channel: id.parse().unwrap() };
+            writer.row(&pair.into());
             writer.cell(group, group, &samples);
         }
-        let (mut pairs, mut cells) = (0, 0);
+        let (mut rows, mut cells) = (0, 0);
         let messages = writer.finish();
         for (place, message) in messages.iter().enumerate() {
             assert!(message.len() <= max_bytes, "{}", message.len());
             let Ok(Frame::Chunk(chunk)) = decode(message) else { panic!("no chunk") };
             assert_eq!((chunk.number as usize, chunk.as_of_ms), (place, 7));
             assert_eq!(chunk.last, place + 1 == messages.len());
-            // A pair is there before its cells.
+            // A row is there before its cells.
             cells += chunk.cells.len();
-            pairs += chunk.pairs.len();
-            assert!(cells <= pairs);
+            rows += chunk.rows.len();
+            assert!(cells <= rows);
         }
-        assert_eq!((pairs, cells), (30_000, 30_000));
+        assert_eq!((rows, cells), (30_000, 30_000));
         let bytes: usize = messages.iter().map(Vec::len).sum();
         assert!(messages.len() <= 2 * bytes.div_ceil(max_bytes), "{} chunks", messages.len());
     }
@@ -419,11 +543,27 @@ mod tests {
             (vec![sample(a, 1), sample(a, 1)], false),
             (vec![sample(a, 0)], false),
         ] {
-            let cells = vec![Cell { group: 0, pair: 0, samples: samples.clone() }];
+            let stats = Vec::new();
+            let cells = vec![Cell { group: 0, row: 0, samples: samples.clone(), stats }];
             let bytes = encode(&Frame::Chunk(Chunk { cells, ..Chunk::default() })).unwrap();
             let refused = matches!(read(&bytes), Err(DecodeError::Samples));
             assert_eq!(refused, !good, "{samples:?}");
         }
+    }
+
+    #[test]
+    fn version_1_has_its_own_chunks() {
+        let pair = Pair { bot: "b".parse().unwrap(), channel: "c".parse().unwrap() };
+        let sample = Samples { code: TypeCode::TagHit, count: 2, sum: 2 };
+        let mut writer = ChunksWriter::of_version_1(-1, MAX_CHUNK_BYTES);
+        writer.row(&pair.clone().into());
+        let mut samples = Vec::new();
+        put_samples([sample].into_iter(), &mut samples);
+        writer.cell(3, 0, &samples);
+        let cells = vec![v1::Cell { group: 3, pair: 0, samples: vec![sample] }];
+        let chunk = v1::Chunk { number: 0, last: true, as_of_ms: -1, pairs: vec![pair], cells };
+        let bytes = v1::encode(&v1::Frame::Chunk(chunk)).unwrap();
+        assert_eq!(writer.finish(), [bytes]);
     }
 
     proptest! {

@@ -24,7 +24,7 @@ use crate::fold::changes::Changes;
 use crate::fold::names::Names;
 use crate::fold::names_of_day::MAX_NAMES;
 use crate::fold::timeline::SLICE_DAYS;
-use crate::serve::cells::{CellReader, ReadError};
+use crate::serve::read::{CellReader, ReadError};
 use crate::store::{
     Counts, Folder, OpenError, Progress, STORE_FILE, Store, StoreError, StreamIdentity,
 };
@@ -171,7 +171,7 @@ impl Engine {
     /// A handle that answers reads from any thread.
     #[must_use]
     pub fn reader(&self) -> CellReader {
-        CellReader::new(Arc::clone(&self.store), Arc::clone(&self.registry))
+        CellReader::new(Arc::clone(&self.store), Arc::clone(&self.registry), self.keep_days)
     }
 
     /// Answers one read, as of the last message applied.

@@ -57,13 +57,14 @@ type Sums = BTreeMap<(u32, u8), (u64, u64)>;
 fn answered(engine: &Engine) -> Sums {
     let first = Quarter::of_ms(START_MS).0;
     let hours = u32::try_from(DAYS).unwrap() * 24;
-    let request = wire::Request {
+    let request = wire::v1::Request {
         request_id: String::new(),
         bots: None,
         types: TypeSet::ALL,
         boundaries: (0..=hours).map(|h| Quarter(first + 4 * h)).collect(),
         deadline_ms: 1000,
     };
+    let request = request.upgrade().unwrap();
     let chunks = engine.read(&"a".parse().unwrap(), &request).unwrap();
     let cells = chunks.into_iter().flat_map(|c| c.cells);
     cells

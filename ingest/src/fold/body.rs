@@ -73,7 +73,7 @@ fn after_zero(rest: &[u8]) -> Result<&[u8], BodyError> {
 }
 
 /// The sections of a stored body, one by one.
-struct StoredSections<'a> {
+pub(crate) struct StoredSections<'a> {
     rest: &'a [u8],
     previous: u8,
 }
@@ -84,7 +84,7 @@ impl<'a> StoredSections<'a> {
         Self { rest, previous: 0 }
     }
 
-    fn next(&mut self) -> Result<Option<(u8, Cells<'a>)>, BodyError> {
+    pub(crate) fn next(&mut self) -> Result<Option<(u8, Cells<'a>)>, BodyError> {
         let Some((&section, rest)) = after_zero(self.rest)?.split_first() else { return Ok(None) };
         if section <= self.previous || !section::is_known(section) {
             return Err(BodyError::Damaged);
@@ -148,11 +148,35 @@ impl<'a> Parts<'a> {
 }
 
 /// The sections of a stored body.
-fn sections_of(body: &[u8]) -> Result<StoredSections<'_>, BodyError> {
+///
+/// # Errors
+/// If the version is unknown or the bytes are damaged.
+pub(crate) fn sections_of(body: &[u8]) -> Result<StoredSections<'_>, BodyError> {
     let mut unused = Totals::default();
     let (_, users) = unused.add_stored(body)?;
-    let rest = users_end(users)?;
-    Ok(StoredSections::new(Cells::new(after_zero(rest)?).rest()?))
+    Ok(StoredSections::new(samples_after(users)?.rest()?))
+}
+
+/// The samples of a stored body, which follow its users.
+///
+/// # Errors
+/// If the bytes are damaged.
+pub(crate) fn samples_after(users: StoredUsers<'_>) -> Result<Cells<'_>, BodyError> {
+    Ok(Cells::new(after_zero(users_end(users)?)?))
+}
+
+/// The mask of the quarters in which a stored body has a sum or an active user.
+///
+/// # Errors
+/// If the version is unknown or the bytes are damaged.
+pub(crate) fn active_quarters(body: &[u8]) -> Result<u8, BodyError> {
+    let mut active = 0;
+    let users = quarters_of(body, |quarter, _, total| {
+        active |= u8::from(total != 0) << quarter;
+        Some(())
+    })?;
+    users.for_each(|_, mask| active |= mask)?;
+    Ok(active)
 }
 
 fn users_end(mut users: StoredUsers<'_>) -> Result<&[u8], BodyError> {
@@ -180,7 +204,7 @@ impl Hour {
             Some(())
         })?;
         users.for_each(|ordinal, mask| hour.users.push((ordinal, mask)))?;
-        let mut samples = Cells::new(after_zero(users_end(users)?)?);
+        let mut samples = samples_after(users)?;
         while let Some((cell, count)) = samples.next()? {
             sample_of(cell).ok_or(BodyError::Damaged)?;
             hour.samples.push((cell, count));

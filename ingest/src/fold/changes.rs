@@ -5,12 +5,13 @@
 
 use botstats_common::metric::TypeCode;
 use botstats_common::quarter::{QUARTERS_PER_HOUR, Quarter};
+use botstats_common::split::Split;
 
 use crate::event::Kind;
 use crate::event::registry::PairNumbers;
 use crate::fold::body::{HourChange, HourChanges, NamedCell, sample_cell, sampled, section};
 use crate::fold::bucket_key::{NAMES, PAIR_DAY_BITS, PairDay};
-use crate::fold::metrics::{Split, counted, source};
+use crate::fold::metrics::{counted, source};
 use crate::fold::names::{NameId, Names};
 use crate::fold::names_of_day::{NamesOfDay, OTHER, Wanted, fixed_index};
 use crate::fold::session::Sample;

@@ -3,9 +3,10 @@
 //!
 //! A metric is a row of the table in `common::metric` and an arm of [`source`]. One that counts
 //! events is an item of [`counted`] too, one that needs the events around it is emitted by
-//! [`crate::fold::session`]. One that can be split by name is listed in [`Split::codes`].
+//! [`crate::fold::session`]. One that can be split by name is listed in `common::split`.
 
 use botstats_common::metric::TypeCode;
+use botstats_common::split::Split;
 
 use crate::event::{Kind, flag};
 
@@ -154,93 +155,24 @@ pub(crate) fn source(code: TypeCode) -> Source {
     }
 }
 
-macro_rules! splits {
-    ($($name:ident = $number:literal, $text:literal, [$($code:ident),*];)*) => {
-        /// What a row is split by: a kind of name. The numbers are stored: never change one.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u8)]
-        pub(crate) enum Split {
-            $(#[doc = $text] $name = $number,)*
-        }
-
-        impl Split {
-            /// All splits, by number.
-            pub(crate) const ALL: [Split; [$($number),*].len()] = [$(Split::$name),*];
-
-            /// The value of `split` in a question.
-            #[must_use]
-            pub(crate) fn name(self) -> &'static str {
-                match self { $(Split::$name => $text,)* }
-            }
-
-            /// The metrics that are counted by this kind of name, ascending.
-            #[must_use]
-            pub(crate) fn codes(self) -> &'static [TypeCode] {
-                match self { $(Split::$name => &[$(TypeCode::$code),*],)* }
-            }
-
-            /// The kind of name by which a metric is counted. No metric has two.
-            #[must_use]
-            pub(crate) fn of(code: TypeCode) -> Option<Self> {
-                match code {
-                    $($(TypeCode::$code)|* => Some(Split::$name),)*
-                    _ => None,
-                }
-            }
-        }
-
-        // `ALL` is looked up by number.
-        const _: () = {
-            let mut place = 0;
-            while place < Split::ALL.len() {
-                assert!(Split::ALL[place] as usize == place, "splits are numbered without a gap");
-                place += 1;
-            }
-        };
-    };
+/// True if a day keeps counts of its own for a limited number of names. The operators of an account
+/// are people, so their number needs no limit.
+pub(crate) fn is_bounded(split: Split) -> bool {
+    split != Split::Operator
 }
 
-splits! {
-    Goal = 0, "goal", [GoalReached];
-    Tag = 1, "tag", [TagHit];
-    Intent = 2, "intent", [NlpDetected, NlpMissed];
-    Integration = 3, "integration", [ActionMessages, ApiRequest, ApiRequestError, ApiTime];
-    Operator = 4, "operator",
-        [TimeToPickUp, SupportLength, TimeToFirstMessage, OperatorMessage, OperatorReplyTime];
-}
-
-impl Split {
-    /// The split of a stored number.
-    #[must_use]
-    pub(crate) fn of_number(number: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(number)).copied()
-    }
-
-    /// The number by which it is stored.
-    #[must_use]
-    pub(crate) fn number(self) -> u8 {
-        self as u8
-    }
-
-    /// True if a day keeps counts of its own for a limited number of names. The operators of an
-    /// account are people, so their number needs no limit.
-    #[must_use]
-    pub(crate) fn is_bounded(self) -> bool {
-        self != Split::Operator
-    }
-
-    /// The fields that its metrics have, each once.
-    pub(crate) fn fields(self) -> impl Iterator<Item = Field> {
-        self.codes()
-            .iter()
-            .flat_map(|code| match source(*code) {
-                Source::Count(count) => [Some(count), None],
-                Source::Pair { count, sum } => [Some(count), Some(sum)],
-                Source::SumOf { sum, .. } => [Some(sum), None],
-                Source::Active | Source::ActiveBut(_) => [None, None],
-            })
-            .flatten()
-    }
+/// The fields that the metrics of a split have, each once.
+pub(crate) fn fields_of_split(split: Split) -> impl Iterator<Item = Field> {
+    split
+        .codes()
+        .iter()
+        .flat_map(|code| match source(*code) {
+            Source::Count(count) => [Some(count), None],
+            Source::Pair { count, sum } => [Some(count), Some(sum)],
+            Source::SumOf { sum, .. } => [Some(sum), None],
+            Source::Active | Source::ActiveBut(_) => [None, None],
+        })
+        .flatten()
 }
 
 /// What one event counts by itself, whatever its session: metrics and the values of their samples.
@@ -302,9 +234,9 @@ mod tests {
             (Split::Operator, "operator", &[9, 11, 16, 17, 106], 9),
         ] {
             assert_eq!(numbers(split.codes().iter().copied()), codes, "{name}");
-            assert_eq!((split.name(), split.fields().count()), (name, fields));
+            assert_eq!((split.name(), fields_of_split(split).count()), (name, fields));
             assert_eq!(Split::of_number(split.number()), Some(split));
-            assert_eq!(split.is_bounded(), name != "operator");
+            assert_eq!(is_bounded(split), name != "operator");
             for code in TypeCode::ALL {
                 assert_eq!(Split::of(code) == Some(split), split.codes().contains(&code), "{code}");
             }

@@ -16,11 +16,12 @@
 
 use std::ops::Range;
 
+use botstats_common::split::Split;
 use botstats_common::varint;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::event::MAX_NAME_BYTES;
-use crate::fold::metrics::Split;
+use crate::fold::metrics::is_bounded;
 
 /// The index of counts without a name.
 pub(crate) const NONE: u32 = 0;
@@ -203,7 +204,7 @@ impl NamesOfDay {
         if missing == 0 {
             return Ok(());
         }
-        if split.is_bounded() && kept + missing > max_names {
+        if is_bounded(split) && kept + missing > max_names {
             Bound::of(&self.texts, names, wanted, max_names).keep(names, wanted, evicted);
             self.is_changed |= !evicted.is_empty();
         }

@@ -20,13 +20,13 @@ use botstats_common::status::{
     DeadLetter, DeadLettersReply, DeadLettersRequest, IngestStatus, MAX_DEAD_LETTERS_PER_ANSWER,
     Status,
 };
-use botstats_common::wire::{self, Frame, MIN_PAYLOAD_BYTES};
+use botstats_common::wire::{self, DecodeError, Frame, MIN_PAYLOAD_BYTES};
 use futures::StreamExt as _;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::serve::cells::{CellReader, ReadError};
 use crate::serve::health::Health;
+use crate::serve::read::{CellReader, ReadError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::METRICS;
 
@@ -212,60 +212,124 @@ fn answer_later(
     id: &str,
     request: async_nats::service::Request,
 ) {
-    let Some(reply) = request.message.reply.clone() else { return };
+    let Some(subject) = request.message.reply.clone() else { return };
     let (client, context, working) = (client.clone(), context.clone(), Arc::clone(&slots.working));
     let place = Arc::clone(&slots.waiting).try_acquire_owned();
-    let accepted = Frame::Accepted { instance: id.to_owned() };
+    let id = id.to_owned();
     spawn(async move {
         let asked = monotonic();
+        let version = Version::of(&request.message.payload);
+        let asker = Asker { client: &client, reply: &subject, version };
         let outcome = match place {
-            Ok(_place) => {
-                answer(&client, &context, &working, &request, &reply, &accepted, asked).await
-            }
-            Err(_) => refuse(&client, &reply, "too many reads at once").await,
+            Ok(_place) => answer(&asker, &context, &working, &request, id, asked).await,
+            Err(_) => asker.refuse("too many reads at once").await,
         };
         METRICS.reads.count(outcome);
         METRICS.read_seconds.record(asked.elapsed().as_secs_f64());
     });
 }
 
-async fn refuse(client: &Client, reply: &async_nats::Subject, why: &str) -> &'static str {
-    send(client, reply, &Frame::Refused(why.to_owned())).await;
-    "refused"
+/// The version of the messages in which a query asks, and so is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
 }
 
-async fn send(client: &Client, reply: &async_nats::Subject, frame: &Frame) {
-    match wire::encode(frame) {
-        Ok(bytes) => {
-            if let Err(error) = client.publish(reply.clone(), bytes.into()).await {
-                tracing::warn!("the answer to a read could not be sent: {error}");
-            }
+impl Version {
+    /// The version of a request; the present one if the request has no version.
+    fn of(request: &[u8]) -> Self {
+        match request.first() {
+            Some(&wire::v1::VERSION) => Version::One,
+            _ => Version::Two,
         }
-        Err(error) => tracing::error!("the answer to a read could not be encoded: {error}"),
+    }
+
+    /// The request in its present form.
+    ///
+    /// # Errors
+    /// If this is no request, with the reason that the asker is told.
+    fn decode(self, request: &[u8]) -> Result<wire::Request, &'static str> {
+        let not_understood = |_: DecodeError| "not a read that this version understands";
+        match self {
+            Version::One => wire::v1::decode::<wire::v1::Request>(request)
+                .map_err(not_understood)
+                .and_then(wire::v1::Request::upgrade),
+            Version::Two => wire::decode(request).map_err(not_understood),
+        }
+    }
+
+    /// The bytes of a message that has no part of the answer. Version 1 has no frames for reasons
+    /// that its requests never give.
+    fn encode(self, frame: &Frame) -> Result<Vec<u8>, postcard::Error> {
+        let refused = |why: &str| wire::v1::Frame::Refused(why.to_owned());
+        let frame = match (self, frame) {
+            (Version::Two, frame) => return wire::encode(frame),
+            (Version::One, Frame::Accepted { instance }) => {
+                wire::v1::Frame::Accepted { instance: instance.clone() }
+            }
+            (Version::One, Frame::Refused(why)) => refused(why),
+            (Version::One, Frame::TooLarge) => wire::v1::Frame::TooLarge,
+            (
+                Version::One,
+                Frame::Chunk(_)
+                | Frame::Incomplete { .. }
+                | Frame::TooManyPairs { .. }
+                | Frame::TooManyNames,
+            ) => refused("version 1 of the read messages cannot say why"),
+        };
+        wire::v1::encode(&frame)
+    }
+}
+
+/// Who asked, and how it is answered.
+struct Asker<'a> {
+    client: &'a Client,
+    reply: &'a async_nats::Subject,
+    version: Version,
+}
+
+impl Asker<'_> {
+    async fn refuse(&self, why: &str) -> &'static str {
+        self.send(&Frame::Refused(why.to_owned())).await;
+        "refused"
+    }
+
+    async fn send(&self, frame: &Frame) {
+        match self.version.encode(frame) {
+            Ok(bytes) => {
+                if let Err(error) = self.client.publish(self.reply.clone(), bytes.into()).await {
+                    tracing::warn!("the answer to a read could not be sent: {error}");
+                }
+            }
+            Err(error) => tracing::error!("the answer to a read could not be encoded: {error}"),
+        }
     }
 }
 
 async fn answer(
-    client: &Client,
+    asker: &Asker<'_>,
     context: &Context,
     working: &Arc<Semaphore>,
     request: &async_nats::service::Request,
-    reply: &async_nats::Subject,
-    accepted: &Frame,
+    id: String,
     arrived: Instant,
 ) -> &'static str {
     let subject = request.message.subject.as_str();
     let account = subject.rsplit('.').next().unwrap_or_default().parse::<Account>();
-    let (Ok(account), Ok(asked)) =
-        (account, wire::decode::<wire::Request>(&request.message.payload))
-    else {
-        return refuse(client, reply, "not a read that this version understands").await;
+    let Ok(account) = account else {
+        return asker.refuse("not a read that this version understands").await;
+    };
+    let asked = match asker.version.decode(&request.message.payload) {
+        Ok(asked) => asked,
+        Err(why) => return asker.refuse(why).await,
     };
     let request_id = logged_id(&asked.request_id).to_owned();
+    let accepted = Frame::Accepted { instance: id };
     let (_place, waited) = match working.try_acquire() {
         Ok(place) => (place, false),
         Err(_) => {
-            send(client, reply, accepted).await;
+            asker.send(&accepted).await;
             let Ok(place) = working.acquire().await else { return "stopped" };
             (place, true)
         }
@@ -276,22 +340,27 @@ async fn answer(
         return "too_late";
     }
     // The read may have waited, and the ingest may have fallen behind meanwhile.
-    if !may_answer(client, context) {
-        return refuse(client, reply, "this ingest does not answer reads now").await;
+    if !may_answer(asker.client, context) {
+        return asker.refuse("this ingest does not answer reads now").await;
     }
     let as_of_ms = context.health.as_of_ms();
     // The limit is that of the server that the client is connected to now.
-    let reader = context.reader.clone().until(last_moment).in_chunks_of(client.max_payload());
+    let mut reader =
+        context.reader.clone().until(last_moment).in_chunks_of(asker.client.max_payload());
+    if asker.version == Version::One {
+        reader = reader.in_version_1();
+    }
     let read_for = account.clone();
     let gathering = tokio::task::spawn_blocking(move || reader.gather(&read_for, &asked, as_of_ms));
     if !waited {
-        send(client, reply, accepted).await;
+        asker.send(&accepted).await;
     }
     match gathering.await {
         Ok(Ok(chunks)) => {
             let count = chunks.len();
             for chunk in chunks {
-                if let Err(error) = client.publish(reply.clone(), chunk.into()).await {
+                let sent = asker.client.publish(asker.reply.clone(), chunk.into()).await;
+                if let Err(error) = sent {
                     tracing::warn!(request_id, "the answer to a read could not be sent: {error}");
                     return "failed";
                 }
@@ -300,26 +369,41 @@ async fn answer(
             tracing::info!(request_id, %account, chunks = count, took_ms, "read answered");
             "answered"
         }
-        Ok(Err(ReadError::Request(why))) => refuse(client, reply, why).await,
-        Ok(Err(ReadError::TooLarge)) => {
-            send(client, reply, &Frame::TooLarge).await;
-            tracing::info!(request_id, %account, "a read was refused: its answer is larger than a query takes");
-            "too_large"
-        }
-        Ok(Err(ReadError::TooLate)) => {
-            tracing::warn!(request_id, %account, "a read was dropped: its deadline passed while it was worked on");
-            "too_late"
-        }
-        Ok(Err(ReadError::Store(error))) => {
-            context.note_broken();
-            tracing::error!(request_id, "a read failed: {}", chain(&error));
-            refuse(client, reply, "the store cannot be read").await
-        }
+        Ok(Err(error)) => refuse(asker, context, &request_id, &account, error).await,
         Err(error) => {
             tracing::error!(request_id, "a read failed: {error}");
-            refuse(client, reply, "the read failed").await
+            asker.refuse("the read failed").await
         }
     }
+}
+
+/// Says why a read has no answer, to the asker and in the log.
+async fn refuse(
+    asker: &Asker<'_>,
+    context: &Context,
+    request_id: &str,
+    account: &Account,
+    error: ReadError,
+) -> &'static str {
+    let (frame, outcome) = match error {
+        ReadError::Request(why) => return asker.refuse(why).await,
+        ReadError::TooLate => {
+            tracing::warn!(request_id, %account, "a read was dropped: its deadline passed while it was worked on");
+            return "too_late";
+        }
+        ReadError::Store(error) => {
+            context.note_broken();
+            tracing::error!(request_id, "a read failed: {}", chain(&error));
+            return asker.refuse("the store cannot be read").await;
+        }
+        ReadError::TooLarge => (Frame::TooLarge, "too_large"),
+        ReadError::Incomplete { since_ms } => (Frame::Incomplete { since_ms }, "incomplete"),
+        ReadError::TooManyPairs { pairs } => (Frame::TooManyPairs { pairs }, "too_large"),
+        ReadError::TooManyNames => (Frame::TooManyNames, "too_large"),
+    };
+    tracing::info!(request_id, %account, "a read was refused: {error}");
+    asker.send(&frame).await;
+    outcome
 }
 
 /// The request's id as the log may have it: a query may ask for answers, but not write lines of
@@ -352,6 +436,7 @@ fn status(context: &Context) -> Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: context.readiness.is_ready(),
         missing: context.readiness.all_missing(),
+        limited: context.readiness.all_limited(),
         zones: None,
         ingest: Some(IngestStatus {
             sequence: freshness.sequence(),
@@ -432,6 +517,30 @@ fn dead_letters(store: &Store, asked: &DeadLettersRequest) -> Result<DeadLetters
 mod tests {
     use super::*;
     use crate::event::MAX_REASON_BYTES;
+
+    #[test]
+    fn each_version_is_answered_in_its_own() {
+        let frame = |bytes: &[u8]| {
+            let version = Version::of(bytes);
+            let why = version.decode(bytes).map(|asked| asked.deadline_ms);
+            let frame = match why {
+                Ok(_) => Frame::Accepted { instance: "i".to_owned() },
+                Err(why) => Frame::Refused(why[..3].to_owned()),
+            };
+            version.encode(&frame).unwrap()
+        };
+        // Two boundaries, and one.
+        assert_eq!(frame(&[1, 0, 0, 1, 2, 10, 14, 1]), [1, 0, 1, b'i']);
+        assert_eq!(frame(&[1, 0, 0, 1, 1, 10, 1]), [1, 1, 3, b'a', b't', b' ']);
+        assert_eq!(frame(&[1]), [1, 1, 3, b'n', b'o', b't']);
+        assert_eq!(frame(&[2, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]), [2, 0, 1, b'i']);
+        for unknown in [&[][..], &[2], &[3, 0]] {
+            assert_eq!(frame(unknown), [2, 1, 3, b'n', b'o', b't'], "{unknown:?}");
+        }
+        assert_eq!(Version::One.encode(&Frame::TooLarge).unwrap(), [1, 3]);
+        let refused = Version::One.encode(&Frame::TooManyNames).unwrap();
+        assert!(matches!(wire::v1::decode(&refused), Ok(wire::v1::Frame::Refused(_))));
+    }
 
     #[test]
     fn dead_letters_fit_into_a_message() {

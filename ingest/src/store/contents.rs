@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use botstats_common::metric::TypeCode;
 use botstats_common::quarter::{QUARTERS_PER_DAY, QUARTERS_PER_HOUR};
+use botstats_common::split::Split;
 use redb::ReadableTable;
 
 use super::StoreError;
 use super::packed::Packed;
 use crate::fold::body::{BodyError, Counts, Hour, sample_of, section};
 use crate::fold::bucket_key::{self, NAMES};
-use crate::fold::metrics::{Field, Source, Split, source};
+use crate::fold::metrics::{Field, Source, source};
 use crate::fold::names_of_day::{NONE, NamesOfDay, OTHER};
 use crate::fold::value_code::value_of;
 

@@ -5,7 +5,8 @@ use super::section::{self, NamedCell};
 use super::users::{StoredUsers, merge_users};
 use super::{BodyError, Parts, QUARTERS, StoredSections, VERSION, after_zero, head, sections_of};
 use crate::fold::cells::{self, Cells, changed};
-use crate::fold::metrics::{FIELDS, Field, Split};
+use crate::fold::metrics::{FIELDS, Field};
+use botstats_common::split::Split;
 
 /// A change of one cell in an hour, as small as a commit with a million of them needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

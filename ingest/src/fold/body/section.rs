@@ -3,10 +3,11 @@
 use std::ops::RangeInclusive;
 
 use botstats_common::metric::TypeCode;
+use botstats_common::split::Split;
 
 use super::QUARTER_BITS;
 use super::samples::quarter_of;
-use crate::fold::metrics::{Field, Split};
+use crate::fold::metrics::{Field, fields_of_split};
 use crate::fold::value_code::CODE_BITS;
 
 /// The metrics of a split whose samples are kept by name.
@@ -123,7 +124,9 @@ pub(crate) fn counts(split: Split, samples: bool, cell: u64) -> Option<(Counts, 
         let metric = metrics(split).get(number >> CODE_BITS)?;
         Counts::Sample(*metric, u16::try_from(number & ((1 << CODE_BITS) - 1)).ok()?)
     } else {
-        Counts::Field(split.fields().find(|of| self::number(*of) == u32::try_from(number).ok())?)
+        Counts::Field(
+            fields_of_split(split).find(|of| self::number(*of) == u32::try_from(number).ok())?,
+        )
     };
     Some((counts, quarter_of(cell)?))
 }

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use botstats_common::metric::{self, TypeCode};
+use botstats_common::split::Split;
 use proptest::prelude::*;
 
 use super::fields::{BY_PLACE, PLACES};
 use super::samples::SAMPLED;
 use super::*;
-use crate::fold::metrics::{self, FIELDS, Field, Split};
+use crate::fold::metrics::{self, FIELDS, Field, fields_of_split};
 use crate::fold::value_code::code_of;
 
 /// The naive form: everything that an hour has, by name.
@@ -190,7 +191,7 @@ fn every_duration_has_a_number() {
     }
     for split in Split::ALL {
         assert_eq!(section::split(section::of_fields(split)), Some((split, false)));
-        for field in split.fields() {
+        for field in fields_of_split(split) {
             let cell = section::field(field, 1).unwrap();
             let named = section::with_index(split, false, 9, cell);
             assert_eq!(section::index_of(split, false, named), (9, cell.into()));

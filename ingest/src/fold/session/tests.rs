@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 
 use Kind::*;
 use botstats_common::quarter::{DAY_MS, day_of_ms};
+use botstats_common::split::Split;
 use proptest::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::*;
-use crate::fold::metrics::{Split, counted, source};
+use crate::fold::metrics::{counted, source};
 use crate::fold::names::Names;
 
 pub(super) const MIN: i64 = 60_000;
