@@ -6,7 +6,7 @@ use botstats_common::io::readiness::Readiness;
 use botstats_common::names::ReadSubject;
 use tokio::sync::Semaphore;
 
-use crate::admission::allowance::Allowance;
+use crate::admission::allowance::{Allowance, Policy};
 use crate::admission::throttle::Throttle;
 use crate::answer::budget::Budget;
 use crate::nats::Connection;
@@ -24,7 +24,9 @@ const MAX_AT_WORK: usize = 256;
 pub(crate) struct App {
     pub(crate) directory: LiveDirectory,
     /// The calls of accounts.
-    pub(crate) throttle: Throttle,
+    account_throttle: Throttle,
+    /// The calls of bots.
+    bot_throttle: Throttle,
     /// Empty until there is a connection to NATS.
     pub(crate) backend: OnceLock<Backend>,
     /// Whether this machine's clock can be trusted.
@@ -40,20 +42,50 @@ pub(crate) struct App {
 pub(crate) struct Backend {
     pub(crate) connection: Connection,
     pub(crate) reader: Reader,
+    pub(crate) claims: AllClaims,
+}
+
+/// The claims of both allowances; `None` where the throttle is off.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AllClaims {
+    pub(crate) of_accounts: Option<Claims>,
+    pub(crate) of_bots: Option<Claims>,
+}
+
+impl AllClaims {
+    /// Takes back the claims of unknown outcome. No request may claim any more.
+    pub(crate) async fn finish(&self) {
+        let finish = async |claims: &Option<Claims>| {
+            if let Some(claims) = claims {
+                claims.finish().await;
+            }
+        };
+        tokio::join!(finish(&self.of_accounts), finish(&self.of_bots));
+    }
+}
+
+impl Backend {
     /// `None` if the throttle is off.
-    pub(crate) claims: Option<Claims>,
+    pub(crate) fn claims(&self, policy: Policy) -> Option<&Claims> {
+        match policy {
+            Policy::Account => self.claims.of_accounts.as_ref(),
+            Policy::Bot => self.claims.of_bots.as_ref(),
+        }
+    }
 }
 
 impl App {
     /// The state of a service without a connection to NATS.
     pub(crate) fn new(
         directory: LiveDirectory,
-        allowance: Option<Allowance>,
+        of_accounts: Option<Allowance>,
+        of_bots: Option<Allowance>,
         readiness: Readiness,
     ) -> Self {
         Self {
             directory,
-            throttle: Throttle::new(allowance),
+            account_throttle: Throttle::new(Policy::Account, of_accounts),
+            bot_throttle: Throttle::new(Policy::Bot, of_bots),
             backend: OnceLock::new(),
             clocks: Clocks::default(),
             readiness,
@@ -62,13 +94,16 @@ impl App {
         }
     }
 
+    /// The throttle of the calls with that policy.
+    pub(crate) fn throttle(&self, policy: Policy) -> &Throttle {
+        match policy {
+            Policy::Account => &self.account_throttle,
+            Policy::Bot => &self.bot_throttle,
+        }
+    }
+
     /// Takes the connection to NATS; its subject of reads says which ingests are asked.
-    pub(crate) fn connected(
-        &self,
-        connection: Connection,
-        reads: ReadSubject,
-        claims: Option<Claims>,
-    ) {
+    pub(crate) fn connected(&self, connection: Connection, reads: ReadSubject, claims: AllClaims) {
         let reader = Reader::new(connection.clone(), reads, self.budget.clone());
         // Set once: `run` calls this once.
         let _already = self.backend.set(Backend { connection, reader, claims });

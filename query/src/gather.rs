@@ -1,37 +1,43 @@
 //! Gathers the statistics that a question asks for. Uses no call: that is
 //! [`crate::admission::throttle`].
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use botstats_common::directory::time_zone;
 use botstats_common::ids::{Account, Bot};
 use botstats_common::io::clock;
+use botstats_common::metric::TypeSet;
+use botstats_common::quarter::QUARTER_MS;
+use botstats_common::wire;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
 
 use crate::answer::budget::Reservation;
 use crate::answer::cells::Cells;
-use crate::answer::{Answer, Names};
+use crate::answer::{Answer, Labels};
 use crate::app::{App, Backend};
 use crate::nats::read::{Read, ReadError};
 use crate::problem::{Problem, TooLarge};
 use crate::request::question::Question;
 use crate::telemetry::METRICS;
-use crate::window::Window;
+use crate::window::Windows;
 
 /// Whose statistics are gathered.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Subject<'a> {
-    pub(crate) account: &'a Account,
+pub struct Subject<'a> {
+    /// The account.
+    pub account: &'a Account,
     /// `None` is all bots.
-    pub(crate) bot: Option<&'a Bot>,
-    pub(crate) request_id: &'a str,
+    pub bot: Option<&'a Bot>,
+    /// The id of the HTTP request.
+    pub request_id: &'a str,
 }
 
 /// The cells of a question's groups, without names.
 #[derive(Debug)]
 pub(crate) struct Gathered {
-    window: Window,
+    windows: Windows,
     cells: Cells,
     memory: Reservation,
 }
@@ -39,7 +45,7 @@ pub(crate) struct Gathered {
 /// An answer that can be sent, and what its head says.
 #[derive(Debug)]
 pub(crate) struct Statistics {
-    pub(crate) answer: Answer<Arc<Names>>,
+    pub(crate) answer: Answer,
     pub(crate) memory: Reservation,
     /// The last local date of the window.
     pub(crate) last_date: Date,
@@ -58,22 +64,43 @@ impl App {
         deadline: Instant,
     ) -> Result<Gathered, Problem> {
         let zone = time_zone(zone).map_err(|_| Problem::Internal)?;
-        let window = Window::new(self.clocks.now_ms()?, &zone, question.days, question.mode);
-        let read = Read {
-            request_id: subject.request_id,
-            account: subject.account,
-            bot: subject.bot,
-            types: question.types,
-            boundaries: &window.boundaries,
-        };
+        let windows =
+            Windows::new(self.clocks.now_ms()?, &zone, question).map_err(Problem::Parameter)?;
+        let request = request(question, &windows, subject);
+        let read = Read { account: subject.account, request };
         let began = clock::monotonic();
-        let (cells, memory) = backend.reader.read(&read, deadline).await.inspect_err(|error| {
+        let (cells, memory) = backend.reader.read(&read, deadline).await.map_err(|error| {
             if matches!(error, ReadError::Unreachable(_)) {
                 METRICS.failed_reads.increment(1);
             }
+            problem_of(error, &zone, &windows)
         })?;
         METRICS.read_seconds.record(began.elapsed().as_secs_f64());
-        Ok(Gathered { window, cells, memory })
+        Ok(Gathered { windows, cells, memory })
+    }
+}
+
+/// What an ingest is asked.
+pub fn request(question: &Question, windows: &Windows, subject: Subject<'_>) -> wire::Request {
+    let window = |window: &crate::window::Window| wire::Window {
+        start: window.start,
+        groups: u32::try_from(window.groups.len()).unwrap_or(u32::MAX),
+        runs: window.runs.clone(),
+    };
+    let Windows { current, earlier, dates, .. } = windows;
+    wire::Request {
+        request_id: subject.request_id.to_owned(),
+        bots: subject.bot.map(|bot| vec![bot.clone()]),
+        types: question.types,
+        listed: if question.is_basic() { TypeSet::BASIC } else { TypeSet::ALL },
+        windows: [Some(current), earlier.as_ref()].into_iter().flatten().map(window).collect(),
+        by: question.by,
+        stats: question.stats.clone(),
+        split: question.split,
+        complete: question.must_be_complete(),
+        dates: if question.is_basic() { 0 } else { *dates },
+        // Set by each try.
+        deadline_ms: 0,
     }
 }
 
@@ -82,12 +109,12 @@ impl Gathered {
     pub(crate) fn answer(
         self,
         question: &Question,
-        names: Arc<Names>,
+        labels: Labels,
         request_id: &str,
     ) -> Result<Statistics, Problem> {
-        let Gathered { window, cells, memory } = self;
+        let Gathered { windows, cells, memory } = self;
         let as_of_ms = cells.as_of_ms;
-        let answer = Answer::new(question, &window, names, cells).map_err(|malformed| {
+        let answer = Answer::new(question, &windows, labels, cells).map_err(|malformed| {
             tracing::error!(
                 request_id,
                 "an ingest's answer is malformed and not used: {malformed}"
@@ -96,7 +123,94 @@ impl Gathered {
         })?;
         match answer.too_many_rows() {
             Some(rows) => Err(Problem::AnswerTooLarge(TooLarge::Rows(rows))),
-            None => Ok(Statistics { answer, memory, last_date: window.last_date, as_of_ms }),
+            None => Ok(Statistics { answer, memory, last_date: windows.last_date, as_of_ms }),
         }
+    }
+}
+
+/// What a client is told about a read without an answer.
+fn problem_of(error: ReadError, zone: &TimeZone, windows: &Windows) -> Problem {
+    match error {
+        ReadError::TooLarge => Problem::AnswerTooLarge(TooLarge::Memory),
+        ReadError::TooManyPairs(pairs) => {
+            Problem::AnswerTooLarge(TooLarge::Pairs { pairs, dates: windows.dates })
+        }
+        ReadError::TooManyNames => Problem::AnswerTooLarge(TooLarge::Names),
+        ReadError::Incomplete(since_ms) => Problem::Incomplete(first_date_since(since_ms, zone)),
+        ReadError::Unreachable(unreachable) => unreachable.into(),
+    }
+}
+
+/// The first local date that does not begin before an instant (Unix ms).
+///
+/// A date begins with the first quarter whose local date is this date or later. So it is the date
+/// after the latest one that a quarter before the instant has.
+fn first_date_since(since_ms: i64, zone: &TimeZone) -> Date {
+    /// The quarters that are looked at: those of three days. No zone puts its clocks back by more.
+    const LOOKED_AT: i64 = 3 * 96;
+    let end = since_ms.div_euclid(QUARTER_MS) + i64::from(since_ms.rem_euclid(QUARTER_MS) > 0);
+    let before = (1..=LOOKED_AT).filter_map(|ago| {
+        let start_ms = end.saturating_sub(ago).saturating_mul(QUARTER_MS);
+        let instant = Timestamp::from_millisecond(start_ms).ok()?;
+        Some(zone.to_datetime(instant).date())
+    });
+    before.max().map_or(Date::MIN, |latest| latest.saturating_add(1.day()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_date_that_is_complete() {
+        for (since, zone, date) in [
+            ("2026-01-05T00:00:00Z", "UTC", "2026-01-05"),
+            ("2026-01-05T00:00:00.001Z", "UTC", "2026-01-06"),
+            ("2026-01-04T23:59:59.999Z", "UTC", "2026-01-05"),
+            ("2026-01-05T00:00:00Z", "Europe/Rome", "2026-01-06"),
+            ("2026-01-04T23:00:00Z", "Europe/Rome", "2026-01-05"),
+            ("2026-01-04T23:00:01Z", "Europe/Rome", "2026-01-06"),
+            ("2026-01-05T00:00:00Z", "America/New_York", "2026-01-05"),
+            ("2026-01-05T05:00:00Z", "America/New_York", "2026-01-05"),
+            ("2026-01-05T05:00:01Z", "America/New_York", "2026-01-06"),
+            ("2026-01-04T18:15:00Z", "Asia/Kathmandu", "2026-01-05"),
+            ("2026-01-04T18:15:01Z", "Asia/Kathmandu", "2026-01-06"),
+            // At midnight back to 23:00 of the day before, which then is not reached again.
+            ("2026-10-24T21:00:00Z", "Asia/Beirut", "2026-10-25"),
+            ("2026-10-24T22:00:00Z", "Asia/Beirut", "2026-10-25"),
+            ("2026-10-24T22:00:01Z", "Asia/Beirut", "2026-10-26"),
+            // At 00:01 back to 23:01: the next day had begun.
+            ("2010-11-07T02:30:00Z", "America/St_Johns", "2010-11-07"),
+            ("2010-11-07T02:30:01Z", "America/St_Johns", "2010-11-08"),
+            ("2010-11-07T03:30:00Z", "America/St_Johns", "2010-11-08"),
+            // A date that is skipped begins with the next.
+            ("2011-12-30T10:00:00Z", "Pacific/Apia", "2011-12-30"),
+            ("2011-12-30T10:15:00Z", "Pacific/Apia", "2012-01-01"),
+        ] {
+            let since_ms = since.parse::<Timestamp>().unwrap().as_millisecond();
+            let found = first_date_since(since_ms, &time_zone(zone).unwrap());
+            assert_eq!(found.to_string(), date, "{since} in {zone}");
+        }
+        for since_ms in [i64::MIN, i64::MAX] {
+            let _some_date = first_date_since(since_ms, &TimeZone::UTC);
+        }
+    }
+
+    #[test]
+    fn a_read_without_an_answer_is_a_problem() {
+        let question = Question::parse(["*", "0", "day", "7"], None).unwrap();
+        let windows = Windows::new(1_795_171_920_000, &TimeZone::UTC, &question).unwrap();
+        for (error, code) in [
+            (ReadError::TooLarge, "answer-too-large"),
+            (ReadError::TooManyPairs(70_000), "answer-too-large"),
+            (ReadError::TooManyNames, "answer-too-large"),
+            (ReadError::Incomplete(0), "incomplete"),
+            (ReadError::Unreachable(crate::nats::Unreachable("x")), "unavailable"),
+        ] {
+            assert_eq!(problem_of(error, &TimeZone::UTC, &windows).code(), code);
+        }
+        let pairs = problem_of(ReadError::TooManyPairs(70_000), &TimeZone::UTC, &windows);
+        let expected = TooLarge::Pairs { pairs: 70_000, dates: 7 };
+        assert_eq!(pairs, Problem::AnswerTooLarge(expected));
     }
 }

@@ -6,17 +6,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use botstats_common::ids::Account;
 use botstats_common::io::clock;
 use futures::future::maybe_done;
 use http::{Response, StatusCode};
 use tokio::time::timeout_at;
 
-use crate::admission::allowance::AllowanceKey;
-use crate::admission::checks::{Allowed, Call};
-use crate::admission::throttle::TOO_MANY_OF_ONE;
-use crate::answer::Names;
+use crate::admission::checks::{Allowed, Call, Endpoint};
 use crate::answer::render::Rendering;
+use crate::answer::{Labels, Names};
 use crate::app::{App, Backend};
 use crate::deadlines::{CHECK_AGE_LIMIT, HANDLER_LIMIT, LATE_CLAIM_LIMIT, WAIT_LIMIT};
 use crate::gather::{Statistics, Subject};
@@ -41,7 +38,7 @@ impl Handler for App {
             }
             respond::problem(&problem, request_id)
         });
-        if matches!(route, Route::Statistics(_)) {
+        if matches!(route, Route::Statistics(_) | Route::BotStatistics(_)) {
             respond::vary(response.headers_mut());
         }
         count(route, response.status(), request.began.elapsed());
@@ -59,29 +56,32 @@ impl App {
         route: Route<'_>,
         request: &Request,
     ) -> Result<Response<Body>, Problem> {
-        let segments = match route {
+        let endpoint = match route {
             Route::Unknown => return Err(Problem::UnknownPath),
             Route::OpenApi => {
                 let document = whole(openapi::json());
                 return Ok(respond::with_body(StatusCode::OK, "application/json", document));
             }
             Route::Health => return Ok(respond::health(self.readiness.is_ready())),
-            Route::Statistics(segments) => segments,
+            Route::Statistics(segments) => Endpoint::Account(segments),
+            Route::BotStatistics(segments) => Endpoint::Bot(segments),
         };
         let (head, request_id) = (&request.head, &request.id);
-        let refuse_if_used = |account: &Account| self.throttle.refuse_if_used(&account.into());
+        let throttle = self.throttle(endpoint.policy());
         let query = head.uri.query();
         let call = {
             let known = self.directory.known();
-            Call::check(&known, &head.headers, segments, query, refuse_if_used)?
+            Call::check(&known, &head.headers, endpoint, query, clock::now_ms(), |key| {
+                throttle.refuse_if_used(key)
+            })?
         };
         let account = call.account.clone();
         // Boxed: the future that waits for NATS is large, and a refusal need not carry it.
         let answered = Box::pin(self.statistics(call, request_id, request.began + WAIT_LIMIT));
         answered.await.inspect_err(|problem| match problem {
             // A flood of one account is for the metrics: it must not become a flood of the log.
-            Problem::Unavailable(TOO_MANY_OF_ONE) => {
-                tracing::debug!(request_id, %account, "a call got 503: {TOO_MANY_OF_ONE}");
+            Problem::Unavailable(why) if *why == throttle.too_many_of_one() => {
+                tracing::debug!(request_id, %account, "a call got 503: {why}");
             }
             Problem::Unavailable(why) => {
                 tracing::warn!(request_id, %account, "a call got 503: {why}");
@@ -96,8 +96,8 @@ impl App {
         request_id: &str,
         deadline: Instant,
     ) -> Result<Response<Body>, Problem> {
-        let key = AllowanceKey::from(&call.account);
-        let _turn = self.throttle.turn(&key, deadline).await?;
+        let throttle = self.throttle(call.policy);
+        let _turn = throttle.turn(&call.key, deadline).await?;
         let backend = self.backend.get().ok_or(Problem::Unavailable("NATS cannot be reached"))?;
         backend.connection.up_by(deadline).await?;
         let _at_work = timeout_at(deadline.into(), self.at_work.acquire())
@@ -106,7 +106,7 @@ impl App {
 
         let checked_at = clock::monotonic();
         let (revision, statistics) =
-            self.check_and_gather(backend, &call, &key, request_id, deadline).await?;
+            self.check_and_gather(backend, &call, request_id, deadline).await?;
         let response = self.respond(&call, statistics);
 
         // An answer whose last chunks came after the deadline is worth a moment more; a call that
@@ -117,7 +117,8 @@ impl App {
             call.check_again(&backend.connection, claim_by).await?;
         }
         // From here on only the client can fail.
-        self.throttle.claim(backend.claims.as_ref(), &key, revision, claim_by).await?;
+        let claims = backend.claims(call.policy);
+        throttle.claim(claims, &call.key, revision, claim_by).await?;
         tracing::info!(request_id, account = %call.account, "answered with statistics");
         Ok(response)
     }
@@ -128,10 +129,10 @@ impl App {
         &self,
         backend: &Backend,
         call: &Call,
-        key: &AllowanceKey,
         request_id: &str,
         deadline: Instant,
     ) -> Result<(u64, Statistics), Problem> {
+        let throttle = self.throttle(call.policy);
         let bot = call.bot.as_ref().map(|(bot, _)| bot);
         let subject = Subject { account: &call.account, bot, request_id };
         let gather =
@@ -139,14 +140,14 @@ impl App {
         let checks = async {
             let (allowed, revision) = tokio::join!(
                 call.check_again(&backend.connection, deadline),
-                self.throttle.look(backend.claims.as_ref(), key, deadline),
+                throttle.look(backend.claims(call.policy), &call.key, deadline),
             );
             Ok::<_, Problem>((allowed?, revision?))
         };
         let known_zone = &call.entry.timezone;
         // A call that is known to be used is not gathered for: the checks alone tell that it still
         // is.
-        let ((allowed, revision), gathered) = if self.throttle.may_be_free(key) {
+        let ((allowed, revision), gathered) = if throttle.may_be_free(&call.key) {
             let mut gathering = std::pin::pin!(maybe_done(gather(known_zone)));
             let mut checks = std::pin::pin!(checks);
             // The read is sent first: ingest can begin while nats-server looks up the entries.
@@ -170,16 +171,18 @@ impl App {
             Some(gathered) => gathered?,
             None => gather(&account.timezone).await?,
         };
-        let names = match bot {
+        let bots = match bot {
             Some((bot, entry)) => Arc::new(Names::from([(bot, entry)])),
             None => self.directory.known().directory.names(&call.account),
         };
-        Ok((revision, gathered.answer(&call.question, names, request_id)?))
+        let operators = self.directory.known().directory.operators(&call.account);
+        let labels = Labels { bots, operators };
+        Ok((revision, gathered.answer(&call.question, labels, request_id)?))
     }
 
     fn respond(&self, call: &Call, statistics: Statistics) -> Response<Body> {
         let Statistics { answer, memory, last_date, as_of_ms } = statistics;
-        let mut rendering = Some((Rendering::new(answer, call.format), memory));
+        let mut rendering = Some((Rendering::new(answer, &call.question, call.format), memory));
         // The memory is given back with the last piece.
         let rendered = std::iter::from_fn(move || {
             let piece = rendering.as_mut()?.0.next_piece();
@@ -194,7 +197,7 @@ impl App {
             account: &call.account,
             last_date,
             as_of: &clock::rfc3339_ms(as_of_ms),
-            allowance: self.throttle.allowance(),
+            allowance: self.throttle(call.policy).allowance(),
         };
         respond::statistics(pieces(rendered, call.coding), &head)
     }

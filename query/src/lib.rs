@@ -32,17 +32,20 @@ mod telemetry;
 mod window;
 
 pub use self::admission::allowance::{Allowance, AllowanceKey};
-pub use self::admission::directory::{Change, Directory};
+pub use self::admission::clashes::{Clash, Flaw};
+pub use self::admission::directory::{Change, Directory, Grant, Scope};
 pub use self::answer::cells::{Collecting, Malformed};
-pub use self::answer::render::{COLUMNS, Format, Rendering};
-pub use self::answer::{Answer, Names, render_all};
+pub use self::answer::columns::{COLUMNS, columns};
+pub use self::answer::render::{Format, Rendering};
+pub use self::answer::{Answer, Labels, Names, render_all};
+pub use self::gather::{Subject, request};
 pub use self::http::listen;
 pub use self::nats::claims::{Claims, Outcome, Standing};
 pub use self::nats::{Connection, Unreachable};
 pub use self::request::accept;
 pub use self::request::question::{
-    BadParameter, BotFilter, Days, GroupMode, MAX_DAYS, Question, Route,
+    BadParameter, BotFilter, Dates, Days, GroupMode, MAX_DAYS, Previous, Question, Route,
 };
 pub use self::run::{Listeners, RunError, Running, run};
 pub use self::settings::{ServiceSettings, Settings};
-pub use self::window::{Group, Window};
+pub use self::window::{Group, Window, Windows};

@@ -3,13 +3,15 @@
 //! *Invariants*: no text holds a token, an API key or whether another account's bot exists. No
 //! error uses up an account's call.
 
+use botstats_common::wire::{MAX_DATES_TIMES_PAIRS, MAX_NAMES};
 use http::StatusCode;
+use jiff::civil::Date;
 use serde::Serialize;
 
+use crate::admission::allowance::Policy;
 use crate::answer::MAX_ROWS;
 use crate::http::{BadHead, Failure, Methods};
 use crate::nats::Unreachable;
-use crate::nats::read::ReadError;
 use crate::request::accept::NotAcceptable;
 use crate::request::question::BadParameter;
 
@@ -34,14 +36,18 @@ pub(crate) enum Problem {
         /// Whether there was a token at all.
         token_given: bool,
     },
+    /// A valid token, of another scope than the path's.
+    Forbidden,
     /// A parameter that is not allowed.
     Parameter(BadParameter),
     /// No format or coding that the client takes.
     NotAcceptable(NotAcceptable),
     /// A removed account, or an API key that is not one of the account's.
     NotFound,
-    /// The account's call is used.
+    /// The call of the account or the bot is used.
     Throttled {
+        /// Whose call it is.
+        policy: Policy,
         /// Seconds after which the next call is allowed.
         retry_after_s: u64,
         /// The throttle window, in seconds.
@@ -49,6 +55,9 @@ pub(crate) enum Problem {
     },
     /// The answer is larger than a call may have.
     AnswerTooLarge(TooLarge),
+    /// The question reaches further back than the statistics are complete; from this local date on
+    /// they are.
+    Incomplete(Date),
     /// Something cannot be reached; what, in words without secrets.
     Unavailable(&'static str),
     /// A defect of this program.
@@ -63,6 +72,42 @@ pub(crate) enum TooLarge {
     Memory,
     /// This number of rows, which is more than [`MAX_ROWS`].
     Rows(usize),
+    /// More than [`MAX_DATES_TIMES_PAIRS`].
+    Pairs {
+        /// How many pairs of a bot and a channel were asked for.
+        pairs: u32,
+        /// The dates of both windows.
+        dates: u32,
+    },
+    /// More than [`MAX_NAMES`] names.
+    Names,
+}
+
+impl TooLarge {
+    /// What is too much, and what to ask for instead.
+    fn detail(self) -> String {
+        match self {
+            TooLarge::Memory => {
+                "the answer needs more than 64 MiB: ask for fewer dates or TYPES, a \
+                coarser GROUPMODE, one bot, or with a smaller top; no call was used"
+                    .to_owned()
+            }
+            TooLarge::Rows(rows) => format!(
+                "the answer has {rows} rows; at most {MAX_ROWS} are allowed: ask for fewer dates or \
+                 TYPES, a coarser GROUPMODE, one bot, with a smaller top, or without fill=zero; no \
+                 call was used"
+            ),
+            TooLarge::Pairs { pairs, dates } => format!(
+                "{dates} dates (those of previous included) of {pairs} pairs of a bot and a channel; \
+                 dates x pairs of at most {MAX_DATES_TIMES_PAIRS} are allowed: ask for fewer dates, \
+                 without previous, or for one bot; no call was used"
+            ),
+            TooLarge::Names => format!(
+                "the answer has more than {MAX_NAMES} different names, which are allowed: ask for \
+                 fewer dates, without previous, or for one bot; no call was used"
+            ),
+        }
+    }
 }
 
 /// A problem as it is sent.
@@ -84,11 +129,13 @@ impl Problem {
             Problem::UnknownPath,
             Problem::MethodNotAllowed(Methods::Get),
             Problem::Unauthorized { token_given: true },
+            Problem::Forbidden,
             Problem::Parameter(BadParameter::ApiKey),
             Problem::NotAcceptable(NotAcceptable::Format),
             Problem::NotFound,
-            Problem::Throttled { retry_after_s: 1800, window_s: 3600 },
+            Problem::Throttled { policy: Policy::Account, retry_after_s: 1800, window_s: 3600 },
             Problem::AnswerTooLarge(TooLarge::Memory),
+            Problem::Incomplete(Date::constant(2026, 1, 5)),
             Problem::Unavailable("the statistics cannot be reached"),
             Problem::Internal,
         ]
@@ -97,13 +144,15 @@ impl Problem {
     /// The HTTP status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Problem::BadRequest(_) | Problem::Parameter(_) | Problem::AnswerTooLarge(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Problem::BadRequest(_)
+            | Problem::Parameter(_)
+            | Problem::AnswerTooLarge(_)
+            | Problem::Incomplete(_) => StatusCode::BAD_REQUEST,
             Problem::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Problem::UnknownPath | Problem::NotFound => StatusCode::NOT_FOUND,
             Problem::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Problem::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
+            Problem::Forbidden => StatusCode::FORBIDDEN,
             Problem::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
             Problem::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
             Problem::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -119,11 +168,13 @@ impl Problem {
             Problem::UnknownPath => "unknown-path",
             Problem::MethodNotAllowed(_) => "method-not-allowed",
             Problem::Unauthorized { .. } => "unauthorized",
+            Problem::Forbidden => "forbidden",
             Problem::Parameter(_) => "bad-parameter",
             Problem::NotAcceptable(_) => "not-acceptable",
             Problem::NotFound => "not-found",
             Problem::Throttled { .. } => "throttled",
             Problem::AnswerTooLarge(_) => "answer-too-large",
+            Problem::Incomplete(_) => "incomplete",
             Problem::Unavailable(_) => "unavailable",
             Problem::Internal => "internal",
         }
@@ -137,11 +188,14 @@ impl Problem {
             Problem::MethodNotAllowed(Methods::Get) => "Only GET is allowed here",
             Problem::MethodNotAllowed(Methods::GetAndHead) => "Only GET and HEAD are allowed here",
             Problem::Unauthorized { .. } => "A valid account token is needed",
+            Problem::Forbidden => "The token is not valid for this path",
             Problem::Parameter(_) => "A parameter is not allowed",
             Problem::NotAcceptable(_) => "No acceptable representation",
             Problem::NotFound => "Account or bot not found",
-            Problem::Throttled { .. } => "The account's call is used",
+            Problem::Throttled { policy: Policy::Account, .. } => "The account's call is used",
+            Problem::Throttled { policy: Policy::Bot, .. } => "The bot's call is used",
             Problem::AnswerTooLarge(_) => "The answer is too large",
+            Problem::Incomplete(_) => "The answer would not be complete",
             Problem::Unavailable(_) => "Not available for the moment",
             Problem::Internal => "An error in the service",
         }
@@ -156,22 +210,27 @@ impl Problem {
             Problem::Unauthorized { .. } => {
                 "send the account's token as Authorization: Bearer TOKEN".to_owned()
             }
+            Problem::Forbidden => {
+                "a token of an account is for /analytics/statistics/account/.., a token of a bot for \
+                 /analytics/statistics/TYPES/.., a view token for /dashboard; no call was used"
+                    .to_owned()
+            }
             Problem::Parameter(bad) => bad.to_string(),
             Problem::NotAcceptable(what) => what.to_string(),
             Problem::NotFound => {
                 "the account was removed, or the API key is not one of its bots'".to_owned()
             }
-            Problem::Throttled { retry_after_s, window_s } => format!(
-                "an account has one call in {window_s} s; the next is allowed in {retry_after_s} s"
-            ),
-            Problem::AnswerTooLarge(TooLarge::Memory) => {
-                "the answer needs more than 64 MiB: ask for \
-                fewer DAYS or TYPES, a coarser GROUPMODE, or one bot; no call was used"
-                    .to_owned()
+            Problem::Throttled { policy, retry_after_s, window_s } => {
+                let who = match policy {
+                    Policy::Account => "an account",
+                    Policy::Bot => "a bot",
+                };
+                format!("{who} has one call in {window_s} s; the next is allowed in {retry_after_s} s")
             }
-            Problem::AnswerTooLarge(TooLarge::Rows(rows)) => format!(
-                "the answer has {rows} rows; at most {MAX_ROWS} are allowed: ask for fewer DAYS or TYPES, \
-                 a coarser GROUPMODE, one bot, or without fill=zero; no call was used"
+            Problem::AnswerTooLarge(what) => what.detail(),
+            Problem::Incomplete(since) => format!(
+                "the statistics are complete from {since} on: ask for dates from then on, also for \
+                 those of previous; no call was used"
             ),
             Problem::Unavailable(what) => format!("{what}; no call was used"),
             Problem::Internal => "the service's logs have the request_id".to_owned(),
@@ -237,15 +296,6 @@ impl From<Unreachable> for Problem {
     }
 }
 
-impl From<ReadError> for Problem {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::TooLarge => Problem::AnswerTooLarge(TooLarge::Memory),
-            ReadError::Unreachable(unreachable) => unreachable.into(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -264,20 +314,37 @@ mod tests {
         {"type":"urn:botstats:problem:unknown-path","title":"There is nothing at this path","status":404,"detail":"see /openapi.json for what there is","request_id":"r1"}
         {"type":"urn:botstats:problem:method-not-allowed","title":"Only GET is allowed here","status":405,"detail":"no call was used","request_id":"r1"}
         {"type":"urn:botstats:problem:unauthorized","title":"A valid account token is needed","status":401,"detail":"send the account's token as Authorization: Bearer TOKEN","request_id":"r1"}
+        {"type":"urn:botstats:problem:forbidden","title":"The token is not valid for this path","status":403,"detail":"a token of an account is for /analytics/statistics/account/.., a token of a bot for /analytics/statistics/TYPES/.., a view token for /dashboard; no call was used","request_id":"r1"}
         {"type":"urn:botstats:problem:bad-parameter","title":"A parameter is not allowed","status":400,"detail":"APIKEY: * (all bots) or 8 to 128 of the characters A-Z a-z 0-9 _ - is allowed","request_id":"r1"}
         {"type":"urn:botstats:problem:not-acceptable","title":"No acceptable representation","status":406,"detail":"Accept allows none of what there is: application/json, text/csv, application/x-ndjson","request_id":"r1"}
         {"type":"urn:botstats:problem:not-found","title":"Account or bot not found","status":404,"detail":"the account was removed, or the API key is not one of its bots'","request_id":"r1"}
         {"type":"urn:botstats:problem:throttled","title":"The account's call is used","status":429,"detail":"an account has one call in 3600 s; the next is allowed in 1800 s","request_id":"r1"}
-        {"type":"urn:botstats:problem:answer-too-large","title":"The answer is too large","status":400,"detail":"the answer needs more than 64 MiB: ask for fewer DAYS or TYPES, a coarser GROUPMODE, or one bot; no call was used","request_id":"r1"}
+        {"type":"urn:botstats:problem:answer-too-large","title":"The answer is too large","status":400,"detail":"the answer needs more than 64 MiB: ask for fewer dates or TYPES, a coarser GROUPMODE, one bot, or with a smaller top; no call was used","request_id":"r1"}
+        {"type":"urn:botstats:problem:incomplete","title":"The answer would not be complete","status":400,"detail":"the statistics are complete from 2026-01-05 on: ask for dates from then on, also for those of previous; no call was used","request_id":"r1"}
         {"type":"urn:botstats:problem:unavailable","title":"Not available for the moment","status":503,"detail":"the statistics cannot be reached; no call was used","request_id":"r1"}
         {"type":"urn:botstats:problem:internal","title":"An error in the service","status":500,"detail":"the service's logs have the request_id","request_id":"r1"}
         "#);
     }
 
     #[test]
-    fn an_answer_of_too_many_rows_says_what_to_narrow() {
-        let problem = Problem::AnswerTooLarge(TooLarge::Rows(16_416_000));
-        insta::assert_snapshot!(serde_json::to_string(&problem.body("r1")).unwrap(), @r#"{"type":"urn:botstats:problem:answer-too-large","title":"The answer is too large","status":400,"detail":"the answer has 16416000 rows; at most 2000000 are allowed: ask for fewer DAYS or TYPES, a coarser GROUPMODE, one bot, or without fill=zero; no call was used","request_id":"r1"}"#);
+    fn an_answer_that_is_too_large_says_what_to_narrow() {
+        let shown = [
+            TooLarge::Rows(16_416_000),
+            TooLarge::Pairs { pairs: 400, dates: 730 },
+            TooLarge::Names,
+        ]
+        .map(TooLarge::detail);
+        insta::assert_snapshot!(shown.join("\n"), @r"
+        the answer has 16416000 rows; at most 2000000 are allowed: ask for fewer dates or TYPES, a coarser GROUPMODE, one bot, with a smaller top, or without fill=zero; no call was used
+        730 dates (those of previous included) of 400 pairs of a bot and a channel; dates x pairs of at most 150000 are allowed: ask for fewer dates, without previous, or for one bot; no call was used
+        the answer has more than 100000 different names, which are allowed: ask for fewer dates, without previous, or for one bot; no call was used
+        ");
+    }
+
+    #[test]
+    fn a_used_call_of_a_bot_says_so() {
+        let used = Problem::Throttled { policy: Policy::Bot, retry_after_s: 5, window_s: 1800 };
+        insta::assert_snapshot!(serde_json::to_string(&used.body("r1")).unwrap(), @r#"{"type":"urn:botstats:problem:throttled","title":"The bot's call is used","status":429,"detail":"a bot has one call in 1800 s; the next is allowed in 5 s","request_id":"r1"}"#);
     }
 
     #[test]

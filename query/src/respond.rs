@@ -8,16 +8,16 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use jiff::civil::Date;
 
-use crate::admission::allowance::Allowance;
+use crate::admission::allowance::{Allowance, Policy};
 use crate::answer::Format;
 use crate::http::{Body, Coding, whole};
 use crate::problem::{Problem, UNAVAILABLE_RETRY_S};
 
 /// Everything stored up to this instant is counted.
 const DATA_AS_OF: HeaderName = HeaderName::from_static("data-as-of");
-/// The account's allowance and what is left of it.
+/// The allowance of the account or the bot, and what is left of it.
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-/// The account's allowance as a rule.
+/// The same allowance as a rule.
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
 /// The fields of a request that change an answer of the statistics.
@@ -47,8 +47,8 @@ pub(crate) fn problem(problem: &Problem, request_id: &str) -> Response<Body> {
         Problem::MethodNotAllowed(methods) => {
             headers.insert(ALLOW, HeaderValue::from_static(methods.names()));
         }
-        Problem::Throttled { retry_after_s, window_s } => {
-            rate_limit(headers, *window_s, *retry_after_s);
+        Problem::Throttled { policy, retry_after_s, window_s } => {
+            rate_limit(headers, *policy, *window_s, *retry_after_s);
         }
         _ => {}
     }
@@ -88,7 +88,7 @@ pub(crate) fn statistics(body: Body, head: &StatisticsHead<'_>) -> Response<Body
         Some(allowance) => {
             let window_s = allowance.window_s();
             insert(headers, CACHE_CONTROL, &format!("private, max-age={window_s}"));
-            rate_limit(headers, window_s, allowance.longest_wait_s());
+            rate_limit(headers, allowance.policy(), window_s, allowance.longest_wait_s());
         }
         None => {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -139,9 +139,10 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-fn rate_limit(headers: &mut HeaderMap, window_s: u64, seconds: u64) {
-    insert(headers, RATE_LIMIT_POLICY, &format!("\"account\";q=1;w={window_s}"));
-    insert(headers, RATE_LIMIT, &format!("\"account\";r=0;t={seconds}"));
+fn rate_limit(headers: &mut HeaderMap, policy: Policy, window_s: u64, seconds: u64) {
+    let policy = policy.name();
+    insert(headers, RATE_LIMIT_POLICY, &format!("\"{policy}\";q=1;w={window_s}"));
+    insert(headers, RATE_LIMIT, &format!("\"{policy}\";r=0;t={seconds}"));
 }
 
 #[cfg(test)]
@@ -193,19 +194,24 @@ mod tests {
         let absent = |name: &str| off.iter().all(|line| !line.contains(name));
         assert!(absent("ratelimit") && absent("content-disposition"), "{off:?}");
         assert!(off.contains(&"cache-control: no-store".to_owned()));
-        let throttled = Problem::Throttled { retry_after_s: 17, window_s: 3600 };
-        assert_eq!(
-            shown(&problem(&throttled, "r")),
-            [
-                "429",
-                "cache-control: no-store",
-                "content-type: application/problem+json",
-                "ratelimit-policy: \"account\";q=1;w=3600",
-                "ratelimit: \"account\";r=0;t=17",
-                "retry-after: 17",
-                "x-content-type-options: nosniff",
-            ]
-        );
+        for (policy, limit) in [
+            (Policy::Account, ["\"account\";q=1;w=3600", "\"account\";r=0;t=17"]),
+            (Policy::Bot, ["\"bot\";q=1;w=3600", "\"bot\";r=0;t=17"]),
+        ] {
+            let throttled = Problem::Throttled { policy, retry_after_s: 17, window_s: 3600 };
+            assert_eq!(
+                shown(&problem(&throttled, "r")),
+                [
+                    "429",
+                    "cache-control: no-store",
+                    "content-type: application/problem+json",
+                    &format!("ratelimit-policy: {}", limit[0]),
+                    &format!("ratelimit: {}", limit[1]),
+                    "retry-after: 17",
+                    "x-content-type-options: nosniff",
+                ]
+            );
+        }
         for (kind, line) in [
             (Problem::MethodNotAllowed(Methods::Get), "allow: GET"),
             (Problem::MethodNotAllowed(Methods::GetAndHead), "allow: GET, HEAD"),

@@ -17,13 +17,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::admission::allowance::Allowance;
-use crate::app::App;
+use crate::admission::allowance::{Allowance, Policy};
+use crate::app::{AllClaims, App};
 use crate::deadlines::LISTENER_STOP_LIMIT;
 use crate::http;
 use crate::nats::claims::Claims;
+use crate::nats::readiness::{self as checks, WrongWindow};
 use crate::nats::watch::{self, LiveDirectory};
-use crate::nats::{Connection, clocks, readiness as checks, status};
+use crate::nats::{Connection, clocks, status};
 use crate::settings::Settings;
 use crate::telemetry::{self, METRICS};
 
@@ -43,12 +44,17 @@ pub enum RunError {
     /// A setting of the connection to NATS is wrong.
     #[error("the connection to NATS cannot be made with these settings")]
     Nats(#[from] ConnectError),
-    /// The throttle's KV bucket has another window.
+    /// A KV bucket of calls has another window.
     #[error(
-        "BOTSTATS_THROTTLE_WINDOW is not the window of the KV bucket: set it to the bucket's, or \
+        "{variable} is not the window of the KV bucket: set it to the bucket's, or \
          change the bucket (docs/runbook.md)"
     )]
-    Window(#[from] SetupError),
+    Window {
+        /// The setting with the window.
+        variable: &'static str,
+        /// Names the bucket and both windows.
+        source: SetupError,
+    },
 }
 
 impl RunError {
@@ -57,7 +63,7 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::Listen { .. } => 1,
-            RunError::Nats(_) | RunError::Window(_) => EXIT_USAGE,
+            RunError::Nats(_) | RunError::Window { .. } => EXIT_USAGE,
         }
     }
 }
@@ -113,8 +119,10 @@ async fn serve(
     let _ends_with_this = tasks.clone().drop_guard();
     let parts = [checks::NATS, watch::PART, checks::THROTTLE, checks::INGEST, clocks::PART];
     let readiness = Readiness::waiting_for(&parts);
-    let allowance = Allowance::of_accounts(settings.service.throttle_window);
-    let app = Arc::new(App::new(LiveDirectory::default(), allowance, readiness.clone()));
+    let of_accounts = Allowance::of_accounts(settings.service.throttle_window);
+    let of_bots = Allowance::of_bots(settings.service.bot_throttle_window);
+    let directory = LiveDirectory::default();
+    let app = Arc::new(App::new(directory, of_accounts, of_bots, readiness.clone()));
     telemetry::begin();
     let observed = Arc::clone(&app);
     let observe = move || observed.observe();
@@ -148,8 +156,8 @@ async fn serve(
     if (&mut served).await.is_err() {
         tracing::error!("the task of the http listener panicked");
     }
-    if let Some(claims) = app.backend.get().and_then(|backend| backend.claims.as_ref()) {
-        claims.finish().await;
+    if let Some(backend) = app.backend.get() {
+        backend.claims.finish().await;
     }
     failed.map_or(Ok(()), Err)
 }
@@ -166,7 +174,11 @@ async fn work(
         Err(error) => return error.into(),
     };
     let connection = Connection::new(client.clone(), settings.nats.domain.as_deref());
-    let claims = app.throttle.allowance().map(|one| Claims::new(connection.clone(), one));
+    let claims = |policy| {
+        let allowance = app.throttle(policy).allowance();
+        allowance.map(|one| Claims::new(connection.clone(), one))
+    };
+    let claims = AllClaims { of_accounts: claims(Policy::Account), of_bots: claims(Policy::Bot) };
     app.connected(connection.clone(), EventSource::default().reads, claims.clone());
     let instance = Uuid::now_v7().to_string();
     spawn(status::answer(client, instance, readiness.clone(), tasks.clone()));
@@ -176,7 +188,7 @@ async fn work(
     spawn(watch::follow(connection.clone(), followed, readiness.clone(), tasks.clone()));
     let checking = checks::check(connection, directory, claims, readiness.clone(), tasks.clone());
     match spawn(checking).await {
-        Ok(Err(error)) => error.into(),
+        Ok(Err(WrongWindow { variable, source })) => RunError::Window { variable, source },
         // The checks end without an error only when the program stops.
         _ => std::future::pending().await,
     }

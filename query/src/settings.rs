@@ -47,6 +47,10 @@ pub struct ServiceSettings {
     /// the KV bucket botstats_throttle was made with
     #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", default_value = "1h", value_name = "DURATION", value_parser = duration, global = true)]
     pub throttle_window: Duration,
+    /// A bot has one call in that time, apart from its account's; 0s switches the throttle off.
+    /// Must be the window that the KV bucket botstats_throttle_bot was made with
+    #[arg(long, env = "BOTSTATS_BOT_THROTTLE_WINDOW", default_value = "30m", value_name = "DURATION", value_parser = duration, global = true)]
+    pub bot_throttle_window: Duration,
     /// A client's connection is closed when it has been idle between two requests for so long
     #[arg(long, env = "BOTSTATS_HTTP_IDLE", default_value = "75s", value_name = "DURATION", value_parser = http_idle, global = true)]
     pub http_idle: Duration,
@@ -81,6 +85,7 @@ mod tests {
         assert_eq!(settings.internal_addr.to_string(), "127.0.0.1:9102");
         assert_eq!(settings.service.http_addr.to_string(), "127.0.0.1:8080");
         assert_eq!(settings.service.throttle_window, Duration::from_secs(3600));
+        assert_eq!(settings.service.bot_throttle_window, Duration::from_secs(1_800));
         assert_eq!(settings.service.http_idle, Duration::from_secs(75));
     }
 
@@ -90,6 +95,7 @@ mod tests {
             ("--http-addr", "BOTSTATS_HTTP_ADDR", "127.0.0.1:8080"),
             ("--internal-addr", "BOTSTATS_INTERNAL_ADDR", "127.0.0.1:8080"),
             ("--throttle-window", "BOTSTATS_THROTTLE_WINDOW", "15m"),
+            ("--bot-throttle-window", "BOTSTATS_BOT_THROTTLE_WINDOW", "15m"),
             ("--http-idle", "BOTSTATS_HTTP_IDLE", "from 1s to 1d"),
         ] {
             let (code, error) = try_parse::<Program, _>(["x", flag, "nonsense"]).unwrap_err();

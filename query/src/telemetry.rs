@@ -17,6 +17,8 @@ pub(crate) struct Metrics {
     pub(crate) request_seconds: Histogram,
     pub(crate) health_checks: Counters,
     pub(crate) decisions: Counters,
+    pub(crate) bot_decisions: Counters,
+    pub(crate) bot_calls_possible: Gauge,
     pub(crate) read_seconds: Histogram,
     pub(crate) failed_reads: Counter,
     pub(crate) connections: ConnectionMetrics,
@@ -31,12 +33,15 @@ pub(crate) struct Metrics {
     pub(crate) most_held_bytes: Gauge,
 }
 
+/// What a throttle decides about a call.
+const DECISIONS: [&str; 5] = ["remembered", "denied", "granted", "off", "unavailable"];
+
 pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     requests: Counters::new(
         "botstats_query_requests_total",
         "HTTP requests answered, by status",
         "status",
-        &["200", "429", "401", "400", "404", "503", "405", "406", "431", "500"],
+        &["200", "429", "401", "403", "400", "404", "503", "405", "406", "431", "500"],
     ),
     request_seconds: seconds(
         "botstats_query_request_seconds",
@@ -50,9 +55,19 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     ),
     decisions: Counters::new(
         "botstats_query_throttle_decisions_total",
-        "Decisions of the throttle, by decision",
+        "Decisions of the throttle of accounts' calls, by decision",
         "decision",
-        &["remembered", "denied", "granted", "off", "unavailable"],
+        &DECISIONS,
+    ),
+    bot_decisions: Counters::new(
+        "botstats_query_bot_throttle_decisions_total",
+        "Decisions of the throttle of bots' calls, by decision",
+        "decision",
+        &DECISIONS,
+    ),
+    bot_calls_possible: gauge(
+        "botstats_query_bot_calls_possible",
+        "1 while bots' calls can be answered, 0 while their KV bucket is missing or not as it must be",
     ),
     read_seconds: seconds(
         "botstats_query_read_seconds",

@@ -10,8 +10,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use botstats_common::ids::Account;
-use botstats_common::names::THROTTLE_BUCKET;
+use botstats_common::ids::{Account, Bot};
+use botstats_common::names::{BOT_THROTTLE_BUCKET, THROTTLE_BUCKET};
 
 /// Added to every wait that a client is told, in seconds.
 const MARGIN_S: u64 = 1;
@@ -19,8 +19,35 @@ const MARGIN_S: u64 = 1;
 /// One call a window for each key of a KV bucket, whose `max_age` is the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
-    bucket: &'static str,
+    policy: Policy,
     window: Duration,
+}
+
+/// Who has one call a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Policy {
+    /// Each account.
+    Account,
+    /// Each bot.
+    Bot,
+}
+
+impl Policy {
+    /// The name in the header fields `RateLimit` and `RateLimit-Policy`, and in texts.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Policy::Account => "account",
+            Policy::Bot => "bot",
+        }
+    }
+
+    /// The KV bucket of the used calls.
+    pub(crate) fn bucket(self) -> &'static str {
+        match self {
+            Policy::Account => THROTTLE_BUCKET,
+            Policy::Bot => BOT_THROTTLE_BUCKET,
+        }
+    }
 }
 
 /// A key of an allowance's KV bucket: whose calls are counted.
@@ -30,6 +57,12 @@ pub struct AllowanceKey(String);
 impl From<&Account> for AllowanceKey {
     fn from(account: &Account) -> Self {
         Self(account.as_str().to_owned())
+    }
+}
+
+impl From<(&Account, &Bot)> for AllowanceKey {
+    fn from((account, bot): (&Account, &Bot)) -> Self {
+        Self(format!("{account}.{bot}"))
     }
 }
 
@@ -54,16 +87,30 @@ impl Allowance {
     /// One call a window for each account; `None` for a window of zero, which switches it off.
     #[must_use]
     pub fn of_accounts(window: Duration) -> Option<Self> {
-        (!window.is_zero()).then_some(Self { bucket: THROTTLE_BUCKET, window })
+        Self::of(Policy::Account, window)
+    }
+
+    /// One call a window for each bot; `None` for a window of zero, which switches it off.
+    #[must_use]
+    pub fn of_bots(window: Duration) -> Option<Self> {
+        Self::of(Policy::Bot, window)
+    }
+
+    fn of(policy: Policy, window: Duration) -> Option<Self> {
+        (!window.is_zero()).then_some(Self { policy, window })
+    }
+
+    pub(crate) fn policy(self) -> Policy {
+        self.policy
     }
 
     pub(crate) fn bucket(self) -> &'static str {
-        self.bucket
+        self.policy.bucket()
     }
 
     /// The name of the KV bucket's stream.
     pub(crate) fn stream(self) -> String {
-        format!("KV_{}", self.bucket)
+        format!("KV_{}", self.bucket())
     }
 
     pub(crate) fn window(self) -> Duration {
@@ -95,6 +142,29 @@ impl Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_policy_has_its_bucket_and_keys() {
+        let window = Duration::from_secs(60);
+        let (account, bot) = ("a".parse().unwrap(), "b".parse().unwrap());
+        for (allowance, key, expected) in [
+            (
+                Allowance::of_accounts(window),
+                AllowanceKey::from(&account),
+                ("account", "KV_botstats_throttle", "a"),
+            ),
+            (
+                Allowance::of_bots(window),
+                AllowanceKey::from((&account, &bot)),
+                ("bot", "KV_botstats_throttle_bot", "a.b"),
+            ),
+        ] {
+            let allowance = allowance.unwrap();
+            let (stream, key) = (allowance.stream(), key.to_string());
+            assert_eq!((allowance.policy().name(), stream.as_str(), key.as_str()), expected);
+        }
+        assert_eq!(Allowance::of_bots(Duration::ZERO), None);
+    }
 
     #[test]
     fn decisions() {

@@ -5,19 +5,17 @@ use std::time::Instant;
 
 use botstats_common::io::clock;
 
-use super::allowance::{Allowance, AllowanceKey};
+use super::allowance::{Allowance, AllowanceKey, Policy};
 use super::turns::{Turn, Turns};
 use super::used_calls::UsedCalls;
 use crate::nats::claims::{Claims, Outcome, Standing};
 use crate::problem::Problem;
 use crate::telemetry::METRICS;
 
-/// Why a call is refused whose key has too many under way.
-pub(crate) const TOO_MANY_OF_ONE: &str = "too many calls of the account at the same time";
-
 /// What this process knows of an allowance's calls.
 #[derive(Debug)]
 pub(crate) struct Throttle {
+    policy: Policy,
     /// `None` if there is no limit.
     allowance: Option<Allowance>,
     used: UsedCalls,
@@ -25,8 +23,16 @@ pub(crate) struct Throttle {
 }
 
 impl Throttle {
-    pub(crate) fn new(allowance: Option<Allowance>) -> Self {
-        Self { allowance, used: UsedCalls::default(), turns: Turns::default() }
+    pub(crate) fn new(policy: Policy, allowance: Option<Allowance>) -> Self {
+        Self { policy, allowance, used: UsedCalls::default(), turns: Turns::default() }
+    }
+
+    /// Why a call is refused whose key has too many under way.
+    pub(crate) fn too_many_of_one(&self) -> &'static str {
+        match self.policy {
+            Policy::Account => "too many calls of the account at the same time",
+            Policy::Bot => "too many calls of the bot at the same time",
+        }
     }
 
     pub(crate) fn allowance(&self) -> Option<Allowance> {
@@ -37,7 +43,7 @@ impl Throttle {
     pub(crate) fn refuse_if_used(&self, key: &AllowanceKey) -> Result<(), Problem> {
         match self.used.retry_after_s(key, clock::monotonic()) {
             Some(retry_after_s) => {
-                decided("remembered");
+                self.decided("remembered");
                 Err(self.throttled(retry_after_s))
             }
             None => Ok(()),
@@ -54,7 +60,7 @@ impl Throttle {
         let turn = self.turns.wait(key, by).await;
         // The turn before may have used the call.
         self.refuse_if_used(key)?;
-        turn.map_err(|_| Problem::Unavailable(TOO_MANY_OF_ONE))
+        turn.map_err(|_| Problem::Unavailable(self.too_many_of_one()))
     }
 
     /// Looks whether the call is free; gives the newest revision of its key.
@@ -67,7 +73,7 @@ impl Throttle {
         let Some(claims) = claims else {
             return Ok(0);
         };
-        match claims.look(key, deadline).await.inspect_err(|_| decided("unavailable"))? {
+        match claims.look(key, deadline).await.inspect_err(|_| self.decided("unavailable"))? {
             Standing::Free(revision) => Ok(revision),
             Standing::Wait { retry_after_s } => Err(self.denied(key, retry_after_s)),
         }
@@ -82,26 +88,26 @@ impl Throttle {
         deadline: Instant,
     ) -> Result<(), Problem> {
         let Some(claims) = claims else {
-            decided("off");
+            self.decided("off");
             return Ok(());
         };
         match claims.claim(key, revision, deadline).await {
             Ok(Outcome::Won) => {
-                decided("granted");
+                self.decided("granted");
                 let longest_s = claims.allowance().longest_wait_s();
                 self.used.remember(key, longest_s, clock::monotonic());
                 Ok(())
             }
             Ok(Outcome::Lost { retry_after_s }) => Err(self.denied(key, retry_after_s)),
             Err(unreachable) => {
-                decided("unavailable");
+                self.decided("unavailable");
                 Err(unreachable.into())
             }
         }
     }
 
     fn denied(&self, key: &AllowanceKey, retry_after_s: u64) -> Problem {
-        decided("denied");
+        self.decided("denied");
         self.used.remember(key, retry_after_s, clock::monotonic());
         self.throttled(retry_after_s)
     }
@@ -110,10 +116,15 @@ impl Throttle {
         Problem::Throttled {
             retry_after_s,
             window_s: self.allowance.map_or(0, Allowance::window_s),
+            policy: self.policy,
         }
     }
-}
 
-fn decided(decision: &'static str) {
-    METRICS.decisions.count(decision);
+    fn decided(&self, decision: &'static str) {
+        let decisions = match self.policy {
+            Policy::Account => &METRICS.decisions,
+            Policy::Bot => &METRICS.bot_decisions,
+        };
+        decisions.count(decision);
+    }
 }

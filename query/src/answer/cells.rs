@@ -1,7 +1,8 @@
 //! Collects an ingest's chunks into cells.
 //!
-//! *Invariants*: chunks come without a gap, pairs are distinct, every cell's samples are in order
-//! and counted; what breaks the contract of the wire is refused, never guessed.
+//! *Invariants*: chunks come without a gap, rows are distinct, every cell's samples are in order
+//! and counted, with as many stats as were asked for; what breaks the contract of the wire is
+//! refused, never guessed.
 //!
 //! *Why* samples stay encoded: a large answer has a million samples, and each is read only once
 //! more, when its row is written.
@@ -10,8 +11,10 @@ use std::collections::HashSet;
 
 use botstats_common::wire::{
     self, AnswerSize, Chunk, DecodeError, EncodedCell, EncodedChunk, EncodedSamples, Frame, Pair,
-    Reply,
+    Reply, RowKey,
 };
+
+use super::as_usize;
 
 /// Why chunks are not a whole answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,21 +31,27 @@ pub enum Malformed {
     /// The last chunk is not there.
     #[error("the last chunk of the answer is missing")]
     NoLast,
-    /// A cell's pair is not among the pairs of the answer.
-    #[error("a cell belongs to no bot and channel")]
-    Pair,
-    /// A (bot, channel) named twice.
-    #[error("a bot and channel is named twice")]
-    PairTwice,
+    /// A cell's row is not among the rows of the answer.
+    #[error("a cell belongs to no row")]
+    NoRow,
+    /// Two rows of the same bot, channel and name.
+    #[error("a row is there twice")]
+    RowTwice,
+    /// A row is merged, split or named in another way than was asked for.
+    #[error("a row is none that was asked for")]
+    Row,
     /// A cell's group was not asked for.
     #[error("a cell belongs to no group")]
     Group,
-    /// Two cells of one group and pair.
-    #[error("two cells of one group, bot and channel")]
+    /// Two cells of one group and row.
+    #[error("two cells of one group and row")]
     Twice,
     /// Samples that are not in order, or counted 0.
     #[error("a cell's samples are not in order")]
     Samples,
+    /// Not one number for each duration and stat asked for.
+    #[error("a cell has another number of stats than was asked for")]
+    Stats,
 }
 
 impl From<DecodeError> for Malformed {
@@ -58,7 +67,7 @@ impl From<DecodeError> for Malformed {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CellAt {
     pub(crate) group: u32,
-    pub(crate) pair: u32,
+    pub(crate) row: u32,
     chunk: u32,
     first: u32,
 }
@@ -69,8 +78,8 @@ pub(crate) struct SampleStore(Vec<Box<[u8]>>);
 
 impl SampleStore {
     pub(crate) fn of(&self, cell: &CellAt) -> EncodedSamples<'_> {
-        let index = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-        let bytes = self.0.get(index(cell.chunk)).and_then(|bytes| bytes.get(index(cell.first)..));
+        let bytes =
+            self.0.get(as_usize(cell.chunk)).and_then(|bytes| bytes.get(as_usize(cell.first)..));
         EncodedSamples::at(bytes.unwrap_or_default())
     }
 }
@@ -78,7 +87,9 @@ impl SampleStore {
 /// A whole answer of an ingest.
 #[derive(Debug)]
 pub struct Cells {
+    /// Where rows are merged by channel: the pairs that they are made of.
     pub(crate) pairs: Vec<Pair>,
+    pub(crate) rows: Vec<RowKey>,
     pub(crate) cells: Vec<CellAt>,
     pub(crate) samples: SampleStore,
     /// Everything stored in the stream up to this instant (Unix ms) is counted.
@@ -88,16 +99,25 @@ pub struct Cells {
 /// An answer whose chunks are still coming.
 #[derive(Debug, Default)]
 pub struct Collecting {
+    /// How many stats were asked for.
+    stats: usize,
     next: u32,
     last_as_of_ms: Option<i64>,
     pairs: Vec<Pair>,
-    seen: HashSet<Pair>,
+    rows: Vec<RowKey>,
+    seen: HashSet<RowKey>,
     cells: Vec<CellAt>,
     samples: SampleStore,
     size: AnswerSize,
 }
 
 impl Collecting {
+    /// Nothing yet of an answer to a question for so many stats.
+    #[must_use]
+    pub fn new(stats: usize) -> Self {
+        Self { stats, ..Self::default() }
+    }
+
     /// Adds the next chunk.
     ///
     /// # Errors
@@ -110,29 +130,46 @@ impl Collecting {
             return Err(Malformed::Gap);
         }
         for pair in &chunk.pairs {
-            if !self.seen.insert(pair.clone()) {
-                return Err(Malformed::PairTwice);
-            }
             self.size.add_pair(pair);
         }
         self.pairs.extend(chunk.pairs);
+        for row in &chunk.rows {
+            if !self.seen.insert(row.clone()) {
+                return Err(Malformed::RowTwice);
+            }
+            self.size.add_row(row);
+        }
+        self.rows.extend(chunk.rows);
         let bytes = chunk.cells.bytes();
         let mut cells = chunk.cells;
         while let Some(cell) = cells.next() {
-            let EncodedCell { group, pair, samples } = cell?;
-            if usize::try_from(pair).is_ok_and(|pair| pair >= self.pairs.len()) {
-                return Err(Malformed::Pair);
+            let EncodedCell { group, row, samples, stats } = cell?;
+            if as_usize(row) >= self.rows.len() {
+                return Err(Malformed::NoRow);
+            }
+            if as_usize(stats) != self.stats_of(samples) {
+                return Err(Malformed::Stats);
             }
             let first = bytes.len() - cells.bytes().len() - samples.bytes().len();
             let first = u32::try_from(first).map_err(|_| Malformed::Bytes)?;
             self.size.add_cell(samples.bytes().len());
-            self.cells.push(CellAt { group, pair, chunk: chunk.number, first });
+            self.cells.push(CellAt { group, row, chunk: chunk.number, first });
         }
         // A copy: a slice could keep the whole buffer of the connection in memory.
         self.samples.0.push(bytes.into());
         self.next += 1;
         self.last_as_of_ms = chunk.last.then_some(chunk.as_of_ms);
         Ok(())
+    }
+
+    /// How many stats a cell with these samples has.
+    fn stats_of(&self, samples: EncodedSamples<'_>) -> usize {
+        // Most questions ask for none, so most cells are not looked through for it.
+        if self.stats == 0 {
+            return 0;
+        }
+        let durations = samples.iter().filter(|samples| samples.code.kind().is_duration());
+        durations.count() * self.stats
     }
 
     /// Adds the next chunk, given as a value.
@@ -165,7 +202,13 @@ impl Collecting {
     /// If chunks are still missing.
     pub fn finish(self) -> Result<Cells, Malformed> {
         let as_of_ms = self.last_as_of_ms.ok_or(Malformed::NoLast)?;
-        Ok(Cells { pairs: self.pairs, cells: self.cells, samples: self.samples, as_of_ms })
+        Ok(Cells {
+            pairs: self.pairs,
+            rows: self.rows,
+            cells: self.cells,
+            samples: self.samples,
+            as_of_ms,
+        })
     }
 }
 
@@ -211,21 +254,46 @@ mod tests {
     }
 
     #[test]
+    fn cells_have_the_stats_that_were_asked_for() {
+        let (mean, count) = (samples(TypeCode::ApiTime, 1), samples(TypeCode::Messages, 1));
+        let ratio = samples(TypeCode::GoalRate, 1);
+        for (asked, list, stats, is_good) in [
+            (0, vec![mean], 0, true),
+            (0, vec![mean], 1, false),
+            (2, vec![mean], 2, true),
+            (2, vec![mean], 1, false),
+            (2, vec![mean], 3, false),
+            (2, vec![mean], 0, false),
+            (2, vec![count, ratio], 0, true),
+            (2, vec![count, ratio], 2, false),
+            (3, vec![samples(TypeCode::TimeToPickUp, 1), ratio, mean], 6, true),
+            (3, vec![samples(TypeCode::TimeToPickUp, 1), ratio, mean], 9, false),
+        ] {
+            let case = format!("{asked} {list:?} {stats}");
+            let cell = Cell { group: 0, row: 0, samples: list, stats: vec![7; stats] };
+            let rows = vec![pair("b", "c").into()];
+            let mut collecting = Collecting::new(asked);
+            let added = collecting.add_value(Chunk { rows, cells: vec![cell], ..chunk(0, true) });
+            assert_eq!(added, if is_good { Ok(()) } else { Err(Malformed::Stats) }, "{case}");
+        }
+    }
+
+    #[test]
     fn cells_must_keep_the_contract() {
-        let with = |pairs: &[Pair], pair, list: &[Samples]| Chunk {
-            pairs: pairs.to_vec(),
-            cells: vec![Cell { group: 0, pair, samples: list.to_vec() }],
+        let with = |pairs: &[Pair], row, list: &[Samples]| Chunk {
+            rows: pairs.iter().cloned().map(RowKey::from).collect(),
+            cells: vec![Cell { group: 0, row, samples: list.to_vec(), stats: Vec::new() }],
             ..chunk(0, true)
         };
         let one = [pair("b", "c")];
         let (a, b) = (samples(TypeCode::Messages, 1), samples(TypeCode::TagHit, 1));
         for (chunk, expected) in [
             (with(&one, 0, &[a, b]), None),
-            (with(&one, 1, &[a]), Some(Malformed::Pair)),
+            (with(&one, 1, &[a]), Some(Malformed::NoRow)),
             (with(&one, 0, &[b, a]), Some(Malformed::Samples)),
             (with(&one, 0, &[a, a]), Some(Malformed::Samples)),
             (with(&one, 0, &[samples(TypeCode::Messages, 0)]), Some(Malformed::Samples)),
-            (with(&[pair("b", "c"), pair("b", "c")], 0, &[a]), Some(Malformed::PairTwice)),
+            (with(&[pair("b", "c"), pair("b", "c")], 0, &[a]), Some(Malformed::RowTwice)),
         ] {
             assert_eq!(collect(vec![chunk.clone()]).err(), expected, "{chunk:?}");
         }
@@ -236,11 +304,12 @@ mod tests {
         let mut collecting = Collecting::default();
         let many = Cell {
             group: 0,
-            pair: 0,
+            row: 0,
             samples: TypeCode::ALL.map(|code| samples(code, 1)).to_vec(),
+            stats: Vec::new(),
         };
         let cells = (0..1_000).map(|group| Cell { group, ..many.clone() }).collect();
-        let sent = Chunk { pairs: vec![pair("b", "c")], cells, ..chunk(0, false) };
+        let sent = Chunk { rows: vec![pair("b", "c").into()], cells, ..chunk(0, false) };
         collecting.add_value(sent).unwrap();
         // A code, a count and a sum are a byte each here.
         let least = 1_000 * (TypeCode::ALL.len() * 3 + size_of::<CellAt>());

@@ -1,6 +1,7 @@
 //! The numbers of a row, exact: from integers, rounded half up, written in their shortest form.
 
 use botstats_common::metric::Kind;
+use botstats_common::stat::Stat;
 
 /// A number with a fixed number of decimals, as an integer of its smallest unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +13,21 @@ pub(super) struct Decimal {
 impl Decimal {
     pub(super) fn whole(number: u64) -> Self {
         Self { units: number.into(), decimals: 0 }
+    }
+
+    /// What a stat of `count` durations says; `number` is what the wire has for it.
+    pub(super) fn of_stat(stat: Stat, number: u64, count: u64) -> Option<Self> {
+        match stat {
+            Stat::Percentile(_) | Stat::Min | Stat::Max => {
+                Some(Self { units: number.into(), decimals: 3 })
+            }
+            Stat::Within(_) => Self::percentage(number, count),
+        }
+    }
+
+    /// The part of the whole in percent.
+    fn percentage(part: u64, whole: u64) -> Option<Self> {
+        Self::divided(u128::from(part) * 10_000, whole, 2)
     }
 
     /// `numerator / denominator` in units of 10^-`decimals`, rounded half up to whole units. `None`
@@ -103,11 +119,19 @@ impl Value {
                 let shown_sum = Decimal { units: sum.into(), decimals: sum_decimals };
                 (Decimal::divided(thousandths, count, 3), shown_sum)
             }
-            Kind::Ratio => {
-                (Decimal::divided(u128::from(sum) * 10_000, count, 2), Decimal::whole(sum))
-            }
+            Kind::Ratio => (Decimal::percentage(sum, count), Decimal::whole(sum)),
         };
         Self { value, count, sum: shown_sum }
+    }
+
+    /// The average of an hour of the week that occurred so often, with `sum` users or events in
+    /// all.
+    pub(super) fn average(occurrences: u64, sum: u64) -> Self {
+        Self {
+            value: Decimal::divided(u128::from(sum) * 100, occurrences, 2),
+            count: occurrences,
+            sum: Decimal::whole(sum),
+        }
     }
 }
 
@@ -121,6 +145,41 @@ mod tests {
         let mut bytes = Vec::new();
         number.write(&mut bytes);
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn averages_of_hours_of_the_week() {
+        for (occurrences, sum, value) in [
+            (0, 0, None),
+            (4, 0, Some("0")),
+            (4, 10, Some("2.5")),
+            (3, 1, Some("0.33")),
+            (3, 2, Some("0.67")),
+            (8, 1, Some("0.13")),
+            (1, u64::MAX, Some("18446744073709551615")),
+        ] {
+            let got = Value::average(occurrences, sum);
+            assert_eq!(got.value.map(text).as_deref(), value, "{occurrences} {sum}");
+            assert_eq!((got.count, text(got.sum)), (occurrences, sum.to_string()));
+        }
+    }
+
+    #[test]
+    fn stats_of_durations() {
+        for (stat, number, count, shown) in [
+            (Stat::Percentile(50), 1_500, 3, Some("1.5")),
+            (Stat::Percentile(99), 0, 3, Some("0")),
+            (Stat::Min, 999, 1, Some("0.999")),
+            (Stat::Max, 86_400_000, 1, Some("86400")),
+            (Stat::Within(30), 2, 3, Some("66.67")),
+            (Stat::Within(30), 0, 3, Some("0")),
+            (Stat::Within(30), 3, 3, Some("100")),
+            (Stat::Within(30), 1, 800, Some("0.13")),
+            (Stat::Within(30), 0, 0, None),
+        ] {
+            let got = Decimal::of_stat(stat, number, count).map(text);
+            assert_eq!(got.as_deref(), shown, "{stat} {number} {count}");
+        }
     }
 
     fn check(kind: Kind, count: u64, sum: u64, value: Option<&str>, shown_sum: &str) {

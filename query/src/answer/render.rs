@@ -1,21 +1,23 @@
 //! Rows as bytes: JSON, CSV or NDJSON, a piece at a time.
 //!
-//! *Why* texts are put together first: only three of a row's thirteen columns differ from row to
-//! row. The columns of the metric are written once an answer, the columns of group, bot and channel
-//! once for all rows of these.
-
-use std::borrow::Borrow;
-use std::fmt::Write as _;
+//! *Why* texts are put together first: only the numbers of a row differ from row to row. The
+//! columns of the metric are written once an answer, the columns of group, names and ids once for
+//! all rows of these.
 
 use botstats_common::metric::{TypeCode, TypeSet};
+use botstats_common::split::Split;
+use botstats_common::stat::Stat;
 
-use super::number::{Decimal, Value, write_whole};
-use super::{Answer, Cursor, Names, Rows};
+use super::Answer;
+use super::columns::{Writer, columns, null};
+use super::number::{Decimal, write_whole};
+use super::rows::{Cursor, Row, Rows};
+use crate::request::question::Question;
 
 /// A piece is sent when it has about 64 KiB: large enough for few writes, small enough to hold
 /// several.
 const PIECE_BYTES: usize = 64 * 1024;
-/// The capacity beyond that for the rows of one group, bot and channel.
+/// The capacity beyond that for the rows of one group with the same names.
 const ROWS_BYTES: usize = 16 * 1024;
 
 /// How an answer is written.
@@ -41,28 +43,13 @@ impl Format {
     }
 }
 
-/// The columns, in order; the names of the JSON fields too.
-pub const COLUMNS: [&str; 13] = [
-    "GroupLabel",
-    "BotName",
-    "ChannelName",
-    "EventLabel",
-    "EventType",
-    "Value",
-    "Count",
-    "Sum",
-    "Unit",
-    "BotId",
-    "ChannelId",
-    "GroupStart",
-    "Complete",
-];
-
 /// An answer that is being written.
 #[derive(Debug)]
-pub struct Rendering<N> {
-    answer: Answer<N>,
+pub struct Rendering {
+    answer: Answer,
     format: Format,
+    /// What stands before the first row.
+    header: Vec<u8>,
     cursor: Cursor,
     progress: Progress,
     texts: Texts,
@@ -76,12 +63,18 @@ enum Progress {
     Ended,
 }
 
-impl<N: Borrow<Names>> Rendering<N> {
-    /// Begins to write an answer.
+impl Rendering {
+    /// Begins to write the answer to a question.
     #[must_use]
-    pub fn new(answer: Answer<N>, format: Format) -> Self {
-        let texts = Texts::new(format, answer.types);
-        Self { answer, format, cursor: Cursor::default(), progress: Progress::NotBegun, texts }
+    pub fn new(answer: Answer, question: &Question, format: Format) -> Self {
+        let header = match format {
+            Format::Json => b"[".to_vec(),
+            Format::Csv => csv_header(question),
+            Format::Ndjson => Vec::new(),
+        };
+        let texts = Texts::new(format, question);
+        let (cursor, progress) = (Cursor::default(), Progress::NotBegun);
+        Self { answer, format, header, cursor, progress, texts }
     }
 
     /// The next bytes, about 64 KiB of them; `None` after the last.
@@ -91,11 +84,7 @@ impl<N: Borrow<Names>> Rendering<N> {
         }
         let mut piece = Vec::with_capacity(PIECE_BYTES + ROWS_BYTES);
         if self.progress == Progress::NotBegun {
-            match self.format {
-                Format::Json => piece.push(b'['),
-                Format::Csv => csv_header(&mut piece),
-                Format::Ndjson => {}
-            }
+            piece.append(&mut self.header);
             self.progress = Progress::FirstRow;
         }
         while piece.len() < PIECE_BYTES {
@@ -108,12 +97,12 @@ impl<N: Borrow<Names>> Rendering<N> {
             };
             self.texts.of_all(self.format, &rows);
             let between = self.format == Format::Json;
-            rows.for_each(|code, count, sum| {
+            rows.for_each(|row| {
                 if between && self.progress == Progress::Rows {
                     piece.push(b',');
                 }
                 self.progress = Progress::Rows;
-                self.texts.row(code, count, sum, &mut piece);
+                self.texts.row(row, &mut piece);
             });
         }
         // In NDJSON an answer without rows has no bytes.
@@ -121,18 +110,29 @@ impl<N: Borrow<Names>> Rendering<N> {
     }
 }
 
+fn csv_header(question: &Question) -> Vec<u8> {
+    let mut line = columns(question).join(",").into_bytes();
+    line.extend_from_slice(b"\r\n");
+    line
+}
+
 /// The parts of rows that many rows share.
 #[derive(Debug)]
 struct Texts {
     /// By code; empty for the metrics that were not asked for.
     codes: Vec<CodeText>,
-    /// From the group's label to the channel's name, for the rows of one group, bot and channel.
+    /// From the first column to the one before the metric's label, for the rows of one group with
+    /// the same names.
     before: Vec<u8>,
     /// From the bot's id to the end, for the same rows.
     after: Vec<u8>,
     /// Between the numbers of `Value` and `Count`, and of `Count` and `Sum`.
     before_count: Vec<u8>,
     before_sum: Vec<u8>,
+    /// Each stat asked for, with what stands before its number.
+    stats: Vec<(Stat, Vec<u8>)>,
+    has_period: bool,
+    split: Option<Split>,
     null: &'static [u8],
 }
 
@@ -144,52 +144,66 @@ struct CodeText {
     after: Vec<u8>,
 }
 
+impl CodeText {
+    fn new(format: Format, types: TypeSet, code: TypeCode) -> Self {
+        let mut text = Self::default();
+        if types.contains(code) {
+            Writer::within(format, &mut text.before)
+                .text("EventLabel", code.label())
+                .number("EventType", code.number().into())
+                .name("Value");
+            Writer::within(format, &mut text.after).text("Unit", code.kind().unit());
+        }
+        text
+    }
+}
+
 impl Texts {
-    fn new(format: Format, types: TypeSet) -> Self {
-        let of_code = |code: TypeCode| {
-            let mut text = CodeText::default();
-            if types.contains(code) {
-                let before = Columns { format, to: &mut text.before };
-                before
-                    .text("EventLabel", code.label())
-                    .number("EventType", code.number().into())
-                    .name("Value");
-                let after = Columns { format, to: &mut text.after };
-                after.text("Unit", code.kind().unit());
-            }
-            text
-        };
-        let name = |column| {
+    fn new(format: Format, question: &Question) -> Self {
+        let types = question.types;
+        let name = |column: &str| {
             let mut to = Vec::new();
-            Columns { format, to: &mut to }.name(column);
+            Writer::within(format, &mut to).name(column);
             to
         };
         Self {
-            codes: TypeCode::ALL.into_iter().map(of_code).collect(),
+            codes: TypeCode::ALL.map(|code| CodeText::new(format, types, code)).into(),
             before: Vec::new(),
             after: Vec::new(),
             before_count: name("Count"),
             before_sum: name("Sum"),
-            null: if format == Format::Csv { b"" } else { b"null" },
+            stats: question.stats.iter().map(|stat| (*stat, name(&stat.column()))).collect(),
+            has_period: question.previous.is_some(),
+            split: question.split.map(|by| by.split),
+            null: null(format),
         }
     }
 
     /// Makes the texts that these rows share.
     fn of_all(&mut self, format: Format, rows: &Rows<'_>) {
+        let Rows { group, labels, .. } = rows;
         self.before.clear();
-        Columns { format, to: &mut self.before }
-            .text("GroupLabel", &rows.group.label)
-            .text("BotName", rows.bot_name)
-            .text("ChannelName", rows.channel_name);
+        let mut before = Writer::of_row(format, &mut self.before);
+        if self.has_period {
+            before = before.text("Period", if rows.is_current { "current" } else { "previous" });
+        }
+        before = before
+            .text("GroupLabel", &group.label)
+            .text_or_null("BotName", labels.bot_name)
+            .text_or_null("ChannelName", labels.channel_name);
+        if let Some(split) = self.split {
+            before.text("SplitBy", split.name()).text("SplitName", labels.split_name);
+        }
         self.after.clear();
-        let after = Columns { format, to: &mut self.after };
+        let mut after = Writer::within(format, &mut self.after)
+            .text_or_null("BotId", labels.bot_id)
+            .text_or_null("ChannelId", labels.channel_id);
+        if self.split.is_some() {
+            after = after.text_or_null("SplitId", labels.split_id);
+        }
         after
-            .text("BotId", rows.pair.bot.as_str())
-            .text("ChannelId", rows.pair.channel.as_str())
-            .text("GroupStart", &rows.group.start_utc)
-            .name("Complete")
-            .to
-            .extend_from_slice(if rows.group.complete { b"true" } else { b"false" });
+            .text_or_null("GroupStart", group.start_utc.as_deref())
+            .flag("Complete", group.complete);
         self.after.extend_from_slice(match format {
             Format::Json => b"}",
             Format::Csv => b"\r\n",
@@ -197,131 +211,30 @@ impl Texts {
         });
     }
 
-    fn row(&self, code: TypeCode, count: u64, sum: u64, to: &mut Vec<u8>) {
-        let Some(of_code) = self.codes.get(code.place()) else { return };
-        let numbers = Value::of(code.kind(), count, sum);
+    fn row(&self, row: &Row<'_>, to: &mut Vec<u8>) {
+        let Some(of_code) = self.codes.get(row.code.place()) else { return };
+        let numbers = row.value;
         to.extend_from_slice(&self.before);
         to.extend_from_slice(&of_code.before);
-        match numbers.value {
-            Some(value) => value.write(to),
-            None => to.extend_from_slice(self.null),
-        }
+        self.number(numbers.value, to);
         to.extend_from_slice(&self.before_count);
         write_whole(numbers.count, to);
         to.extend_from_slice(&self.before_sum);
         numbers.sum.write(to);
         to.extend_from_slice(&of_code.after);
+        let mut stats = row.stats.unwrap_or_default().iter();
+        for (stat, name) in &self.stats {
+            to.extend_from_slice(name);
+            let shown = stats.next().and_then(|n| Decimal::of_stat(*stat, *n, numbers.count));
+            self.number(shown, to);
+        }
         to.extend_from_slice(&self.after);
     }
-}
 
-/// Writes columns in their order, each with its separator and, in JSON, its name.
-struct Columns<'a> {
-    format: Format,
-    to: &'a mut Vec<u8>,
-}
-
-impl Columns<'_> {
-    fn name(self, column: &str) -> Self {
-        let is_first = COLUMNS.first() == Some(&column);
-        if self.format == Format::Csv {
-            if !is_first {
-                self.to.push(b',');
-            }
-        } else {
-            self.to.push(if is_first { b'{' } else { b',' });
-            json_text(column, self.to);
-            self.to.push(b':');
-        }
-        self
-    }
-
-    fn text(self, column: &str, text: &str) -> Self {
-        let this = self.name(column);
-        if this.format == Format::Csv {
-            csv_text(text, this.to)
-        } else {
-            json_text(text, this.to)
-        }
-        this
-    }
-
-    fn number(self, column: &str, number: u64) -> Self {
-        let this = self.name(column);
-        Decimal::whole(number).write(this.to);
-        this
-    }
-}
-
-/// A string of RFC 8259.
-fn json_text(text: &str, to: &mut Vec<u8>) {
-    to.push(b'"');
-    if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
-        to.extend_from_slice(text.as_bytes());
-    } else {
-        let mut escaped = String::with_capacity(text.len() + 16);
-        for c in text.chars() {
-            match c {
-                '"' | '\\' => {
-                    escaped.push('\\');
-                    escaped.push(c);
-                }
-                '\0'..='\x1f' => {
-                    // Writing to a String cannot fail.
-                    let _written = write!(escaped, "\\u{:04x}", u32::from(c));
-                }
-                _ => escaped.push(c),
-            }
-        }
-        to.extend_from_slice(escaped.as_bytes());
-    }
-    to.push(b'"');
-}
-
-fn csv_header(to: &mut Vec<u8>) {
-    to.extend_from_slice(COLUMNS.join(",").as_bytes());
-    to.extend_from_slice(b"\r\n");
-}
-
-/// A field of RFC 4180, quoted where it must be.
-fn csv_text(text: &str, to: &mut Vec<u8>) {
-    if text.contains(['"', ',', '\r', '\n']) {
-        to.push(b'"');
-        to.extend_from_slice(text.replace('"', "\"\"").as_bytes());
-        to.push(b'"');
-    } else {
-        to.extend_from_slice(text.as_bytes());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn json_texts_read_back(text in any::<String>()) {
-            let mut bytes = Vec::new();
-            json_text(&text, &mut bytes);
-            prop_assert_eq!(serde_json::from_slice::<String>(&bytes).unwrap(), text);
-        }
-    }
-
-    #[test]
-    fn csv_texts_are_quoted_where_they_must_be() {
-        for (text, expected) in [
-            ("Web", "Web"),
-            ("", ""),
-            ("a b", "a b"),
-            ("a,b", "\"a,b\""),
-            ("say \"hi\"", "\"say \"\"hi\"\"\""),
-            ("a\nb", "\"a\nb\""),
-        ] {
-            let mut bytes = Vec::new();
-            csv_text(text, &mut bytes);
-            assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+    fn number(&self, number: Option<Decimal>, to: &mut Vec<u8>) {
+        match number {
+            Some(number) => number.write(to),
+            None => to.extend_from_slice(self.null),
         }
     }
 }

@@ -13,11 +13,9 @@
 use std::time::{Duration, Instant};
 
 use async_nats::{Message, StatusCode, Subscriber};
-use botstats_common::ids::{Account, Bot};
+use botstats_common::ids::Account;
 use botstats_common::io::clock;
-use botstats_common::metric::TypeSet;
 use botstats_common::names::ReadSubject;
-use botstats_common::quarter::Quarter;
 use botstats_common::wire::{self, Reply};
 use futures::StreamExt as _;
 use tokio::time::{sleep, timeout_at};
@@ -36,6 +34,16 @@ pub(crate) enum ReadError {
     /// More than [`MAX_ANSWER_BYTES`](wire::MAX_ANSWER_BYTES).
     #[error("the answer is too large")]
     TooLarge,
+    /// A window reaches further back than the ingest can answer completely: what lies at or after
+    /// this instant (Unix ms) is complete.
+    #[error("the answer would not be complete")]
+    Incomplete(i64),
+    /// The windows have too many dates for so many pairs.
+    #[error("too many dates for {0} pairs")]
+    TooManyPairs(u32),
+    /// More than [`MAX_NAMES`](wire::MAX_NAMES).
+    #[error("too many names")]
+    TooManyNames,
     /// No ingest answered in time, or memory is short.
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
@@ -48,26 +56,18 @@ impl From<BudgetSpent> for ReadError {
 }
 
 /// What is read of an account.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Read<'a> {
-    pub(crate) request_id: &'a str,
     pub(crate) account: &'a Account,
-    /// `None` is all bots.
-    pub(crate) bot: Option<&'a Bot>,
-    pub(crate) types: TypeSet,
-    pub(crate) boundaries: &'a [Quarter],
+    /// The request; each try sets its deadline.
+    pub(crate) request: wire::Request,
 }
 
 impl Read<'_> {
     /// The request for an answer that is waited for as long as `left`.
     fn request(&self, left: Duration) -> wire::Request {
-        wire::Request {
-            request_id: self.request_id.to_owned(),
-            bots: self.bot.map(|bot| vec![bot.clone()]),
-            types: self.types,
-            boundaries: self.boundaries.to_vec(),
-            deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
-        }
+        let deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+        wire::Request { deadline_ms, ..self.request.clone() }
     }
 }
 
@@ -94,7 +94,7 @@ impl Reader {
         read: &Read<'_>,
         deadline: Instant,
     ) -> Result<(Cells, Reservation), ReadError> {
-        let request_id = read.request_id;
+        let request_id = &read.request.request_id;
         let mut why = "no answer".to_owned();
         while clock::monotonic() < deadline {
             let asked = self.ingests.alone(clock::monotonic());
@@ -181,12 +181,15 @@ impl Try<'_> {
         let message = self.next(&mut answers, self.asked, accept_by).await?;
         let ingest = match reply(&message)? {
             Reply::Accepted { instance } => {
-                let request_id = self.read.request_id;
+                let request_id = &self.read.request.request_id;
                 tracing::debug!(request_id, instance, "an ingest accepted the read");
                 IngestId::new(instance)
             }
             Reply::Refused(why) => return Err(TryError::again(why)),
             Reply::TooLarge => return Err(ReadError::TooLarge.into()),
+            Reply::Incomplete { since_ms } => return Err(ReadError::Incomplete(since_ms).into()),
+            Reply::TooManyPairs { pairs } => return Err(ReadError::TooManyPairs(pairs).into()),
+            Reply::TooManyNames => return Err(ReadError::TooManyNames.into()),
             Reply::Chunk(_) => return Err(TryError::again("a chunk before the acceptance")),
         };
         self.collect(&mut answers, ingest.as_ref()).await
@@ -197,7 +200,7 @@ impl Try<'_> {
         answers: &mut Subscriber,
         ingest: Option<&IngestId>,
     ) -> Result<(Cells, Reservation), TryError> {
-        let mut collecting = Collecting::default();
+        let mut collecting = Collecting::new(self.read.request.stats.len());
         let mut memory = self.reader.budget.reserve().map_err(ReadError::from)?;
         let last_moment = self.deadline + OVERTIME_LIMIT;
         let mut next_by = self.deadline;
@@ -207,6 +210,11 @@ impl Try<'_> {
                 Reply::Chunk(chunk) => collecting.add(chunk).map_err(TryError::again)?,
                 Reply::Refused(why) => return Err(TryError::again(why)),
                 Reply::TooLarge => return Err(ReadError::TooLarge.into()),
+                Reply::Incomplete { since_ms } => {
+                    return Err(ReadError::Incomplete(since_ms).into());
+                }
+                Reply::TooManyPairs { pairs } => return Err(ReadError::TooManyPairs(pairs).into()),
+                Reply::TooManyNames => return Err(ReadError::TooManyNames.into()),
                 Reply::Accepted { .. } => return Err(TryError::again("accepted twice")),
             }
             let size = collecting.size();

@@ -1,6 +1,7 @@
 //! Whether this program can answer calls, checked every second: the connection, the settings of the
 //! KV buckets, an ingest.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use botstats_common::io::nats::{self, StreamInfoError};
@@ -16,10 +17,15 @@ use super::claims::Claims;
 use super::entries::DIRECTORY_STREAM;
 use super::ingests::PING_SUBJECT;
 use super::watch::LiveDirectory;
+use crate::admission::allowance::Policy;
+use crate::app::AllClaims;
+use crate::telemetry::METRICS;
 
 // The names of the parts in the readiness.
 pub(crate) const NATS: &str = "nats";
 pub(crate) const THROTTLE: &str = "throttle";
+/// Only bots' calls need this part.
+pub(crate) const BOT_THROTTLE: &str = "bot-throttle";
 pub(crate) const DIRECTORY_SETTINGS: &str = "directory-settings";
 const PAYLOAD: &str = "max_payload";
 pub(crate) const INGEST: &str = "ingest";
@@ -29,38 +35,49 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// An ingest counts as absent if it does not answer a ping within 1 s.
 const PING_LIMIT: Duration = Duration::from_secs(1);
 
+/// A bucket of calls has another window than the setting: no waiting mends that.
+#[derive(Debug)]
+pub(crate) struct WrongWindow {
+    /// The setting.
+    pub(crate) variable: &'static str,
+    /// Names the bucket and both windows.
+    pub(crate) source: SetupError,
+}
+
 /// Checks until the token is cancelled.
 ///
 /// # Errors
-/// If the throttle's bucket has another window at the first check: no waiting mends that.
+/// If a bucket of calls has another window at the first check.
 pub(crate) async fn check(
     connection: Connection,
     directory: LiveDirectory,
-    claims: Option<Claims>,
+    claims: AllClaims,
     readiness: Readiness,
     stop: CancellationToken,
-) -> Result<(), SetupError> {
+) -> Result<(), WrongWindow> {
+    let (connection, readiness) = (&connection, &readiness);
     let buckets = async {
-        let mut checks = Checks {
-            connection: &connection,
-            readiness: &readiness,
-            made: false,
-            throttle_warnings: Warnings::default(),
-            directory_warnings: Warnings::default(),
-        };
+        let mut checks = Checks { connection, readiness, warnings: Warnings::default() };
+        let mut throttle = ThrottleChecks::new(connection, readiness);
         loop {
             checks.connection();
             checks.directory(&directory).await;
-            match &claims {
-                Some(claims) => checks.throttle(claims).await?,
-                None => readiness.present(THROTTLE),
-            }
+            throttle.check(claims.of_accounts.as_ref(), Policy::Account).await?;
+            sleep(PAUSE).await;
+        }
+    };
+    // Apart from the others: a server that does not answer about this bucket, because a right is
+    // missing, must not delay them.
+    let bucket_of_bots = async {
+        let mut throttle = ThrottleChecks::new(connection, readiness);
+        loop {
+            throttle.check(claims.of_bots.as_ref(), Policy::Bot).await?;
             sleep(PAUSE).await;
         }
     };
     let ingest = async {
         loop {
-            match ping(&connection).await {
+            match ping(connection).await {
                 Ok(()) => readiness.present(INGEST),
                 Err(why) => readiness.missing(INGEST, why.to_owned()),
             }
@@ -70,15 +87,25 @@ pub(crate) async fn check(
     tokio::select! {
         () = stop.cancelled() => Ok(()),
         failed = buckets => failed,
+        failed = bucket_of_bots => failed,
         () = ingest => Ok(()),
-        () = log_changes(&readiness) => Ok(()),
+        () = log_changes(readiness) => Ok(()),
     }
 }
 
 /// Logs when the program becomes ready, and at each change what it lacks.
 async fn log_changes(readiness: &Readiness) {
     let mut logged = None;
+    let mut limited: BTreeMap<String, String> = BTreeMap::new();
     loop {
+        let now = readiness.all_limited();
+        for (part, why) in now.iter().filter(|(part, _)| !limited.contains_key(*part)) {
+            tracing::warn!("some calls are not answered: {part}: {why}");
+        }
+        for part in limited.keys().filter(|part| !now.contains_key(*part)) {
+            tracing::info!("{part} is there: its calls are answered");
+        }
+        limited = now;
         let missing = readiness.all_missing();
         let parts: Vec<String> = missing.keys().cloned().collect();
         if logged.as_ref() != Some(&parts) {
@@ -106,11 +133,8 @@ enum Lack {
 struct Checks<'a> {
     connection: &'a Connection,
     readiness: &'a Readiness,
-    /// True once the throttle's bucket was there. A bucket that went away is not made again here:
-    /// the used calls of the last hour went with it, and an administrator should know.
-    made: bool,
-    throttle_warnings: Warnings,
-    directory_warnings: Warnings,
+    /// About the directory's bucket.
+    warnings: Warnings,
 }
 
 impl Checks<'_> {
@@ -132,50 +156,17 @@ impl Checks<'_> {
         }
     }
 
-    async fn throttle(&mut self, claims: &Claims) -> Result<(), SetupError> {
-        let allowance = claims.allowance();
-        let window = allowance.window();
-        let looked = if !self.connection.is_up() {
-            Err(Lack::Unknown("no connection to NATS".to_owned()))
-        } else if self.made {
-            self.look(&allowance.stream(), |config| rules::throttle(config, window)).await
-        } else {
-            match setup::throttle_bucket(&self.connection.js, window, Shape::default()).await {
-                Ok(outcome) => {
-                    self.made = true;
-                    Ok(outcome.warnings().to_vec())
-                }
-                Err(error @ SetupError::Window { .. }) => return Err(error),
-                Err(error @ SetupError::Refused { .. }) => Err(Lack::Wrong(error.to_string())),
-                Err(error) => Err(Lack::Unknown(nats::explain(&error))),
-            }
-        };
-        match looked {
-            Ok(warnings) => {
-                claims.set_usable(true);
-                self.readiness.present(THROTTLE);
-                self.throttle_warnings.log("KV bucket botstats_throttle", warnings);
-            }
-            Err(Lack::Wrong(why)) => {
-                claims.set_usable(false);
-                self.readiness.missing(THROTTLE, why);
-            }
-            Err(Lack::Unknown(why)) => self.readiness.missing(THROTTLE, why),
-        }
-        Ok(())
-    }
-
     /// Checks the settings of the directory's bucket; [`super::watch`] makes the bucket and says if
     /// it is missing.
     async fn directory(&mut self, directory: &LiveDirectory) {
         if !self.connection.is_up() {
             return;
         }
-        match self.look(DIRECTORY_STREAM, rules::directory).await {
+        match look(self.connection, DIRECTORY_STREAM, rules::directory).await {
             Ok(warnings) => {
                 directory.set_refused(false);
                 self.readiness.present(DIRECTORY_SETTINGS);
-                self.directory_warnings.log("KV bucket botstats_directory", warnings);
+                self.warnings.log("KV bucket botstats_directory", warnings);
             }
             Err(Lack::Wrong(why)) => {
                 directory.set_refused(true);
@@ -184,30 +175,119 @@ impl Checks<'_> {
             Err(Lack::Unknown(_)) => {}
         }
     }
+}
 
-    /// Checks that a bucket is there and as it must be; gives warnings about its settings.
-    async fn look(
-        &self,
-        stream: &str,
-        judge: impl Fn(&StreamConfig) -> Vec<Finding>,
-    ) -> Result<Vec<String>, Lack> {
-        let bucket = stream.trim_start_matches("KV_");
-        match nats::stream_info(&self.connection.js, stream).await {
-            Ok(info) => {
-                let findings = judge(&info.config);
-                match refusals(&findings) {
-                    Some(why) => Err(Lack::Wrong(format!(
-                        "KV bucket {bucket} cannot be used as it is: {why} (docs/configuration.md, \
-                         \"Rules for stream and buckets\")"
-                    ))),
-                    None => Ok(findings.into_iter().map(|finding| finding.text).collect()),
+/// Checks a bucket of calls.
+struct ThrottleChecks<'a> {
+    connection: &'a Connection,
+    readiness: &'a Readiness,
+    /// True once the bucket was there. A bucket that went away is not made again here: the used
+    /// calls of the last window went with it, and an administrator should know.
+    made: bool,
+    warnings: Warnings,
+}
+
+impl<'a> ThrottleChecks<'a> {
+    fn new(connection: &'a Connection, readiness: &'a Readiness) -> Self {
+        Self { connection, readiness, made: false, warnings: Warnings::default() }
+    }
+
+    /// Looks at the bucket of that policy's calls; without claims there is nothing to look at.
+    async fn check(&mut self, claims: Option<&Claims>, policy: Policy) -> Result<(), WrongWindow> {
+        let Some(claims) = claims else {
+            self.present(policy);
+            return Ok(());
+        };
+        let window = claims.allowance().window();
+        let js = &self.connection.js;
+        let looked = if !self.connection.is_up() {
+            Err(Lack::Unknown("no connection to NATS".to_owned()))
+        } else if self.made {
+            let judge = match policy {
+                Policy::Account => rules::throttle,
+                Policy::Bot => rules::bot_throttle,
+            };
+            let stream = claims.allowance().stream();
+            look(self.connection, &stream, |config| judge(config, window)).await
+        } else {
+            let made = match policy {
+                Policy::Account => setup::throttle_bucket(js, window, Shape::default()).await,
+                Policy::Bot => setup::bot_throttle_bucket(js, window, Shape::default()).await,
+            };
+            match made {
+                Ok(outcome) => {
+                    self.made = true;
+                    Ok(outcome.warnings().to_vec())
                 }
+                Err(source @ SetupError::Window { .. }) => {
+                    let variable = match policy {
+                        Policy::Account => "BOTSTATS_THROTTLE_WINDOW",
+                        Policy::Bot => "BOTSTATS_BOT_THROTTLE_WINDOW",
+                    };
+                    return Err(WrongWindow { variable, source });
+                }
+                Err(error @ SetupError::Refused { .. }) => Err(Lack::Wrong(error.to_string())),
+                Err(error) => Err(Lack::Unknown(nats::explain(&error))),
             }
-            Err(StreamInfoError::NoStream(_)) => {
-                Err(Lack::Wrong(format!("KV bucket {bucket} is missing: run `botstats setup`")))
+        };
+        match looked {
+            Ok(warnings) => {
+                claims.set_usable(true);
+                self.present(policy);
+                self.warnings.log(&format!("KV bucket {}", policy.bucket()), warnings);
             }
-            Err(error) => Err(Lack::Unknown(nats::explain(&error))),
+            Err(Lack::Wrong(why)) => {
+                claims.set_usable(false);
+                self.lacks(policy, why);
+            }
+            Err(Lack::Unknown(why)) => self.lacks(policy, why),
         }
+        Ok(())
+    }
+
+    fn present(&self, policy: Policy) {
+        match policy {
+            Policy::Account => self.readiness.present(THROTTLE),
+            Policy::Bot => {
+                self.readiness.present(BOT_THROTTLE);
+                METRICS.bot_calls_possible.set(1);
+            }
+        }
+    }
+
+    fn lacks(&self, policy: Policy, why: String) {
+        match policy {
+            Policy::Account => self.readiness.missing(THROTTLE, why),
+            Policy::Bot => {
+                self.readiness.limited(BOT_THROTTLE, why);
+                METRICS.bot_calls_possible.set(0);
+            }
+        }
+    }
+}
+
+/// Checks that a bucket is there and as it must be; gives warnings about its settings.
+async fn look(
+    connection: &Connection,
+    stream: &str,
+    judge: impl Fn(&StreamConfig) -> Vec<Finding>,
+) -> Result<Vec<String>, Lack> {
+    let bucket = stream.trim_start_matches("KV_");
+    match nats::stream_info(&connection.js, stream).await {
+        Ok(info) => {
+            let findings = judge(&info.config);
+            match refusals(&findings) {
+                Some(why) => Err(Lack::Wrong(format!(
+                    "KV bucket {bucket} cannot be used as it is: {why} (docs/configuration.md, \
+                     \"Rules for stream and buckets\")"
+                ))),
+                None => Ok(findings.into_iter().map(|finding| finding.text).collect()),
+            }
+        }
+        Err(StreamInfoError::NoStream(_)) => {
+            Err(Lack::Wrong(format!("KV bucket {bucket} is missing: run `botstats setup`")))
+        }
+        Err(error) => Err(Lack::Unknown(nats::explain(&error))),
     }
 }
 

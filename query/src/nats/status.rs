@@ -39,6 +39,7 @@ pub(crate) async fn answer(
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: missing.is_empty(),
             missing,
+            limited: readiness.all_limited(),
             zones: Some(zones::release().to_owned()),
             ingest: None,
         };

@@ -26,7 +26,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Connection, kv};
-use crate::admission::directory::{Change, Clash, Directory};
+use crate::admission::clashes::Clash;
+use crate::admission::directory::{Change, Directory};
 
 /// The name of this part in the readiness.
 pub(crate) const PART: &str = "directory";

@@ -4,29 +4,38 @@
 //! is split at its slashes, then each segment is percent-decoded once: a slash that was `%2F` does
 //! not separate segments.
 
+mod bad_parameter;
+mod parse;
+mod query;
+
 use std::borrow::Cow;
-use std::fmt;
 use std::str::FromStr;
 
-use botstats_common::ids::is_id_char;
-use botstats_common::metric::{TypeCode, TypeSet};
+use botstats_common::metric::TypeSet;
 use botstats_common::secret::SecretHash;
+use botstats_common::stat::Stat;
+use botstats_common::wire::{By, SplitBy};
+use jiff::civil::Date;
 use percent_encoding::percent_decode_str;
 
+pub use self::bad_parameter::BadParameter;
+pub(crate) use self::parse::MAX_TYPE_ITEMS;
+pub(crate) use self::query::{MAX_STATS, MAX_TOP};
 use crate::http::Methods;
 
-/// The most items in TYPES, duplicates included: several times as many as there are types.
-pub(crate) const MAX_TYPE_ITEMS: usize = 64;
 /// The most days of history.
 pub const MAX_DAYS: u8 = 30;
-/// An error repeats at most 64 characters of a bad parameter.
-const MAX_ECHO_CHARS: usize = 64;
+
+/// What stands in the place of TYPES where a path is another endpoint's, cut short.
+const NEVER_TYPES: [&str; 2] = ["account", "dlr"];
 
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route<'a> {
-    /// The statistics, with the four raw segments APIKEY, TYPES, GROUPMODE, DAYS.
+    /// The account's call, with the four raw segments APIKEY, TYPES, GROUPMODE, DAYS.
     Statistics([&'a str; 4]),
+    /// The bot's call, with the three raw segments TYPES, GROUPMODE, DAYS.
+    BotStatistics([&'a str; 3]),
     /// The description of the API.
     OpenApi,
     /// Whether the program is ready, for load balancers.
@@ -63,6 +72,12 @@ impl<'a> Route<'a> {
             ) if decoded(statistics) == "statistics" && decoded(account) == "account" => {
                 Route::Statistics([key, types, mode, days])
             }
+            ("analytics", [Some(statistics), Some(types), Some(mode), Some(days), None, ..])
+                if decoded(statistics) == "statistics"
+                    && !NEVER_TYPES.contains(&decoded(types).as_ref()) =>
+            {
+                Route::BotStatistics([types, mode, days])
+            }
             _ => Route::Unknown,
         }
     }
@@ -72,7 +87,9 @@ impl<'a> Route<'a> {
     pub(crate) fn methods(self) -> Methods {
         match self {
             Route::Health => Methods::GetAndHead,
-            Route::Statistics(_) | Route::OpenApi | Route::Unknown => Methods::Get,
+            Route::Statistics(_) | Route::BotStatistics(_) | Route::OpenApi | Route::Unknown => {
+                Methods::Get
+            }
         }
     }
 }
@@ -90,19 +107,29 @@ pub enum BotFilter {
     All,
     /// The bot with the API key of this hash.
     ApiKey(SecretHash),
+    /// The bot whose token the call has.
+    OfToken,
 }
 
 /// How rows are grouped in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupMode {
+    /// Quarters of local clock hours.
+    Quarter,
     /// Local clock hours.
     Hour,
     /// Local days.
     Day,
+    /// ISO weeks of local days, as far as they lie in the window.
+    Week,
     /// Local months, as far as they lie in the window.
     Month,
     /// Local years, as far as they lie in the window.
     Year,
+    /// The whole window.
+    Total,
+    /// The 168 hours of a week, each made of the window's hours of that weekday and clock hour.
+    WeekHour,
 }
 
 impl FromStr for GroupMode {
@@ -110,10 +137,14 @@ impl FromStr for GroupMode {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         [
+            ("15min", GroupMode::Quarter),
             ("hour", GroupMode::Hour),
             ("day", GroupMode::Day),
+            ("week", GroupMode::Week),
             ("month", GroupMode::Month),
             ("year", GroupMode::Year),
+            ("total", GroupMode::Total),
+            ("weekhour", GroupMode::WeekHour),
         ]
         .into_iter()
         .find_map(|(name, mode)| text.eq_ignore_ascii_case(name).then_some(mode))
@@ -145,8 +176,30 @@ impl FromStr for Days {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        Days::try_from(plain_decimal(text).ok_or(())?)
+        Days::try_from(parse::plain_decimal::<u8>(text).ok_or(())?)
     }
+}
+
+/// The dates that are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dates {
+    /// So many, up to today.
+    Last(Days),
+    /// Both inclusive.
+    FromTo(Date, Date),
+}
+
+/// The earlier window that a window is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Previous {
+    /// The same number of dates before it.
+    Period,
+    /// As many whole weeks back as cover the dates.
+    Week,
+    /// A month back.
+    Month,
+    /// A year back.
+    Year,
 }
 
 /// One call's parameters.
@@ -158,128 +211,44 @@ pub struct Question {
     pub types: TypeSet,
     /// GROUPMODE
     pub mode: GroupMode,
-    /// DAYS
-    pub days: Days,
+    /// DAYS, or `from` and `to`
+    pub dates: Dates,
+    /// `by`
+    pub by: By,
+    /// `previous`
+    pub previous: Option<Previous>,
+    /// `stats`, in the order asked
+    pub stats: Vec<Stat>,
+    /// `split` and `top`
+    pub split: Option<SplitBy>,
     /// Whether combinations without a sample get a row too (`fill=zero`).
     pub fill_zero: bool,
 }
 
-/// A bad parameter, and what is allowed. The text never holds an API key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadParameter {
-    /// A bad item of TYPES.
-    #[error(
-        "TYPES: {0} is not allowed; type codes {first} to {last} in plain decimal, separated by commas",
-        first = TypeCode::OFFERED_NUMBERS.start(),
-        last = TypeCode::OFFERED_NUMBERS.end()
-    )]
-    Type(Shown),
-    /// Too many items in TYPES.
-    #[error("TYPES: {0} items; at most {MAX_TYPE_ITEMS} are allowed")]
-    TooManyTypes(usize),
-    /// A bad GROUPMODE.
-    #[error("GROUPMODE: {0} is not allowed; hour, day, month or year")]
-    Mode(Shown),
-    /// Bad DAYS.
-    #[error("DAYS: {0} is not allowed; 1 to {MAX_DAYS} in plain decimal")]
-    Days(Shown),
-    /// A bad APIKEY.
-    #[error("APIKEY: * (all bots) or 8 to 128 of the characters A-Z a-z 0-9 _ - is allowed")]
-    ApiKey,
-    /// A query parameter that does not exist.
-    #[error("query parameter {0} is unknown; only fill=zero is allowed")]
-    UnknownParameter(Shown),
-    /// A query parameter given twice.
-    #[error("query parameter fill is repeated; fill=zero is allowed once")]
-    RepeatedFill,
-    /// A bad value of `fill`.
-    #[error("query parameter fill: {0} is not allowed; only fill=zero is")]
-    Fill(Shown),
-}
-
-/// A part of the client's request, quoted and cut so that an answer can repeat it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown(String);
-
-impl Shown {
-    fn new(text: &str) -> Self {
-        // Parameters in the wrong order put a secret in the place of a harmless item.
-        if text.contains("bsk_") || text.contains("bst_") {
-            return Self("a secret (not repeated here)".to_owned());
-        }
-        let cut: String = text.chars().take(MAX_ECHO_CHARS).collect();
-        let more = if cut.len() < text.len() { "..." } else { "" };
-        Self(format!("{cut:?}{more}"))
-    }
-}
-
-impl fmt::Display for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl Question {
-    /// Reads the four raw path segments (APIKEY, TYPES, GROUPMODE, DAYS) and the raw query.
-    ///
-    /// # Errors
-    /// The first bad parameter, in the order TYPES, GROUPMODE, DAYS, APIKEY, query.
-    pub fn parse(segments: [&str; 4], query: Option<&str>) -> Result<Self, BadParameter> {
-        let [key, types, mode, days] = segments.map(decoded);
-        Ok(Self {
-            types: parse_types(&types)?,
-            mode: mode.parse().map_err(|()| BadParameter::Mode(Shown::new(&mode)))?,
-            days: days.parse().map_err(|()| BadParameter::Days(Shown::new(&days)))?,
-            bots: parse_key(&key)?,
-            fill_zero: parse_query(query)?,
-        })
+    /// Whether rows are listed, and answered, as they were before there were more than the basic
+    /// metrics.
+    pub(crate) fn is_basic(&self) -> bool {
+        self.types.is_within(TypeSet::BASIC)
+            && matches!(self.dates, Dates::Last(_))
+            && self.by == By::PAIR
+            && self.previous.is_none()
+            && self.stats.is_empty()
+            && self.split.is_none()
+            && !matches!(
+                self.mode,
+                GroupMode::Quarter | GroupMode::Week | GroupMode::Total | GroupMode::WeekHour
+            )
     }
-}
 
-fn parse_types(text: &str) -> Result<TypeSet, BadParameter> {
-    let count = text.split(',').count();
-    if count > MAX_TYPE_ITEMS {
-        return Err(BadParameter::TooManyTypes(count));
+    /// Whether an answer is refused that reaches further back than an ingest can answer completely.
+    pub(crate) fn must_be_complete(&self) -> bool {
+        matches!(self.dates, Dates::FromTo(..))
+            || self.previous.is_some()
+            || !self.stats.is_empty()
+            || self.split.is_some()
+            || !self.types.is_within(TypeSet::BASIC)
     }
-    text.split(',')
-        .map(|item| {
-            plain_decimal(item)
-                .and_then(TypeCode::offered)
-                .ok_or_else(|| BadParameter::Type(Shown::new(item)))
-        })
-        .collect()
-}
-
-fn parse_key(key: &str) -> Result<BotFilter, BadParameter> {
-    if key == "*" {
-        return Ok(BotFilter::All);
-    }
-    if (8..=128).contains(&key.len()) && key.bytes().all(is_id_char) {
-        Ok(BotFilter::ApiKey(SecretHash::of(key)))
-    } else {
-        Err(BadParameter::ApiKey)
-    }
-}
-
-/// True if the query is `fill=zero`.
-fn parse_query(query: Option<&str>) -> Result<bool, BadParameter> {
-    let mut fill = false;
-    for pair in query.filter(|query| !query.is_empty()).iter().flat_map(|query| query.split('&')) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match (decoded(name).as_ref(), decoded(value).as_ref()) {
-            ("fill", _) if fill => return Err(BadParameter::RepeatedFill),
-            ("fill", "zero") => fill = true,
-            ("fill", other) => return Err(BadParameter::Fill(Shown::new(other))),
-            (other, _) => return Err(BadParameter::UnknownParameter(Shown::new(other))),
-        }
-    }
-    Ok(fill)
-}
-
-/// One or two digits without sign and without leading zero.
-fn plain_decimal(text: &str) -> Option<u8> {
-    let plain = matches!(text.as_bytes(), [b'0'..=b'9'] | [b'1'..=b'9', b'0'..=b'9']);
-    if plain { text.parse().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -305,12 +274,35 @@ mod tests {
         // An empty segment in its place is a bad parameter, not another path.
         assert!(is_statistics("/analytics/statistics/account/k/0/day/"));
         assert!(is_statistics("/analytics/statistics/account////"));
+        let bots = |path: &'static str| match Route::of(path) {
+            Route::BotStatistics(segments) => Some(segments),
+            _ => None,
+        };
+        for (path, segments) in [
+            ("/analytics/statistics/0,1/day/7", Some(["0,1", "day", "7"])),
+            ("/analytics/st%61tistics/0%2C1/d%61y/%37", Some(["0%2C1", "d%61y", "%37"])),
+            ("/analytics/statistics/accounts/day/7", Some(["accounts", "day", "7"])),
+            ("/analytics/statistics/Account/day/7", Some(["Account", "day", "7"])),
+            ("/analytics/statistics///", Some(["", "", ""])),
+            ("/analytics/statistics/account/day/7", None),
+            ("/analytics/statistics/accoun%74/day/7", None),
+            ("/analytics/statistics/dlr/day/7", None),
+            ("/analytics/statistics/d%6Cr/day/7", None),
+            ("/analytics/statistics/0/day", None),
+            ("/analytics/statistics/0/day/7/", None),
+            ("/analytics/statistics/0/day/7/8", None),
+            ("//analytics/statistics/0/day/7", None),
+            ("/Analytics/statistics/0/day/7", None),
+        ] {
+            assert_eq!(bots(path), segments, "{path}");
+        }
         for path in [
             "/",
             "",
             "*",
             "/openapi.json/",
             "/analytics/statistics/account",
+            "/analytics/statistics/account/k/0",
             "/analytics/statistics/account/k/0/day",
             "/analytics/statistics/account/k/0/day/7/",
             "/analytics/statistics/account/k/0/day/7/8",
@@ -336,202 +328,6 @@ mod tests {
             "/%2e%2e/analytics/statistics/account/k/0/day/7",
         ] {
             assert_eq!(Route::of(path), Route::Unknown, "{path}");
-        }
-    }
-
-    const KEY: &str = "abcdefgh";
-
-    fn parse(
-        key: &str,
-        types: &str,
-        mode: &str,
-        days: &str,
-        query: Option<&str>,
-    ) -> Result<Question, String> {
-        Question::parse([key, types, mode, days], query).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn types() {
-        let codes = |text: &str| {
-            parse("*", text, "day", "1", None)
-                .map(|q| q.types.iter().map(TypeCode::number).collect::<Vec<_>>())
-        };
-        assert_eq!(codes("0"), Ok(vec![0]));
-        assert_eq!(codes("18,3,3,0"), Ok(vec![0, 3, 18]));
-        assert_eq!(codes(&vec!["7"; 64].join(",")), Ok(vec![7]));
-        assert_eq!(codes("0%2C12"), Ok(vec![0, 12]));
-        assert_eq!(codes("%30%2c1%32,3"), Ok(vec![0, 3, 12]));
-        assert_eq!(
-            codes(&vec!["7"; 65].join(",")),
-            Err("TYPES: 65 items; at most 64 are allowed".to_owned())
-        );
-        for (text, item) in [
-            ("", "\"\""),
-            ("19", "\"19\""),
-            ("1,,2", "\"\""),
-            ("1,", "\"\""),
-            ("+1", "\"+1\""),
-            ("-1", "\"-1\""),
-            ("01", "\"01\""),
-            ("00", "\"00\""),
-            ("1, 2", "\" 2\""),
-            ("1%252C2", "\"1%2C2\""),
-            ("1%2", "\"1%2\""),
-            ("1%", "\"1%\""),
-            ("1%2C", "\"\""),
-            ("1%2C%202", "\" 2\""),
-            ("1%2F2", "\"1/2\""),
-            ("1%00", "\"1\\0\""),
-            ("1%FF", "\"1\u{fffd}\""),
-            ("1%0d%0a", "\"1\\r\\n\""),
-            ("%2B1", "\"+1\""),
-            ("%62sk_12345", "a secret (not repeated here)"),
-            ("1.0", "\"1.0\""),
-            ("1;2", "\"1;2\""),
-            ("0x1", "\"0x1\""),
-            ("256", "\"256\""),
-            ("٣", "\"٣\""),
-            ("all", "\"all\""),
-            ("bsk_12345", "a secret (not repeated here)"),
-        ] {
-            assert_eq!(
-                codes(text),
-                Err(format!(
-                    "TYPES: {item} is not allowed; type codes 0 to 18 in plain decimal, separated by commas"
-                )),
-                "{text:?}"
-            );
-        }
-        let long = codes(&"9".repeat(10_000)).unwrap_err();
-        assert!(long.len() < 200 && long.contains("..."), "{long}");
-    }
-
-    #[test]
-    fn modes_and_days() {
-        for (text, mode) in [
-            ("hour", Some(GroupMode::Hour)),
-            ("DAY", Some(GroupMode::Day)),
-            ("Month", Some(GroupMode::Month)),
-            ("yEAR", Some(GroupMode::Year)),
-            ("week", None),
-            ("", None),
-            ("days", None),
-            ("d%61y", Some(GroupMode::Day)),
-            ("%44%41%59", Some(GroupMode::Day)),
-            ("d%2561y", None),
-            ("day%00", None),
-            ("day%ff", None),
-            ("day%", None),
-        ] {
-            assert_eq!(parse("*", "0", text, "1", None).ok().map(|q| q.mode), mode, "{text:?}");
-        }
-        for (text, days) in [
-            ("1", Some(1)),
-            ("9", Some(9)),
-            ("30", Some(30)),
-            ("0", None),
-            ("31", None),
-            ("", None),
-            ("+7", None),
-            ("-1", None),
-            ("07", None),
-            ("7 ", None),
-            ("7.0", None),
-            ("1e1", None),
-            ("0x1", None),
-            ("NaN", None),
-            ("300", None),
-            ("%37", Some(7)),
-            ("%33%30", Some(30)),
-            ("3%30", Some(30)),
-            ("%2537", None),
-            ("%2B7", None),
-            ("%207", None),
-            ("7%", None),
-        ] {
-            let parsed = parse("*", "0", "day", text, None).ok().map(|q| q.days.number());
-            assert_eq!(parsed, days, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn keys() {
-        let hash = |text: &str| Some(BotFilter::ApiKey(SecretHash::of(text)));
-        let longest = "k".repeat(128);
-        let too_long = "k".repeat(129);
-        for (text, asked) in [
-            ("*", Some(BotFilter::All)),
-            ("%2A", Some(BotFilter::All)),
-            ("%2a", Some(BotFilter::All)),
-            (KEY, hash(KEY)),
-            ("%61bcdefgh", hash(KEY)),
-            ("A-z_0123", hash("A-z_0123")),
-            (longest.as_str(), hash(&longest)),
-            (too_long.as_str(), None),
-            ("abcdefg", None),
-            ("", None),
-            ("**", None),
-            // Decoded once only.
-            ("%252A", None),
-            ("%2561bcdefgh", None),
-            ("abcdefg%2F", None),
-            ("abcdefg%00", None),
-            ("abcdefg%zz", None),
-            ("abcdefg%ff", None),
-            ("abcdefg%", None),
-            ("abcdefg.", None),
-            ("abcdefgé", None),
-        ] {
-            let parsed = parse(text, "0", "day", "1", None).ok().map(|q| q.bots);
-            assert_eq!(parsed, asked, "{text:?}");
-        }
-        let error = parse("secret!!key", "0", "day", "1", None).unwrap_err();
-        assert!(error.starts_with("APIKEY") && !error.contains("secret"), "{error}");
-    }
-
-    #[test]
-    fn query_parameters() {
-        for (query, fill) in [
-            (None, Some(false)),
-            (Some(""), Some(false)),
-            (Some("fill=zero"), Some(true)),
-            (Some("fill=z%65ro"), Some(true)),
-            (Some("%66ill=zer%6F"), Some(true)),
-            (Some("fill=z%2565ro"), None),
-            (Some("fill%3Dzero"), None),
-            (Some("fill=zero+"), None),
-            (Some("fill=zero%20"), None),
-            (Some("fill=zero%ff"), None),
-            (Some("fill=zero%26fill=zero"), None),
-            (Some("_=1700000000000"), None),
-            (Some("fill"), None),
-            (Some("fill="), None),
-            (Some("fill=ZERO"), None),
-            (Some("fill=one"), None),
-            (Some("fill=zero&fill=zero"), None),
-            (Some("fill=zero&"), None),
-            (Some("&"), None),
-            (Some("Fill=zero"), None),
-            (Some("x=1"), None),
-            (Some("fill=zero&x=1"), None),
-        ] {
-            let parsed = parse("*", "0", "day", "1", query);
-            assert_eq!(parsed.as_ref().ok().map(|q| q.fill_zero), fill, "{query:?} {parsed:?}");
-        }
-    }
-
-    #[test]
-    fn the_first_bad_item_is_named_in_order() {
-        for (parameters, named) in [
-            (["!", "x", "x", "x"], "TYPES"),
-            (["!", "0", "x", "x"], "GROUPMODE"),
-            (["!", "0", "day", "x"], "DAYS"),
-            (["!", "0", "day", "1"], "APIKEY"),
-            (["*", "0", "day", "1"], "query"),
-        ] {
-            let error = Question::parse(parameters, Some("x")).unwrap_err().to_string();
-            assert!(error.starts_with(named), "{error}");
         }
     }
 }
