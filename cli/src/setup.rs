@@ -8,7 +8,9 @@ use botstats_common::io::logging::RateLimit;
 use botstats_common::io::nats::{self, ConnectError, NatsSettings, Role};
 use botstats_common::io::settings::{bytes, duration, show_duration};
 use botstats_common::io::setup::{self as making, Outcome, SetupError, Shape};
-use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET};
+use botstats_common::names::{
+    BOT_THROTTLE_BUCKET, DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET,
+};
 use clap::Args;
 use serde_json::json;
 
@@ -30,6 +32,9 @@ pub(crate) struct Setup {
     /// One call an account in this time; 0s switches the throttle off
     #[arg(long, env = "BOTSTATS_THROTTLE_WINDOW", default_value = "1h", value_name = "DURATION", value_parser = duration)]
     throttle_window: Duration,
+    /// One call a bot in this time, for tokens of bots; 0s switches that throttle off
+    #[arg(long, env = "BOTSTATS_BOT_THROTTLE_WINDOW", default_value = "30m", value_name = "DURATION", value_parser = duration)]
+    bot_throttle_window: Duration,
     /// Copies of stream and KV buckets in the cluster: 1, 3 or 5
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = replicas)]
     replicas: usize,
@@ -51,20 +56,31 @@ fn replicas(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Makes or checks the stream and both buckets; returns the outcome of each.
+/// The throttle windows of the calls.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WindowsOfCalls {
+    /// Of accounts.
+    pub(crate) accounts: Duration,
+    /// Of bots.
+    pub(crate) bots: Duration,
+}
+
+/// Makes or checks the stream and the buckets; returns the outcome of each.
 pub(crate) async fn make(
     js: &jetstream::Context,
-    window: Duration,
+    windows: WindowsOfCalls,
     shape: Shape,
-) -> Result<[(String, Outcome); 3], SetupError> {
+) -> Result<[(String, Outcome); 4], SetupError> {
     let stream = making::events_stream(js, shape).await?;
     let directory = making::directory_bucket(js, shape).await?;
-    let throttle = making::throttle_bucket(js, window, shape).await?;
-    let window = show_duration(window);
+    let throttle = making::throttle_bucket(js, windows.accounts, shape).await?;
+    let bots = making::bot_throttle_bucket(js, windows.bots, shape).await?;
+    let [window, of_bots] = [windows.accounts, windows.bots].map(show_duration);
     Ok([
         (format!("stream {EVENTS_STREAM}"), stream),
         (format!("KV bucket {DIRECTORY_BUCKET}"), directory),
         (format!("KV bucket {THROTTLE_BUCKET} (window {window})"), throttle),
+        (format!("KV bucket {BOT_THROTTLE_BUCKET} (window {of_bots})"), bots),
     ])
 }
 
@@ -72,14 +88,16 @@ static TRYING: RateLimit = RateLimit::new();
 
 /// Retries until stream and buckets are made, `--wait` is over, or an error shows that waiting
 /// can't help.
-async fn make_within(setup: &Setup, nats: &NatsSettings) -> anyhow::Result<[(String, Outcome); 3]> {
+async fn make_within(setup: &Setup, nats: &NatsSettings) -> anyhow::Result<[(String, Outcome); 4]> {
     let started = clock::monotonic();
     let shape = Shape { replicas: setup.replicas, max_bytes: setup.max_bytes };
+    let windows =
+        WindowsOfCalls { accounts: setup.throttle_window, bots: setup.bot_throttle_window };
     loop {
         let error = match nats.connect(Role::Admin).await {
             Ok(client) => {
                 let js = nats.jetstream(&client);
-                match make(&js, setup.throttle_window, shape).await {
+                match make(&js, windows, shape).await {
                     Ok(made) => return Ok(made),
                     Err(error @ (SetupError::Refused { .. } | SetupError::Window { .. })) => {
                         return Err(error.into());
@@ -111,10 +129,12 @@ pub(crate) async fn run(setup: Setup, nats: &NatsSettings) -> anyhow::Result<Ans
         .iter()
         .flat_map(|(what, outcome)| outcome.warnings().iter().map(move |w| format!("{what}: {w}")))
         .collect();
-    let [stream, directory, throttle] = made.map(|(_, outcome)| outcome.is_made());
+    let [stream, directory, throttle, bots] = made.map(|(_, outcome)| outcome.is_made());
     let json = json!({
         "stream_made": stream, "directory_made": directory, "throttle_made": throttle,
         "throttle_window_seconds": setup.throttle_window.as_secs_f64(),
+        "bot_throttle_made": bots,
+        "bot_throttle_window_seconds": setup.bot_throttle_window.as_secs_f64(),
         "replicas": setup.replicas, "max_bytes": setup.max_bytes, "warnings": warnings,
     });
     Ok(Answer::new(lines.join("\n"), json))

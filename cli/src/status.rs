@@ -88,6 +88,9 @@ fn show(found: &[Status]) -> String {
         for (part, why) in &status.missing {
             text.push_str(&printable(&format!("{who}: waits for {part}: {why}\n")));
         }
+        for (part, why) in &status.limited {
+            text.push_str(&printable(&format!("{who}: answers only some calls: {part}: {why}\n")));
+        }
         let Some(ingest) = &status.ingest else { continue };
         if let Some(why) = &ingest.refused {
             text.push_str(&printable(&format!("{who}: REFUSES its stream: {why}\n")));
@@ -169,7 +172,8 @@ mod tests {
             dead_letters: [("time".to_owned(), 3)].into(),
             file_bytes: 3 * 1024 * 1024,
         });
-        let query = Status { zones: Some("2026f".to_owned()), ..status("query", true) };
+        let limited = [("bot-throttle".to_owned(), "no bucket".to_owned())].into();
+        let query = Status { zones: Some("2026f".to_owned()), limited, ..status("query", true) };
         insta::assert_snapshot!(show(&[ingest, query]), @r"
         PROGRAM  INSTANCE  VERSION  ZONES  STATE    APPLIED  LAG      FILE  AS OF
         ingest   i1        0.1.0           refuses   12,345    5  3072 KiB  2026-11-20T12:00:00.000Z
@@ -178,6 +182,7 @@ mod tests {
         ingest i1: REFUSES its stream: another stream
         ingest i1: events: 12,000 accepted
         ingest i1: dead letters: 3 time
+        query i1: answers only some calls: bot-throttle: no bucket
         ");
         assert!(show(&[]).contains("botstats up"));
     }

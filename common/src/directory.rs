@@ -1,16 +1,36 @@
 //! The directory's entries: what stands in the KV bucket `botstats_directory`, as JSON.
 //!
-//! *Format*: key `account.<account>` holds an [`AccountEntry`], key `bot.<account>.<bot>` a
-//! [`BotEntry`] (see [`crate::names`]). Any NATS client may write them; unknown fields are ignored.
-//! A removed entry stays as a tombstone.
+//! *Format*: the table has the KV keys (see [`crate::names`]) and their values. Any NATS client may
+//! write them; unknown fields are ignored. A removed account or bot stays as a tombstone.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `account.<account>` | [`AccountEntry`] |
+//! | `bot.<account>.<bot>` | [`BotEntry`] |
+//! | `view.<account>.<token id>` | [`ViewEntry`] |
+//! | `operators.<account>` | [`Operators`] |
+//!
+//! *Why* tokens stand in three places: a program of an older version knows only the tokens of
+//! accounts. It ignores the other two, so it never takes a narrow token for an account's.
+
+mod operators;
+mod tokens;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Account, Bot, Channel};
+use crate::ids::{Account, Bot, Channel, TokenId};
+use crate::names;
 use crate::secret::SecretHash;
 use crate::zones;
+
+pub use operators::{
+    MAX_OPERATOR_ID_BYTES, MAX_OPERATORS, Operators, check_operator_id, check_operator_name,
+    parse_operators,
+};
+pub use tokens::{Bots, Expires, TokenEntry, ViewEntry};
 
 /// The longest name of an account, bot or channel that is accepted, in bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 256;
@@ -32,20 +52,8 @@ pub struct AccountEntry {
     pub removed: bool,
 }
 
-/// A bearer token, as a hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenEntry {
-    /// The id in `token list` and `token revoke`; not secret.
-    pub id: String,
-    /// SHA-256 of the token.
-    pub sha256: SecretHash,
-    /// When it was made, RFC 3339.
-    #[serde(default)]
-    pub created: String,
-}
-
 /// A bot's entry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BotEntry {
     /// The name to show; the id if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,6 +64,9 @@ pub struct BotEntry {
     /// SHA-256 of the API key; absent while the bot has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_sha256: Option<SecretHash>,
+    /// The tokens that may ask for its statistics alone. They end when the bot is removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<TokenEntry>,
     /// True for a tombstone.
     #[serde(default)]
     pub removed: bool,
@@ -89,6 +100,15 @@ pub enum EntryError {
     /// A name that is empty, too long or has control characters.
     #[error("name {0:?} is not allowed: 1 to 256 bytes without control characters")]
     Name(String),
+    /// A name of an operator that rows use for something else.
+    #[error("name {0:?} is not allowed for an operator: rows have it for something else")]
+    Reserved(String),
+    /// An operator's id that no event can have.
+    #[error("operator id {0:?} is not allowed: 1 to 128 bytes, and neither (none) nor (other)")]
+    OperatorId(String),
+    /// More operators than an account may have names for.
+    #[error("{0} operators have names; at most {MAX_OPERATORS} may")]
+    TooManyOperators(usize),
 }
 
 /// The time zone of that IANA name.
@@ -187,26 +207,55 @@ impl BotEntry {
     }
 }
 
-/// Whose entry a KV key names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The entry that a KV key names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// `account.<account>`
     Account(Account),
     /// `bot.<account>.<bot>`
     Bot(Account, Bot),
+    /// `view.<account>.<token id>`
+    View(Account, TokenId),
+    /// `operators.<account>`
+    Operators(Account),
 }
 
 impl Key {
-    /// Reads a KV key; `None` if it is neither an account's nor a bot's.
+    /// Reads a KV key; `None` if it is not an entry's.
     #[must_use]
     pub fn parse(key: &str) -> Option<Self> {
         let mut tokens = key.split('.');
-        let parsed = match tokens.next()? {
-            "account" => Key::Account(tokens.next()?.parse().ok()?),
-            "bot" => Key::Bot(tokens.next()?.parse().ok()?, tokens.next()?.parse().ok()?),
+        let (kind, account) = (tokens.next()?, tokens.next()?.parse().ok()?);
+        let parsed = match kind {
+            "account" => Key::Account(account),
+            "bot" => Key::Bot(account, tokens.next()?.parse().ok()?),
+            "view" => Key::View(account, tokens.next()?.parse().ok()?),
+            "operators" => Key::Operators(account),
             _ => return None,
         };
         tokens.next().is_none().then_some(parsed)
+    }
+
+    /// The account that the entry belongs to.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        match self {
+            Key::Account(account)
+            | Key::Bot(account, _)
+            | Key::View(account, _)
+            | Key::Operators(account) => account,
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&match self {
+            Key::Account(account) => names::account_key(account),
+            Key::Bot(account, bot) => names::bot_key(account, bot),
+            Key::View(account, token) => names::view_key(account, token),
+            Key::Operators(account) => names::operators_key(account),
+        })
     }
 }
 
@@ -243,13 +292,66 @@ mod tests {
     }
 
     #[test]
-    fn keys() {
-        assert_eq!(Key::parse("account.a"), Some(Key::Account("a".parse().unwrap())));
-        assert_eq!(
-            Key::parse("bot.a.b"),
-            Some(Key::Bot("a".parse().unwrap(), "b".parse().unwrap()))
+    fn entries_of_earlier_versions_are_written_as_they_were_read() {
+        let hash = "b".repeat(64);
+        let account = format!(
+            r#"{{"name":"A","timezone":"UTC","tokens":[{{"id":"t","sha256":"{hash}","created":"c"}}],"removed":false}}"#
         );
-        for key in ["account", "account.a.b", "bot.a", "bot.a.b.c", "x.a", ""] {
+        let bot = format!(r#"{{"channels":{{"w":"W"}},"key_sha256":"{hash}","removed":false}}"#);
+        let read = AccountEntry::parse(account.as_bytes()).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), account);
+        let read = BotEntry::parse(bot.as_bytes()).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), bot);
+    }
+
+    #[test]
+    fn a_bad_expiry_leaves_the_rest_of_an_entry_good() {
+        let hash = "b".repeat(64);
+        for (expires, good) in [
+            ("null", true),
+            (r#""2026-11-20T10:00:00Z""#, true),
+            (r#""soon""#, false),
+            ("5", false),
+            ("{}", false),
+        ] {
+            let json = format!(
+                r#"{{"name":"P","channels":{{}},"tokens":[{{"id":"t","sha256":"{hash}","created":"","expires":{expires}}}],"removed":false}}"#
+            );
+            let bot = BotEntry::parse(json.as_bytes()).unwrap();
+            assert_eq!(bot.name.as_deref(), Some("P"));
+            assert_eq!(bot.tokens[0].expires.is_clear(), good, "{expires}");
+            // What is not understood stays as it is when another field changes.
+            let kept = serde_json::to_string(&bot).unwrap();
+            assert_eq!(kept == json, expires != "null", "{kept}");
+        }
+    }
+
+    #[test]
+    fn keys() {
+        let (a, b) = ("a".parse::<Account>().unwrap(), "b".parse().unwrap());
+        for (text, key) in [
+            ("account.a", Key::Account(a.clone())),
+            ("bot.a.b", Key::Bot(a.clone(), b)),
+            ("view.a.v1", Key::View(a.clone(), "v1".parse().unwrap())),
+            ("operators.a", Key::Operators(a.clone())),
+        ] {
+            assert_eq!(Key::parse(text), Some(key.clone()));
+            assert_eq!((key.to_string().as_str(), key.account()), (text, &a));
+        }
+        for key in [
+            "account",
+            "account.a.b",
+            "bot.a",
+            "bot.a.b.c",
+            "view.a",
+            "view.a.b.c",
+            "view.a.",
+            "operators",
+            "operators.a.b",
+            "x.a",
+            "x",
+            "",
+        ] {
             assert_eq!(Key::parse(key), None, "{key}");
         }
     }

@@ -105,6 +105,12 @@ id!(
     Channel, "channel"
 );
 
+id!(
+    /// A token's id: not secret, and what `token list` and `token revoke` call the token.
+    TokenId,
+    "token id"
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,15 +1,17 @@
 //! Names in NATS: the stream, its subjects, the KV buckets, the request subjects.
 
-use crate::ids::{Account, Bot, Channel};
+use crate::ids::{Account, Bot, Channel, TokenId};
 
 /// The stream that holds every event.
 pub const EVENTS_STREAM: &str = "BOTSTATS_EVENTS";
 /// What the stream listens on: `botstats.events.<account>.<bot>.<channel>`.
 pub const EVENTS_SUBJECTS: &str = "botstats.events.*.*.*";
-/// The KV bucket of accounts, tokens, bots, keys and names.
+/// The KV bucket of accounts, tokens, bots, keys and names: see [`crate::directory`].
 pub const DIRECTORY_BUCKET: &str = "botstats_directory";
 /// The KV bucket whose keys are the used calls of each account.
 pub const THROTTLE_BUCKET: &str = "botstats_throttle";
+/// The KV bucket whose keys, `<account>.<bot>`, are the used calls of each bot.
+pub const BOT_THROTTLE_BUCKET: &str = "botstats_throttle_bot";
 
 /// Queue group in which ingests answer reads.
 pub const READ_QUEUE: &str = "botstats-read";
@@ -90,4 +92,16 @@ pub fn account_key(account: &Account) -> String {
 #[must_use]
 pub fn bot_key(account: &Account, bot: &Bot) -> String {
     format!("bot.{account}.{bot}")
+}
+
+/// The KV key of a view token.
+#[must_use]
+pub fn view_key(account: &Account, token: &TokenId) -> String {
+    format!("view.{account}.{token}")
+}
+
+/// The KV key of the names of an account's operators.
+#[must_use]
+pub fn operators_key(account: &Account) -> String {
+    format!("operators.{account}")
 }

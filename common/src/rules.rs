@@ -14,8 +14,8 @@ use serde::Deserialize;
 
 use crate::io::settings::show_duration;
 use crate::names::{
-    DEAD_LETTERS_SUBJECT, DIRECTORY_BUCKET, EVENTS_SUBJECTS, MAX_MESSAGE_BYTES, STATUS_SUBJECT,
-    THROTTLE_BUCKET,
+    BOT_THROTTLE_BUCKET, DEAD_LETTERS_SUBJECT, DIRECTORY_BUCKET, EVENTS_SUBJECTS,
+    MAX_MESSAGE_BYTES, STATUS_SUBJECT, THROTTLE_BUCKET,
 };
 
 /// The time that the server keeps a consumer without a reader: ingest and query ask for this when
@@ -29,8 +29,8 @@ const MIN_CONSUMERS: i64 = 4;
 const MIN_ENTRY_BYTES: i64 = 16 * 1024;
 /// The subjects of requests between the programs.
 const REQUESTS: [&str; 3] = ["botstats.read.>", STATUS_SUBJECT, DEAD_LETTERS_SUBJECT];
-/// The least `max_msg_size` of the throttle, in bytes: a claim has a nonce of 36 bytes and headers
-/// of about 130 bytes.
+/// The least `max_msg_size` of the buckets of calls, in bytes: a claim has a nonce of 36 bytes and
+/// headers of about 130 bytes.
 const MIN_CLAIM_BYTES: i64 = 512;
 
 /// The settings of a stream that have rules. A KV bucket is a stream, too.
@@ -202,11 +202,21 @@ pub fn directory(config: &StreamConfig) -> Vec<Finding> {
     found.0
 }
 
-/// Judges the stream of the throttle's KV bucket, whose keys live for that window.
+/// Judges the stream of the KV bucket of accounts' calls, whose keys live for that window.
 #[must_use]
 pub fn throttle(config: &StreamConfig, window: Duration) -> Vec<Finding> {
+    calls(config, THROTTLE_BUCKET, window)
+}
+
+/// Judges the stream of the KV bucket of bots' calls, whose keys live for that window.
+#[must_use]
+pub fn bot_throttle(config: &StreamConfig, window: Duration) -> Vec<Finding> {
+    calls(config, BOT_THROTTLE_BUCKET, window)
+}
+
+fn calls(config: &StreamConfig, bucket: &str, window: Duration) -> Vec<Finding> {
     let mut found = Findings::default();
-    found.bucket(config, THROTTLE_BUCKET);
+    found.bucket(config, bucket);
     found.refuse(config.max_age() != window, "max_age", || {
         let (age, window) = (show_duration(config.max_age()), show_duration(window));
         format!("its window (max_age) is {age}, that of this program is {window}")
@@ -272,7 +282,7 @@ impl Findings {
         });
     }
 
-    /// The rules of the stream of events and both buckets.
+    /// The rules of the stream of events and all buckets.
     fn common(&mut self, config: &StreamConfig) {
         self.refuse(!matches!(config.retention.as_str(), "" | "limits"), "retention", || {
             let retention = &config.retention;
@@ -286,7 +296,7 @@ impl Findings {
         });
     }
 
-    /// The rules of both buckets.
+    /// The rules of all buckets.
     fn bucket(&mut self, config: &StreamConfig, bucket: &str) {
         self.refuse(config.mirror.is_some(), "mirror", || {
             "it mirrors another bucket, which it follows late; the bucket itself is needed"
@@ -539,6 +549,21 @@ mod tests {
             })
             .collect();
         assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn both_buckets_of_calls_have_the_same_rules() {
+        for (name, other) in settings() {
+            let mut config = json!({"max_age": 3_600_000_000_000_i64});
+            for (name, value) in other.as_object().unwrap() {
+                config[name] = value.clone();
+            }
+            let of_accounts = throttle(&with("$KV.botstats_throttle.>", &config), WINDOW);
+            let of_bots = bot_throttle(&with("$KV.botstats_throttle_bot.>", &config), WINDOW);
+            assert_eq!(word(&of_bots), word(&of_accounts), "{name}");
+        }
+        let another = with("$KV.botstats_throttle.>", &json!({"max_age": 3_600_000_000_000_i64}));
+        assert_eq!(word(&bot_throttle(&another, WINDOW)), "refuse", "another bucket's subjects");
     }
 
     #[test]

@@ -1,25 +1,19 @@
-//! `botstats account` and `botstats token`.
+//! `botstats account`.
 
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use botstats_common::directory::{AccountEntry, TokenEntry, check_name};
+use botstats_common::directory::{AccountEntry, Expires, check_name};
 use botstats_common::ids::Account;
 use botstats_common::io::clock;
-use botstats_common::io::nats::{NatsSettings, Role};
+use botstats_common::io::nats::NatsSettings;
 use botstats_common::io::zoneinfo::ZoneSettings;
-use botstats_common::secret::{self, SecretHash, SecretKind};
 use clap::{Args, Subcommand};
-use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 
 use super::rules::{self, AccountChange};
-use super::zones;
-use super::{Directory, Entry};
+use super::{Entry, open, tokens, zones};
 use crate::output::{Align, Answer, BadUsage, counted, printable, table};
-
-/// Random bytes in a token's id.
-const TOKEN_ID_BYTES: usize = 4;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AccountCommand {
@@ -37,7 +31,8 @@ pub(crate) enum AccountCommand {
         /// Where time zones come from
         #[command(flatten)]
         zones: ZoneSettings,
-        /// Bring back a removed account; its old tokens stay revoked
+        /// Bring back a removed account; its old tokens, those of its bots and its share links stay
+        /// revoked
         #[arg(long)]
         restore: bool,
     },
@@ -61,30 +56,6 @@ pub(crate) enum AccountCommand {
     Remove {
         /// The account's id
         account: Account,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum TokenCommand {
-    /// Make one more token of an account; prints it, once
-    #[command(after_long_help = "EXAMPLES\n  \
-        botstats token add acme --json | jq -r .token > acme.token\n\n\
-        To replace a token: add one, put it in use, then revoke the old one.")]
-    Add {
-        /// The account's id
-        account: Account,
-    },
-    /// List the tokens of an account, or of all; ids only, nobody has the tokens themselves
-    List {
-        /// The account's id
-        account: Option<Account>,
-    },
-    /// End a token: from now on it gets a 401
-    Revoke {
-        /// The account's id
-        account: Account,
-        /// The token's id, as `botstats token list` shows it (not the token itself)
-        token_id: String,
     },
 }
 
@@ -123,28 +94,10 @@ pub(super) fn name_or_none(text: &str) -> Result<NameOrNone, String> {
     if text.is_empty() { Ok(NameOrNone(None)) } else { name(text).map(|n| NameOrNone(Some(n))) }
 }
 
-/// Makes a token: the secret to show and the entry to keep.
-pub(crate) fn new_token(
-    id_prefix: &str,
-    now_ms: i64,
-) -> Result<(SecretString, TokenEntry), getrandom::Error> {
-    let token = secret::generate(SecretKind::Token)?;
-    let mut random = [0_u8; TOKEN_ID_BYTES];
-    getrandom::fill(&mut random)?;
-    let id = random.iter().fold(id_prefix.to_owned(), |id, byte| format!("{id}{byte:02x}"));
-    let sha256 = SecretHash::of(token.expose_secret());
-    Ok((token, TokenEntry { id, sha256, created: clock::rfc3339_ms(now_ms) }))
-}
-
 /// The time zone of `--timezone` by its IANA name. Call it after the source of zones is set.
 fn time_zone(text: Option<&str>) -> Result<Option<String>, BadUsage> {
     let parsed = text.map(zones::parse).transpose();
     parsed.map_err(|why| BadUsage(format!("--timezone: {why}")))
-}
-
-async fn open(nats: &NatsSettings) -> anyhow::Result<Directory> {
-    let client = nats.connect(Role::Admin).await?;
-    Ok(Directory::open(&nats.jetstream(&client)).await?)
 }
 
 pub(crate) async fn account(
@@ -163,15 +116,19 @@ pub(crate) async fn account(
     match command {
         AccountCommand::Add { account, what, restore, .. } => {
             let change = AccountChange { name: what.name.map(Some), timezone };
-            let (token, entry) = new_token("t", clock::now_ms())
-                .context("the operating system gives no random bytes")?;
+            let secret = tokens::new_token(tokens::ACCOUNT_PREFIX, clock::now_ms(), Expires::Never);
+            let (token, entry) = secret.context(tokens::NO_RANDOM)?;
+            // Old tokens stay revoked, those of its bots and its share links too.
+            if restore && directory.account(&account).await?.is_some_and(|entry| entry.removed) {
+                directory.end_narrow_tokens(&account).await?;
+            }
             let added = directory
                 .change_account(&account, |current| {
                     rules::add_account(current, &change, entry.clone(), restore)
                 })
                 .await?;
             let what = format!("account {account} added (time zone {})", added.timezone);
-            Ok(token_answer(&what, &account, &entry.id, &token))
+            Ok(tokens::account_answer(&what, &account, &entry, &token))
         }
         AccountCommand::Set { account, what, .. } => {
             let change = AccountChange { name: what.name.map(|name| name.0), timezone };
@@ -182,7 +139,7 @@ pub(crate) async fn account(
             let text = format!("account {account}: name {shown}, time zone {}", entry.timezone);
             Ok(Answer::new(text, account_json(&account, &entry, 0)))
         }
-        AccountCommand::List => Ok(account_list(&directory.list().await?)),
+        AccountCommand::List => Ok(account_list(&directory.list(None).await?)),
         AccountCommand::Remove { account } => {
             directory.change_account(&account, rules::remove_account).await?;
             let text = format!(
@@ -192,53 +149,6 @@ pub(crate) async fn account(
             Ok(Answer::new(text, json!({"account": account, "removed": true})))
         }
     }
-}
-
-pub(crate) async fn token(command: TokenCommand, nats: &NatsSettings) -> anyhow::Result<Answer> {
-    let directory = open(nats).await?;
-    match command {
-        TokenCommand::Add { account } => {
-            let (token, entry) = new_token("t", clock::now_ms())
-                .context("the operating system gives no random bytes")?;
-            directory
-                .change_account(&account, |current| rules::add_token(current, entry.clone()))
-                .await?;
-            let what = format!("account {account} has a new token");
-            Ok(token_answer(&what, &account, &entry.id, &token))
-        }
-        TokenCommand::List { account: Some(account) } => {
-            let entry = directory.account(&account).await?;
-            let entry = entry.with_context(|| format!("there is no account {account}"))?;
-            Ok(token_list(&[(&account, &entry)]))
-        }
-        TokenCommand::List { account: None } => {
-            let entries = directory.list().await?;
-            let accounts: Vec<_> = entries
-                .iter()
-                .filter_map(|entry| match entry {
-                    Entry::Account(account, Ok(entry)) => Some((account, entry)),
-                    _ => None,
-                })
-                .collect();
-            Ok(token_list(&accounts))
-        }
-        TokenCommand::Revoke { account, token_id } => {
-            directory
-                .change_account(&account, |current| rules::revoke_token(current, &token_id))
-                .await?;
-            let text = format!("token {token_id} of account {account} revoked");
-            Ok(Answer::new(text, json!({"account": account, "revoked": token_id})))
-        }
-    }
-}
-
-fn token_answer(what: &str, account: &Account, id: &str, token: &SecretString) -> Answer {
-    let token = token.expose_secret();
-    let text = format!(
-        "{what}\n\n  token {id}: {token}\n\nIt is shown this once. To use it:\n  \
-         BOTSTATS_TOKEN={token} botstats stats"
-    );
-    Answer::new(text, json!({"account": account, "token_id": id, "token": token}))
 }
 
 fn account_json(account: &Account, entry: &AccountEntry, bots: usize) -> serde_json::Value {
@@ -297,31 +207,6 @@ fn account_list(entries: &[Entry]) -> Answer {
     ];
     let text = format!("{}{}", table(&columns, &rows), counted(to_u64(rows.len()), "account"));
     Answer::new(text, serde_json::Value::from(json))
-}
-
-fn token_list(accounts: &[(&Account, &AccountEntry)]) -> Answer {
-    let (mut rows, mut json) = (Vec::new(), Vec::new());
-    for (account, entry) in accounts {
-        for token in &entry.tokens {
-            let state = if entry.removed { "account removed" } else { "" };
-            let (id, created) = (printable(&token.id), printable(&token.created));
-            rows.push(vec![account.to_string(), id, created, state.to_owned()]);
-            json.push(json!({
-                "account": account, "token_id": token.id, "created": token.created,
-                "account_removed": entry.removed,
-            }));
-        }
-    }
-    if rows.is_empty() {
-        return Answer::new("no tokens; make one with `botstats token add`", json!([]));
-    }
-    let columns = [
-        ("ACCOUNT", Align::Left),
-        ("TOKEN ID", Align::Left),
-        ("CREATED", Align::Left),
-        ("STATE", Align::Left),
-    ];
-    Answer::new(table(&columns, &rows), serde_json::Value::from(json))
 }
 
 pub(super) fn to_u64(count: usize) -> u64 {

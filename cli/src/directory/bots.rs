@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, bail};
 use botstats_common::directory::BotEntry;
 use botstats_common::ids::{Account, Bot, Channel};
-use botstats_common::io::nats::{NatsSettings, Role};
+use botstats_common::io::nats::NatsSettings;
 use botstats_common::secret::{self, SecretHash, SecretKind};
 use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::accounts::{self, NameOrNone, to_u64};
 use super::rules::{self, BotChange};
-use super::{Directory, Entry};
+use super::{Entry, must_live, open};
 use crate::output::{Align, Answer, counted, printable, table};
 
 #[derive(Debug, Subcommand)]
@@ -30,7 +30,7 @@ pub(crate) enum BotCommand {
         /// Name and so on
         #[command(flatten)]
         what: NewBot,
-        /// Bring back a removed bot; its old key stays gone
+        /// Bring back a removed bot; its old key and tokens stay gone
         #[arg(long)]
         restore: bool,
     },
@@ -53,7 +53,8 @@ pub(crate) enum BotCommand {
         /// The account's id
         account: Option<Account>,
     },
-    /// Remove a bot: its key ends, its rows stay under its name; `add --restore` brings it back
+    /// Remove a bot: its key and tokens end, its rows stay under its name; `add --restore` brings
+    /// it back
     Remove {
         /// The account's id
         account: Account,
@@ -117,25 +118,11 @@ fn new_key() -> anyhow::Result<(SecretString, SecretHash)> {
     Ok((key, hash))
 }
 
-async fn open(nats: &NatsSettings) -> anyhow::Result<Directory> {
-    let client = nats.connect(Role::Admin).await?;
-    Ok(Directory::open(&nats.jetstream(&client)).await?)
-}
-
 pub(crate) async fn bot(command: BotCommand, nats: &NatsSettings) -> anyhow::Result<Answer> {
     let directory = open(nats).await?;
     match command {
         BotCommand::Add { account, bot, what, restore } => {
-            match directory.account(&account).await? {
-                None => bail!(
-                    "there is no account {account}; make it with `botstats account add {account}`"
-                ),
-                Some(entry) if entry.removed => bail!(
-                    "account {account} was removed; `botstats account add {account} --restore` \
-                     brings it back"
-                ),
-                Some(_) => {}
-            }
+            must_live(&directory, &account).await?;
             let change = BotChange { name: what.name.map(Some), channels: channels(what.channels) };
             let (key, hash) = new_key()?;
             directory
@@ -167,13 +154,13 @@ pub(crate) async fn bot(command: BotCommand, nats: &NatsSettings) -> anyhow::Res
             {
                 bail!("there is no account {account}; `botstats account list` shows all")
             }
-            Ok(list(&directory.list().await?, account.as_ref()))
+            Ok(list(&directory.list(account.as_ref()).await?))
         }
         BotCommand::Remove { account, bot } => {
             directory.change_bot(&account, &bot, rules::remove_bot).await?;
             let text = format!(
-                "bot {bot} of account {account} removed: its key gets a 404 from now on, its rows \
-                 stay; `botstats bot add {account} {bot} --restore` brings it back"
+                "bot {bot} of account {account} removed: its key gets a 404 from now on, its \
+                 tokens a 401, its rows stay; `botstats bot add {account} {bot} --restore` brings it back"
             );
             Ok(Answer::new(text, json!({"account": account, "bot": bot, "removed": true})))
         }
@@ -211,13 +198,10 @@ fn channel_names(entry: &BotEntry) -> String {
     names.join(", ")
 }
 
-fn list(entries: &[Entry], only: Option<&Account>) -> Answer {
+fn list(entries: &[Entry]) -> Answer {
     let (mut rows, mut json) = (Vec::new(), Vec::new());
     for entry in entries {
         let Entry::Bot(account, bot, entry) = entry else { continue };
-        if only.is_some_and(|only| only != account) {
-            continue;
-        }
         match entry {
             Ok(entry) => {
                 let state = match (entry.removed, &entry.key_sha256) {

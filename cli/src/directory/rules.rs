@@ -1,22 +1,25 @@
 //! The effect of each directory command on an entry, as plain functions: current entry in, next
 //! entry out.
 //!
-//! | entry | add | add --restore | set, token add, key rotate | remove | token revoke |
+//! | account or bot | add | add --restore | set, token add, key rotate | remove | token revoke |
 //! | --- | --- | --- | --- | --- | --- |
 //! | absent | made | made | no such | no such | no such |
 //! | there | exists | exists | changed | tombstone | changed |
 //! | removed | was removed | there again | was removed | was removed | changed |
 //!
 //! *Why* a removed account keeps its tokens' hashes: a call with such a token must get 404, not
-//! 401. The old tokens never work again: a restored account has only its new token.
+//! 401. The old tokens never work again: a restored account has only its new token, a restored bot
+//! has none.
 
 use std::collections::BTreeMap;
 
-use botstats_common::directory::{AccountEntry, BotEntry, TokenEntry};
+use botstats_common::directory::{
+    AccountEntry, BotEntry, MAX_OPERATORS, Operators, TokenEntry, ViewEntry,
+};
 use botstats_common::ids::Channel;
 use botstats_common::secret::SecretHash;
 
-/// The most tokens of an account: all of them are in its one entry.
+/// The most tokens of an account or a bot: all of them are in its one entry.
 pub(crate) const MAX_TOKENS: usize = 100;
 
 /// Why a change is not made.
@@ -34,9 +37,17 @@ pub(crate) enum Refusal {
     /// `token revoke` of an unknown token.
     #[error("it has no token {0}; `botstats token list` shows those it has")]
     NoToken(String),
-    /// `token add` to an account that has very many.
+    /// `token add` to an account or bot that has very many.
     #[error("it has {MAX_TOKENS} tokens already; revoke some with `botstats token revoke`")]
     TooManyTokens,
+    /// `operator set` for an account that has very many names.
+    #[error(
+        "{MAX_OPERATORS} operators have names already; remove some with `botstats operator remove`"
+    )]
+    TooManyOperators,
+    /// `operator remove` of an operator without a name.
+    #[error("operator {0} has no name; `botstats operator list` shows those that have")]
+    NoOperator(String),
 }
 
 /// What changes of an account; absent fields stay as they are.
@@ -104,7 +115,7 @@ impl Removable for AccountEntry {
 impl Removable for BotEntry {
     const WHAT: &'static str = "bot";
     fn fresh() -> Self {
-        Self { name: None, channels: BTreeMap::new(), key_sha256: None, removed: false }
+        Self::default()
     }
     fn removed(&self) -> bool {
         self.removed
@@ -160,11 +171,31 @@ pub(crate) fn add_token(
     token: TokenEntry,
 ) -> Result<AccountEntry, Refusal> {
     let mut entry = alive(current)?;
-    if entry.tokens.len() >= MAX_TOKENS {
+    push(&mut entry.tokens, token)?;
+    Ok(entry)
+}
+
+/// A bot with one token more.
+pub(crate) fn add_bot_token(
+    current: Option<BotEntry>,
+    token: TokenEntry,
+) -> Result<BotEntry, Refusal> {
+    let mut entry = alive(current)?;
+    push(&mut entry.tokens, token)?;
+    Ok(entry)
+}
+
+fn push(tokens: &mut Vec<TokenEntry>, token: TokenEntry) -> Result<(), Refusal> {
+    if tokens.len() >= MAX_TOKENS {
         return Err(Refusal::TooManyTokens);
     }
-    entry.tokens.push(token);
-    Ok(entry)
+    tokens.push(token);
+    Ok(())
+}
+
+/// A new view token; its id is random, so nothing stands there.
+pub(crate) fn add_view(current: Option<ViewEntry>, entry: ViewEntry) -> Result<ViewEntry, Refusal> {
+    if current.is_some() { Err(Refusal::Exists) } else { Ok(entry) }
 }
 
 /// An account, removed or not, without that token.
@@ -173,12 +204,50 @@ pub(crate) fn revoke_token(
     id: &str,
 ) -> Result<AccountEntry, Refusal> {
     let mut entry = current.ok_or(Refusal::Absent("account"))?;
-    let before = entry.tokens.len();
-    entry.tokens.retain(|token| token.id != id);
-    if entry.tokens.len() == before {
-        return Err(Refusal::NoToken(id.to_owned()));
-    }
+    take(&mut entry.tokens, id)?;
     Ok(entry)
+}
+
+/// A bot without that token.
+pub(crate) fn revoke_bot_token(current: Option<BotEntry>, id: &str) -> Result<BotEntry, Refusal> {
+    let mut entry = current.ok_or(Refusal::Absent("bot"))?;
+    take(&mut entry.tokens, id)?;
+    Ok(entry)
+}
+
+fn take(tokens: &mut Vec<TokenEntry>, id: &str) -> Result<(), Refusal> {
+    let before = tokens.len();
+    tokens.retain(|token| token.id != id);
+    if tokens.len() == before { Err(Refusal::NoToken(id.to_owned())) } else { Ok(()) }
+}
+
+/// A bot, removed or not, without tokens.
+pub(crate) fn end_bot_tokens(current: Option<BotEntry>) -> Result<BotEntry, Refusal> {
+    let entry = current.ok_or(Refusal::Absent("bot"))?;
+    Ok(BotEntry { tokens: Vec::new(), ..entry })
+}
+
+/// The operators with another name for one of them.
+pub(crate) fn set_operator(
+    current: Option<Operators>,
+    id: &str,
+    name: &str,
+) -> Result<Operators, Refusal> {
+    let mut operators = current.unwrap_or_default();
+    if operators.len() >= MAX_OPERATORS && !operators.contains_key(id) {
+        return Err(Refusal::TooManyOperators);
+    }
+    operators.insert(id.to_owned(), name.to_owned());
+    Ok(operators)
+}
+
+/// The operators without a name for one of them.
+pub(crate) fn remove_operator(current: Option<Operators>, id: &str) -> Result<Operators, Refusal> {
+    let mut operators = current.unwrap_or_default();
+    match operators.remove(id) {
+        Some(_) => Ok(operators),
+        None => Err(Refusal::NoOperator(id.to_owned())),
+    }
 }
 
 /// A new or restored bot, with a key.
@@ -197,9 +266,9 @@ pub(crate) fn set_bot(current: Option<BotEntry>, change: &BotChange) -> Result<B
     Ok(change.apply(alive(current)?))
 }
 
-/// The tombstone of a bot: its names stay for its rows, its key goes.
+/// The tombstone of a bot: its names stay for its rows, its key and tokens go.
 pub(crate) fn remove_bot(current: Option<BotEntry>) -> Result<BotEntry, Refusal> {
-    Ok(BotEntry { key_sha256: None, removed: true, ..alive(current)? })
+    Ok(BotEntry { key_sha256: None, tokens: Vec::new(), removed: true, ..alive(current)? })
 }
 
 /// A bot with another key; the old one is gone.
@@ -209,10 +278,17 @@ pub(crate) fn rotate_key(current: Option<BotEntry>, key: SecretHash) -> Result<B
 
 #[cfg(test)]
 mod tests {
+    use botstats_common::directory::Expires;
+
     use super::*;
 
     fn token(id: &str) -> TokenEntry {
-        TokenEntry { id: id.to_owned(), sha256: SecretHash::of(id), created: String::new() }
+        TokenEntry {
+            id: id.to_owned(),
+            sha256: SecretHash::of(id),
+            created: String::new(),
+            expires: Expires::Never,
+        }
     }
 
     fn account(removed: bool) -> AccountEntry {
@@ -229,6 +305,7 @@ mod tests {
             name: Some("Pizza".to_owned()),
             channels: [("web".parse().unwrap(), "Web".to_owned())].into(),
             key_sha256: (!removed).then(|| SecretHash::of("old")),
+            tokens: if removed { Vec::new() } else { vec![token("b1")] },
             removed,
         }
     }
@@ -265,6 +342,7 @@ mod tests {
             assert_eq!(add(now(), true), restore);
             assert_eq!(set_bot(now(), &BotChange::default()).map(drop), change);
             assert_eq!(rotate_key(now(), key).map(drop), change);
+            assert_eq!(add_bot_token(now(), token("x")).map(drop), change);
             assert_eq!(remove_bot(now()).map(drop), change);
         }
     }
@@ -306,7 +384,7 @@ mod tests {
         assert_eq!(tombstone, bot(true));
         let key = SecretHash::of("new");
         let back = add_bot(Some(tombstone), &BotChange::default(), key, true).unwrap();
-        assert_eq!(back, BotEntry { key_sha256: Some(key), ..bot(false) });
+        assert_eq!(back, BotEntry { key_sha256: Some(key), tokens: Vec::new(), ..bot(false) });
     }
 
     #[test]
@@ -318,5 +396,34 @@ mod tests {
         assert_eq!(revoke_token(Some(entry), "t2"), Err(Refusal::NoToken("t2".to_owned())));
         let full = AccountEntry { tokens: vec![token("t"); MAX_TOKENS], ..account(false) };
         assert_eq!(add_token(Some(full), token("x")), Err(Refusal::TooManyTokens));
+
+        let entry = add_bot_token(Some(bot(false)), token("b2")).unwrap();
+        let entry = revoke_bot_token(Some(entry), "b1").unwrap();
+        assert_eq!(entry.tokens, [token("b2")]);
+        let unknown = revoke_bot_token(Some(entry.clone()), "b1");
+        assert_eq!(unknown, Err(Refusal::NoToken("b1".to_owned())));
+        assert_eq!(
+            end_bot_tokens(Some(entry)).unwrap(),
+            BotEntry { tokens: Vec::new(), ..bot(false) }
+        );
+        let full = BotEntry { tokens: vec![token("t"); MAX_TOKENS], ..bot(false) };
+        assert_eq!(add_bot_token(Some(full), token("x")), Err(Refusal::TooManyTokens));
+    }
+
+    #[test]
+    fn operators_get_and_lose_names() {
+        let some = set_operator(None, "o1", "Ann").unwrap();
+        let some = set_operator(Some(some), "o2", "Bob").unwrap();
+        let some = set_operator(Some(some), "o1", "Anna").unwrap();
+        assert_eq!(some, [("o1".into(), "Anna".into()), ("o2".into(), "Bob".into())].into());
+        let left = remove_operator(Some(some), "o1").unwrap();
+        assert_eq!(left, [("o2".into(), "Bob".into())].into());
+        for current in [Some(left), None] {
+            let unknown = remove_operator(current, "o1");
+            assert_eq!(unknown, Err(Refusal::NoOperator("o1".to_owned())));
+        }
+        let full: Operators = (0..MAX_OPERATORS).map(|n| (n.to_string(), "N".into())).collect();
+        assert_eq!(set_operator(Some(full.clone()), "x", "X"), Err(Refusal::TooManyOperators));
+        assert_eq!(set_operator(Some(full), "0", "X").unwrap().len(), MAX_OPERATORS);
     }
 }

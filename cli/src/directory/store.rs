@@ -2,14 +2,16 @@
 
 use async_nats::jetstream;
 use async_nats::jetstream::kv::{self, Operation, UpdateErrorKind};
-use botstats_common::directory::{AccountEntry, BotEntry, EntryError, Key};
-use botstats_common::ids::{Account, Bot};
+use botstats_common::directory::{
+    AccountEntry, BotEntry, EntryError, Key, Operators, ViewEntry, parse_operators,
+};
+use botstats_common::ids::{Account, Bot, TokenId};
 use botstats_common::names::{self, DIRECTORY_BUCKET};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use std::time::Duration;
 
-use super::rules::Refusal;
+use super::rules::{self, Refusal};
 
 /// The most tries of a change while others write the same key.
 const MAX_TRIES: usize = 8;
@@ -52,6 +54,7 @@ pub(crate) struct Directory {
 pub(crate) enum Entry {
     Account(Account, Result<AccountEntry, EntryError>),
     Bot(Account, Bot, Result<BotEntry, EntryError>),
+    View(Account, TokenId, Result<ViewEntry, EntryError>),
 }
 
 /// What is stored under a key; without a value the revision to write over, 0 for a fresh key.
@@ -94,25 +97,99 @@ impl Directory {
         self.change(names::bot_key(account, bot), BotEntry::parse, rule).await
     }
 
-    /// All entries, removed ones too, ordered by key.
-    pub(crate) async fn list(&self) -> Result<Vec<Entry>, ChangeError> {
-        let all = tokio::time::timeout(LIST_LIMIT, self.list_all());
+    /// A bot's entry, if it has one.
+    pub(crate) async fn bot(
+        &self,
+        account: &Account,
+        bot: &Bot,
+    ) -> Result<Option<BotEntry>, ChangeError> {
+        Ok(self.read(&names::bot_key(account, bot), BotEntry::parse).await?.entry)
+    }
+
+    /// Writes a new view token.
+    pub(crate) async fn add_view(
+        &self,
+        account: &Account,
+        id: &TokenId,
+        entry: &ViewEntry,
+    ) -> Result<ViewEntry, ChangeError> {
+        let rule = |current| rules::add_view(current, entry.clone());
+        self.change(names::view_key(account, id), ViewEntry::parse, rule).await
+    }
+
+    /// Ends a view token. Its id is never used again, so no tombstone of ours is needed.
+    pub(crate) async fn delete_view(
+        &self,
+        account: &Account,
+        id: &TokenId,
+    ) -> Result<(), ChangeError> {
+        let key = names::view_key(account, id);
+        let deleted = self.kv.delete(&key).await;
+        deleted.map_err(|e| ChangeError::Request { key, source: e.into() })
+    }
+
+    /// Ends all tokens of the account's bots, and its view tokens.
+    pub(crate) async fn end_narrow_tokens(&self, account: &Account) -> Result<(), ChangeError> {
+        for entry in self.list(Some(account)).await? {
+            match entry {
+                Entry::Account(..) => {}
+                Entry::View(account, id, _) => self.delete_view(&account, &id).await?,
+                // An entry that cannot be read may have tokens in force: reading it fails here.
+                Entry::Bot(account, bot, entry)
+                    if entry.as_ref().map_or(true, |entry| !entry.tokens.is_empty()) =>
+                {
+                    self.change_bot(&account, &bot, rules::end_bot_tokens).await?;
+                }
+                Entry::Bot(..) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of an account's operators; empty if it has none.
+    pub(crate) async fn operators(&self, account: &Account) -> Result<Operators, ChangeError> {
+        let stored = self.read(&names::operators_key(account), parse_operators).await?;
+        Ok(stored.entry.unwrap_or_default())
+    }
+
+    /// Changes the names of an account's operators; gives what was written.
+    pub(crate) async fn change_operators(
+        &self,
+        account: &Account,
+        rule: impl Fn(Option<Operators>) -> Result<Operators, Refusal>,
+    ) -> Result<Operators, ChangeError> {
+        self.change(names::operators_key(account), parse_operators, rule).await
+    }
+
+    /// All entries of an account, or of all; removed ones too, ordered by key. Names of operators
+    /// are not among them.
+    pub(crate) async fn list(&self, only: Option<&Account>) -> Result<Vec<Entry>, ChangeError> {
+        let all = tokio::time::timeout(LIST_LIMIT, self.list_all(only));
         all.await.map_err(|_| ChangeError::ListLate)?
     }
 
-    async fn list_all(&self) -> Result<Vec<Entry>, ChangeError> {
+    async fn list_all(&self, only: Option<&Account>) -> Result<Vec<Entry>, ChangeError> {
         let failed = |source| ChangeError::Request { key: "list".to_owned(), source };
         let keys = self.kv.keys().await.map_err(|e| failed(e.into()))?;
         let mut keys: Vec<String> = keys.try_collect().await.map_err(|e| failed(e.into()))?;
         keys.sort();
         let entries: Vec<Option<Entry>> = futures::stream::iter(keys)
             .map(|key| async move {
-                let Some(parsed) = Key::parse(&key) else { return Ok(None) };
+                let wanted = |key: &Key| only.is_none_or(|only| key.account() == only);
+                let Some(parsed) = Key::parse(&key).filter(wanted) else { return Ok(None) };
                 let value = self.kv.get(key.clone()).await;
                 let value = value.map_err(|e| ChangeError::Request { key, source: e.into() })?;
-                Ok(value.map(|value| match parsed {
-                    Key::Account(account) => Entry::Account(account, AccountEntry::parse(&value)),
-                    Key::Bot(account, bot) => Entry::Bot(account, bot, BotEntry::parse(&value)),
+                Ok(value.and_then(|value| match parsed {
+                    Key::Account(account) => {
+                        Some(Entry::Account(account, AccountEntry::parse(&value)))
+                    }
+                    Key::Bot(account, bot) => {
+                        Some(Entry::Bot(account, bot, BotEntry::parse(&value)))
+                    }
+                    Key::View(account, id) => {
+                        Some(Entry::View(account, id, ViewEntry::parse(&value)))
+                    }
+                    Key::Operators(_) => None,
                 }))
             })
             .buffered(READS_AT_ONCE)

