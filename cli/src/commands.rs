@@ -4,12 +4,14 @@ use botstats_common::io::logging::{Filter, LogSettings};
 use botstats_common::io::nats::NatsSettings;
 use botstats_common::zones;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, Command, CommandFactory as _, FromArgMatches, Parser, Subcommand};
 
-use crate::directory::accounts::{self, AccountCommand, TokenCommand};
+use crate::directory::accounts::{self, AccountCommand};
 use crate::directory::bots::{self, BotCommand, KeyCommand};
+use crate::directory::operators::{self, OperatorCommand};
+use crate::directory::tokens::{self, TokenCommand};
 use crate::output::Answer;
-use crate::{deadletters, publish, setup, simulate, stats, status, up};
+use crate::{completions, deadletters, forget, publish, setup, simulate, stats, status, up};
 
 const HELP: &str = "\
 botstats turns what chatbots publish to NATS into statistics for their owners.
@@ -22,19 +24,22 @@ Start here:
 
 Accounts:
   account       add, set, list, remove accounts
-  token         add, list, revoke the tokens that may ask for an account's statistics
+  token         add, list, revoke tokens of accounts and bots, and links to the page
   bot           add, set, list, remove an account's bots
   key           replace a bot's API key
+  operator      set, list, remove names of operators
 
 Events and statistics:
   publish       send events from a file
   simulate      make realistic traffic
+  forget        forget users
   stats         ask for statistics, as a table
 
 Operation:
   setup         make or check the stream and the KV buckets
   status        how every running ingest and query is doing
   deadletters   what was refused, and why
+  completions   a script that completes commands in a shell
 
 Every command: --help for more and examples, --json for programs.
 
@@ -65,7 +70,7 @@ enum Verb {
     /// Add, set, list, remove accounts
     #[command(subcommand)]
     Account(AccountCommand),
-    /// Add, list, revoke the tokens that may ask for an account's statistics
+    /// Add, list, revoke tokens of accounts and bots, and links to the page
     #[command(subcommand)]
     Token(TokenCommand),
     /// Add, set, list, remove an account's bots
@@ -74,10 +79,15 @@ enum Verb {
     /// Replace a bot's API key
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Set, list, remove names of operators
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// Send events from a file, one a line, every one acknowledged
     Publish(publish::Publish),
     /// Make realistic traffic, to NATS or to a file
     Simulate(simulate::Simulate),
+    /// Forget users: from now on they are new ones
+    Forget(forget::Forget),
     /// Ask for statistics, as a table
     Stats(stats::Stats),
     /// Make or check the stream and the KV buckets
@@ -87,6 +97,8 @@ enum Verb {
     /// What was refused, and why
     #[command(name = "deadletters", subcommand)]
     DeadLetters(deadletters::DeadLettersCommand),
+    /// A script that completes commands in a shell
+    Completions(completions::Completions),
 }
 
 /// The flags of every command.
@@ -171,22 +183,23 @@ pub async fn run(cli: Cli) -> anyhow::Result<Answer> {
             up::run(command, given, cli.shared.args.json).await
         }
         Verb::Account(command) => accounts::account(command, nats).await,
-        Verb::Token(command) => accounts::token(command, nats).await,
+        Verb::Token(command) => tokens::token(command, nats).await,
         Verb::Bot(command) => bots::bot(command, nats).await,
         Verb::Key(command) => bots::key(command, nats).await,
+        Verb::Operator(command) => operators::operator(command, nats).await,
         Verb::Publish(command) => publish::run(command, nats).await,
+        Verb::Forget(command) => forget::run(command, nats).await,
         Verb::Simulate(command) => simulate::run(command, nats, cli.shared.args.json).await,
-        Verb::Stats(command) => stats::run(command).await,
+        Verb::Stats(command) => stats::run(command, cli.shared.args.json).await,
         Verb::Setup(command) => setup::run(command, nats).await,
         Verb::Status(command) => status::run(command, nats).await,
         Verb::DeadLetters(command) => deadletters::run(command, nats).await,
+        Verb::Completions(command) => completions::run(&command, Cli::command()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use async_nats::Client;
 use async_nats::jetstream::Context;
+use botstats_common::directory::Expires;
 use botstats_common::ids::{Account, Bot, Channel};
 use botstats_common::io::logging::RateLimit;
 use botstats_common::io::nats::{ConnectError, NatsSettings, Role};
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::directory::rules::{self, AccountChange, BotChange};
-use crate::directory::{Directory, accounts};
+use crate::directory::{Directory, tokens};
 use crate::output::{self, Answer, counted};
 use crate::simulate::{Cast, CastBot, Event, Simulation, Spread};
 use crate::{stats, status};
@@ -145,7 +146,9 @@ impl Demo {
     /// Sends a bad request on purpose: a known token gets a 400, which uses no call.
     async fn is_known(&self, url: &str) -> bool {
         let wrong = format!("{url}/analytics/statistics/account/*/none/day/1");
-        stats::get(wrong, self.token.clone()).await.is_ok_and(|reply| reply.status == 400)
+        stats::get(wrong, self.token.clone(), stats::JSON)
+            .await
+            .is_ok_and(|reply| reply.status == 400)
     }
 }
 
@@ -206,7 +209,7 @@ fn cast() -> anyhow::Result<(Account, Cast)> {
 }
 
 async fn make_directory(directory: &Directory, account: &Account) -> anyhow::Result<SecretString> {
-    let (token, entry) = accounts::new_token(TOKEN_PREFIX, clock::now_ms())?;
+    let (token, entry) = tokens::new_token(TOKEN_PREFIX, clock::now_ms(), Expires::Never)?;
     directory
         .change_account(account, |current| match current {
             // Tokens that a person made for this account stay.

@@ -8,9 +8,11 @@
 //! wait has a limit. No secret is an argument or in a log.
 
 mod commands;
+mod completions;
 mod deadletters;
 mod demo;
 mod directory;
+mod forget;
 mod output;
 mod publish;
 pub mod server;

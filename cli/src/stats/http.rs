@@ -10,6 +10,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The largest answer that is read, in bytes.
 const MAX_BODY_BYTES: u64 = 256 * 1024 * 1024;
 
+/// The format for the table, and for programs.
+pub(crate) const JSON: &str = "application/json";
+/// The format for spreadsheets.
+pub(crate) const CSV: &str = "text/csv";
+
 /// What the endpoint answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reply {
@@ -23,14 +28,18 @@ pub(crate) struct Reply {
     pub(crate) body: String,
 }
 
-/// Asks with a token. Redirects are not followed: the token must not go elsewhere.
-pub(crate) async fn get(url: String, token: SecretString) -> anyhow::Result<Reply> {
-    tokio::task::spawn_blocking(move || blocking(&url, &token))
+/// Asks with a token for that format. Redirects are not followed: the token must not go elsewhere.
+pub(crate) async fn get(
+    url: String,
+    token: SecretString,
+    format: &'static str,
+) -> anyhow::Result<Reply> {
+    tokio::task::spawn_blocking(move || blocking(&url, &token, format))
         .await
         .context("the request ended")?
 }
 
-fn blocking(url: &str, token: &SecretString) -> anyhow::Result<Reply> {
+fn blocking(url: &str, token: &SecretString, format: &str) -> anyhow::Result<Reply> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(LIMIT))
         .http_status_as_error(false)
@@ -41,7 +50,7 @@ fn blocking(url: &str, token: &SecretString) -> anyhow::Result<Reply> {
     let mut response = agent
         .get(url)
         .header("Authorization", format!("Bearer {}", token.expose_secret()))
-        .header("Accept", "application/json")
+        .header("Accept", format)
         .call()?;
     let header = |name: &str| {
         response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)

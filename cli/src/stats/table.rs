@@ -5,32 +5,33 @@
 
 use std::collections::BTreeMap;
 
-use botstats_common::metric::{Kind, TypeCode};
-use serde::Deserialize;
+use botstats_common::stat::Stat;
 
-use crate::output::{Align, counted, grouped, printable, table};
+use super::columns::{Column, Holds, WIDTH, fit};
+use super::compare::{Calendar, Pair};
+use super::question::{Group, Previous, Question};
+use super::row::{Row, heading, name};
+use super::week;
+use crate::output::{counted, grouped, printable};
 
-/// Width of the longest bar, in characters.
-const BAR_WIDTH: f64 = 20.0;
-/// The last character of a bar, by the eighths of it that are filled.
-const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-
-/// A row of the endpoint.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Row {
-    group_label: String,
-    bot_name: String,
-    channel_name: String,
-    event_label: String,
-    event_type: u8,
-    value: Option<f64>,
-    count: u64,
-    unit: String,
-    complete: bool,
+/// What the question says of the table's form.
+#[derive(Debug)]
+pub(super) struct Asked {
+    group: Group,
+    calendar: Option<Calendar>,
+    stats: Vec<Stat>,
 }
 
-pub(super) fn show(rows: &[Row], as_of: Option<&str>) -> String {
+impl Asked {
+    pub(super) fn of(question: &Question) -> Self {
+        let group = question.group;
+        let dates = question.dates();
+        let calendar = question.previous.map(|previous| Calendar { group, previous, dates });
+        Self { group, calendar, stats: question.stats().to_vec() }
+    }
+}
+
+pub(super) fn show(rows: &[Row], asked: &Asked, as_of: Option<&str>) -> String {
     let mut types: BTreeMap<u8, Vec<&Row>> = BTreeMap::new();
     for row in rows {
         types.entry(row.event_type).or_default().push(row);
@@ -40,151 +41,198 @@ pub(super) fn show(rows: &[Row], as_of: Option<&str>) -> String {
         text.push_str("no rows: nothing of this happened in these days\n");
     }
     for rows in types.values() {
-        text.push_str(&block(rows));
+        text.push_str(&block(rows, asked));
         text.push('\n');
     }
-    let as_of = as_of.map_or_else(String::new, |as_of| format!("; as of {}", printable(as_of)));
-    let open = rows.iter().any(|row| !row.complete);
-    let open = if open { "; * is not complete" } else { "" };
-    let all_counts = rows.iter().all(|row| row.kind().is_some_and(is_count));
-    let samples = if all_counts { "" } else { "; COUNT is the number of samples behind the value" };
-    let count = counted(u64::try_from(rows.len()).unwrap_or(u64::MAX), "row");
-    format!("{text}{count}{as_of}{open}{samples}")
+    let has_brackets = asked.group != Group::Total && text.contains("\n(");
+    text + &notes(rows, asked, has_brackets, as_of)
 }
 
-impl Row {
-    /// `None` for a metric that only a newer endpoint knows.
-    fn kind(&self) -> Option<Kind> {
-        TypeCode::try_from(self.event_type).ok().map(TypeCode::kind)
+/// What stands below the blocks.
+fn notes(rows: &[Row], asked: &Asked, has_brackets: bool, as_of: Option<&str>) -> String {
+    let mut notes = vec![counted(u64::try_from(rows.len()).unwrap_or(u64::MAX), "row")];
+    if let Some(as_of) = as_of {
+        notes.push(format!("as of {}", printable(as_of)));
     }
-
-    fn shown_value(&self) -> String {
-        match (self.kind(), self.value) {
-            (_, None) => "-".to_owned(),
-            // Value and Count are the same number here, and an integer needs no rounding.
-            (Some(Kind::Users | Kind::Count), Some(_)) => grouped(self.count),
-            (Some(Kind::Mean { .. }), Some(value)) => format!("{value:.3}"),
-            (Some(Kind::Ratio), Some(value)) => format!("{value:.2}"),
-            (None, Some(value)) => value.to_string(),
+    if rows.iter().any(|row| !row.complete) {
+        notes.push("* is not complete".to_owned());
+    }
+    if rows.iter().any(|row| !row.is_count()) {
+        notes.push("COUNT is the number of samples behind the value".to_owned());
+    }
+    if asked.group == Group::WeekHour && rows.iter().any(Row::is_count) {
+        notes.push("users and counts are means of an hour".to_owned());
+    }
+    if let Some(Calendar { previous, dates, .. }) = asked.calendar {
+        notes.push(match previous {
+            Previous::Period => format!("WAS is the value {} before", counted_days(dates)),
+            Previous::Week => {
+                format!("WAS is the value {} before", counted_days((dates + 6) / 7 * 7))
+            }
+            Previous::Month => "WAS is the value a month before".to_owned(),
+            Previous::Year => "WAS is the value a year before".to_owned(),
+        });
+        if has_brackets {
+            notes.push("(..) is in the earlier window only".to_owned());
+        }
+        let is_ratio = |row: &Row| row.unit == "percent";
+        if rows.iter().any(is_ratio) {
+            notes.push("pp are percentage points".to_owned());
         }
     }
-}
-
-/// True if the value is itself a count, so that it has no samples behind it.
-fn is_count(kind: Kind) -> bool {
-    match kind {
-        Kind::Users | Kind::Count => true,
-        Kind::Mean { .. } | Kind::Ratio => false,
+    let mut text = String::new();
+    let mut width = 0;
+    for note in notes {
+        let length = note.chars().count();
+        if width > 0 && width + 2 + length > WIDTH {
+            text.push('\n');
+            width = 0;
+        } else if width > 0 {
+            text.push_str("; ");
+            width += 2;
+        }
+        text.push_str(&note);
+        width += length;
     }
+    text
 }
 
-fn block(rows: &[&Row]) -> String {
+fn counted_days(days: i64) -> String {
+    counted(u64::try_from(days).unwrap_or_default(), "day")
+}
+
+/// The rows of one metric.
+fn block(rows: &[&Row], asked: &Asked) -> String {
     let Some(first) = rows.first() else { return String::new() };
-    let most = rows.iter().filter_map(|row| row.value).fold(0.0, f64::max);
-    let has_samples = !first.kind().is_some_and(is_count);
-    let unit = printable(&first.unit).to_uppercase();
-    let columns = [
-        ("", Align::Left),
-        ("BOT", Align::Left),
-        ("CHANNEL", Align::Left),
-        (unit.as_str(), Align::Right),
-        (if has_samples { "COUNT" } else { "" }, Align::Right),
-        ("", Align::Left),
-    ];
-    let mut before = "";
-    let mut cells = Vec::with_capacity(rows.len());
-    for row in rows {
-        let star = if row.complete { "" } else { "*" };
-        let group = format!("{}{star}", printable(&row.group_label));
-        cells.push(vec![
-            if before == row.group_label { String::new() } else { group },
-            printable(&row.bot_name),
-            printable(&row.channel_name),
-            row.shown_value(),
-            if has_samples { grouped(row.count) } else { String::new() },
-            bar(row.value.unwrap_or(0.0), most),
-        ]);
-        before = &row.group_label;
+    let mut title = format!("{} ({})", printable(&first.event_label), first.event_type);
+    if asked.group == Group::WeekHour
+        && let Some(grid) = week::grid(rows)
+    {
+        return format!("{title}, {}\n{grid}", of_what(first));
     }
-    let code = first.event_type;
-    format!("{} ({code})\n{}", printable(&first.event_label), table(&columns, &cells))
+    let pairs: Vec<Pair<'_>> = match asked.calendar {
+        Some(calendar) => calendar.pairs(rows),
+        None => rows.iter().map(|row| Pair { now: Some(*row), ..Pair::default() }).collect(),
+    };
+    let mut columns = Vec::new();
+    if asked.group == Group::Total {
+        // The only group of a window stands in the title.
+        let label = |is_previous: bool| {
+            rows.iter().find(|row| row.is_previous() == is_previous).map(|row| shown_label(row))
+        };
+        if let Some(label) = label(false) {
+            title.push_str(&format!(", {label}"));
+        }
+        if let Some(label) = label(true) {
+            title.push_str(&format!(", before {label}"));
+        }
+    } else {
+        columns.push(Column::new("", Holds::Label, labels(&pairs)));
+    }
+    columns.extend(names(rows, &pairs));
+    columns.extend(numbers(first, &pairs, asked));
+    let bars: Vec<f64> = match asked.calendar {
+        None => rows.iter().map(|row| row.value.unwrap_or_default()).collect(),
+        Some(_) => Vec::new(),
+    };
+    format!("{title}\n{}", fit(columns, &bars))
 }
 
-/// A bar for `value`; the bar of `most` has the full width.
-fn bar(value: f64, most: f64) -> String {
-    if value <= 0.0 || most <= 0.0 {
-        return String::new();
+/// Unit and names, for a grid of numbers without columns of names.
+fn of_what(row: &Row) -> String {
+    let names = [&row.bot_name, &row.channel_name, &row.split_name];
+    let mut parts = vec![printable(&row.unit)];
+    parts.extend(names.into_iter().flatten().map(|text| printable(text)));
+    parts.join(", ")
+}
+
+/// The label of a group; of a quarter or hour without the seconds, which are always 0:
+/// `2026-11-20 10:15+01:00`.
+fn shown_label(row: &Row) -> String {
+    let label = printable(&row.group_label);
+    let parts = [0..10, 10..11, 11..16, 16..19].map(|part| label.get(part));
+    let shown = match (parts, label.get(19..)) {
+        ([Some(date), Some("T"), Some(minute), Some(":00")], Some(offset)) => {
+            format!("{date} {minute}{offset}")
+        }
+        _ => label.clone(),
+    };
+    let star = if row.complete { "" } else { "*" };
+    format!("{shown}{star}")
+}
+
+/// The group of each row, once for each. A group of the earlier window alone stands in brackets.
+fn labels(pairs: &[Pair<'_>]) -> Vec<String> {
+    let mut before = String::new();
+    let label = |pair: &Pair<'_>| {
+        let label = pair.any().map(shown_label).unwrap_or_default();
+        if pair.now.is_none() { format!("({label})") } else { label }
+    };
+    let labels = pairs.iter().map(|pair| {
+        let label = label(pair);
+        if label == before {
+            return String::new();
+        }
+        before.clone_from(&label);
+        label
+    });
+    labels.collect()
+}
+
+/// The columns of names that are not merged away.
+fn names(rows: &[&Row], pairs: &[Pair<'_>]) -> Vec<Column> {
+    type NameOf = fn(&Row) -> Option<&str>;
+    let columns: [(&str, NameOf); 3] = [
+        ("BOT", |row| row.bot_name.as_deref()),
+        ("CHANNEL", |row| row.channel_name.as_deref()),
+        ("NAME", |row| row.split_name.as_deref()),
+    ];
+    let is_there = |of: &NameOf| rows.iter().any(|row| of(row).is_some());
+    let columns = columns.into_iter().filter(|(_, of)| is_there(of));
+    columns
+        .map(|(heading, of)| {
+            let cells = pairs.iter().map(|pair| name(pair.any().and_then(of))).collect();
+            Column::new(heading, Holds::Name, cells)
+        })
+        .collect()
+}
+
+/// The value, the samples behind it, and the stats; beside each what it was before.
+fn numbers(first: &Row, pairs: &[Pair<'_>], asked: &Asked) -> Vec<Column> {
+    let is_mean = asked.group == Group::WeekHour;
+    let mut columns = Vec::new();
+    let mut put = |heading: String, cell: &dyn Fn(&Row) -> String| {
+        let cells = |row: for<'a> fn(&'a Pair<'a>) -> Option<&'a Row>| {
+            pairs.iter().map(|pair| row(pair).map_or_else(|| "-".to_owned(), cell)).collect()
+        };
+        columns.push(Column::new(heading, Holds::Number, cells(|pair| pair.now)));
+        if asked.calendar.is_some() {
+            columns.push(Column::new("WAS", Holds::Number, cells(|pair| pair.then)).joined());
+        }
+    };
+    // The number of samples is the column COUNT.
+    let unit = match first.unit.as_str() {
+        "count" if !first.is_count() => "VALUE".to_owned(),
+        unit => printable(unit).to_uppercase(),
+    };
+    put(unit, &|row| row.shown_value(is_mean));
+    if !first.is_count() {
+        put("COUNT".to_owned(), &|row| grouped(row.count));
+    } else if is_mean {
+        put("HOURS".to_owned(), &|row| grouped(row.count));
     }
-    let wanted = (value / most).min(1.0) * BAR_WIDTH * 8.0;
-    let mut bar = String::new();
-    let mut eighths = 0.0;
-    while eighths + 8.0 <= wanted {
-        bar.push('█');
-        eighths += 8.0;
+    if first.kind().is_none_or(|kind| kind.is_duration()) {
+        for stat in &asked.stats {
+            put(heading(*stat), &|row| row.shown_stat(*stat));
+        }
     }
-    let fits = |(_, part): &(&&str, u8)| eighths + f64::from(*part) <= wanted;
-    let rest = EIGHTHS.iter().zip(0_u8..).filter(fits).last();
-    bar.push_str(rest.map_or("", |(part, _)| part));
-    // A value above 0 always has a bar.
-    if bar.is_empty() { EIGHTHS[1].to_owned() } else { bar }
+    if asked.calendar.is_some() {
+        let changes = pairs.iter().map(Pair::change).collect();
+        let change = Column::new("CHANGE", Holds::Number, changes).joined();
+        columns.insert(2.min(columns.len()), change);
+    }
+    columns
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bars() {
-        for (value, most, expect) in [
-            (0.0, 10.0, ""),
-            (10.0, 10.0, "████████████████████"),
-            (5.0, 10.0, "██████████"),
-            (5.25, 10.0, "██████████▌"),
-            (0.001, 10.0, "▏"),
-            (1.0, 0.0, ""),
-        ] {
-            assert_eq!(bar(value, most), expect, "{value} of {most}");
-        }
-    }
-
-    #[test]
-    fn blocks() {
-        let row = |label: &str, code: u8, unit: &str, value: Option<f64>, count| Row {
-            group_label: label.to_owned(),
-            bot_name: "Pizza".to_owned(),
-            channel_name: "Web".to_owned(),
-            event_label: if code == 2 { "Active User" } else { "Conversation Length" }.to_owned(),
-            event_type: code,
-            value,
-            count,
-            unit: unit.to_owned(),
-            complete: label != "2026-11-21",
-        };
-        let rows = [
-            row("2026-11-20", 2, "users", Some(1200.0), 1200),
-            row("2026-11-20", 8, "seconds", Some(61.5), 7),
-            row("2026-11-21", 2, "users", Some(600.0), 600),
-            row("2026-11-21", 8, "seconds", None, 0),
-        ];
-        insta::assert_snapshot!(show(&rows, Some("2026-11-21T09:00:00.000Z")), @r"
-        Active User (2)
-                     BOT    CHANNEL  USERS
-        2026-11-20   Pizza  Web      1,200    ████████████████████
-        2026-11-21*  Pizza  Web        600    ██████████
-
-        Conversation Length (8)
-                     BOT    CHANNEL  SECONDS  COUNT
-        2026-11-20   Pizza  Web       61.500      7  ████████████████████
-        2026-11-21*  Pizza  Web            -      0
-
-        4 rows; as of 2026-11-21T09:00:00.000Z; * is not complete; COUNT is the number of samples behind the value
-        ");
-        assert!(show(&[], None).starts_with("no rows"));
-        // A metric of a newer endpoint keeps its value and its unit.
-        let unknown = show(&[row("2026-11-20", 200, "points", Some(4.25), 3)], None);
-        assert!(
-            unknown.contains("POINTS  COUNT\n") && unknown.contains("   4.25      3  "),
-            "{unknown}"
-        );
-    }
-}
+mod tests;

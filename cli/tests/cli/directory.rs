@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::tools::World;
+use crate::tools::{World, run};
 use botstats_common::secret::SecretHash;
 use serde_json::{Value, json};
 
@@ -116,6 +116,122 @@ fn a_bot_comes_changes_goes_and_comes_back() {
     assert_eq!(bots(&["other"]), ["x"]);
     world.run(["account", "remove", "other"]).ok();
     world.run(["bot", "add", "other", "y"]).failed(1, "was removed");
+}
+
+/// The ids in the list of an account's tokens, with their scopes.
+fn scopes(world: &World) -> Vec<(String, String)> {
+    let tokens = world.json(["token", "list", "acme"]);
+    let tokens = tokens.as_array().unwrap().iter();
+    tokens.map(|t| (text(t, "token_id").to_owned(), text(t, "scope").to_owned())).collect()
+}
+
+#[test]
+fn tokens_of_every_scope_come_and_go() {
+    let world = World::new();
+    for narrow in [&["--bot", "b1"][..], &["--view"]] {
+        let add = [&["token", "add", "acme"], narrow].concat();
+        world.run(add).failed(1, "there is no account acme");
+    }
+    let first = world.json(["account", "add", "acme"]);
+    world.run(["token", "add", "acme", "--bot", "b1"]).failed(1, "no such bot");
+    world.run(["token", "add", "acme", "--view", "--only", "b1"]).failed(1, "has no bot b1");
+    world.run(["bot", "add", "acme", "b1"]).ok();
+    world.run(["bot", "add", "acme", "b2"]).ok();
+
+    let of_bot = world.json(["token", "add", "acme", "--bot", "b1", "--expires", "30d"]);
+    let entry = stored(&world, "bot.acme.b1");
+    let item = &entry["tokens"][0];
+    assert_eq!(item["sha256"], json!(SecretHash::of(text(&of_bot, "token"))));
+    assert_eq!((&item["id"], &item["expires"]), (&of_bot["token_id"], &of_bot["expires"]));
+    assert_eq!((text(&of_bot, "scope"), text(&of_bot, "bot")), ("bot", "b1"));
+    assert!(entry["key_sha256"].is_string(), "the key stays: {entry}");
+
+    let view = world.json(["token", "add", "acme", "--view"]);
+    assert_eq!(text(&view, "link"), format!("/dashboard#{}", text(&view, "token")));
+    let mut command = world.command();
+    command.env("BOTSTATS_PUBLIC_URL", "https://stats.example.com/x/");
+    command.args(["token", "add", "acme", "--view", "--only", "b2", "--only", "b1", "--operators"]);
+    let narrow = run(command.args(["--expires", "7d", "--json"]));
+    let narrow: Value = serde_json::from_str(narrow.ok()).unwrap();
+    let link = format!("https://stats.example.com/x/dashboard#{}", text(&narrow, "token"));
+    assert_eq!(text(&narrow, "link"), link);
+    let days = |token: &Value| {
+        let entry = stored(&world, &format!("view.acme.{}", text(token, "token_id")));
+        assert_eq!(entry["sha256"], json!(SecretHash::of(text(token, "token"))));
+        let at = |field: &str| text(&entry, field).parse::<jiff::Timestamp>().unwrap();
+        let days = at("expires").duration_since(at("created")).as_secs_f64() / 86_400.0;
+        (days.round(), entry["bots"].clone(), entry["operators"].clone())
+    };
+    assert_eq!(days(&view), (90.0, json!(null), json!(false)));
+    assert_eq!(days(&narrow), (7.0, json!(["b1", "b2"]), json!(true)));
+
+    let id = |token: &Value| text(token, "token_id").to_owned();
+    let listed = scopes(&world);
+    let expected = [(&first, "account"), (&of_bot, "bot"), (&view, "view"), (&narrow, "view")];
+    for (token, scope) in expected {
+        assert!(listed.contains(&(id(token), scope.to_owned())), "{listed:?}");
+    }
+    assert_eq!(listed.len(), 4);
+    let table = world.run(["token", "list"]).ok().to_owned();
+    for shown in [
+        "SCOPE",
+        "EXPIRES",
+        "bot b1",
+        "view of all bots",
+        "view of b1, b2, with operators",
+        "never",
+    ] {
+        assert!(table.contains(shown), "{shown} is not in {table}");
+    }
+    for secret in [&first, &of_bot, &view, &narrow] {
+        assert!(!table.contains(text(secret, "token")));
+    }
+
+    for token in [&of_bot, &view, &first] {
+        world.run(["token", "revoke", "acme", &id(token)]).ok();
+        world.run(["token", "revoke", "acme", &id(token)]).failed(1, "has no token");
+    }
+    assert_eq!(scopes(&world), [(id(&narrow), "view".to_owned())]);
+    assert_eq!(stored(&world, "bot.acme.b1").get("tokens"), None);
+
+    // What goes takes its tokens along, and does not bring them back.
+    world.run(["token", "add", "acme", "--bot", "b1"]).ok();
+    world.run(["bot", "remove", "acme", "b1"]).ok();
+    world.run(["bot", "add", "acme", "b1", "--restore"]).ok();
+    world.run(["token", "add", "acme", "--bot", "b2"]).ok();
+    assert_eq!(scopes(&world).len(), 2);
+    world.run(["account", "remove", "acme"]).ok();
+    world.run(["token", "add", "acme", "--view"]).failed(1, "was removed");
+    world.run(["token", "add", "acme", "--bot", "b2"]).failed(1, "was removed");
+    let back = world.json(["account", "add", "acme", "--restore"]);
+    assert_eq!(scopes(&world), [(id(&back), "account".to_owned())]);
+    world.run(["account", "add", "acme", "--restore"]).failed(1, "use `set`");
+    world.run(["token", "revoke", "nobody", "t1"]).failed(1, "no such account");
+}
+
+#[test]
+fn operators_get_names() {
+    let world = World::new();
+    world.run(["operator", "set", "acme", "o1", "Ann"]).failed(1, "there is no account acme");
+    world.run(["account", "add", "acme"]).ok();
+    assert!(world.run(["operator", "list", "acme"]).ok().contains("operator set"));
+    world.run(["operator", "set", "acme", "o1", "Ann"]).ok();
+    world.run(["operator", "set", "acme", "a b@c", "Bob"]).ok();
+    world.run(["operator", "set", "acme", "o1", "Anna"]).ok();
+    assert_eq!(stored(&world, "operators.acme"), json!({"o1": "Anna", "a b@c": "Bob"}));
+    let listed = world.json(["operator", "list", "acme"]);
+    assert_eq!(
+        listed,
+        json!([{"operator": "a b@c", "name": "Bob"}, {"operator": "o1", "name": "Anna"}])
+    );
+    assert!(world.run(["operator", "list", "acme"]).ok().contains("Anna"));
+    world.run(["operator", "remove", "acme", "o1"]).ok();
+    world.run(["operator", "remove", "acme", "o1"]).failed(1, "has no name");
+    assert_eq!(stored(&world, "operators.acme"), json!({"a b@c": "Bob"}));
+    // Names do not show in the lists of accounts and bots.
+    assert_eq!(world.json(["account", "list"]).as_array().unwrap().len(), 1);
+    world.run(["account", "remove", "acme"]).ok();
+    world.run(["operator", "set", "acme", "o1", "Ann"]).failed(1, "was removed");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use crate::tools::World;
 use botstats_common::io::producer::{Message, Publisher};
 use botstats_common::io::stop;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 /// The subjects and payloads in the stream, in order. Only the protocol of batches needs headers.
@@ -185,4 +185,56 @@ async fn a_server_that_restarts_loses_nothing() {
     let messages = stored(&world.server.url()).await;
     let payloads: BTreeSet<&String> = messages.iter().map(|(_, payload)| payload).collect();
     assert_eq!(payloads.len(), usize::try_from(COUNT).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_are_forgotten_and_never_named() {
+    let world = World::new();
+    let users = world.file("users", "\u{feff}user-ann\r\n\nuser-bob\nuser-ann\n");
+    let forget = ["forget", "acme", "b1", "web"];
+    let said = world.json(forget.iter().chain(&["--user-file", users.as_str()]).copied());
+    assert_eq!(said, json!({"stored": 3, "refused": 0, "refusals": []}));
+    let messages = stored(world.server.url().as_str()).await;
+    let mut told = Vec::new();
+    let mut ids = std::collections::BTreeSet::new();
+    for (subject, payload) in &messages {
+        assert_eq!(subject, "botstats.events.acme.b1.web");
+        let event: Value = serde_json::from_str(payload).unwrap();
+        assert_eq!(event["type"], "io.botstats.user.forgotten.v1");
+        assert_eq!(event["data"].as_object().unwrap().len(), 1);
+        ids.insert(event["id"].to_string());
+        told.push(event["data"]["userid"].as_str().unwrap().to_owned());
+    }
+    told.sort();
+    assert_eq!(
+        (told, ids.len()),
+        (["user-ann", "user-ann", "user-bob"].map(str::to_owned).to_vec(), 3)
+    );
+
+    // A bad line: its number is named, and nothing is published.
+    let bad = world.file("bad", &format!("user-ann\nuser-eve \n{}\n", "x".repeat(513)));
+    let said = world.run(forget.iter().chain(&["--user-file", bad.as_str()]).copied());
+    assert_eq!(said.code, Some(1), "{said:?}");
+    for line in ["line 2: it begins or ends with a space", "line 3: userid is 5"] {
+        assert!(said.out.contains(line), "{line}: {said:?}");
+    }
+    assert!(!format!("{said:?}").contains("user-"), "{said:?}");
+    let empty = world.file("empty", "\n");
+    world
+        .run(forget.iter().chain(&["--user-file", empty.as_str()]).copied())
+        .failed(1, "no user id");
+    world.run(forget.iter().chain(&["--user-file", "/nowhere"]).copied()).failed(1, "/nowhere");
+    // An id as an argument by mistake is not repeated.
+    let said = world.run(forget.iter().chain(&["user-eve"]).copied());
+    said.failed(64, "user ids are no arguments");
+    assert!(!said.err.contains("user-eve"), "{said:?}");
+    assert_eq!(stored(world.server.url().as_str()).await.len(), 3);
+
+    let mut command = world.command();
+    command.args(forget).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"user-cid").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(stored(world.server.url().as_str()).await.len(), 4);
 }

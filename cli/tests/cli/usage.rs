@@ -21,10 +21,27 @@ fn bad_usage_is_64_and_says_what_is_allowed() {
         (&["bot", "add", "a", "b", "--channel", "web"], "web=Web"),
         (&["setup", "--replicas", "2"], "1, 3 or 5"),
         (&["setup", "--throttle-window", "5"], "BOTSTATS_THROTTLE_WINDOW"),
+        (&["setup", "--bot-throttle-window", "5"], "BOTSTATS_BOT_THROTTLE_WINDOW"),
+        (&["token", "add", "a", "--only", "b"], "--view"),
+        (&["token", "add", "a", "--operators"], "--view"),
+        (&["token", "add", "a", "--bot", "b", "--view"], "cannot be used with"),
+        (&["token", "add", "a", "--expires", "0s"], "more than 0s"),
+        (&["token", "add", "a", "--expires", "soon"], "such as 250ms, 10s"),
+        (&["token", "add", "a", "--view", "--public-url", "x"], "BOTSTATS_PUBLIC_URL"),
+        (&["operator", "set", "a", "o1", "(none)"], "not allowed for an operator"),
+        (&["operator", "set", "a", "o1", "(other)"], "not allowed for an operator"),
+        (&["operator", "set", "a", "o1", ""], "1 to 256 bytes"),
+        (&["operator", "set", "a", "(none)", "Ann"], "operator id"),
+        (&["operator", "set", "a", "", "Ann"], "operator id"),
+        (&["forget", "a", "b", "web"], "--user-file"),
+        (&["forget", "a", "b", "web", "--user-file", "x", "-"], "cannot be used with"),
+        (&["forget", "a", "b", "web", "ann"], "user ids are no arguments"),
         (&["setup", "--wait", "60"], "such as 250ms, 10s"),
         (&["simulate", "--days", "35"], "from 1 to 34"),
         (&["simulate", "--live", "--events", "5"], "--events"),
-        (&["stats", "--types", "0,19"], "codes 0 to 18"),
+        (&["stats", "--types", "0,19"], "codes 0 to 18 and 100 to 108"),
+        (&["stats", "--from", "2026-11-31", "--to", "2026-12-01"], "a date of the calendar"),
+        (&["completions", "tcsh"], "bash, zsh, fish"),
         (&["stats", "--days", "31"], "from 1 to 30"),
         (&["stats", "--url", "nowhere"], "BOTSTATS_URL"),
         (&["deadletters", "show", "x"], "a whole number from 1"),
@@ -78,6 +95,9 @@ fn every_command_has_help() {
         "bot remove",
         "key",
         "key rotate",
+        "token add",
+        "operator set",
+        "forget",
         "publish",
         "simulate",
         "stats",
@@ -86,6 +106,7 @@ fn every_command_has_help() {
         "deadletters",
         "deadletters list",
         "deadletters show",
+        "completions",
     ] {
         let said = run(botstats().args(command.split_whitespace()).arg("--help"));
         assert!(said.ok().contains("--json"), "{command}");
@@ -145,6 +166,13 @@ fn setup_makes_then_checks_then_refuses_another_window() {
     said.failed(1, "15m");
     // What no waiting mends is told at once: this test would take an hour.
     world.run(["setup", "--throttle-window", "15m", "--wait", "1h"]).failed(1, "15m");
+    let said = world.run(["setup", "--bot-throttle-window", "15m"]);
+    said.failed(1, "KV bucket botstats_throttle_bot exists with the window (max_age) 30m");
+    let again = world.json(["setup"]);
+    assert_eq!(
+        (&again["bot_throttle_made"], &again["bot_throttle_window_seconds"]),
+        (&false.into(), &1800.0.into())
+    );
 }
 
 #[test]
