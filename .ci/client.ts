@@ -46,7 +46,7 @@ assert.equal(response.status, 200);
 assert.ok(Array.isArray(rows) && rows.length > 0);
 const received = rows.filter((row) => row.EventType === 13).map((row) => row.Value ?? 0);
 assert.equal(received.reduce((sum, value) => sum + value, 0), 1);
-assert.ok(rows.every((row) => row.BotId === "b1" && !Number.isNaN(Date.parse(row.GroupStart))));
+assert.ok(rows.every((row) => row.BotId === "b1" && !Number.isNaN(Date.parse(row.GroupStart ?? ""))));
 
 const throttled = await refused(token, "*", 7, 429);
 assert.equal(throttled.type, "urn:botstats:problem:throttled");

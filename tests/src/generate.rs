@@ -15,6 +15,7 @@ mod form;
 mod life;
 mod names;
 mod plain;
+mod questions;
 mod script;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 pub use dice::Dice;
 pub use life::{Life, Lifetime, ServerClock};
 pub use plain::plain;
+pub use questions::{asked, operators};
 
 use crate::model::{CODES, Directory, GroupMode, Kind, Message, Question};
 

@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::disk::Disk;
 use crate::model::{
-    Contents, Directory, MAX_NAMES, Message, Model, PairContents, Question, Verdict, text_of,
+    Asked, Contents, Dates as AskedDates, Directory, MAX_NAMES, Message, Model, PairContents,
+    Previous, Question, Row, Stat, Verdict, answer, text_of,
 };
 use anyhow::Context as _;
 use async_nats::HeaderMap;
@@ -14,9 +17,11 @@ use botstats_common::directory::BotEntry;
 use botstats_common::ids::Bot;
 use botstats_common::metric::TypeCode;
 use botstats_common::wire;
+use botstats_ingest::OpenError;
 use botstats_ingest::testing::{Engine, Message as Incoming, PairContents as Stored};
 use botstats_ingest::testing::{STORE_FILE, Store};
-use botstats_query::{BotFilter, Days, Format, Question as Parsed, Window, render_all};
+use botstats_query::{Format, Labels, Question as Parsed, Subject, Windows, render_all, request};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// An engine on a folder or a disk of its own.
@@ -62,7 +67,7 @@ impl Product {
     pub fn reopen(&mut self) -> anyhow::Result<()> {
         self.engine = None;
         let mut engine = match &self.home {
-            Home::Folder(folder) => Engine::open(folder.path(), self.keep_days)?,
+            Home::Folder(folder) => open_folder(folder.path(), self.keep_days)?,
             Home::Disk(disk) => {
                 Engine::on(Store::open_on(Box::new(disk.clone()))?, self.keep_days)?
             }
@@ -136,19 +141,40 @@ impl Product {
     }
 
     pub fn answer(&mut self, question: &Question, directory: &Directory) -> anyhow::Result<String> {
-        let asked = Asked::new(question, directory)?;
-        let bots = question.bots.as_ref();
+        let parsed = ParsedQuestion::of(question, directory)?;
+        self.ask(&parsed, &question.account, question.bots.as_deref(), Format::Json)
+    }
+
+    /// The answer to a question of part two.
+    pub fn answer_to(
+        &mut self,
+        asked: &Asked,
+        directory: &Directory,
+        operators: &Operators,
+        format: Format,
+    ) -> anyhow::Result<String> {
+        let parsed = ParsedQuestion::of_asked(asked, directory, operators)?;
+        self.ask(&parsed, &asked.account, asked.bots.as_deref(), format)
+    }
+
+    fn ask(
+        &mut self,
+        parsed: &ParsedQuestion,
+        account: &str,
+        bots: Option<&[String]>,
+        format: Format,
+    ) -> anyhow::Result<String> {
+        let account = account.parse()?;
+        let subject = Subject { account: &account, bot: None, request_id: "test" };
         let request = wire::Request {
-            request_id: "test".to_owned(),
             bots: bots
                 .map(|bots| bots.iter().map(|bot| bot.parse()).collect::<Result<_, _>>())
                 .transpose()?,
-            types: asked.parsed.types,
-            boundaries: asked.window.boundaries.clone(),
             deadline_ms: 60_000,
+            ..request(&parsed.question, &parsed.windows, subject)
         };
-        let chunks = self.engine()?.read(&question.account.parse()?, &request)?;
-        asked.render(&chunks)
+        let chunks = self.engine()?.read(&account, &request)?;
+        parsed.render(&chunks, format)
     }
 
     /// Compares the numbers of accepted and refused messages with those of the model.
@@ -189,65 +215,235 @@ impl Product {
         directory: &Directory,
     ) -> anyhow::Result<()> {
         let got = self.answer(question, directory)?;
-        if got == wanted {
-            return Ok(());
-        }
-        let rows = |text: &str| -> Vec<String> {
-            text.replace("},{", "}\n{").lines().map(str::to_owned).collect()
-        };
-        let (got, wanted) = (rows(&got), rows(wanted));
-        let first = got.iter().zip(&wanted).take_while(|(a, b)| a == b).count();
-        anyhow::bail!(
-            "{question:?} in {}: {} rows, the model has {}; row {first} is\n{:?}\nthe model says\n{:?}",
-            directory.timezone,
-            got.len(),
-            wanted.len(),
-            got.get(first),
-            wanted.get(first),
-        )
+        same(&got, wanted).with_context(|| format!("{question:?} in {}", directory.timezone))
     }
+
+    /// Compares one answer to a question of part two with the model's, to the last byte.
+    pub fn check_asked(
+        &mut self,
+        contents: &Contents,
+        asked: &Asked,
+        directory: &Directory,
+        operators: &Operators,
+        format: Format,
+    ) -> anyhow::Result<()> {
+        let rows = answer(contents, asked, directory, operators);
+        let wanted = match format {
+            Format::Json => json_of(&rows),
+            Format::Ndjson => rows.iter().map(|row| object_of(row) + "\n").collect(),
+            Format::Csv => csv_of(&columns_of(asked), &rows),
+        };
+        self.answer_to(asked, directory, operators, format)
+            .and_then(|got| same(&got, &wanted))
+            .with_context(|| {
+                format!("{asked:?} in {} with {operators:?} as {format:?}", directory.timezone)
+            })
+    }
+}
+
+fn same(got: &str, wanted: &str) -> anyhow::Result<()> {
+    if got == wanted {
+        return Ok(());
+    }
+    let rows = |text: &str| -> Vec<String> {
+        text.replace("},{", "}\n{").lines().map(str::to_owned).collect()
+    };
+    let (got, wanted) = (rows(got), rows(wanted));
+    let first = got.iter().zip(&wanted).take_while(|(a, b)| a == b).count();
+    anyhow::bail!(
+        "{} rows, the model has {}; row {first} is\n{:?}\nthe model says\n{:?}",
+        got.len(),
+        wanted.len(),
+        got.get(first),
+        wanted.get(first),
+    )
+}
+
+/// Operators' names by id.
+type Operators = BTreeMap<String, String>;
+
+/// Opens an engine on a folder. Another test of this process may be starting a program: until the
+/// program runs, its process holds copies of all locks.
+fn open_folder(folder: &Path, keep_days: u32) -> Result<Engine, OpenError> {
+    for _ in 0..100 {
+        match Engine::open(folder, keep_days) {
+            Err(OpenError::Locked { .. }) => std::thread::sleep(Duration::from_millis(20)),
+            opened => return opened,
+        }
+    }
+    Engine::open(folder, keep_days)
 }
 
 /// A question as the query service works on it.
-struct Asked {
-    parsed: Parsed,
-    window: Window,
-    names: BTreeMap<Bot, BotEntry>,
+struct ParsedQuestion {
+    question: Parsed,
+    windows: Windows,
+    labels: Labels,
 }
 
-impl Asked {
-    fn new(question: &Question, directory: &Directory) -> anyhow::Result<Self> {
-        let parsed = Parsed {
-            bots: BotFilter::All,
-            types: question.types.iter().filter_map(|c| TypeCode::try_from(*c).ok()).collect(),
-            mode: question.mode.name().parse().ok().context("a mode")?,
-            days: Days::try_from(u8::try_from(question.days)?).ok().context("days")?,
-            fill_zero: question.fill,
-        };
-        let zone = jiff::tz::db().get(&directory.timezone)?;
-        let window = Window::new(question.now_ms, &zone, parsed.days, parsed.mode);
-        Ok(Self { parsed, window, names: names(directory)? })
+impl ParsedQuestion {
+    fn of(question: &Question, directory: &Directory) -> anyhow::Result<Self> {
+        let types: Vec<String> = question.types.iter().map(u8::to_string).collect();
+        let days = question.days.to_string();
+        let path = ["*", &types.join(","), question.mode.name(), &days];
+        let query = question.fill.then_some("fill=zero");
+        Self::new(path, query, question.now_ms, directory, &Operators::new())
     }
 
-    fn render(&self, chunks: &[wire::Chunk]) -> anyhow::Result<String> {
-        let bytes = render_all(&self.parsed, &self.names, &self.window, chunks, Format::Json)?;
+    fn of_asked(
+        asked: &Asked,
+        directory: &Directory,
+        operators: &Operators,
+    ) -> anyhow::Result<Self> {
+        let types: Vec<String> = asked.types.iter().map(u8::to_string).collect();
+        let days = match asked.dates {
+            AskedDates::Last(days) => days.to_string(),
+            AskedDates::FromTo(..) => "*".to_owned(),
+        };
+        let path = ["*", &types.join(","), asked.grain.name(), &days];
+        Self::new(path, Some(&query_of(asked)), asked.now_ms, directory, operators)
+    }
+
+    fn new(
+        path: [&str; 4],
+        query: Option<&str>,
+        now_ms: i64,
+        directory: &Directory,
+        operators: &Operators,
+    ) -> anyhow::Result<Self> {
+        let question = Parsed::parse(path, query)
+            .with_context(|| format!("{} {}", path.join("/"), query.unwrap_or_default()))?;
+        let zone = jiff::tz::db().get(&directory.timezone)?;
+        let windows = Windows::new(now_ms, &zone, &question)?;
+        let labels =
+            Labels { bots: Arc::new(names(directory)?), operators: Arc::new(operators.clone()) };
+        Ok(Self { question, windows, labels })
+    }
+
+    fn render(&self, chunks: &[wire::Chunk], format: Format) -> anyhow::Result<String> {
+        let bytes = render_all(&self.question, &self.labels, &self.windows, chunks, format)?;
         Ok(String::from_utf8(bytes)?)
     }
+}
+
+/// The query parameters of a question.
+fn query_of(asked: &Asked) -> String {
+    let mut query: Vec<String> = Vec::new();
+    if let AskedDates::FromTo(from, to) = asked.dates {
+        query.push(format!("from={from}&to={to}"));
+    }
+    match asked.by {
+        [true, true] => {}
+        [true, false] => query.push("by=bot".to_owned()),
+        [false, true] => query.push("by=channel".to_owned()),
+        [false, false] => query.push("by=none".to_owned()),
+    }
+    if let Some(previous) = asked.previous {
+        let named = Previous::ALL.iter().find(|(of, _)| *of == previous);
+        query.extend(named.map(|(_, name)| format!("previous={name}")));
+    }
+    if !asked.stats.is_empty() {
+        let stats = asked.stats.iter().map(|stat| match stat {
+            Stat::Percentile(percent) => format!("p{percent}"),
+            Stat::Min => "min".to_owned(),
+            Stat::Max => "max".to_owned(),
+            Stat::Within(seconds) => format!("within:{seconds}"),
+        });
+        query.push(format!("stats={}", stats.collect::<Vec<_>>().join(",")));
+    }
+    if let Some(split) = asked.split {
+        query.push(format!("split={split}&top={}", asked.top));
+    }
+    if asked.fill {
+        query.push("fill=zero".to_owned());
+    }
+    query.join("&")
+}
+
+/// The model's rows as the product writes them.
+pub fn json_of(rows: &[Row]) -> String {
+    let rows: Vec<String> = rows.iter().map(object_of).collect();
+    format!("[{}]", rows.join(","))
+}
+
+fn object_of(row: &Row) -> String {
+    let fields: Vec<String> = row
+        .iter()
+        .map(|(column, value)| match value {
+            Value::String(text) => format!("\"{column}\":{}", json_string(text)),
+            value => format!("\"{column}\":{value}"),
+        })
+        .collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+/// A string in its one form that the product writes: only what must be is escaped, control
+/// characters by number.
+fn json_string(text: &str) -> String {
+    let escaped = text.chars().map(|c| match c {
+        '"' | '\\' => format!("\\{c}"),
+        '\0'..='\x1f' => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
+}
+
+fn csv_of(columns: &[String], rows: &[Row]) -> String {
+    let field = |value: &Value| match value {
+        Value::Null => String::new(),
+        Value::String(text) if text.contains(['"', ',', '\r', '\n']) => {
+            format!("\"{}\"", text.replace('"', "\"\""))
+        }
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
+    let mut text = columns.join(",") + "\r\n";
+    for row in rows {
+        let fields: Vec<String> = row.iter().map(|(_, value)| field(value)).collect();
+        text += &(fields.join(",") + "\r\n");
+    }
+    text
+}
+
+/// The columns of the answer to a question, in order.
+fn columns_of(asked: &Asked) -> Vec<String> {
+    let if_asked = |is: bool, columns: &[&str]| -> Vec<String> {
+        let columns = if is { columns } else { &[] };
+        columns.iter().map(|column| (*column).to_owned()).collect()
+    };
+    let always = |columns: &[&str]| if_asked(true, columns);
+    let has_names = asked.split.is_some();
+    [
+        if_asked(asked.previous.is_some(), &["Period"]),
+        always(&["GroupLabel", "BotName", "ChannelName"]),
+        if_asked(has_names, &["SplitBy", "SplitName"]),
+        always(&["EventLabel", "EventType", "Value", "Count", "Sum", "Unit"]),
+        asked.stats.iter().map(|stat| stat.column()).collect(),
+        always(&["BotId", "ChannelId"]),
+        if_asked(has_names, &["SplitId"]),
+        always(&["GroupStart", "Complete"]),
+    ]
+    .concat()
 }
 
 /// The answer to a question if the only event is a `tag.set` of bot `b` on channel `c` in the
 /// running quarter. Needs no engine, so tests of calendars are quick.
 pub fn answer_of_one_tag(question: &Question, directory: &Directory) -> anyhow::Result<String> {
-    let asked = Asked::new(question, directory)?;
-    let last = asked.window.groups.len().checked_sub(1).context("a group")?;
+    let parsed = ParsedQuestion::of(question, directory)?;
+    let last = parsed.windows.current.groups.len().checked_sub(1).context("a group")?;
     let sample = wire::Samples { code: TypeCode::TagHit, count: 1, sum: 1 };
     let chunk = wire::Chunk {
         last: true,
-        pairs: vec![wire::Pair { bot: "b".parse()?, channel: "c".parse()? }],
-        cells: vec![wire::Cell { group: u32::try_from(last)?, pair: 0, samples: vec![sample] }],
+        rows: vec![wire::Pair { bot: "b".parse()?, channel: "c".parse()? }.into()],
+        cells: vec![wire::Cell {
+            group: u32::try_from(last)?,
+            row: 0,
+            samples: vec![sample],
+            stats: Vec::new(),
+        }],
         ..wire::Chunk::default()
     };
-    asked.render(&[chunk])
+    parsed.render(&[chunk], Format::Json)
 }
 
 fn header_map(message: &Message) -> HeaderMap {
@@ -259,14 +455,12 @@ fn header_map(message: &Message) -> HeaderMap {
 }
 
 fn names(directory: &Directory) -> anyhow::Result<BTreeMap<Bot, BotEntry>> {
-    let nameless =
-        || BotEntry { name: None, channels: BTreeMap::new(), key_sha256: None, removed: false };
     let mut names: BTreeMap<Bot, BotEntry> = BTreeMap::new();
     for (bot, name) in &directory.bots {
-        names.entry(bot.parse()?).or_insert_with(nameless).name = Some(name.clone());
+        names.entry(bot.parse()?).or_default().name = Some(name.clone());
     }
     for ((bot, channel), name) in &directory.channels {
-        let entry = names.entry(bot.parse()?).or_insert_with(nameless);
+        let entry = names.entry(bot.parse()?).or_default();
         entry.channels.insert(channel.parse()?, name.clone());
     }
     Ok(names)

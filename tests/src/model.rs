@@ -26,9 +26,9 @@ use serde_json::Value;
 
 pub use accept::{Event, Fields, Kind, Rule};
 pub use ask::{Asked, Row, Stat, answer, codes_of};
-pub use calendar::{Dates, Grain, Previous};
+pub use calendar::{Dates, Grain, Group, Previous, Window, windows};
 pub use contents::{Contents, MAX_NAMES, PairContents, SPLITS};
-pub use count::{ALL, CODES, FIELDS, TYPES, text_of};
+pub use count::{ALL, ALL_CODES, CODES, FIELDS, TYPES, text_of};
 pub use time::parse_time_ms;
 pub use window::GroupMode;
 

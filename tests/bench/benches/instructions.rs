@@ -24,7 +24,7 @@ use botstats_bench::in_process::{FULL_BATCH, Fed, ON_THE_WAY_MS};
 use botstats_bench::load::Headers;
 use botstats_common::wire;
 use botstats_ingest::testing::{Arrival, HashKey, Message, decode};
-use botstats_query::{BotFilter, Format, Names, Question, Window, render_all};
+use botstats_query::{Format, Labels, Question, Subject, Windows, render_all, request};
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use tempfile::TempDir;
 
@@ -126,7 +126,7 @@ fn committing((mut fed, events, folder): Ready) -> Ready {
 struct Reading {
     fed: Fed,
     question: Question,
-    window: Window,
+    windows: Windows,
     request: wire::Request,
     _folder: TempDir,
 }
@@ -140,22 +140,13 @@ fn reading(mode: &str, buckets: usize) -> Reading {
         .flat_map(|(pair, of)| of.sums.keys().map(move |(quarter, _)| (pair, quarter / 4)))
         .collect();
     assert_eq!(hours.len(), buckets, "give the case the number that is right now");
-    let question = Question {
-        bots: BotFilter::All,
-        types: (0..19_u8).filter_map(|code| code.try_into().ok()).collect(),
-        mode: mode.parse().ok().unwrap(),
-        days: u8::try_from(DAYS).unwrap().try_into().ok().unwrap(),
-        fill_zero: false,
-    };
-    let window = Window::new(NOW_MS, &jiff::tz::TimeZone::UTC, question.days, question.mode);
-    let request = wire::Request {
-        request_id: "bench".to_owned(),
-        bots: None,
-        types: question.types,
-        boundaries: window.boundaries.clone(),
-        deadline_ms: 60_000,
-    };
-    Reading { fed, question, window, request, _folder }
+    let types: Vec<String> = (0..19).map(|code: u8| code.to_string()).collect();
+    let question = Question::parse(["*", &types.join(","), mode, &DAYS.to_string()], None).unwrap();
+    let windows = Windows::new(NOW_MS, &jiff::tz::TimeZone::UTC, &question).unwrap();
+    let account = "sim-1".parse().unwrap();
+    let subject = Subject { account: &account, bot: None, request_id: "bench" };
+    let request = wire::Request { deadline_ms: 60_000, ..request(&question, &windows, subject) };
+    Reading { fed, question, windows, request, _folder }
 }
 
 fn by_day(buckets: usize) -> Reading {
@@ -173,7 +164,7 @@ fn gathering(mut reading: Reading) -> Reading {
 /// Cells on their way to JSON.
 struct Cells {
     question: Question,
-    window: Window,
+    windows: Windows,
     chunks: Vec<wire::Chunk>,
 }
 
@@ -182,7 +173,7 @@ impl Cells {
         let mut reading = reading(mode, BUCKETS);
         let chunks = reading.fed.engine().read(&"sim-1".parse().unwrap(), &reading.request);
         let cells =
-            Self { question: reading.question, window: reading.window, chunks: chunks.unwrap() };
+            Self { question: reading.question, windows: reading.windows, chunks: chunks.unwrap() };
         let text = cells.render();
         let found = text.windows(12).filter(|bytes| bytes == b"\"GroupLabel\"").count();
         assert_eq!(found, rows, "give the case the number that is right now");
@@ -190,8 +181,8 @@ impl Cells {
     }
 
     fn render(&self) -> Vec<u8> {
-        let Self { question, window, chunks } = self;
-        render_all(question, &Names::new(), window, chunks, Format::Json).unwrap()
+        let Self { question, windows, chunks } = self;
+        render_all(question, &Labels::default(), windows, chunks, Format::Json).unwrap()
     }
 }
 

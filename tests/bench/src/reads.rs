@@ -24,9 +24,11 @@ use anyhow::Context as _;
 use async_nats::Client;
 use botstats::simulate::Event;
 use botstats_common::io::{clock, stop};
-use botstats_common::wire::{self, Reply};
+use botstats_common::wire::Reply;
 use botstats_ingest::testing::Engine;
-use botstats_query::{Answer, Collecting, Format, Names, Question, Rendering, Window};
+use botstats_query::{
+    Answer, Collecting, Format, Labels, Question, Rendering, Subject, Windows, request,
+};
 use futures::StreamExt as _;
 
 use super::ingest::{applied, data_file};
@@ -323,15 +325,9 @@ impl Bench {
         let question = Question::parse(["*", ask.types, ask.mode, &days], None);
         let question = question.map_err(|error| anyhow::anyhow!("{error}"))?;
         let account = login.account.parse()?;
-        let window =
-            Window::new(clock::now_ms(), &jiff::tz::TimeZone::UTC, question.days, question.mode);
-        let request = wire::Request {
-            request_id: String::new(),
-            bots: None,
-            types: question.types,
-            boundaries: window.boundaries.clone(),
-            deadline_ms: 0,
-        };
+        let windows = Windows::new(clock::now_ms(), &jiff::tz::TimeZone::UTC, &question)?;
+        let subject = Subject { account: &account, bot: None, request_id: "" };
+        let request = request(&question, &windows, subject);
         let mut collecting = Collecting::default();
         for message in self.engine.reader().gather(&account, &request, 0)? {
             let Reply::Chunk(chunk) = Reply::decode(&message)? else {
@@ -339,9 +335,9 @@ impl Bench {
             };
             collecting.add(chunk)?;
         }
-        let names = Names::new();
-        let answer = Answer::new(&question, &window, &names, collecting.finish()?)?;
-        let mut rendering = Rendering::new(answer, Format::Json);
+        let labels = Labels::default();
+        let answer = Answer::new(&question, &windows, labels, collecting.finish()?)?;
+        let mut rendering = Rendering::new(answer, &question, Format::Json);
         while let Some(next) = rendering.next_piece() {
             piece(next);
         }

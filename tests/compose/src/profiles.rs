@@ -2,7 +2,9 @@
 
 use botstats_common::io::clock;
 use botstats_common::io::nats::jetstream;
-use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET};
+use botstats_common::names::{
+    BOT_THROTTLE_BUCKET, DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET,
+};
 use serde_json::{Value, json};
 
 use super::clients::{RECOVERY, all_applied, answered, connect, counted};
@@ -60,7 +62,8 @@ pub(super) async fn cluster(stack: &Stack) -> String {
     let operator = stack.password("cluster-nats-1", "operator").await;
     let operator = connect(stack.cluster_nats_port, "operator", operator).await;
     let js = jetstream(&operator, None);
-    for name in [EVENTS_STREAM.to_owned(), kv(DIRECTORY_BUCKET), kv(THROTTLE_BUCKET)] {
+    let buckets = [DIRECTORY_BUCKET, THROTTLE_BUCKET, BOT_THROTTLE_BUCKET].map(kv);
+    for name in [EVENTS_STREAM.to_owned()].into_iter().chain(buckets) {
         let stream = js.get_stream(&name).await.expect("the stream");
         assert_eq!(stream.cached_info().config.num_replicas, 3, "{name}");
     }

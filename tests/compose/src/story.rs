@@ -98,7 +98,12 @@ impl<'a> Story<'a> {
         let publisher = connect(stack.nats_port, "publisher", publisher).await;
         let story = Self {
             stack,
-            acme: Login { account: "acme".to_owned(), token, keys: BTreeMap::new() },
+            acme: Login {
+                account: "acme".to_owned(),
+                token,
+                keys: BTreeMap::new(),
+                bot_tokens: BTreeMap::new(),
+            },
             operator: connect(stack.nats_port, "operator", operator).await,
             publisher: jetstream(&publisher, None),
             generated: Plan {
@@ -160,7 +165,8 @@ impl<'a> Story<'a> {
                 let said = self.stack.botstats("botstats", &add).await;
                 keys.insert(bot.clone(), said["key"].as_str().expect("a key").to_owned());
             }
-            let login = Login { account: account.clone(), token, keys };
+            let login =
+                Login { account: account.clone(), token, keys, bot_tokens: BTreeMap::new() };
             self.logins.insert(account.clone(), login);
         }
         publish(&self.publisher, self.generated.messages.iter().map(outgoing)).await;

@@ -1,23 +1,25 @@
 //! What comes over NATS: reads, the directory, state, messages as JSON.
 
-use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use async_nats::HeaderMap;
-use botstats_common::directory::{AccountEntry, BotEntry, Key};
+use botstats_common::directory::{AccountEntry, BotEntry, Key, ViewEntry, parse_operators};
 use botstats_common::ids::Account;
+use botstats_common::secret::SecretHash;
 use botstats_common::status::{DeadLettersReply, DeadLettersRequest, Status};
 use botstats_common::wire::{Chunk, Frame, MAX_CHUNK_BYTES, Reply, Request, decode, encode};
 use botstats_ingest::testing::{
     CellReader, Engine, HashKey, Headers, Message, decode as decode_event, parse_reply,
 };
 use botstats_query::{
-    BotFilter, Change, Collecting, Days, Directory, Format, GroupMode, Question, Window, render_all,
+    Change, Collecting, Directory, Format, GroupMode, Labels, Question, Windows, columns,
+    render_all,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::reads_again;
+use crate::model::ALL_CODES;
 
 /// 2026-11-20T10:52:00Z
 const NOW_MS: i64 = 1_795_171_920_000;
@@ -30,7 +32,7 @@ pub(super) fn read_request(bytes: &[u8]) {
     let account: Account = "acme".parse().expect("an account");
     let answer = reader().gather(&account, &request, 7);
     let Ok(chunks) = answer else { return };
-    let mut collecting = Collecting::default();
+    let mut collecting = Collecting::new(request.stats.len());
     for (number, message) in chunks.iter().enumerate() {
         assert!(message.len() <= MAX_CHUNK_BYTES, "a chunk of {} bytes", message.len());
         let Ok(Reply::Chunk(chunk)) = Reply::decode(message) else { panic!("no chunk") };
@@ -90,42 +92,68 @@ pub(super) fn read_reply(bytes: &[u8]) {
     assert!(borrowed.is_err() || frame.is_some() || matches!(borrowed, Ok(Reply::Chunk(_))));
     assert!(borrowed.is_ok() || frame.is_none());
     let Some(Frame::Chunk(chunk)) = frame else { return };
-    let question = |fill_zero| Question {
-        bots: BotFilter::All,
-        types: botstats_common::metric::TypeSet::ALL,
-        mode: GroupMode::Day,
-        days: Days::try_from(3).expect("days"),
-        fill_zero,
-    };
-    let names = BTreeMap::new();
     let whole = Chunk { number: 0, last: true, ..chunk };
-    for (fill_zero, format) in [(false, Format::Json), (true, Format::Ndjson), (false, Format::Csv)]
-    {
-        let question = question(fill_zero);
-        let zone = jiff::tz::TimeZone::UTC;
-        let window = Window::new(NOW_MS, &zone, question.days, question.mode);
-        let Ok(body) = render_all(&question, &names, &window, std::slice::from_ref(&whole), format)
-        else {
+    for (question, windows, format) in questions() {
+        let chunks = std::slice::from_ref(&whole);
+        let Ok(body) = render_all(question, &Labels::default(), windows, chunks, *format) else {
             continue;
         };
         let text = String::from_utf8(body).expect("an answer is text");
+        let columns = columns(question);
         match format {
             Format::Json => {
                 let rows: Vec<Value> = serde_json::from_str(&text).expect("an answer is JSON");
-                assert!(rows.iter().all(|row| row["Count"].as_u64().is_some_and(|n| n > 0)));
+                rows.iter().for_each(|row| check_row(row, question, &columns));
             }
             Format::Ndjson => {
                 for line in text.lines() {
-                    let _row: Value = serde_json::from_str(line).expect("a line is JSON");
+                    let row: Value = serde_json::from_str(line).expect("a line is JSON");
+                    check_row(&row, question, &columns);
                 }
             }
             Format::Csv => {
-                assert!(
-                    text.ends_with("\r\n") && text.lines().all(|l| l.matches(',').count() >= 12)
-                );
+                // A name may have a line break, which stands in quotes.
+                assert!(text.starts_with(&format!("{}\r\n", columns.join(","))));
+                assert!(text.ends_with("\r\n"));
             }
         }
     }
+}
+
+/// Questions with all parameters, each with its windows and a format.
+fn questions() -> &'static [(Question, Windows, Format)] {
+    static QUESTIONS: OnceLock<Vec<(Question, Windows, Format)>> = OnceLock::new();
+    QUESTIONS.get_or_init(|| {
+        let all = ALL_CODES.map(|code| code.to_string()).join(",");
+        let of = |types: &str, mode, query, format| {
+            let question = Question::parse(["*", types, mode, "3"], Some(query));
+            let question = question.expect("a question");
+            let windows = Windows::new(NOW_MS, &jiff::tz::TimeZone::UTC, &question);
+            (question, windows.expect("windows"), format)
+        };
+        let everything = "by=channel&previous=month&stats=p50,min,within:30&split=operator&top=3";
+        vec![
+            of(&all, "day", "", Format::Json),
+            of(&all, "day", "fill=zero", Format::Ndjson),
+            of(&all, "day", "", Format::Csv),
+            of(&all, "weekhour", "by=none&fill=zero", Format::Json),
+            of(&all, "total", "by=bot&previous=week&stats=max", Format::Ndjson),
+            of("18", "week", "split=tag", Format::Json),
+            of("9,11,16,17,106", "total", everything, Format::Json),
+            of("9,11,16,17,106", "total", everything, Format::Csv),
+        ]
+    })
+}
+
+fn check_row(row: &Value, question: &Question, columns: &[String]) {
+    let row = row.as_object().expect("a row");
+    assert_eq!(row.len(), columns.len());
+    assert!(columns.iter().all(|column| row.contains_key(column)), "{row:?}");
+    let is_counted = question.fill_zero || question.mode == GroupMode::WeekHour;
+    assert!(is_counted || row["Count"].as_u64().is_some_and(|count| count > 0), "{row:?}");
+    let is_merged = |id| row[id].is_null();
+    assert_eq!((is_merged("BotId"), is_merged("BotName")), (!question.by.bot, !question.by.bot));
+    assert_eq!(is_merged("ChannelId"), !question.by.channel);
 }
 
 /// The input: a key on a line, and the JSON that stands there.
@@ -135,16 +163,26 @@ pub(super) fn directory(bytes: &[u8]) {
     let value = parts.next().unwrap_or_default();
     let account = reads_again(value, AccountEntry::parse, json_of);
     let bot = reads_again(value, BotEntry::parse, json_of);
-    let good = match Key::parse(&key) {
-        Some(Key::Account(_)) => Some(account.is_some()),
-        Some(Key::Bot(..)) => Some(bot.is_some()),
-        None => None,
+    let view = reads_again(value, ViewEntry::parse, json_of);
+    let operators = reads_again(value, parse_operators, json_of);
+    let hash = "0".repeat(64);
+    let (good, first) = match Key::parse(&key) {
+        Some(Key::Account(_)) => (Some(account.is_some()), "{}".to_owned()),
+        Some(Key::Bot(..)) => (Some(bot.is_some()), "{}".to_owned()),
+        Some(Key::View(..)) => (Some(view.is_some()), format!(r#"{{"sha256":"{hash}"}}"#)),
+        Some(Key::Operators(_)) => (Some(operators.is_some()), "{}".to_owned()),
+        None => (None, String::new()),
     };
     let mut known = Directory::default();
-    known.apply(&key, Change::Put(b"{}")).expect("an entry");
+    known.apply(&key, Change::Put(first.as_bytes())).expect("an entry");
     let shown = |known: &Directory| match Key::parse(&key) {
         Some(Key::Account(account)) => format!("{:?}", known.account(&account)),
         Some(Key::Bot(account, bot)) => format!("{:?}", known.bot(&account, &bot)),
+        Some(Key::View(..)) => {
+            let token: SecretHash = hash.clone().try_into().expect("a hash");
+            format!("{:?}", known.grant(&token, 0))
+        }
+        Some(Key::Operators(account)) => format!("{:?}", known.operators(&account)),
         None => String::new(),
     };
     let before = shown(&known);

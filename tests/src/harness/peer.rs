@@ -10,7 +10,7 @@ use botstats_common::ids::Bot;
 use botstats_common::io::stop;
 use botstats_common::metric::TypeCode;
 use botstats_common::names::{READ_QUEUE, ReadSubject};
-use botstats_common::wire::{self, Cell, Chunk, Frame, Pair, Samples};
+use botstats_common::wire::{self, Cell, Chunk, Frame, Pair, RowKey, Samples};
 use futures::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
@@ -92,16 +92,18 @@ fn frames(
     behaviour: Behaviour,
     tries: u32,
 ) -> Box<dyn Iterator<Item = Frame> + Send> {
-    let group = u32::try_from(request.boundaries.len()).expect("few boundaries") - 2;
+    let group = request.windows[0].groups - 1;
     let all: Vec<Bot> = vec![id("b1"), id("b2")];
     let bots = request.bots.clone().unwrap_or(all);
     let accepted = Frame::Accepted { instance: "test".to_owned() };
     let chunk = |number, last, pairs: Vec<Pair>, cells| {
-        Frame::Chunk(Chunk { number, last, as_of_ms: 1_800_000_000_123, pairs, cells })
+        let rows = pairs.into_iter().map(RowKey::from).collect();
+        let as_of_ms = 1_800_000_000_123;
+        Frame::Chunk(Chunk { number, last, as_of_ms, pairs: Vec::new(), rows, cells })
     };
     let pairs: Vec<Pair> = bots.into_iter().map(|bot| Pair { bot, channel: id("web") }).collect();
     let samples = vec![Samples { code: TypeCode::IncomingMessage, count: 3, sum: 3 }];
-    let cell = |pair| Cell { group, pair, samples: samples.clone() };
+    let cell = |row| Cell { group, row, samples: samples.clone(), stats: Vec::new() };
     let cells = (0..u32::try_from(pairs.len()).expect("few pairs")).map(cell).collect();
     let few = match behaviour {
         Behaviour::Silent => vec![accepted],
@@ -114,12 +116,13 @@ fn frames(
             // As bytes, which is how an answer is held, about 80 MB in all.
             let many = 1 << 48;
             let wide =
-                TypeCode::OFFERED.map(|code| Samples { code, count: many, sum: many }).to_vec();
-            let big: Vec<Cell> =
-                (0..700).map(|group| Cell { group, pair: 0, samples: wide.clone() }).collect();
+                TypeCode::BASIC.map(|code| Samples { code, count: many, sum: many }).to_vec();
+            let big: Vec<Cell> = (0..700)
+                .map(|group| Cell { group, row: 0, samples: wide.clone(), stats: Vec::new() })
+                .collect();
             let chunks = (0..400).map(move |number| {
                 let (bot, channel) = (id("b1"), id(&format!("c{number}")));
-                let cells = big.iter().map(|c| Cell { pair: number, ..c.clone() }).collect();
+                let cells = big.iter().map(|c| Cell { row: number, ..c.clone() }).collect();
                 chunk(number, number == 399, vec![Pair { bot, channel }], cells)
             });
             return Box::new(std::iter::once(accepted).chain(chunks));

@@ -37,6 +37,8 @@ pub struct Site {
     window: String,
     /// Where programs connect, if not to the server itself.
     route: Option<String>,
+    /// Settings of all programs that are started from now on.
+    pub more: Vec<(&'static str, String)>,
     // Last: the folder goes after those who use it.
     folder: TempDir,
 }
@@ -47,6 +49,8 @@ pub struct Login {
     pub account: String,
     pub token: String,
     pub keys: BTreeMap<String, String>,
+    /// Tokens of single bots, by bot.
+    pub bot_tokens: BTreeMap<String, String>,
 }
 
 pub struct Query {
@@ -86,7 +90,7 @@ impl Site {
         let client = connection(&nats.url()).await;
         let js = nats::jetstream(&client, None);
         let (window, others) = (window.to_owned(), Vec::new());
-        Self { nats, others, client, js, window, route: None, folder }
+        Self { nats, others, client, js, window, route: None, more: Vec::new(), folder }
     }
 
     /// Starts three servers, and lets the command `setup` make stream and buckets with a copy on
@@ -101,7 +105,7 @@ impl Site {
         let js = nats::jetstream(&client, None);
         let (nats, others) = (servers.remove(0), servers);
         let (window, route) = (window.to_owned(), Some(route));
-        let site = Self { nats, others, client, js, window, route, folder };
+        let site = Self { nats, others, client, js, window, route, more: Vec::new(), folder };
         // Until the servers have found each other it can't.
         until("a cluster with stream and buckets", PATIENCE, async || {
             let arguments = ["setup", "--replicas", "3", "--throttle-window", &site.window];
@@ -144,7 +148,7 @@ impl Site {
 
     /// Settings that every program needs.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        vec![("NATS_URL", self.url())]
+        [vec![("NATS_URL", self.url())], self.more.clone()].concat()
     }
 
     pub fn ingest_settings(&self, folder: &Path) -> Vec<(&'static str, String)> {
@@ -185,20 +189,26 @@ impl Site {
             "tokens": [{"id": "t1", "sha256": hash(&token), "created": "2026-01-01T00:00:00Z"}],
         });
         self.put(&format!("account.{account}"), &entry).await;
-        let mut keys = BTreeMap::new();
+        let (mut keys, mut bot_tokens) = (BTreeMap::new(), BTreeMap::new());
         for bot in bots {
             let key = format!("key_{account}_{}", bot.get(..8).unwrap_or(bot));
             let of_bot = directory.channels.iter().filter(|((b, _), _)| b == bot);
             let channels: BTreeMap<&str, &str> =
                 of_bot.map(|((_, c), name)| (c.as_str(), name.as_str())).collect();
-            let mut entry = json!({"channels": channels, "key_sha256": hash(&key)});
+            let bot_token = format!("token-of-{account}-{bot}");
+            let tokens = [
+                json!({"id": "b1", "sha256": hash(&bot_token), "created": "2026-01-01T00:00:00Z"}),
+            ];
+            let mut entry =
+                json!({"channels": channels, "key_sha256": hash(&key), "tokens": tokens});
             if let Some(name) = directory.bots.get(*bot) {
                 entry["name"] = name.as_str().into();
             }
             self.put(&format!("bot.{account}.{bot}"), &entry).await;
             keys.insert((*bot).to_owned(), key);
+            bot_tokens.insert((*bot).to_owned(), bot_token);
         }
-        Login { account: account.to_owned(), token, keys }
+        Login { account: account.to_owned(), token, keys, bot_tokens }
     }
 
     /// The last sequence of the stream.

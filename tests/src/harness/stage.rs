@@ -24,7 +24,17 @@ pub struct Stage {
 impl Stage {
     /// Starts everything with that throttle window, and waits until it answers.
     pub async fn start(window: &str, accounts: usize) -> Self {
-        let site = Site::start(window).await;
+        Self::start_in(Site::start(window).await, accounts).await
+    }
+
+    /// The same, with a throttle window of bots' calls, too.
+    pub async fn start_with(window: &str, of_bots: &str, accounts: usize) -> Self {
+        let mut site = Site::start(window).await;
+        site.more.push(("BOTSTATS_BOT_THROTTLE_WINDOW", of_bots.to_owned()));
+        Self::start_in(site, accounts).await
+    }
+
+    async fn start_in(site: Site, accounts: usize) -> Self {
         let ingest = site.ingest("ingest");
         let text = |text: &str| text.to_owned();
         let directory = Directory {
@@ -69,6 +79,11 @@ impl Stage {
     pub async fn ask(&self, login: &Login) -> Answer {
         ask_all(&self.query, login).await
     }
+}
+
+/// The tokens of the bot `b1` of each account, in the order of the logins.
+pub fn bot_tokens(stage: &Stage) -> Vec<String> {
+    stage.logins.iter().map(|login| login.bot_tokens["b1"].clone()).collect()
 }
 
 /// Asks for all metrics of all bots of the last two days.

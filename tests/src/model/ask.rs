@@ -69,7 +69,8 @@ type Name = Option<String>;
 type Cells = BTreeMap<(RowKey, Name, u8), Cell>;
 
 impl Stat {
-    fn column(self) -> String {
+    /// The name of its column.
+    pub fn column(self) -> String {
         match self {
             Stat::Percentile(percent) => format!("P{percent}"),
             Stat::Min => "Min".to_owned(),

@@ -87,21 +87,21 @@ impl Previous {
 
 /// A group of an answer.
 #[derive(Debug, Clone)]
-pub(super) struct Group {
-    pub(super) label: String,
+pub struct Group {
+    pub label: String,
     /// First instant of the whole group, which may lie before the window; `None` for `weekhour`.
-    pub(super) start_ms: Option<i64>,
-    pub(super) complete: bool,
+    pub start_ms: Option<i64>,
+    pub complete: bool,
     /// The stretches of time that count, each `[from, to)`: occurrences of `weekhour`, else one.
-    pub(super) spans: Vec<(i64, i64)>,
+    pub spans: Vec<(i64, i64)>,
 }
 
 /// A window with its groups.
 #[derive(Debug)]
-pub(super) struct Window {
+pub struct Window {
     /// `[from, to)`.
-    pub(super) span: (i64, i64),
-    pub(super) groups: Vec<Group>,
+    pub span: (i64, i64),
+    pub groups: Vec<Group>,
 }
 
 /// A quarter of an hour, by the local time of its first instant.
@@ -199,7 +199,7 @@ fn days(number: i64) -> Span {
 }
 
 /// The current window, and the earlier one.
-pub(super) fn windows(
+pub fn windows(
     zone: &TimeZone,
     grain: Grain,
     dates: Dates,

@@ -72,6 +72,18 @@ const OUTCOMES: [(u8, &str, Made); 9] = [
     (108, "Satisfaction", Made::Ratio),
 ];
 
+/// The codes that any question may ask for.
+pub const ALL_CODES: [u8; CODES.len() + OUTCOMES.len()] = {
+    let mut all = [0; CODES.len() + OUTCOMES.len()];
+    let mut place = 0;
+    while place < all.len() {
+        all[place] =
+            if place < CODES.len() { CODES[place] } else { OUTCOMES[place - CODES.len()].0 };
+        place += 1;
+    }
+    all
+};
+
 /// Label of a code, and how its value is made.
 pub(super) fn metric(code: u8) -> (&'static str, Made) {
     let of_part_two = OUTCOMES.iter().find(|(of, ..)| *of == code);

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use botstats_tests::harness::Stage;
 use botstats_tests::model::FIELDS;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
 use serde_json::Value;
 
 /// A line, and what it answers.
@@ -44,6 +46,41 @@ fn lines() -> Vec<Line> {
     blocks.collect()
 }
 
+/// The local date of the stage's accounts, so many days ago.
+fn today(stage: &Stage, days_ago: i64) -> String {
+    let zone = TimeZone::get(&stage.directory.timezone).unwrap();
+    let today = zone.to_datetime(Timestamp::now()).date();
+    (today - Span::new().days(days_ago)).to_string()
+}
+
+/// The columns of the answer to a line, in order.
+fn columns(command: &str) -> Vec<String> {
+    let parameter = |name: &str| {
+        let (_, value) = command.split_once(&format!("{name}="))?;
+        value.split(['&', '"']).next()
+    };
+    let mut columns: Vec<String> = FIELDS.map(str::to_owned).to_vec();
+    let mut put_after = |column: &str, new: &[String]| {
+        let place = columns.iter().position(|of| of == column).unwrap() + 1;
+        columns.splice(place..place, new.iter().cloned());
+    };
+    if let Some(stats) = parameter("stats") {
+        let column = |item: &str| {
+            let (first, rest) = item.split_at(1);
+            format!("{}{}", first.to_uppercase(), rest.replace(':', ""))
+        };
+        put_after("Unit", &stats.split(',').map(column).collect::<Vec<_>>());
+    }
+    if parameter("split").is_some() {
+        put_after("ChannelName", &["SplitBy", "SplitName"].map(str::to_owned));
+        put_after("ChannelId", &["SplitId".to_owned()]);
+    }
+    if parameter("previous").is_some() {
+        columns.insert(0, "Period".to_owned());
+    }
+    columns
+}
+
 /// Runs a line in a shell. Curl's own settings file makes it say status and headers, so the line
 /// need not.
 fn run(stage: &Stage, command: &str) -> Said {
@@ -60,6 +97,9 @@ fn run(stage: &Stage, command: &str) -> Said {
         .env("BOTSTATS_URL", format!("http://{}", stage.query.http))
         .env("BOTSTATS_TOKEN", &stage.logins[0].token)
         .env("BOTSTATS_BOT_KEY", &stage.logins[0].keys["b1"])
+        .env("BOTSTATS_BOT_TOKEN", &stage.logins[0].bot_tokens["b1"])
+        .env("FROM", today(stage, 6))
+        .env("TO", today(stage, 0))
         .current_dir(&home)
         .stdin(Stdio::null())
         .output()
@@ -91,7 +131,7 @@ impl Said {
         let media_type = self.header("content-type").split(';').next().unwrap();
         if line.status == 200 {
             assert_eq!(media_type, line.what, "{case}");
-            self.check_rows(&case);
+            self.check_rows(&columns(&line.command), &case);
             return;
         }
         assert_eq!(media_type, "application/problem+json", "{case}");
@@ -109,11 +149,11 @@ impl Said {
         }
     }
 
-    fn check_rows(&self, case: &str) {
+    fn check_rows(&self, columns: &[String], case: &str) {
         let fields = |row: &Value| {
             let mut names: Vec<&str> =
                 row.as_object().unwrap().keys().map(String::as_str).collect();
-            let mut wanted = FIELDS.to_vec();
+            let mut wanted: Vec<&str> = columns.iter().map(String::as_str).collect();
             names.sort_unstable();
             wanted.sort_unstable();
             assert_eq!(names, wanted, "{case}");
@@ -135,7 +175,7 @@ impl Said {
             }
             _ => {
                 let mut lines = self.body().split_terminator("\r\n");
-                assert_eq!(lines.next(), Some(FIELDS.join(",").as_str()), "{case}");
+                assert_eq!(lines.next(), Some(columns.join(",").as_str()), "{case}");
                 assert!(lines.next().is_some(), "{case}");
             }
         }
@@ -146,11 +186,11 @@ impl Said {
 async fn every_line_answers_what_stands_above_it() {
     let lines = lines();
     let of = |status: u16| lines.iter().filter(move |line| line.status == status);
-    let statuses = [200, 400, 401, 404, 405, 406, 429, 431, 503];
+    let statuses = [200, 400, 401, 403, 404, 405, 406, 429, 431, 503];
     assert!(statuses.iter().all(|status| of(*status).next().is_some()), "{lines:?}");
     assert!(lines.iter().all(|line| statuses.contains(&line.status)), "{lines:?}");
 
-    let mut open = Stage::start("0s", 1).await;
+    let mut open = Stage::start_with("0s", "0s", 1).await;
     for line in lines.iter().filter(|line| ![429, 503].contains(&line.status)) {
         let said = run(&open, &line.command);
         said.check(line);
@@ -166,7 +206,7 @@ async fn every_line_answers_what_stands_above_it() {
     of(503).for_each(|line| run(&open, &line.command).check(line));
 
     // No error uses the call, the first 200 does, and what needs no token never does.
-    let throttled = Stage::start("1h", 1).await;
+    let throttled = Stage::start_with("1h", "1h", 1).await;
     for line in lines.iter().filter(|line| ![200, 429, 503].contains(&line.status)) {
         run(&throttled, &line.command).check(line);
     }
@@ -176,18 +216,34 @@ async fn every_line_answers_what_stands_above_it() {
     for line in of(200).filter(|line| !line.command.contains("gzip -d")) {
         let status = run(&throttled, &line.command).status;
         let needs_no_token = !line.command.contains("Authorization");
-        assert_eq!(status, if needs_no_token { 200 } else { 429 }, "{line:?}");
+        // A bot has a call of its own.
+        let is_of_bot = line.command.contains("BOTSTATS_BOT_TOKEN");
+        assert_eq!(status, if needs_no_token || is_of_bot { 200 } else { 429 }, "{line:?}");
     }
     of(429).for_each(|line| run(&throttled, &line.command).check(line));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_line_of_the_page_answers() {
-    let stage = Stage::start("1h", 1).await;
+    let stage = Stage::start_with("1h", "1h", 1).await;
     let page = docs("http.md");
     let block = page.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
     assert!(block.contains("http://127.0.0.1:8080"), "{block}");
     let command = block.replace("127.0.0.1:8080", &stage.query.http.to_string());
     let what = "application/json".to_owned();
     run(&stage, &command).check(&Line { status: 200, what, command: command.clone() });
+}
+
+/// The page's other lines are those of the file, so they are tested with it.
+#[test]
+fn the_questions_of_the_page_are_those_of_the_file() {
+    let commands: Vec<String> = lines().into_iter().map(|line| line.command).collect();
+    let page = docs("http.md");
+    let block = page.split("```sh\n").nth(2).unwrap().split("```").next().unwrap();
+    let questions: Vec<&str> = block.trim_end().split("\n\n").collect();
+    assert!(questions.len() > 10, "{block}");
+    for question in questions {
+        let (_, command) = question.split_once('\n').unwrap();
+        assert!(commands.iter().any(|of| of.trim_end() == command), "{command}");
+    }
 }

@@ -1,12 +1,14 @@
 //! Random requests made from `/openapi.json`, some as it describes them, some not. Every answer is
-//! as described, and a request is refused if and only if the description refuses it.
+//! as described, and a request is refused if and only if the description refuses it, or parameters
+//! that do not go together ([`go_together`]).
 
 use std::collections::BTreeMap;
 
 use botstats_common::io::{clock, settings};
 use botstats_tests::generate::Dice;
 use botstats_tests::harness::{Answer, PATIENCE, Stage, get, send};
-use botstats_tests::model::CODES;
+use botstats_tests::model::{ALL_CODES, Grain, Previous, SPLITS, codes_of};
+use jiff::civil::Date;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
@@ -75,7 +77,11 @@ impl Document {
         }
         match media_type {
             "text/plain" => self.valid(case, schema, &json!(answer.text())),
-            "text/csv" => assert!(answer.text().starts_with("GroupLabel,"), "{case}"),
+            "text/csv" => {
+                let text = answer.text();
+                let first = ["GroupLabel,", "Period,"];
+                assert!(first.iter().any(|column| text.starts_with(column)), "{case}");
+            }
             "application/x-ndjson" => {
                 let row = json!({ "$ref": "#/components/schemas/Row" });
                 let rows = answer.text().lines().map(|line| serde_json::from_str(line).unwrap());
@@ -128,22 +134,108 @@ fn escaped(text: &str) -> String {
     text.bytes().map(byte).collect()
 }
 
-const JUNK: [&str; 24] = [
-    "", "0", "-1", "31", "19", "01", "1.5", "1e1", "null", "true", "[]", "a b", "\u{0}", "/", "..",
-    "%", "%41", "\u{e9}", "\u{2603}", "week", "'", "\"", "zero", "*",
+fn percent_decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        // Everything here was escaped, so two digits follow each percent sign.
+        bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+const JUNK: [&str; 32] = [
+    "",
+    "0",
+    "-1",
+    "31",
+    "19",
+    "01",
+    "1.5",
+    "1e1",
+    "null",
+    "true",
+    "[]",
+    "a b",
+    "\u{0}",
+    "/",
+    "..",
+    "%",
+    "%41",
+    "\u{e9}",
+    "\u{2603}",
+    "week",
+    "'",
+    "\"",
+    "zero",
+    "*",
+    "p0",
+    "p100",
+    "p1,p1",
+    "within:604801",
+    "2026-02-30",
+    "2026-1-01",
+    "501",
+    "bot,bot",
 ];
+const STATS: [&str; 8] =
+    ["p1", "p50", "p99", "min", "max", "within:1", "within:30", "within:604800"];
+
+/// The values of a request's parameters as text.
+type Sent = BTreeMap<String, String>;
+
+/// Whether to give a query parameter a value.
+fn is_given(dice: &mut Dice, name: &str, sent: &Sent) -> bool {
+    match name {
+        "from" | "to" if sent["DAYS"] == "*" => !dice.one_in(12),
+        "from" | "to" => dice.one_in(40),
+        "top" => dice.one_in(if sent.contains_key("split") { 2 } else { 40 }),
+        _ => dice.one_in(6),
+    }
+}
+
+/// Whether values go together that are allowed each.
+fn go_together(sent: &Sent, today: Date) -> bool {
+    let given = |name: &str| sent.get(name).map(String::as_str);
+    let date = |name: &str| given(name).and_then(|date| date.parse::<Date>().ok());
+    let has_dates = match (given("DAYS"), date("from"), date("to")) {
+        (Some("*"), Some(from), Some(to)) => {
+            let dates = (to - from).get_days() + 1;
+            let mode = sent["GROUPMODE"].to_ascii_lowercase();
+            let most = if ["15min", "hour"].contains(&mode.as_str()) { 62 } else { 400 };
+            // No date is drawn that is today only somewhere.
+            (1..=most).contains(&dates) && from <= today
+        }
+        (days, None, None) => days != Some("*") && given("from").is_none() && given("to").is_none(),
+        _ => false,
+    };
+    let codes = sent["TYPES"].split(',').filter_map(|code| code.parse::<u8>().ok());
+    let mut codes = codes.peekable();
+    let is_split = match given("split") {
+        Some(split) => codes.all(|code| codes_of(split).contains(&code)),
+        None => given("top").is_none(),
+    };
+    let is_compared = given("previous").is_some();
+    has_dates && is_split && !(is_compared && sent["GROUPMODE"].eq_ignore_ascii_case("weekhour"))
+}
 
 /// A value for a parameter: what is sent, and what it is to the description.
-fn value(dice: &mut Dice, name: &str, keys: &[String]) -> (String, Value) {
+fn value(
+    dice: &mut Dice,
+    name: &str,
+    keys: &[String],
+    today: Date,
+    sent: &Sent,
+) -> (String, Value) {
     let junk = dice.one_in(12);
     if name == "TYPES" {
         let count = if dice.one_in(20) { 62 + dice.index(6) } else { 1 + dice.index(5) };
         let items: Vec<String> = (0..count)
             .map(|_| match junk && dice.one_in(2) {
                 true => escaped(JUNK[dice.index(JUNK.len())]),
-                false => dice
-                    .below(i64::try_from(CODES.len()).unwrap() + if junk { 5 } else { 0 })
-                    .to_string(),
+                false if junk && dice.one_in(2) => (*dice.pick(&["19", "99", "109"])).to_owned(),
+                false => dice.pick(&ALL_CODES).to_string(),
             })
             .collect();
         let comma = if dice.one_in(3) { "%2C" } else { "," };
@@ -159,14 +251,33 @@ fn value(dice: &mut Dice, name: &str, keys: &[String]) -> (String, Value) {
             (0..length).map(|_| char::from(*dice.pick(letters))).collect()
         }
         "GROUPMODE" => {
-            let mode = *dice.pick(&["hour", "day", "month", "year"]);
+            let mode = *dice.pick(&Grain::ALL.map(Grain::name));
             mode.chars().map(|c| if dice.one_in(3) { c.to_ascii_uppercase() } else { c }).collect()
         }
+        "DAYS" if dice.one_in(3) => "*".to_owned(),
         "DAYS" => dice.below(33).to_string(),
+        "from" | "to" => {
+            let ago = *dice.pick(&[2, 3, 10, 30, 90, 300, -3]);
+            (today - jiff::Span::new().days(ago)).to_string()
+        }
+        "by" => (*dice.pick(&["bot,channel", "bot", "channel", "none"])).to_owned(),
+        "previous" => dice.pick(&Previous::ALL).1.to_owned(),
+        "stats" => dice.some_of(&STATS).join(","),
+        "split" => {
+            let first = sent["TYPES"].split(',').next().and_then(|code| code.parse().ok());
+            let fits = |split: &&&str| first.is_some_and(|code| codes_of(split).contains(&code));
+            let fitting = SPLITS.iter().find(fits).filter(|_| !dice.one_in(4));
+            (*fitting.unwrap_or(dice.pick(&SPLITS))).to_owned()
+        }
+        "top" => dice.pick(&[0, 1, 50, 500, 501]).to_string(),
         "fill" => "zero".to_owned(),
         other => panic!("{other} is new: say here what it may be"),
     };
-    let as_described = if name == "DAYS" { as_json(&text) } else { json!(text) };
+    let as_described = match name {
+        "DAYS" | "top" => as_json(&text),
+        "stats" => text.split(',').collect(),
+        _ => json!(text),
+    };
     (escaped(&text), as_described)
 }
 
@@ -180,6 +291,8 @@ async fn every_answer_is_as_described() {
     eprintln!("seed {seed}, {requests} requests");
     let mut dice = Dice::new(seed);
     let mut statuses = BTreeMap::<(&str, u16), u32>::new();
+    let today = jiff::Timestamp::from_millisecond(clock::now_ms()).unwrap();
+    let today = jiff::tz::TimeZone::UTC.to_datetime(today).date();
     for (window, share) in [("0s", 4), ("1h", 1)] {
         let stage = Stage::start(window, 3).await;
         let described = get(stage.query.http, "/openapi.json", &[]).await;
@@ -200,18 +313,23 @@ async fn every_answer_is_as_described() {
             .collect();
         for _ in 0..requests * share / 5 {
             let (mut path, mut query, mut allowed) = (document.path.clone(), String::new(), true);
+            let mut all = Sent::new();
             for (name, in_path, validator) in &validators {
-                if name == "X-Request-Id" || (!in_path && !dice.one_in(3)) {
+                if name == "X-Request-Id" || (!in_path && !is_given(&mut dice, name, &all)) {
                     continue;
                 }
-                let (sent, meant) = value(&mut dice, name, &keys);
+                let (sent, meant) = value(&mut dice, name, &keys, today, &all);
                 allowed &= validator.is_valid(&meant);
                 if *in_path {
                     path = path.replace(&format!("{{{name}}}"), &sent);
                 } else {
-                    query = format!("?{name}={sent}");
+                    let between = if query.is_empty() { '?' } else { '&' };
+                    query = format!("{query}{between}{name}={sent}");
                 }
+                let sent = percent_decoded(&sent);
+                all.insert(name.clone(), sent);
             }
+            allowed = allowed && go_together(&all, today);
             let token = match dice.index(12) {
                 0 => None,
                 1 => Some("bst_nobodys".to_owned()),
@@ -243,6 +361,11 @@ async fn every_answer_is_as_described() {
             assert!(answer.status < 500, "{case}: {answer:?}");
             // What comes before the parameters, then what is described of them, both ways.
             let known = token.is_some_and(|token| token != "bst_nobodys");
+            let reaches_back = all.contains_key("from") || all.contains_key("previous");
+            if allowed && known && answer.status == 400 && reaches_back {
+                assert_eq!(answer.json()["type"], "urn:botstats:problem:incomplete", "{case}");
+                continue;
+            }
             let expected: &[u16] = match (method, known, allowed) {
                 ("GET", true, true) => &[200, 404, 406, 429],
                 ("GET", true, false) => &[400],

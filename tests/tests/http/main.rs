@@ -5,7 +5,9 @@
 mod answers;
 mod crowd;
 mod document;
+mod questions;
 mod raw;
+mod scopes;
 mod secrets;
 mod service;
 mod slow_reader;

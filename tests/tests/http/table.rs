@@ -54,14 +54,14 @@ async fn every_refusal_and_none_of_them_uses_the_call() {
     }
 
     // A bad parameter of each kind, and the word that the answer must have.
-    // (`query/src/request/question.rs` has them all.)
+    // (`query/src/request/question/bad_parameter.rs` has them all.)
     let (many, beyond) = (["1"; 65].join(","), CODES.len().to_string());
     for (tail, named) in [
         (format!("*/{beyond}/day/1").as_str(), beyond.as_str()),
         ("*/1,,2/day/1", "TYPES"),
         ("*/abc/day/1", "abc"),
         (&format!("*/{many}/day/1"), "64"),
-        ("*/1/week/1", "week"),
+        ("*/1/weeks/1", "weeks"),
         ("*/1/day/0", "30"),
         ("*/1/day/%D9%A3", "DAYS"),
         ("*/1/day/", "DAYS"),
@@ -71,6 +71,10 @@ async fn every_refusal_and_none_of_them_uses_the_call() {
         ("*/1/day/1?x=1", "x"),
         ("*/1/day/1?fill=one", "one"),
         ("*/1/day/1?fill=zero&fill=zero", "fill"),
+        ("*/1/day/*?to=2026-11-01", "from"),
+        ("*/1/day/*?from=9000-01-01&to=9000-01-02", "today"),
+        ("*/1/day/1?stats=p50,p100", "p100"),
+        ("*/1/day/1?split=tag", "18"),
     ] {
         let path = format!("{PREFIX}/{tail}");
         let answer = ask(address, login, &path, &[]).await;

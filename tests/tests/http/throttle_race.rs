@@ -1,5 +1,5 @@
-//! One call an account a window, whatever races: four replicas, sixty-four clients, two hundred
-//! accounts.
+//! One call an account or bot a window, whatever races: four replicas, sixty-four clients, two
+//! hundred accounts.
 //!
 //! The instant at which a call was used is not visible from outside: it is between the sending of
 //! the request and the arrival of the answer. Each check uses that end of this range with which a
@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use botstats_common::io::{clock, stop};
 use botstats_tests::generate::Dice;
-use botstats_tests::harness::{Login, PATIENCE, Process, Query, Stage, ask_all, turn, until};
+use botstats_tests::harness::{
+    ALL, PATIENCE, Process, Query, Stage, ask_all, bot_tokens, get_as, turn, until,
+};
 
 const WINDOW: Duration = Duration::from_secs(2);
 const REPLICAS: usize = 4;
@@ -32,9 +34,17 @@ struct Call {
     retry_after_s: Option<u64>,
 }
 
-async fn call(query: &Query, account: usize, login: &Login) -> Call {
+/// A token, and the path that is asked with it.
+type Caller = (String, String);
+
+/// One caller for each account, which asks for all metrics of all bots of the last two days.
+fn accounts(stage: &Stage) -> Vec<Caller> {
+    stage.logins.iter().map(|login| (login.token.clone(), ALL.to_owned())).collect()
+}
+
+async fn call(query: &Query, account: usize, (token, path): &Caller) -> Call {
     let sent = clock::monotonic();
-    let answer = ask_all(query, login).await;
+    let answer = get_as(token, query.http, path, &[]).await;
     let answered = clock::monotonic();
     let retry_after_s = answer.retry_after();
     Call { account, sent, answered, status: answer.status, retry_after_s }
@@ -43,22 +53,23 @@ async fn call(query: &Query, account: usize, login: &Login) -> Call {
 async fn client(
     seed: u64,
     queries: Arc<Vec<Query>>,
-    logins: Arc<Vec<Login>>,
+    callers: Arc<Vec<Caller>>,
     end: Instant,
 ) -> Vec<Call> {
     let mut dice = Dice::new(seed);
     let mut calls = Vec::new();
     while clock::monotonic() < end {
-        let account = dice.index(logins.len());
-        calls.push(call(dice.pick(&queries), account, &logins[account]).await);
+        let account = dice.index(callers.len());
+        calls.push(call(dice.pick(&queries), account, &callers[account]).await);
     }
     calls
 }
 
 /// Starts the replicas, and lets all clients send requests while `meanwhile` runs. Returns when the
-/// race began, and each account's calls in the order of their answers.
+/// race began, and each caller's calls in the order of their answers.
 async fn race(
     stage: &mut Stage,
+    callers: Vec<Caller>,
     meanwhile: impl AsyncFnOnce(&mut Stage, Instant),
 ) -> (Instant, HashMap<usize, Vec<Call>>) {
     let mut queries = Vec::new();
@@ -68,11 +79,11 @@ async fn race(
     for query in &queries {
         query.ready().await;
     }
-    let (queries, logins) = (Arc::new(queries), Arc::new(stage.logins.clone()));
+    let (queries, callers) = (Arc::new(queries), Arc::new(callers));
     let begin = clock::monotonic();
     let end = begin + RACE;
     let clients: Vec<_> = (0..CLIENTS)
-        .map(|seed| stop::spawn(client(seed, Arc::clone(&queries), Arc::clone(&logins), end)))
+        .map(|seed| stop::spawn(client(seed, Arc::clone(&queries), Arc::clone(&callers), end)))
         .collect();
     meanwhile(stage, begin).await;
     let mut by_account: HashMap<usize, Vec<Call>> = HashMap::new();
@@ -100,7 +111,8 @@ async fn one_call_a_window_through_crashes_of_nats() {
     let _turn = turn().await;
     let window = Duration::from_secs(5);
     let mut stage = Stage::start("5s", 50).await;
-    let (_, by_account) = race(&mut stage, async |stage, begin| {
+    let callers = accounts(&stage);
+    let (_, by_account) = race(&mut stage, callers, async |stage, begin| {
         for crash in 1..=3 {
             until("the time of the crash", RACE, async || {
                 (begin.elapsed() > Duration::from_secs(3) * crash).then_some(())
@@ -127,7 +139,30 @@ async fn one_call_a_window_through_crashes_of_nats() {
 async fn one_call_a_window() {
     let _turn = turn().await;
     let mut stage = Stage::start("2s", ACCOUNTS).await;
-    let (begin, by_account) = race(&mut stage, async |_, _| {}).await;
+    let callers = accounts(&stage);
+    one_call_of_each(&mut stage, callers).await;
+}
+
+/// The bots' calls, while the accounts' are all used.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_call_of_a_bot_a_window() {
+    let _turn = turn().await;
+    let mut stage = Stage::start_with("1h", "2s", ACCOUNTS).await;
+    let tokens = bot_tokens(&stage);
+    for login in &stage.logins {
+        assert_eq!(stage.ask(login).await.status, 200);
+    }
+    let path = ALL.replace("account/*/", "");
+    let callers = tokens.into_iter().map(|token| (token, path.clone())).collect();
+    one_call_of_each(&mut stage, callers).await;
+    for login in &stage.logins {
+        assert_eq!(stage.ask(login).await.status, 429);
+    }
+}
+
+/// Checks calls in a window of [`WINDOW`].
+async fn one_call_of_each(stage: &mut Stage, callers: Vec<Caller>) {
+    let (begin, by_account) = race(stage, callers, async |_, _| {}).await;
     let (mut given, mut refused) = (0, 0);
     for (account, calls) in by_account {
         for call in &calls {
@@ -185,17 +220,23 @@ async fn who_waits_as_told_gets_an_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_other_than_the_buckets_is_refused() {
-    let stage = Stage::start("2s", 1).await;
-    let mut settings = stage.site.settings();
-    settings.push(("BOTSTATS_HTTP_ADDR", "127.0.0.1:0".to_owned()));
-    settings.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
-    settings.push(("BOTSTATS_THROTTLE_WINDOW", "1h".to_owned()));
-    let folder = stage.site.folder("other-window");
-    let mut other = Process::start("botstats-query", &[], &settings, &folder);
-    let status = other.ended(PATIENCE).await;
-    assert_eq!(status.code(), Some(64));
-    let log = other.log();
-    assert!(log.contains("2s") && log.contains("1h"), "both windows are named: {log}");
+    let stage = Stage::start_with("2s", "3s", 1).await;
+    for (accounts, bots, named) in [
+        ("1h", "3s", ["BOTSTATS_THROTTLE_WINDOW", "2s", "1h"]),
+        ("2s", "40m", ["BOTSTATS_BOT_THROTTLE_WINDOW", "3s", "40m"]),
+    ] {
+        let mut settings = vec![("NATS_URL", stage.site.url())];
+        settings.push(("BOTSTATS_HTTP_ADDR", "127.0.0.1:0".to_owned()));
+        settings.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
+        settings.push(("BOTSTATS_THROTTLE_WINDOW", accounts.to_owned()));
+        settings.push(("BOTSTATS_BOT_THROTTLE_WINDOW", bots.to_owned()));
+        let folder = stage.site.folder(&format!("other-window-{bots}"));
+        let mut other = Process::start("botstats-query", &[], &settings, &folder);
+        let status = other.ended(PATIENCE).await;
+        assert_eq!(status.code(), Some(64));
+        let log = other.log();
+        assert!(named.iter().all(|word| log.contains(word)), "not {named:?}: {log}");
+    }
     until("the others go on", PATIENCE, async || {
         (stage.ask(&stage.logins[0]).await.status == 200).then_some(())
     })

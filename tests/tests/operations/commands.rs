@@ -209,3 +209,27 @@ async fn the_time_zones_of_a_folder() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Events of `botstats forget` are good ones, also of a user that ingest never saw.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingest_accepts_that_users_are_forgotten() {
+    let site = Site::start("0s").await;
+    let _ingest = site.ingest("ingest");
+    let place = ["acme", "b1", "web"];
+    publish(&site.js, [event(place, "message.received", clock::now_ms(), "1", &json!({}))]).await;
+    let before = site.applied(PATIENCE).await;
+    assert_eq!(before.events["accepted"], 1, "{before:?}");
+    let users = site.folder("users");
+    std::fs::write(&users, "u1\nnever-seen\n").unwrap();
+    let commands = Commands { settings: site.settings() };
+    let users = users.display().to_string();
+    for round in 1..=2 {
+        let said = commands.json(&["forget", "acme", "b1", "web", "--user-file", &users]).unwrap();
+        assert_eq!(said["stored"], 2, "{said}");
+        let after = site.applied(PATIENCE).await;
+        assert_eq!(after.events["accepted"], 1 + 2 * round, "{after:?}");
+        assert!(after.dead_letters.values().all(|count| *count == 0), "{after:?}");
+    }
+    let letters = commands.json(&["deadletters", "list"]).unwrap();
+    assert_eq!(letters["letters"], json!([]));
+}

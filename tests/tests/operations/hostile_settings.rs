@@ -190,6 +190,7 @@ fn secrets_in_the_wrong_place_are_not_repeated() {
         (&["status"], "NATS_PASSWORD_FILE", "s3cret"),
         (&["status"], "NATS_INBOX_PREFIX", "me:s3cret@host"),
         (&["setup"], "BOTSTATS_THROTTLE_WINDOW", "bst_s3cret"),
+        (&["setup"], "BOTSTATS_BOT_THROTTLE_WINDOW", "bst_s3cret"),
         (&["stats"], "BOTSTATS_URL", "http://me:s3cret@127.0.0.1:9"),
         (&["stats"], "BOTSTATS_URL", "ftp://me:s3cret@127.0.0.1:9"),
         (&["stats"], "BOTSTATS_TOKEN_FILE", "bst_s3cret"),
@@ -216,7 +217,7 @@ fn secrets_in_the_wrong_place_are_not_repeated() {
 }
 
 /// Every variable of the programs but those that say where NATS and the data are.
-const VARIABLES: [&str; 20] = [
+const VARIABLES: [&str; 22] = [
     "NATS_CREDS",
     "NATS_USER",
     "NATS_PASSWORD",
@@ -231,6 +232,8 @@ const VARIABLES: [&str; 20] = [
     "BOTSTATS_INTERNAL_ADDR",
     "BOTSTATS_HTTP_ADDR",
     "BOTSTATS_THROTTLE_WINDOW",
+    "BOTSTATS_BOT_THROTTLE_WINDOW",
+    "BOTSTATS_PUBLIC_URL",
     "BOTSTATS_TOKEN",
     "BOTSTATS_TOKEN_FILE",
     "BOTSTATS_BOT_KEY",

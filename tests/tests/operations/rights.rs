@@ -7,9 +7,11 @@ use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::pull;
 use botstats_common::io::clock;
 use botstats_common::io::nats::jetstream;
-use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET};
+use botstats_common::names::{
+    BOT_THROTTLE_BUCKET, DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET,
+};
 use botstats_tests::harness::{
-    Answer, Outgoing, PATIENCE, Roles, event, get, not_ready, publish, ready, run,
+    ALL, Answer, Outgoing, PATIENCE, Roles, event, get, get_as, not_ready, publish, ready, run,
     shipped_configuration, until,
 };
 use futures::future::join_all;
@@ -50,7 +52,7 @@ fn incoming(answer: &Answer) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_role_can_do_its_work() {
     let site = Roles::start().await;
-    for made in ["stream_made", "directory_made", "throttle_made"] {
+    for made in ["stream_made", "directory_made", "throttle_made", "bot_throttle_made"] {
         assert_eq!(site.json(&["setup"])[made], made == "stream_made", "{made}");
     }
     let (mut ingest, _) = site.ingest().await;
@@ -65,6 +67,14 @@ async fn each_role_can_do_its_work() {
     assert_eq!(site.json(&["account", "list"])[0]["account"], "acme");
     assert_eq!(site.json(&["bot", "list"])[0]["bot"], "b1");
     let tokens = site.json(&["token", "list", "acme"]);
+    let of_bot = text(&site.json(&["token", "add", "acme", "--bot", "b1"]), "token").to_owned();
+    let view = site.json(&["token", "add", "acme", "--view", "--only", "b1"]);
+    site.json(&["token", "revoke", "acme", text(&view, "token_id")]);
+    site.json(&["operator", "set", "acme", "o1", "Ann"]);
+    site.json(&["operator", "set", "acme", "o2", "Bob"]);
+    site.json(&["operator", "remove", "acme", "o1"]);
+    let operators = json!([{"operator": "o2", "name": "Bob"}]);
+    assert_eq!(site.json(&["operator", "list", "acme"]), operators);
 
     // One by one, as an atomic batch, and pipelined by a client of its own.
     let one = lines(site.folder.path(), "one", &[received("acme", "one")]);
@@ -95,6 +105,18 @@ async fn each_role_can_do_its_work() {
     let answer = query.ask(&token).await;
     assert_eq!((answer.status, incoming(&answer)), (200, counted), "{answer:?}");
     assert_eq!(query.ask(&token).await.status, 429);
+    let path = ALL.replace("account/*/", "");
+    for status in [200, 429] {
+        assert_eq!(get_as(&of_bot, query.http, &path, &[]).await.status, status);
+    }
+    let users = site.folder.path().join("users");
+    std::fs::write(&users, "u1\nu2\n").unwrap();
+    let users = users.display().to_string();
+    let forget = ["forget", "acme", "b1", "web", "--user-file", &users, "--json"];
+    for user in ["acme", "admin"] {
+        let output = site.botstats(user, &forget);
+        assert!(output.status.success(), "{output:?}");
+    }
     site.json(&["token", "revoke", "acme", text(&tokens[0], "token_id")]);
     until("the revocation is seen", PATIENCE, async || {
         (query.ask(&token).await.status == 401).then_some(())
@@ -112,7 +134,7 @@ async fn each_role_can_do_its_work() {
     let told = String::from_utf8_lossy(&rebuilt.stderr);
     assert!(rebuilt.status.success() && !told.contains("may not"), "{told}");
     ingest.restart();
-    site.applied(all + 1).await;
+    site.applied(all + 5).await;
     ready(ingest.address("internal listener ready").await).await;
 
     site.json(&["bot", "remove", "acme", "b1"]);
@@ -140,6 +162,8 @@ const DENIED: [(&str, &[&str]); 4] = [
             "botstats.status.v1",
             "$KV.botstats_directory.account.acme",
             "$KV.botstats_throttle.acme",
+            "$KV.botstats_throttle_bot.acme.b1",
+            "$KV.botstats_directory.view.acme.v1",
             "$JS.API.INFO",
             "$JS.API.STREAM.INFO.BOTSTATS_EVENTS",
             "$JS.API.STREAM.NAMES",
@@ -177,6 +201,7 @@ const DENIED: [(&str, &[&str]); 4] = [
             "botstats.read.v1.ingest.acme",
             "$KV.botstats_directory.account.acme",
             "$KV.botstats_throttle.acme",
+            "$KV.botstats_throttle_bot.acme.b1",
             "$JS.API.STREAM.CREATE.BOTSTATS_EVENTS",
             "$JS.API.STREAM.UPDATE.BOTSTATS_EVENTS",
             "$JS.API.STREAM.DELETE.BOTSTATS_EVENTS",
@@ -211,7 +236,14 @@ const DENIED: [(&str, &[&str]); 4] = [
             "botstats.deadletters.v1",
             "$KV.botstats_directory.account.acme",
             "$KV.botstats_directory.bot.acme.b1",
+            "$KV.botstats_directory.view.acme.v1",
+            "$KV.botstats_directory.operators.acme",
             "$KV.botstats_throttle.acme.more",
+            "$KV.botstats_throttle_bot.acme",
+            "$KV.botstats_throttle_bot.acme.b1.more",
+            "$JS.API.STREAM.CREATE.KV_botstats_throttle_bot",
+            "$JS.API.STREAM.UPDATE.KV_botstats_throttle_bot",
+            "$JS.API.STREAM.PURGE.KV_botstats_throttle_bot",
             "$JS.API.STREAM.INFO.BOTSTATS_EVENTS",
             "$JS.API.STREAM.MSG.GET.BOTSTATS_EVENTS",
             "$JS.API.DIRECT.GET.BOTSTATS_EVENTS",
@@ -250,11 +282,16 @@ const DENIED: [(&str, &[&str]); 4] = [
             "$JS.API.STREAM.UPDATE.KV_botstats_directory",
             "$JS.API.STREAM.DELETE.KV_botstats_throttle",
             "$JS.API.STREAM.PURGE.KV_botstats_throttle",
+            "$JS.API.STREAM.DELETE.KV_botstats_throttle_bot",
+            "$JS.API.STREAM.PURGE.KV_botstats_throttle_bot",
             "$JS.API.STREAM.CREATE.ANOTHER",
             "$JS.API.CONSUMER.CREATE.BOTSTATS_EVENTS",
             "$JS.API.ACCOUNT.PURGE.BOTSTATS",
             "$SYS.REQ.SERVER.PING",
             "$KV.botstats_throttle.acme",
+            "$KV.botstats_throttle_bot.acme.b1",
+            "$KV.botstats_directory.view.acme",
+            "$KV.botstats_directory.operators.acme.o1",
             "$KV.botstats_directory.other",
             "botstats.read.v1.acme",
             "_INBOX_query.x",
@@ -295,6 +332,7 @@ async fn sizes(js: &async_nats::jetstream::Context) -> Vec<u64> {
         EVENTS_STREAM.to_owned(),
         format!("KV_{DIRECTORY_BUCKET}"),
         format!("KV_{THROTTLE_BUCKET}"),
+        format!("KV_{BOT_THROTTLE_BUCKET}"),
     ] {
         let mut stream = js.get_stream(name).await.unwrap();
         sizes.push(stream.info().await.unwrap().state.messages);
@@ -314,6 +352,8 @@ async fn no_publisher_reaches_beyond_its_account_by_what_it_publishes() {
     let replies = [
         "$KV.botstats_directory.account.victim",
         "$KV.botstats_throttle.victim",
+        "$KV.botstats_throttle_bot.victim.b1",
+        "$KV.botstats_directory.view.victim.v1",
         "$JS.API.STREAM.PURGE.BOTSTATS_EVENTS",
         "$JS.API.STREAM.DELETE.KV_botstats_directory",
         "$JS.API.CONSUMER.CREATE.BOTSTATS_EVENTS",
@@ -326,7 +366,7 @@ async fn no_publisher_reaches_beyond_its_account_by_what_it_publishes() {
         acme.publish("botstats.events.acme.b1.web", reply, "{}").await;
     }
     let published = u64::try_from(replies.len()).unwrap();
-    let whole = vec![before[0] + published, before[1], before[2]];
+    let whole = [vec![before[0] + published], before[1..].to_vec()].concat();
     until("all is stored", PATIENCE, async || {
         (sizes(&operator).await[0] >= whole[0]).then_some(())
     })
@@ -471,6 +511,42 @@ async fn a_query_without_its_rights_says_so_and_goes_on_when_it_has_them() {
         query_without("\"botstats.status.v1\", |\"_INBOX_query", "subscribe to botstats.status.v1"),
     ])
     .await;
+}
+
+/// A site that was not given the new rights yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_without_the_rights_for_bots_calls_answers_all_others() {
+    for missing in [
+        "\"$JS.API.STREAM.INFO.KV_botstats_throttle_bot\"",
+        "\"$JS.API.STREAM.MSG.GET.KV_botstats_throttle_bot\"",
+        "\"$KV.botstats_throttle_bot.*.*\"",
+    ] {
+        let (site, folder) = Roles::without(missing).await;
+        site.json(&["setup"]);
+        let token = text(&site.json(&["account", "add", "acme"]), "token").to_owned();
+        site.json(&["bot", "add", "acme", "b1"]);
+        let of_bot = text(&site.json(&["token", "add", "acme", "--bot", "b1"]), "token").to_owned();
+        publish(&jetstream(&site.client("acme").await, None), [received("acme", "1")]).await;
+        let (_ingest, internal) = site.ingest().await;
+        ready(internal).await;
+        let query = site.query().await;
+        ready(query.internal).await;
+        let path = ALL.replace("account/*/", "");
+        let answer = get_as(&of_bot, query.http, &path, &[]).await;
+        assert_eq!(answer.status, 503, "{missing}: {answer:?}");
+        assert_eq!(query.ask(&token).await.status, 200, "{missing}");
+        until("the denial is logged", PATIENCE, async || {
+            query.process.log().contains("may not").then_some(())
+        })
+        .await;
+        give_all_rights(&site, &folder).await;
+        until("a 200 once the right is there", PATIENCE, async || {
+            let answer = get_as(&of_bot, query.http, &path, &[]).await;
+            assert!(matches!(answer.status, 200 | 503), "{missing}: {answer:?}");
+            (answer.status == 200).then_some(())
+        })
+        .await;
+    }
 }
 
 async fn query_without(missing: &str, reason: &str) {

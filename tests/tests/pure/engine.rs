@@ -7,7 +7,7 @@ use botstats_common::ids::Account;
 use botstats_common::io::clock;
 use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::quarter::Quarter;
-use botstats_common::wire::{AnswerSize, Chunk, MAX_ANSWER_BYTES, Request};
+use botstats_common::wire::{self, AnswerSize, Chunk, MAX_ANSWER_BYTES, Request};
 use botstats_ingest::testing::MAX_DEAD_LETTERS;
 use botstats_ingest::testing::ReadError;
 use botstats_ingest::testing::{Engine, Message};
@@ -63,13 +63,14 @@ fn open(path: &Path) -> Engine {
 /// Asks for a metric in the 30 days that end with the day of `end_ns`.
 fn request(code: TypeCode, end_ns: i64) -> Request {
     let end = u32::try_from(end_ns / DAY_NS + 1).unwrap() * 96;
-    Request {
+    let request = wire::v1::Request {
         request_id: "r".to_owned(),
         bots: None,
         types: TypeSet::from_iter([code]),
         boundaries: vec![Quarter(end - 30 * 96), Quarter(end)],
         deadline_ms: 1000,
-    }
+    };
+    request.upgrade().unwrap()
 }
 
 /// The (count, sum) of it.
@@ -133,13 +134,13 @@ fn an_answer_that_no_query_takes_is_not_made() {
     let one_bot = Request { bots: Some(vec!["b1".parse().unwrap()]), ..all.clone() };
     let mut size = AnswerSize::default();
     for chunk in read(&one_bot).unwrap() {
-        chunk.pairs.iter().for_each(|pair| size.add_pair(pair));
-        chunk.cells.iter().for_each(|_| size.add_cell(1 + 3));
+        chunk.rows.iter().for_each(|row| size.add_row(row));
+        chunk.cells.iter().for_each(|_| size.add_cell(1 + 3 + 1));
     }
     assert!((MAX_ANSWER_BYTES / 2..MAX_ANSWER_BYTES).contains(&size.bytes()), "{size:?}");
     let before = request(TypeCode::IncomingMessage, START_NS - DAY_NS);
     assert_eq!(
-        read(&before).unwrap().iter().map(|c| c.cells.len() + c.pairs.len()).sum::<usize>(),
+        read(&before).unwrap().iter().map(|c| c.cells.len() + c.rows.len()).sum::<usize>(),
         0
     );
 }

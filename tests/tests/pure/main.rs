@@ -12,4 +12,6 @@ mod metric_table;
 mod model_cases;
 mod model_fixture;
 mod model_in_process;
+mod questions;
 mod rendering;
+mod windows;

@@ -1,8 +1,8 @@
 //! A metric that is added to the table of `common/src/metric.rs`, and forgotten where ingest says
 //! what feeds each one, does not compile.
 //!
-//! The two files are compiled as they stand, beside stubs of what they import, so that this takes
-//! seconds and no dependency.
+//! The two files, and that of the splits, are compiled as they stand, beside stubs of what they
+//! import, so that this takes seconds and no dependency.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -62,6 +62,7 @@ fn a_metric_without_a_source_does_not_compile() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     let (table, sources) = (source("common/src", "metric.rs"), source("ingest/src", "metrics.rs"));
+    let splits = source("common/src", "split.rs");
     let compile = |table: &str| {
         let kinds = Vec::from_iter(names(&sources, "Kind::")).join(", ");
         let flags: String =
@@ -73,8 +74,10 @@ fn a_metric_without_a_source_does_not_compile() {
                 pub mod flag {{ {flags} }}
             }}
             pub mod metric {{\n{}\n}}
+            pub mod split {{\n{}\n}}
             pub mod metrics {{\n{}\n}}",
             inner(table),
+            inner(&splits),
             inner(&sources)
         );
         rustc(folder.path(), "metrics_of_ingest", "lib", &text)

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use botstats_common::directory::{BotEntry, time_zone};
 use botstats_common::ids::Bot;
 use botstats_common::metric::{Kind, TypeCode};
-use botstats_common::wire::{Cell, Chunk, Pair, Samples};
-use botstats_query::{COLUMNS, Format, Names, Question, Window, render_all};
+use botstats_common::wire::{Cell, Chunk, Pair, RowKey, Samples};
+use botstats_query::{COLUMNS, Format, Labels, Names, Question, Windows, render_all};
 use botstats_tests::model::TYPES;
 use serde::Deserialize;
 use serde_json::Value;
@@ -32,13 +32,13 @@ impl Case {
         Question::parse(["*", types, &self.groupmode, &days], query.as_deref()).unwrap()
     }
 
-    fn window(&self, question: &Question) -> Window {
+    fn windows(&self, question: &Question) -> Windows {
         let now = self.now.parse::<jiff::Timestamp>().unwrap().as_millisecond();
-        Window::new(now, &time_zone(&self.timezone).unwrap(), question.days, question.mode)
+        Windows::new(now, &time_zone(&self.timezone).unwrap(), question).unwrap()
     }
 
     /// The cells that the rows were made of, pairs in the order of their ids.
-    fn chunk(&self, window: &Window) -> Chunk {
+    fn chunk(&self, windows: &Windows) -> Chunk {
         let text = |row: &serde_json::Map<String, Value>, name: &str| {
             row[name].as_str().unwrap().to_owned()
         };
@@ -52,10 +52,11 @@ impl Case {
         let mut cells: BTreeMap<(usize, usize), Vec<Samples>> = BTreeMap::new();
         for row in self.rows.iter().filter(|row| row["Count"] != 0) {
             let (start, label) = (text(row, "GroupStart"), text(row, "GroupLabel"));
-            let group = window
+            let group = windows
+                .current
                 .groups
                 .iter()
-                .position(|group| group.start_utc == start && group.label == label)
+                .position(|group| group.start_utc.as_ref() == Some(&start) && group.label == label)
                 .unwrap_or_else(|| panic!("no group {label} from {start}"));
             let code =
                 TypeCode::try_from(u8::try_from(row["EventType"].as_u64().unwrap()).unwrap())
@@ -71,20 +72,23 @@ impl Case {
         }
         let cells = cells.into_iter().map(|((group, pair), samples)| Cell {
             group: group.try_into().unwrap(),
-            pair: pair.try_into().unwrap(),
+            row: pair.try_into().unwrap(),
             samples,
+            stats: Vec::new(),
         });
-        Chunk { number: 0, last: true, as_of_ms: 0, cells: cells.collect(), pairs }
+        let rows = pairs.iter().cloned().map(RowKey::from).collect();
+        Chunk { last: true, cells: cells.collect(), rows, ..Chunk::default() }
     }
 }
 
-fn names() -> Names {
+fn labels() -> Labels {
     let entry = |json: &str| BotEntry::parse(json.as_bytes()).unwrap();
     let bot = |id: &str| id.parse::<Bot>().unwrap();
-    Names::from([
+    let bots = Names::from([
         (bot("b1"), entry(r#"{"name":"Pizza","channels":{"web":"Web","whatsapp":"WhatsApp"}}"#)),
         (bot("b2"), entry(r#"{"name":"Taxi"}"#)),
-    ])
+    ]);
+    Labels { bots: bots.into(), ..Labels::default() }
 }
 
 fn cases() -> Vec<Case> {
@@ -98,9 +102,9 @@ fn cases() -> Vec<Case> {
 
 fn render(case: &Case, format: Format) -> Vec<u8> {
     let question = case.question();
-    let window = case.window(&question);
-    let chunk = case.chunk(&window);
-    render_all(&question, &names(), &window, &[chunk], format).unwrap()
+    let windows = case.windows(&question);
+    let chunk = case.chunk(&windows);
+    render_all(&question, &labels(), &windows, &[chunk], format).unwrap()
 }
 
 /// Numbers by value: the example writes 420.0 where the answer has 420.
@@ -168,27 +172,27 @@ fn csv() {
 fn cells_in_any_order_and_cut_anyhow_give_the_same_bytes() {
     for case in cases() {
         let question = case.question();
-        let window = case.window(&question);
-        let whole = case.chunk(&window);
+        let windows = case.windows(&question);
+        let whole = case.chunk(&windows);
         let mut backwards = whole.clone();
         backwards.cells.reverse();
-        backwards.pairs.reverse();
-        let last = u32::try_from(whole.pairs.len()).unwrap() - 1;
-        backwards.cells.iter_mut().for_each(|cell| cell.pair = last - cell.pair);
+        backwards.rows.reverse();
+        let last = u32::try_from(whole.rows.len()).unwrap() - 1;
+        backwards.cells.iter_mut().for_each(|cell| cell.row = last - cell.row);
         let mut pieces: Vec<Chunk> = backwards
             .cells
             .chunks(3)
             .enumerate()
             .map(|(number, cells)| Chunk {
                 number: number.try_into().unwrap(),
-                pairs: if number == 0 { backwards.pairs.clone() } else { Vec::new() },
+                rows: if number == 0 { backwards.rows.clone() } else { Vec::new() },
                 cells: cells.to_vec(),
                 ..Chunk::default()
             })
             .collect();
         pieces.last_mut().unwrap().last = true;
         let of = |chunks: &[Chunk]| {
-            render_all(&question, &names(), &window, chunks, Format::Json).unwrap()
+            render_all(&question, &labels(), &windows, chunks, Format::Json).unwrap()
         };
         assert_eq!(of(&pieces), of(&[whole]));
     }

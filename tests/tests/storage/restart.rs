@@ -101,13 +101,14 @@ fn open(folder: &Path) -> anyhow::Result<Taken> {
     let engine = Engine::open(folder, 400)?;
     let open_ms = u64::try_from(started.elapsed().as_millis())?;
     let end = u32::try_from(END_MS / DAY_MS * 96)?;
-    let request = wire::Request {
+    let request = wire::v1::Request {
         request_id: "test".to_owned(),
         bots: None,
         types: TypeSet::ALL,
         boundaries: (0..=30).map(|day| Quarter(end - 96 * (30 - day))).collect(),
         deadline_ms: 60_000,
     };
+    let request = request.upgrade().map_err(|why| anyhow::anyhow!(why))?;
     let chunks = engine.read(&"a1".parse()?, &request)?;
     assert!(chunks.iter().any(|chunk| !chunk.cells.is_empty()), "the account has no cells");
     let read_ms = u64::try_from(started.elapsed().as_millis())?;

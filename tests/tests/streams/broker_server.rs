@@ -227,7 +227,7 @@ async fn accounts_with_limits() {
     for (user, arguments, texts) in [
         ("bounded", &[][..], &["max bytes", "run `botstats setup --max-bytes SIZE`"][..]),
         ("bounded", &["--max-bytes", "2GB"], &["too little file storage", "--max-bytes SIZE"]),
-        ("two", &[], &["room for three streams"]),
+        ("two", &[], &["room for four streams"]),
         ("memory", &[], &["too little file storage"]),
         ("none", &[], &["no JetStream there", "this user's account has none"]),
     ] {
@@ -242,6 +242,7 @@ async fn accounts_with_limits() {
         (EVENTS_STREAM, 800 * 1024 * 1024),
         ("KV_botstats_directory", 64 * 1024 * 1024),
         ("KV_botstats_throttle", 64 * 1024 * 1024),
+        ("KV_botstats_throttle_bot", 64 * 1024 * 1024),
     ] {
         let found = js.get_stream(stream).await.unwrap().cached_info().config.max_bytes;
         assert_eq!(found, max_bytes, "{stream}");
