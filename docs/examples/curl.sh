@@ -2,6 +2,7 @@
 # content type or, for an error, the problem. docs/http.md explains both. First set these variables:
 #
 #   export BOTSTATS_URL=http://127.0.0.1:8080 BOTSTATS_TOKEN=bst_... BOTSTATS_BOT_KEY=...
+#   export FROM=2026-11-01 TO=2026-11-30 BOTSTATS_BOT_TOKEN=bst_...
 #
 # Only a 200 for statistics uses the account's call of the hour. To try several of these calls in a row, run query
 # with a shorter throttle window.
@@ -30,6 +31,58 @@ curl -H "Authorization: Bearer $BOTSTATS_TOKEN" -H "Accept: text/csv" \
 curl -H "Authorization: Bearer $BOTSTATS_TOKEN" -H "Accept: application/x-ndjson" \
   "$BOTSTATS_URL/analytics/statistics/account/*/12,18/hour/2"
 
+# 200 application/json: from one date to another
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" \
+  "$BOTSTATS_URL/analytics/statistics/account/*/2,3,100/day/*?from=$FROM&to=$TO"
+
+# 200 application/json: by quarters of an hour, today
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" \
+  "$BOTSTATS_URL/analytics/statistics/account/*/3,13/15min/1"
+
+# 200 application/json: by week
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" \
+  "$BOTSTATS_URL/analytics/statistics/account/*/2,100/week/30"
+
+# 200 application/json: everything as one group, all bots and channels together
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" \
+  "$BOTSTATS_URL/analytics/statistics/account/*/0,1,2,101/total/30?by=none"
+
+# 200 application/json: a mean week by hour
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" \
+  "$BOTSTATS_URL/analytics/statistics/account/*/13/weekhour/28?by=none&fill=zero"
+
+# 200 application/json: by channel, over all bots
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" \
+  "$BOTSTATS_URL/analytics/statistics/account/*/13,101/day/7?by=channel"
+
+# 200 application/json: the last 7 days, and the same weekdays before
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" \
+  "$BOTSTATS_URL/analytics/statistics/account/*/2,3,100/total/7?previous=week&by=none"
+
+# 200 application/json: waiting times as median, 90th percentile, maximum, and share within 30 s
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" \
+  "$BOTSTATS_URL/analytics/statistics/account/*/9,105,106/total/7?stats=p50,p90,max,within:30"
+
+# 200 application/json: the ten goals that are reached most
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" \
+  "$BOTSTATS_URL/analytics/statistics/account/*/12/total/30?split=goal&top=10&by=none"
+
+# 200 application/json: messages and reply times of each operator
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" \
+  "$BOTSTATS_URL/analytics/statistics/account/*/17,106/day/7?split=operator&stats=p50"
+
+# 200 application/json: each channel has a row for each day
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" \
+  "$BOTSTATS_URL/analytics/statistics/account/*/3,13,105/day/7?by=channel&fill=zero"
+
+# 200 application/json: the bot's call, with a token of the bot
+curl -H "Authorization: Bearer $BOTSTATS_BOT_TOKEN" \
+  "$BOTSTATS_URL/analytics/statistics/2,3,13/day/7"
+
+# 200 text/csv: columns of percentiles and of an earlier window, for a spreadsheet
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" -H "Accept: text/csv" \
+  "$BOTSTATS_URL/analytics/statistics/account/*/9,105/day/7?stats=p50,p90&previous=period"
+
 # 200 application/json: the description of this call for programs; needs no token, uses no call
 curl "$BOTSTATS_URL/openapi.json"
 
@@ -45,14 +98,23 @@ curl -H "Authorization: Bearer nobody" "$BOTSTATS_URL/analytics/statistics/accou
 # 400 bad-parameter: there is no type 19
 curl -H "Authorization: Bearer $BOTSTATS_TOKEN" "$BOTSTATS_URL/analytics/statistics/account/*/3,19/day/7"
 
-# 400 bad-parameter: `week` is not a GROUPMODE
-curl -H "Authorization: Bearer $BOTSTATS_TOKEN" "$BOTSTATS_URL/analytics/statistics/account/*/3/week/7"
+# 400 bad-parameter: `fortnight` is not a GROUPMODE
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" "$BOTSTATS_URL/analytics/statistics/account/*/3/fortnight/7"
 
 # 400 bad-parameter: at most 30 days
 curl -H "Authorization: Bearer $BOTSTATS_TOKEN" "$BOTSTATS_URL/analytics/statistics/account/*/3/day/31"
 
 # 400 bad-parameter: too short for an API key
 curl -H "Authorization: Bearer $BOTSTATS_TOKEN" "$BOTSTATS_URL/analytics/statistics/account/bot1/3/day/7"
+
+# 400 bad-parameter: `from` needs `to`
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" "$BOTSTATS_URL/analytics/statistics/account/*/3/day/*?from=$FROM"
+
+# 400 bad-parameter: 3 has no goals
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" "$BOTSTATS_URL/analytics/statistics/account/*/3/day/7?split=goal"
+
+# 403 forbidden: a token of the account does not allow the bot's call
+curl -H "Authorization: Bearer $BOTSTATS_TOKEN" "$BOTSTATS_URL/analytics/statistics/3/day/7"
 
 # 400 bad-parameter: the only value of fill is zero
 curl -H "Authorization: Bearer $BOTSTATS_TOKEN" "$BOTSTATS_URL/analytics/statistics/account/*/3/day/7?fill=all"
