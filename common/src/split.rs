@@ -6,6 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::metric::TypeCode;
 
+/// The largest `top` of a question: so many names may have rows of their own.
+pub const MAX_TOP: u32 = 500;
+/// What rows without a name are called.
+pub const NO_NAME: &str = "(none)";
+/// What the row of all names without rows of their own is called.
+pub const OTHER_NAMES: &str = "(other)";
+
 macro_rules! splits {
     ($($name:ident = $number:literal, $text:literal, [$($code:ident),*];)*) => {
         /// What a row is split by: a kind of name. The numbers are stored: never change one.

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+/// The most stats of a question: each is a column.
+pub const MAX_STATS: usize = 8;
 /// The most seconds of [`Stat::Within`]: a week.
 pub const MAX_WITHIN_S: u32 = 604_800;
 /// The values of `stats`, as texts say it.
@@ -19,7 +21,7 @@ pub enum Stat {
     Min,
     /// The longest duration.
     Max,
-    /// The share of durations of at most so many seconds; 1 to [`MAX_WITHIN_S`].
+    /// The share of durations that are at most this many seconds; 1 to [`MAX_WITHIN_S`].
     Within(u32),
 }
 

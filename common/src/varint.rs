@@ -1,8 +1,8 @@
 //! Unsigned LEB128: seven bits a byte, least significant first, the high bit set on all but the
 //! last.
 
-/// The longest form of a `u64`.
-const MAX_BYTES: usize = 10;
+/// The longest form of a `u64`, in bytes.
+pub const MAX_BYTES: usize = 10;
 
 /// Appends a number.
 #[inline]

@@ -22,7 +22,6 @@ use serde::{Deserialize, Serialize};
 
 pub use self::encoded::{
     ChunksWriter, EncodedCell, EncodedCells, EncodedChunk, EncodedSamples, Reply, put_samples,
-    put_stats,
 };
 pub use self::size::{AnswerSize, MAX_ANSWER_BYTES};
 use crate::ids::{Bot, Channel};
@@ -41,6 +40,8 @@ pub const MAX_CHUNK_BYTES: usize = 256 * 1024;
 pub const MIN_PAYLOAD_BYTES: usize = 8 * 1024;
 /// The most dates that a question may ask for.
 pub const MAX_DATES: u32 = 400;
+/// The most dates of a window with groups of an hour or less.
+pub const MAX_CLOCK_DATES: u32 = 62;
 /// The longest window, in quarters. The dates a month before [`MAX_DATES`] may be three more, as
 /// 1 January to 7 February of the next year is before 1 February to 7 March; the fourth day is room
 /// for clock changes.
@@ -173,7 +174,7 @@ pub enum Frame {
         /// What lies at or after this instant (Unix ms) is complete.
         since_ms: i64,
     },
-    /// The windows have too many dates for so many pairs, see [`Request::dates`].
+    /// Dates times pairs are too many, see [`Request::dates`].
     TooManyPairs {
         /// How many pairs were asked for.
         pairs: u32,

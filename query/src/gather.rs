@@ -7,11 +7,9 @@ use botstats_common::directory::time_zone;
 use botstats_common::ids::{Account, Bot};
 use botstats_common::io::clock;
 use botstats_common::metric::TypeSet;
-use botstats_common::quarter::QUARTER_MS;
 use botstats_common::wire;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan as _};
 
 use crate::answer::budget::Reservation;
 use crate::answer::cells::Cells;
@@ -21,7 +19,7 @@ use crate::nats::read::{Read, ReadError};
 use crate::problem::{Problem, TooLarge};
 use crate::request::question::Question;
 use crate::telemetry::METRICS;
-use crate::window::Windows;
+use crate::window::{Windows, first_date_since};
 
 /// Whose statistics are gathered.
 #[derive(Debug, Clone, Copy)]
@@ -141,60 +139,9 @@ fn problem_of(error: ReadError, zone: &TimeZone, windows: &Windows) -> Problem {
     }
 }
 
-/// The first local date that does not begin before an instant (Unix ms).
-///
-/// A date begins with the first quarter whose local date is this date or later. So it is the date
-/// after the latest one that a quarter before the instant has.
-fn first_date_since(since_ms: i64, zone: &TimeZone) -> Date {
-    /// The quarters that are looked at: those of three days. No zone puts its clocks back by more.
-    const LOOKED_AT: i64 = 3 * 96;
-    let end = since_ms.div_euclid(QUARTER_MS) + i64::from(since_ms.rem_euclid(QUARTER_MS) > 0);
-    let before = (1..=LOOKED_AT).filter_map(|ago| {
-        let start_ms = end.saturating_sub(ago).saturating_mul(QUARTER_MS);
-        let instant = Timestamp::from_millisecond(start_ms).ok()?;
-        Some(zone.to_datetime(instant).date())
-    });
-    before.max().map_or(Date::MIN, |latest| latest.saturating_add(1.day()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_date_that_is_complete() {
-        for (since, zone, date) in [
-            ("2026-01-05T00:00:00Z", "UTC", "2026-01-05"),
-            ("2026-01-05T00:00:00.001Z", "UTC", "2026-01-06"),
-            ("2026-01-04T23:59:59.999Z", "UTC", "2026-01-05"),
-            ("2026-01-05T00:00:00Z", "Europe/Rome", "2026-01-06"),
-            ("2026-01-04T23:00:00Z", "Europe/Rome", "2026-01-05"),
-            ("2026-01-04T23:00:01Z", "Europe/Rome", "2026-01-06"),
-            ("2026-01-05T00:00:00Z", "America/New_York", "2026-01-05"),
-            ("2026-01-05T05:00:00Z", "America/New_York", "2026-01-05"),
-            ("2026-01-05T05:00:01Z", "America/New_York", "2026-01-06"),
-            ("2026-01-04T18:15:00Z", "Asia/Kathmandu", "2026-01-05"),
-            ("2026-01-04T18:15:01Z", "Asia/Kathmandu", "2026-01-06"),
-            // At midnight back to 23:00 of the day before, which then is not reached again.
-            ("2026-10-24T21:00:00Z", "Asia/Beirut", "2026-10-25"),
-            ("2026-10-24T22:00:00Z", "Asia/Beirut", "2026-10-25"),
-            ("2026-10-24T22:00:01Z", "Asia/Beirut", "2026-10-26"),
-            // At 00:01 back to 23:01: the next day had begun.
-            ("2010-11-07T02:30:00Z", "America/St_Johns", "2010-11-07"),
-            ("2010-11-07T02:30:01Z", "America/St_Johns", "2010-11-08"),
-            ("2010-11-07T03:30:00Z", "America/St_Johns", "2010-11-08"),
-            // A date that is skipped begins with the next.
-            ("2011-12-30T10:00:00Z", "Pacific/Apia", "2011-12-30"),
-            ("2011-12-30T10:15:00Z", "Pacific/Apia", "2012-01-01"),
-        ] {
-            let since_ms = since.parse::<Timestamp>().unwrap().as_millisecond();
-            let found = first_date_since(since_ms, &time_zone(zone).unwrap());
-            assert_eq!(found.to_string(), date, "{since} in {zone}");
-        }
-        for since_ms in [i64::MIN, i64::MAX] {
-            let _some_date = first_date_since(since_ms, &TimeZone::UTC);
-        }
-    }
 
     #[test]
     fn a_read_without_an_answer_is_a_problem() {

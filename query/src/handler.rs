@@ -171,12 +171,14 @@ impl App {
             Some(gathered) => gathered?,
             None => gather(&account.timezone).await?,
         };
-        let bots = match bot {
-            Some((bot, entry)) => Arc::new(Names::from([(bot, entry)])),
-            None => self.directory.known().directory.names(&call.account),
+        let labels = {
+            let known = self.directory.known();
+            let bots = match bot {
+                Some((bot, entry)) => Arc::new(Names::from([(bot, entry)])),
+                None => known.directory.names(&call.account),
+            };
+            Labels { bots, operators: known.directory.operators(&call.account) }
         };
-        let operators = self.directory.known().directory.operators(&call.account);
-        let labels = Labels { bots, operators };
         Ok((revision, gathered.answer(&call.question, labels, request_id)?))
     }
 

@@ -9,8 +9,10 @@ use std::convert::Infallible;
 use botstats_common::ids::is_id_char;
 use botstats_common::io::settings;
 use botstats_common::metric::{ALLOWED_CODES, TypeCode, TypeSet};
-use botstats_common::split::Split;
-use botstats_common::stat::{ALLOWED_STATS, Stat};
+use botstats_common::split::{MAX_TOP, Split};
+use botstats_common::stat::{ALLOWED_STATS, MAX_STATS, Stat};
+use botstats_common::wire::{MAX_CLOCK_DATES, MAX_DATES};
+use botstats_query::MAX_DAYS;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use jiff::civil::Date;
@@ -18,18 +20,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::output::BadUsage;
 
-/// The most days that the endpoint answers without `--from`.
-const MAX_DAYS: i64 = 30;
-/// The most dates from `--from` to `--to`.
-const MAX_DATES: i64 = 400;
-/// The same for groups of an hour or less.
-const MAX_DATES_OF_HOURS: i64 = 62;
 /// The first year of `--from`.
 const FIRST_YEAR: i16 = 1971;
-/// The most items of `--stats`.
-const MAX_STATS: usize = 8;
-/// The most names that keep rows of their own.
-const MAX_TOP: u16 = 500;
 /// The lengths of an API key that are allowed, in bytes.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 8..=128;
 /// The types asked for without `--types` and `--split`.
@@ -58,15 +50,15 @@ pub(super) struct Question {
     #[arg(long, default_value = "day", value_name = "GROUP", ignore_case = true)]
     pub(super) group: Group,
     /// Days of history, 1 to 30
-    #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = settings::whole::<i64>(1..=MAX_DAYS))]
-    days: i64,
+    #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = settings::whole::<u8>(1..=MAX_DAYS))]
+    days: u8,
     /// First date of another window, such as 2026-11-01, in the account's time zone
     #[arg(long, value_name = "DATE", value_parser = date, requires = "to", conflicts_with = "days")]
     from: Option<Date>,
     /// Last date of that window; at most 400 dates (62 with --group 15min or hour)
     #[arg(long, value_name = "DATE", value_parser = date, requires = "from", conflicts_with = "days")]
     to: Option<Date>,
-    /// Compare with an earlier window: the same number of dates before, or so long ago
+    /// Compare with an earlier window
     #[arg(long, value_name = "WINDOW")]
     pub(super) previous: Option<Previous>,
     /// What rows are kept apart by; they are merged over the rest [default: bot,channel]
@@ -80,8 +72,8 @@ pub(super) struct Question {
     split: Option<Split>,
     /// The most names that keep rows of their own, 1 to 500; the others join `(other)` [default:
     /// 50]
-    #[arg(long, value_name = "N", value_parser = settings::whole::<u16>(1..=MAX_TOP), requires = "split")]
-    top: Option<u16>,
+    #[arg(long, value_name = "N", value_parser = settings::whole::<u32>(1..=MAX_TOP), requires = "split")]
+    top: Option<u32>,
     /// Also show rows without a sample
     #[arg(long)]
     fill: bool,
@@ -153,10 +145,10 @@ impl Question {
             return bad("--from is after --to".to_owned());
         }
         let most = match self.group {
-            Group::Quarter | Group::Hour => MAX_DATES_OF_HOURS,
+            Group::Quarter | Group::Hour => MAX_CLOCK_DATES,
             _ => MAX_DATES,
         };
-        if dates > most {
+        if dates > most.into() {
             let group = name(&self.group);
             return bad(format!(
                 "--from and --to are {dates} dates; with --group {group} at most {most} are allowed"
@@ -199,7 +191,7 @@ impl Question {
     pub(super) fn dates(&self) -> i64 {
         match (self.from, self.to) {
             (Some(from), Some(to)) => i64::from((to - from).get_days()) + 1,
-            _ => self.days,
+            _ => self.days.into(),
         }
     }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{EntryError, check_name, from_object, shown};
+use crate::split::{NO_NAME, OTHER_NAMES};
 
 /// The names of an account's operators, by id.
 pub type Operators = BTreeMap<String, String>;
@@ -18,7 +19,7 @@ pub const MAX_OPERATORS: usize = 1_000;
 pub const MAX_OPERATOR_ID_BYTES: usize = 128;
 /// What rows call samples without an operator, and those of operators that are not named one by
 /// one. An operator with such a name could not be told from them.
-const RESERVED: [&str; 2] = ["(none)", "(other)"];
+const RESERVED: [&str; 2] = [NO_NAME, OTHER_NAMES];
 
 /// Checks the name of an operator.
 ///

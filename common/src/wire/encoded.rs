@@ -51,7 +51,7 @@ pub enum Reply<'a> {
         /// What lies at or after this instant (Unix ms) is complete.
         since_ms: i64,
     },
-    /// The windows have too many dates for so many pairs.
+    /// Dates times pairs are too many.
     TooManyPairs {
         /// How many pairs were asked for.
         pairs: u32,
@@ -273,12 +273,6 @@ pub fn put_samples(samples: impl Iterator<Item = Samples>, to: &mut Vec<u8>) {
     }
 }
 
-/// Appends the stats of a cell, after its samples. Not for version 1.
-pub fn put_stats(stats: &[u64], to: &mut Vec<u8>) {
-    varint::write(to, stats.len() as u64);
-    stats.iter().for_each(|stat| varint::write(to, *stat));
-}
-
 /// Writes an answer's chunks, each as large as it may be.
 #[derive(Debug)]
 pub struct ChunksWriter {
@@ -317,12 +311,6 @@ impl ChunksWriter {
         Self { version, as_of_ms, max_bytes, pairs, rows, cells, done: Vec::new() }
     }
 
-    /// Whether this is an answer of version 1.
-    #[must_use]
-    pub fn is_of_version_1(&self) -> bool {
-        self.version == v1::VERSION
-    }
-
     /// Adds a pair, where rows are merged by channel.
     pub fn pair(&mut self, pair: &Pair) {
         self.make_room(PAIR_BYTES);
@@ -346,14 +334,23 @@ impl ChunksWriter {
         }
     }
 
-    /// Adds a cell of a row that was added before; [`put_samples`] and [`put_stats`] made the
-    /// samples.
-    pub fn cell(&mut self, group: u32, row: u32, samples: &[u8]) {
-        self.make_room(PLACE_BYTES + samples.len());
-        varint::write(&mut self.cells.bytes, group.into());
-        varint::write(&mut self.cells.bytes, row.into());
-        self.cells.bytes.extend_from_slice(samples);
+    /// Adds a cell of a row that was added before; [`put_samples`] made the samples. Version 1 has
+    /// no stats. Gives the number of bytes of samples and stats.
+    pub fn cell(&mut self, group: u32, row: u32, samples: &[u8], stats: &[u64]) -> usize {
+        let has_stats = self.version != v1::VERSION;
+        let room = if has_stats { (1 + stats.len()) * varint::MAX_BYTES } else { 0 };
+        self.make_room(PLACE_BYTES + samples.len() + room);
+        let to = &mut self.cells.bytes;
+        varint::write(to, group.into());
+        varint::write(to, row.into());
+        let begin = to.len();
+        to.extend_from_slice(samples);
+        if has_stats {
+            varint::write(to, stats.len() as u64);
+            stats.iter().for_each(|stat| varint::write(to, *stat));
+        }
         self.cells.count += 1;
+        to.len() - begin
     }
 
     /// The messages, the last one marked.
@@ -460,8 +457,7 @@ mod tests {
         for cell in &chunk.cells {
             let mut samples = Vec::new();
             put_samples(cell.samples.iter().copied(), &mut samples);
-            put_stats(&cell.stats, &mut samples);
-            writer.cell(cell.group, cell.row, &samples);
+            writer.cell(cell.group, cell.row, &samples, &cell.stats);
         }
         writer.end_chunk(chunk.last);
         writer.done.pop().unwrap()
@@ -501,12 +497,11 @@ mod tests {
         let code = TypeCode::TagHit;
         let mut samples = Vec::new();
         put_samples([Samples { code, count: u64::MAX, sum: u64::MAX }].into_iter(), &mut samples);
-        put_stats(&[u64::MAX], &mut samples);
         for group in 0..30_000 {
             let id = format!("{group:064}");
             let pair = Pair { bot: id.parse().unwrap(), channel: id.parse().unwrap() };
             writer.row(&pair.into());
-            writer.cell(group, group, &samples);
+            writer.cell(group, group, &samples, &[u64::MAX]);
         }
         let (mut rows, mut cells) = (0, 0);
         let messages = writer.finish();
@@ -559,7 +554,7 @@ mod tests {
         writer.row(&pair.clone().into());
         let mut samples = Vec::new();
         put_samples([sample].into_iter(), &mut samples);
-        writer.cell(3, 0, &samples);
+        writer.cell(3, 0, &samples, &[]);
         let cells = vec![v1::Cell { group: 3, pair: 0, samples: vec![sample] }];
         let chunk = v1::Chunk { number: 0, last: true, as_of_ms: -1, pairs: vec![pair], cells };
         let bytes = v1::encode(&v1::Frame::Chunk(chunk)).unwrap();

@@ -16,7 +16,7 @@
 
 use std::ops::Range;
 
-use botstats_common::split::Split;
+use botstats_common::split::{NO_NAME, OTHER_NAMES, Split};
 use botstats_common::varint;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -48,8 +48,8 @@ pub(crate) enum NamesError {
 #[must_use]
 pub(crate) fn fixed_index(name: Option<&str>) -> Option<u32> {
     match name {
-        None | Some("" | "(none)") => Some(NONE),
-        Some("(other)") => Some(OTHER),
+        None | Some("" | NO_NAME) => Some(NONE),
+        Some(OTHER_NAMES) => Some(OTHER),
         Some(_) => None,
     }
 }

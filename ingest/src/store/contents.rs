@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use botstats_common::metric::TypeCode;
 use botstats_common::quarter::{QUARTERS_PER_DAY, QUARTERS_PER_HOUR};
-use botstats_common::split::Split;
+use botstats_common::split::{NO_NAME, OTHER_NAMES, Split};
 use redb::ReadableTable;
 
 use super::StoreError;
@@ -127,8 +127,8 @@ fn add(
             let (index, cell) = section::index_of(split, is_samples, *cell);
             let index = u32::try_from(index).map_err(|_| BodyError::Damaged)?;
             let name = match index {
-                NONE => "(none)",
-                OTHER => "(other)",
+                NONE => NO_NAME,
+                OTHER => OTHER_NAMES,
                 _ => open.names.name(split, index).ok_or(BodyError::Damaged)?,
             };
             let counts = section::counts(split, is_samples, cell).ok_or(BodyError::Damaged)?;

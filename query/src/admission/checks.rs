@@ -20,7 +20,7 @@ use crate::problem::Problem;
 use crate::request::accept;
 use crate::request::auth;
 use crate::request::question::{BotFilter, Dates, Question};
-use crate::window::Windows;
+use crate::window::check_dates;
 
 /// Which of the two calls is made, with the raw segments of its path.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +107,7 @@ impl Call {
         let entry = directory.account(account);
         if let (Dates::FromTo(..), Some(entry)) = (question.dates, entry) {
             let zone = time_zone(&entry.timezone).map_err(|_| Problem::Internal)?;
-            Windows::new(now_ms, &zone, &question).map_err(Problem::Parameter)?;
+            check_dates(now_ms, &zone, &question).map_err(Problem::Parameter)?;
         }
         let format = accept::format(headers).map_err(Problem::NotAcceptable)?;
         let coding = accept::coding(headers).map_err(Problem::NotAcceptable)?;

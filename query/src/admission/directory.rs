@@ -201,7 +201,7 @@ impl Directory {
     /// | --- | --- |
     /// | no entry, or a removed bot's alone | nothing |
     /// | one entry | what that entry says, until it expires |
-    /// | several, of which one is of an account that is not removed | what that one says, until it expires |
+    /// | several, one of them of an account that lives | what that one says, until it expires |
     /// | several others | nothing |
     #[must_use]
     pub fn grant(&self, token: &SecretHash, now_ms: i64) -> Option<Grant<'_>> {

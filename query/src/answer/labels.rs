@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use botstats_common::directory::{BotEntry, Operators};
 use botstats_common::ids::{Bot, Channel};
-use botstats_common::split::Split;
+use botstats_common::split::{NO_NAME, OTHER_NAMES, Split};
 use botstats_common::wire::{Pair, RowKey, RowName};
 
 use super::as_usize;
@@ -17,11 +17,6 @@ use crate::request::question::Question;
 
 /// The directory entries of an account's bots; a bot or channel without one shows as its id.
 pub type Names = BTreeMap<Bot, BotEntry>;
-
-/// The name of a row whose samples have no name.
-const NONE: &str = "(none)";
-/// The name of the row that has the samples of all names without a row of their own.
-const OTHER: &str = "(other)";
 
 /// The display names of the directory under which an answer's rows are shown.
 #[derive(Debug, Clone, Default)]
@@ -84,7 +79,7 @@ impl LabelledRows {
                     RowName::Unsplit => split.is_none(),
                     RowName::Absent | RowName::Other => split.is_some(),
                     RowName::Named(name) => {
-                        split.is_some() && !["", NONE, OTHER].contains(&name.as_str())
+                        split.is_some() && !["", NO_NAME, OTHER_NAMES].contains(&name.as_str())
                     }
                 }
         };
@@ -129,8 +124,8 @@ impl LabelledRows {
         let entry = bot.as_ref().and_then(|bot| self.labels.bots.get(bot));
         let (split_name, split_id) = match name {
             RowName::Unsplit => ("", None),
-            RowName::Absent => (NONE, None),
-            RowName::Other => (OTHER, None),
+            RowName::Absent => (NO_NAME, None),
+            RowName::Other => (OTHER_NAMES, None),
             RowName::Named(id) => (self.shown_name(id), Some(id.as_str())),
         };
         RowLabels {

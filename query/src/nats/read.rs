@@ -38,7 +38,7 @@ pub(crate) enum ReadError {
     /// this instant (Unix ms) is complete.
     #[error("the answer would not be complete")]
     Incomplete(i64),
-    /// The windows have too many dates for so many pairs.
+    /// Dates times pairs are too many.
     #[error("too many dates for {0} pairs")]
     TooManyPairs(u32),
     /// More than [`MAX_NAMES`](wire::MAX_NAMES).

@@ -3,12 +3,14 @@
 //! Only those in the path have examples: together, examples of the others would be refused.
 
 use botstats_common::metric::TypeCode;
+use botstats_common::split::MAX_TOP;
 use botstats_common::split::Split;
+use botstats_common::stat::MAX_STATS;
 use botstats_common::stat::MAX_WITHIN_S;
 use botstats_common::wire::MAX_DATES;
 use serde_json::{Map, Value, json};
 
-use crate::request::question::{MAX_DAYS, MAX_STATS, MAX_TOP, MAX_TYPE_ITEMS};
+use crate::request::question::{MAX_DAYS, MAX_TYPE_ITEMS};
 
 /// The values of GROUPMODE.
 pub(super) const GROUP_MODES: [&str; 8] =

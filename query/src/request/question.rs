@@ -20,7 +20,6 @@ use percent_encoding::percent_decode_str;
 
 pub use self::bad_parameter::BadParameter;
 pub(crate) use self::parse::MAX_TYPE_ITEMS;
-pub(crate) use self::query::{MAX_STATS, MAX_TOP};
 use crate::http::Methods;
 
 /// The most days of history.

@@ -83,10 +83,7 @@ impl Windows {
     /// # Errors
     /// If the dates asked for begin after today.
     pub fn new(now_ms: i64, zone: &TimeZone, question: &Question) -> Result<Windows, BadParameter> {
-        let now_ms = now_ms.clamp(NOW_RANGE_MS.0, NOW_RANGE_MS.1);
-        let running = now_ms.div_euclid(QUARTER_MS);
-        let around_now = Stretches::around(zone, running * QUARTER_S, running * QUARTER_S);
-        let today = around_now.latest_day(running);
+        let Present { now_ms, running, around: around_now, today } = Present::new(now_ms, zone);
         let dates = match question.dates {
             Dates::Last(days) => DateRange {
                 first: today.saturating_sub((i64::from(days.number()) - 1).days()),
@@ -94,9 +91,7 @@ impl Windows {
             },
             Dates::FromTo(first, last) => DateRange { first, last },
         };
-        if dates.first > today {
-            return Err(BadParameter::FromAfterToday { from: dates.first, today });
-        }
+        check_from(dates.first, today)?;
         let calendar = Calendar::new(zone, question.mode, dates);
         let ends_now = running < calendar.end;
         let current = Window::new(&calendar, calendar.end.min(running + 1), now_ms);
@@ -121,6 +116,54 @@ impl Windows {
         }
         Ok(windows)
     }
+}
+
+/// The moment of a call in a zone.
+struct Present {
+    now_ms: i64,
+    /// The quarter that runs.
+    running: i64,
+    around: Stretches,
+    /// The date of that quarter.
+    today: Date,
+}
+
+impl Present {
+    fn new(now_ms: i64, zone: &TimeZone) -> Self {
+        let now_ms = now_ms.clamp(NOW_RANGE_MS.0, NOW_RANGE_MS.1);
+        let running = now_ms.div_euclid(QUARTER_MS);
+        let around = Stretches::around(zone, running * QUARTER_S, running * QUARTER_S);
+        let today = around.latest_day(running);
+        Self { now_ms, running, around, today }
+    }
+}
+
+/// Checks the dates of a question as [`Windows::new`] does, without making the windows.
+///
+/// # Errors
+/// If the dates asked for begin after today.
+pub(crate) fn check_dates(
+    now_ms: i64,
+    zone: &TimeZone,
+    question: &Question,
+) -> Result<(), BadParameter> {
+    match question.dates {
+        Dates::Last(_) => Ok(()),
+        Dates::FromTo(from, _) => check_from(from, Present::new(now_ms, zone).today),
+    }
+}
+
+fn check_from(from: Date, today: Date) -> Result<(), BadParameter> {
+    if from > today { Err(BadParameter::FromAfterToday { from, today }) } else { Ok(()) }
+}
+
+/// The first local date that does not begin before an instant (Unix milliseconds).
+pub(crate) fn first_date_since(since_ms: i64, zone: &TimeZone) -> Date {
+    let (least, most) = NOW_RANGE_MS;
+    // The first quarter that does not begin before it.
+    let first = -(-since_ms.clamp(least, most)).div_euclid(QUARTER_MS);
+    let before = Stretches::around(zone, first * QUARTER_S, first * QUARTER_S);
+    before.latest_day(first - 1).saturating_add(1.day())
 }
 
 impl Window {

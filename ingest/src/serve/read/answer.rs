@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use botstats_common::metric::TypeCode;
 use botstats_common::stat::Stat;
-use botstats_common::wire::{AnswerSize, ChunksWriter, Pair, Request, RowName, Samples, put_stats};
+use botstats_common::wire::{AnswerSize, ChunksWriter, Pair, Request, RowName, Samples};
 
 use super::ReadError;
 use super::histogram::Histogram;
@@ -22,15 +22,9 @@ pub(super) struct Answer<'a> {
     partials: Partials,
     chunks: ChunksWriter,
     size: AnswerSize,
-    encoder: CellEncoder,
-}
-
-/// Makes the bytes of a cell; the memory of one serves the next.
-#[derive(Default)]
-struct CellEncoder {
-    bytes: Vec<u8>,
+    /// The stats of a cell; the memory of one serves the next.
     histogram: Histogram,
-    stats: Vec<u64>,
+    numbers: Vec<u64>,
 }
 
 impl<'a> Answer<'a> {
@@ -48,7 +42,8 @@ impl<'a> Answer<'a> {
             partials: Partials::new(request.types.iter().collect(), !request.stats.is_empty()),
             chunks,
             size: AnswerSize::default(),
-            encoder: CellEncoder::default(),
+            histogram: Histogram::default(),
+            numbers: Vec::new(),
         }
     }
 
@@ -145,52 +140,27 @@ impl<'a> Answer<'a> {
     /// # Errors
     /// [`ReadError::TooLarge`], or if the store is damaged.
     pub(super) fn write(&mut self) -> Result<(), ReadError> {
-        let Self { stats, rows, partials, chunks, size, encoder, .. } = self;
+        let Self { stats, rows, partials, chunks, size, histogram, numbers, .. } = self;
         let place = |row| rows.place_of(row).unwrap_or(u32::MAX);
         partials.take(
             |group, row| (group, place(row)),
             |(group, row), cell| {
-                let cell = encoder.encode(cell, stats, chunks.is_of_version_1())?;
-                size.add_cell(cell.len());
-                if size.is_too_large() {
-                    return Err(ReadError::TooLarge);
+                let mut samples = cell;
+                if !stats.is_empty() {
+                    let (end, codes) = split(cell, histogram).ok_or(BodyError::Damaged)?;
+                    samples = cell.get(..end).unwrap_or_default();
+                    numbers.clear();
+                    for code in codes.into_iter().filter(|code| code.kind().is_duration()) {
+                        histogram.stats(code, stats, numbers);
+                    }
                 }
-                chunks.cell(group, place(row), cell);
-                Ok(())
+                size.add_cell(chunks.cell(group, place(row), samples, numbers));
+                if size.is_too_large() { Err(ReadError::TooLarge) } else { Ok(()) }
             },
         )
     }
 
     pub(super) fn finish(self) -> Vec<Vec<u8>> {
         self.chunks.finish()
-    }
-}
-
-impl CellEncoder {
-    /// The bytes of a cell as a message has them.
-    #[inline]
-    fn encode<'c>(
-        &'c mut self,
-        cell: &'c [u8],
-        stats: &[Stat],
-        in_version_1: bool,
-    ) -> Result<&'c [u8], BodyError> {
-        if in_version_1 {
-            return Ok(cell);
-        }
-        let Self { bytes, histogram, stats: numbers } = self;
-        bytes.clear();
-        numbers.clear();
-        if stats.is_empty() {
-            bytes.extend_from_slice(cell);
-        } else {
-            let (end, codes) = split(cell, histogram).ok_or(BodyError::Damaged)?;
-            bytes.extend_from_slice(cell.get(..end).unwrap_or_default());
-            for code in codes.into_iter().filter(|code| code.kind().is_duration()) {
-                histogram.stats(code, stats, numbers);
-            }
-        }
-        put_stats(numbers, bytes);
-        Ok(bytes)
     }
 }

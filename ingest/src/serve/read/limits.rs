@@ -1,15 +1,13 @@
 //! What a request may ask for, and from when on a store can answer completely.
 
 use botstats_common::quarter::{DAY_MS, Quarter};
-use botstats_common::stat::{MAX_WITHIN_S, Stat};
+use botstats_common::stat::{MAX_STATS, MAX_WITHIN_S, Stat};
 use botstats_common::wire::{MAX_DATES_TIMES_PAIRS, Request};
 
 use super::ReadError;
 use super::windows::Window;
 use crate::store::Progress;
 
-/// The most stats: each is a column of the answer.
-const MAX_STATS: usize = 8;
 /// An event may be so much later than the moment it was stored, in nanoseconds.
 const AHEAD_NS: i64 = 5 * 60 * 1_000_000_000;
 const NS_PER_MS: i64 = 1_000_000;

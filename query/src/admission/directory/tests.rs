@@ -1,3 +1,5 @@
+//! Tokens, keys and clashes as cases.
+
 use super::*;
 
 fn hash(text: &str) -> SecretHash {

@@ -4,13 +4,14 @@ use std::fmt;
 
 use botstats_common::metric::{ALLOWED_CODES, TypeCode};
 use botstats_common::split::Split;
+use botstats_common::stat::MAX_STATS;
 use botstats_common::stat::{ALLOWED_STATS, Stat};
-use botstats_common::wire::MAX_DATES;
+use botstats_common::wire::{MAX_CLOCK_DATES, MAX_DATES};
 use jiff::civil::Date;
 
 use super::MAX_DAYS;
-use super::parse::{MAX_CLOCK_DATES, MAX_TYPE_ITEMS};
-use super::query::{FIRST_DATE, MAX_STATS, PARAMETERS};
+use super::parse::MAX_TYPE_ITEMS;
+use super::query::{FIRST_DATE, PARAMETERS};
 
 /// An error repeats at most 64 characters of a bad parameter.
 const MAX_ECHO_CHARS: usize = 64;

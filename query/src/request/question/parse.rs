@@ -6,7 +6,7 @@ use botstats_common::ids::is_id_char;
 use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::secret::SecretHash;
 use botstats_common::split::Split;
-use botstats_common::wire::{By, MAX_DATES, SplitBy};
+use botstats_common::wire::{By, MAX_CLOCK_DATES, MAX_DATES, SplitBy};
 use jiff::civil::Date;
 
 use super::bad_parameter::Shown;
@@ -17,8 +17,6 @@ use super::{BadParameter, BotFilter, Dates, Days, GroupMode, Question, decoded};
 pub(crate) const MAX_TYPE_ITEMS: usize = 64;
 /// The `top` of a call that does not say it.
 const DEFAULT_TOP: u32 = 50;
-/// The most dates of [`GroupMode::Quarter`] and [`GroupMode::Hour`]: two months.
-pub(super) const MAX_CLOCK_DATES: u32 = 62;
 
 impl Question {
     /// Reads the four raw path segments (APIKEY, TYPES, GROUPMODE, DAYS) and the raw query.

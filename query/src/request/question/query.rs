@@ -1,7 +1,7 @@
 //! The query parameters of a call, each by itself.
 
-use botstats_common::split::Split;
-use botstats_common::stat::Stat;
+use botstats_common::split::{MAX_TOP, Split};
+use botstats_common::stat::{MAX_STATS, Stat};
 use botstats_common::wire::By;
 use jiff::civil::{Date, date};
 
@@ -9,10 +9,6 @@ use super::bad_parameter::Shown;
 use super::parse::plain_decimal;
 use super::{BadParameter, Previous, decoded};
 
-/// The most items in `stats`: each is a column.
-pub(crate) const MAX_STATS: usize = 8;
-/// The largest `top`.
-pub(crate) const MAX_TOP: u32 = 500;
 /// The first date that may be asked for: it begins after 1970-01-01, where quarters begin, in every
 /// zone.
 pub(super) const FIRST_DATE: Date = date(1971, 1, 1);

@@ -308,3 +308,38 @@ fn any_moment_has_windows() {
         }
     }
 }
+
+#[test]
+fn the_first_date_that_is_complete() {
+    for (since, zone, date) in [
+        ("2026-01-05T00:00:00Z", "UTC", "2026-01-05"),
+        ("2026-01-05T00:00:00.001Z", "UTC", "2026-01-06"),
+        ("2026-01-04T23:59:59.999Z", "UTC", "2026-01-05"),
+        ("2026-01-05T00:00:00Z", "Europe/Rome", "2026-01-06"),
+        ("2026-01-04T23:00:00Z", "Europe/Rome", "2026-01-05"),
+        ("2026-01-04T23:00:01Z", "Europe/Rome", "2026-01-06"),
+        ("2026-01-05T00:00:00Z", "America/New_York", "2026-01-05"),
+        ("2026-01-05T05:00:00Z", "America/New_York", "2026-01-05"),
+        ("2026-01-05T05:00:01Z", "America/New_York", "2026-01-06"),
+        ("2026-01-04T18:15:00Z", "Asia/Kathmandu", "2026-01-05"),
+        ("2026-01-04T18:15:01Z", "Asia/Kathmandu", "2026-01-06"),
+        // At midnight back to 23:00 of the day before, which then is not reached again.
+        ("2026-10-24T21:00:00Z", "Asia/Beirut", "2026-10-25"),
+        ("2026-10-24T22:00:00Z", "Asia/Beirut", "2026-10-25"),
+        ("2026-10-24T22:00:01Z", "Asia/Beirut", "2026-10-26"),
+        // At 00:01 back to 23:01: the next day had begun.
+        ("2010-11-07T02:30:00Z", "America/St_Johns", "2010-11-07"),
+        ("2010-11-07T02:30:01Z", "America/St_Johns", "2010-11-08"),
+        ("2010-11-07T03:30:00Z", "America/St_Johns", "2010-11-08"),
+        // A date that is skipped begins with the next.
+        ("2011-12-30T10:00:00Z", "Pacific/Apia", "2011-12-30"),
+        ("2011-12-30T10:15:00Z", "Pacific/Apia", "2012-01-01"),
+    ] {
+        let since_ms = ms(since);
+        let found = first_date_since(since_ms, &time_zone(zone).unwrap());
+        assert_eq!(found.to_string(), date, "{since} in {zone}");
+    }
+    for since_ms in [i64::MIN, i64::MAX] {
+        let _some_date = first_date_since(since_ms, &TimeZone::UTC);
+    }
+}
