@@ -308,8 +308,9 @@ fn empty_variables_beside_a_url() {
     check("upper case, a space", &[("NATS_URL", format!(" {upper} "))], 0, &[]);
 }
 
-/// How often the programs are to try; each tries about once a second.
-const TRIES: usize = 8;
+/// How often the programs are to try; each tries about once a second. More than they have different
+/// things to tell, which are eight.
+const TRIES: usize = 12;
 
 /// A server of the protocol that refuses everybody with these bytes, but perhaps the first, whom it
 /// leaves.
