@@ -1,7 +1,7 @@
 //! Reads over NATS: what a query asks of an ingest, and how the answer comes back.
 //!
 //! *Format* of every message: a version byte, then postcard. Version 1 is in [`v1`]: an ingest
-//! still answers its requests, in its form.
+//! still answers its requests, in its form. Version 3 is in [`overview`].
 //!
 //! Any ingest takes a request on `botstats.read.v1.<account>`; one ingest takes a request on
 //! `botstats.read.v1.<ingest>.<account>`. The ingest answers to the request's reply inbox:
@@ -15,6 +15,7 @@
 //! request.
 
 mod encoded;
+pub mod overview;
 mod size;
 pub mod v1;
 
@@ -181,6 +182,8 @@ pub enum Frame {
     },
     /// The answer has more than [`MAX_NAMES`] names.
     TooManyNames,
+    /// A part of the answer to [`overview::Request`].
+    Overview(overview::Part),
 }
 
 /// A part of an answer.

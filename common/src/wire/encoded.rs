@@ -9,7 +9,7 @@
 
 use serde::Deserialize;
 
-use super::{DecodeError, MIN_PAYLOAD_BYTES, Pair, RowKey, Samples, VERSION, v1};
+use super::{DecodeError, MIN_PAYLOAD_BYTES, Pair, RowKey, Samples, VERSION, overview, v1};
 use crate::metric::TypeCode;
 use crate::varint;
 
@@ -58,6 +58,8 @@ pub enum Reply<'a> {
     },
     /// The answer has too many names.
     TooManyNames,
+    /// A part of the answer to a request for an overview.
+    Overview(overview::Part),
 }
 
 /// A part of an answer, like [`Chunk`](super::Chunk), its cells still encoded.
@@ -98,6 +100,7 @@ enum Front<'a> {
     Incomplete { since_ms: i64 },
     TooManyPairs { pairs: u32 },
     TooManyNames,
+    Overview(overview::Part),
 }
 
 impl<'a> Reply<'a> {
@@ -118,6 +121,7 @@ impl<'a> Reply<'a> {
             Front::Incomplete { since_ms } => Reply::Incomplete { since_ms },
             Front::TooManyPairs { pairs } => Reply::TooManyPairs { pairs },
             Front::TooManyNames => Reply::TooManyNames,
+            Front::Overview(part) => Reply::Overview(part),
             Front::Chunk(Head { number, last, as_of_ms, pairs, rows, cells }) => {
                 let cells = EncodedCells { left: cells, rest };
                 let chunk = EncodedChunk { number, last, as_of_ms, pairs, rows, cells };
@@ -472,6 +476,7 @@ mod tests {
             Reply::Incomplete { since_ms } => Frame::Incomplete { since_ms },
             Reply::TooManyPairs { pairs } => Frame::TooManyPairs { pairs },
             Reply::TooManyNames => Frame::TooManyNames,
+            Reply::Overview(part) => Frame::Overview(part),
             Reply::Chunk(EncodedChunk { number, last, as_of_ms, pairs, rows, cells }) => {
                 let cells = cells.map(|cell| {
                     let EncodedCell { group, row, samples, .. } = cell?;

@@ -275,7 +275,8 @@ impl Version {
                 Frame::Chunk(_)
                 | Frame::Incomplete { .. }
                 | Frame::TooManyPairs { .. }
-                | Frame::TooManyNames,
+                | Frame::TooManyNames
+                | Frame::Overview(_),
             ) => refused("version 1 of the read messages cannot say why"),
         };
         wire::v1::encode(&frame)

@@ -190,7 +190,9 @@ impl Try<'_> {
             Reply::Incomplete { since_ms } => return Err(ReadError::Incomplete(since_ms).into()),
             Reply::TooManyPairs { pairs } => return Err(ReadError::TooManyPairs(pairs).into()),
             Reply::TooManyNames => return Err(ReadError::TooManyNames.into()),
-            Reply::Chunk(_) => return Err(TryError::again("a chunk before the acceptance")),
+            Reply::Chunk(_) | Reply::Overview(_) => {
+                return Err(TryError::again("a part of the answer before the acceptance"));
+            }
         };
         self.collect(&mut answers, ingest.as_ref()).await
     }
@@ -216,6 +218,7 @@ impl Try<'_> {
                 Reply::TooManyPairs { pairs } => return Err(ReadError::TooManyPairs(pairs).into()),
                 Reply::TooManyNames => return Err(ReadError::TooManyNames.into()),
                 Reply::Accepted { .. } => return Err(TryError::again("accepted twice")),
+                Reply::Overview(_) => return Err(TryError::again("not what was asked for")),
             }
             let size = collecting.size();
             if size.is_too_large() {
