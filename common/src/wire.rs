@@ -134,7 +134,7 @@ pub fn joined(runs: impl IntoIterator<Item = Run>, groups: u32) -> Vec<Run> {
 }
 
 /// What rows are kept apart by; rows are merged over the rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct By {
     /// Each bot has rows of its own.
     pub bot: bool,
@@ -148,7 +148,7 @@ impl By {
 }
 
 /// Rows by the names of a split.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SplitBy {
     /// The kind of name.
     pub split: Split,

@@ -25,13 +25,14 @@ pub use stream::raw_message::{RawMessage, raw_message_from};
 /// Parts of the program for tests and benchmarks. Nothing else uses them.
 #[doc(hidden)]
 pub mod testing {
-    pub use crate::engine::{Engine, MemoryUse, Open};
+    pub use crate::engine::{Engine, MemoryUse};
     pub use crate::event::decoder::{Arrival, Decoder};
     pub use crate::event::{
         Address, Decoded, Event, HashKey, Headers, Kind, MAX_REASON_BYTES, Message, Rule, decode,
         flag,
     };
     pub use crate::serve::health::Health;
+    pub use crate::serve::overview::Overviews;
     pub use crate::serve::read::{CellReader, ReadError};
     pub use crate::store::{
         Contents, MAX_DEAD_LETTERS, PairContents, Progress, Reencoded, STORE_FILE, StorageBackend,

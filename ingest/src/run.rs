@@ -236,6 +236,7 @@ async fn work(
     let parts = stop.child_token();
     let context = Context {
         reader: engine.reader(),
+        overviews: engine.overviews(),
         store: engine.store().clone(),
         source: site.source.clone(),
         health: health.clone(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::disk::Disk;
 use crate::model::{
-    Asked, Contents, Dates as AskedDates, Directory, MAX_NAMES, Message, Model, PairContents,
+    Asked, Contents, Dates as AskedDates, Directory, MAX_NAMES, Message, Model, Now, PairContents,
     Previous, Question, Row, Stat, Verdict, answer, text_of,
 };
 use anyhow::Context as _;
@@ -16,7 +16,7 @@ use async_nats::HeaderMap;
 use botstats_common::directory::BotEntry;
 use botstats_common::ids::Bot;
 use botstats_common::metric::TypeCode;
-use botstats_common::wire;
+use botstats_common::wire::{self, overview};
 use botstats_ingest::OpenError;
 use botstats_ingest::testing::{Engine, Message as Incoming, PairContents as Stored};
 use botstats_ingest::testing::{STORE_FILE, Store};
@@ -165,16 +165,70 @@ impl Product {
         format: Format,
     ) -> anyhow::Result<String> {
         let account = account.parse()?;
-        let subject = Subject { account: &account, bot: None, request_id: "test" };
+        let subject = Subject { account: &account, bots: None, request_id: "test" };
         let request = wire::Request {
-            bots: bots
-                .map(|bots| bots.iter().map(|bot| bot.parse()).collect::<Result<_, _>>())
-                .transpose()?,
+            bots: bot_ids(bots)?,
             deadline_ms: 60_000,
             ..request(&parsed.question, &parsed.windows, subject)
         };
         let chunks = self.engine()?.read(&account, &request)?;
         parsed.render(&chunks, format)
+    }
+
+    /// Compares what goes on at a moment in an account, or in some of its bots, with the model's;
+    /// gives the counts of all pairs.
+    pub fn check_now(
+        &mut self,
+        model: &Model,
+        account: &str,
+        bots: Option<&[String]>,
+        now_ms: i64,
+    ) -> anyhow::Result<Vec<Now>> {
+        let mut wanted = model.now(account, now_ms);
+        wanted.retain(|(bot, _), _| bots.is_none_or(|bots| bots.contains(bot)));
+        let got = self.now(account, bots, now_ms)?;
+        anyhow::ensure!(got == wanted, "at {now_ms}: {got:?}, the model says {wanted:?}");
+        Ok(wanted.into_values().collect())
+    }
+
+    fn now(
+        &mut self,
+        account: &str,
+        bots: Option<&[String]>,
+        now_ms: i64,
+    ) -> anyhow::Result<BTreeMap<(String, String), Now>> {
+        let request = overview::Request {
+            request_id: "test".to_owned(),
+            bots: bot_ids(bots)?,
+            now_ms,
+            deadline_ms: 60_000,
+        };
+        let request = overview::Request::decode(&request.encode()?)?;
+        let max_bytes = wire::MIN_PAYLOAD_BYTES;
+        let engine = self.engine()?;
+        let parts = engine.overviews().gather(&account.parse()?, &request, 0, max_bytes)?;
+        let mut all = BTreeMap::new();
+        for (number, bytes) in (0..).zip(&parts) {
+            anyhow::ensure!(bytes.len() <= max_bytes, "{} bytes", bytes.len());
+            let wire::Frame::Overview(part) = wire::decode(bytes)? else {
+                anyhow::bail!("no overview")
+            };
+            let is_last = part.number as usize + 1 == parts.len();
+            anyhow::ensure!((part.number, part.last) == (number, is_last), "{part:?}");
+            for of in part.pairs {
+                let pair = (of.pair.bot.as_str().to_owned(), of.pair.channel.as_str().to_owned());
+                let now = Now {
+                    open: of.open,
+                    waiting: of.waiting,
+                    waiting_active: of.waiting_active,
+                    with_operator: of.with_operator,
+                    unanswered: of.unanswered,
+                    oldest_request_ms: of.oldest_request_ms,
+                };
+                anyhow::ensure!(all.insert(pair, now).is_none(), "a pair is there twice");
+            }
+        }
+        Ok(all)
     }
 
     /// Compares the numbers of accepted and refused messages with those of the model.
@@ -264,6 +318,11 @@ type Operators = BTreeMap<String, String>;
 
 /// Opens an engine on a folder. Another test of this process may be starting a program: until the
 /// program runs, its process holds copies of all locks.
+fn bot_ids(bots: Option<&[String]>) -> anyhow::Result<Option<Vec<Bot>>> {
+    let parsed = bots.map(|bots| bots.iter().map(|bot| bot.parse()).collect());
+    Ok(parsed.transpose()?)
+}
+
 fn open_folder(folder: &Path, keep_days: u32) -> Result<Engine, OpenError> {
     for _ in 0..100 {
         match Engine::open(folder, keep_days) {

@@ -16,6 +16,7 @@ mod calendar;
 mod contents;
 mod count;
 mod json;
+mod now;
 mod session;
 mod time;
 mod window;
@@ -29,6 +30,7 @@ pub use ask::{Asked, Row, Stat, answer, codes_of};
 pub use calendar::{Dates, Grain, Group, Previous, Window, windows};
 pub use contents::{Contents, MAX_NAMES, PairContents, SPLITS};
 pub use count::{ALL, ALL_CODES, CODES, FIELDS, TYPES, text_of};
+pub use now::Now;
 pub use time::parse_time_ms;
 pub use window::GroupMode;
 

@@ -19,19 +19,19 @@ use parking_lot::RwLock;
 use crate::event::Message;
 use crate::event::decoder::{Arrival, Decoder};
 use crate::event::hash::HashKey;
-use crate::event::registry::{PairNumbers, Registry};
+use crate::event::registry::Registry;
 use crate::fold::changes::Changes;
 use crate::fold::names::Names;
 use crate::fold::names_of_day::MAX_NAMES;
 use crate::fold::timeline::SLICE_DAYS;
+use crate::serve::overview::Overviews;
 use crate::serve::read::{CellReader, ReadError};
 use crate::store::{
     Counts, Folder, OpenError, Progress, STORE_FILE, Store, StoreError, StreamIdentity,
 };
 use crate::telemetry;
 use batch::{Batch, NS_PER_MS};
-pub use open::Open;
-use open::OpenConversations;
+pub(crate) use open::{Open, OpenConversations};
 use slices::{Conversations, Effects, Outcomes};
 use users::{Activities, count_users, prune_generations};
 
@@ -155,13 +155,6 @@ impl Engine {
         }
     }
 
-    /// The conversations that can be open now, each with its (bot, channel).
-    #[must_use]
-    pub fn open_conversations(&self) -> Vec<(PairNumbers, Open)> {
-        let (open, registry) = (self.open.read(), self.registry.read());
-        open.iter().filter_map(|(pair, open)| Some((registry.numbers_of(pair)?, *open))).collect()
-    }
-
     /// The store, for snapshots.
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {
@@ -172,6 +165,13 @@ impl Engine {
     #[must_use]
     pub fn reader(&self) -> CellReader {
         CellReader::new(Arc::clone(&self.store), Arc::clone(&self.registry), self.keep_days)
+    }
+
+    /// A handle that answers from any thread what goes on now.
+    #[must_use]
+    pub fn overviews(&self) -> Overviews {
+        let (store, registry) = (Arc::clone(&self.store), Arc::clone(&self.registry));
+        Overviews::new(store, registry, Arc::clone(&self.open), self.keep_days)
     }
 
     /// Answers one read, as of the last message applied.

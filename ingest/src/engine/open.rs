@@ -4,33 +4,36 @@
 //! there are at most as many as had an event in the last half hour, or in the last day with an
 //! operator.
 
+use std::collections::BTreeMap;
+
 use botstats_common::quarter::day_of_ms;
 use rustc_hash::FxHashMap;
 
 use crate::fold::session::SessionState;
 use crate::fold::timeline::{Entry, StoredSlice, pass_over};
-use crate::store::keys::pair_of;
+use crate::store::keys::{of_pair, pair_first};
 
 /// The clock of a query may be this many milliseconds behind that of the server.
 const CLOCK_MS: i64 = 2 * 60 * 1000;
-/// The map is searched for what has ended when it has grown by this many, and to twice its size.
+/// The map is searched for what is not open any more when it has grown by this many, and to twice
+/// its size.
 const LEAST_GROWTH: usize = 1024;
 
 /// A conversation whose last session has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Open {
+pub(crate) struct Open {
     /// The time of its last event.
-    pub last_ms: i64,
+    pub(crate) last_ms: i64,
     /// The longest pause after which it is still open.
-    pub idle_ms: i64,
+    pub(crate) idle_ms: i64,
     /// Since when an operator is requested, with nobody in control.
-    pub requested_ms: Option<i64>,
+    pub(crate) requested_ms: Option<i64>,
     /// Whether an operator is in control.
-    pub is_with_operator: bool,
+    pub(crate) is_with_operator: bool,
     /// Whether its last message is a `message.received`.
-    pub is_unanswered: bool,
-    /// The time of its last `message.received`.
-    pub received_ms: Option<i64>,
+    pub(crate) is_unanswered: bool,
+    /// The time of the session's last `message.received`.
+    pub(crate) received_ms: Option<i64>,
 }
 
 impl Open {
@@ -51,10 +54,11 @@ impl Open {
     }
 }
 
-/// All conversations that may be open, by key.
+/// All conversations that may be open.
 #[derive(Debug, Default)]
-pub(super) struct OpenConversations {
-    by_key: FxHashMap<u128, Open>,
+pub(crate) struct OpenConversations {
+    /// By [`pair_first`], so that those of a pair are one range.
+    by_pair: BTreeMap<u128, Open>,
     /// The number of conversations after the last search.
     left: usize,
 }
@@ -71,7 +75,7 @@ pub(super) struct OpenUpdates {
 
 impl OpenConversations {
     pub(super) fn updates(&self, stored_ms: i64) -> OpenUpdates {
-        OpenUpdates { stored_ms, has_any: !self.by_key.is_empty(), updates: Vec::new() }
+        OpenUpdates { stored_ms, has_any: !self.by_pair.is_empty(), updates: Vec::new() }
     }
 
     /// Notes the states that a commit left.
@@ -79,23 +83,23 @@ impl OpenConversations {
         let OpenUpdates { updates, stored_ms, .. } = updates;
         for (key, state) in updates {
             match state {
-                Some(state) => self.by_key.insert(key, state),
-                None => self.by_key.remove(&key),
+                Some(state) => self.by_pair.insert(pair_first(key), state),
+                None => self.by_pair.remove(&pair_first(key)),
             };
         }
-        if self.by_key.len() > 2 * self.left + LEAST_GROWTH {
-            self.by_key.retain(|_, state| state.may_be_open(stored_ms));
-            self.left = self.by_key.len();
+        if self.by_pair.len() > 2 * self.left + LEAST_GROWTH {
+            self.by_pair.retain(|_, state| state.may_be_open(stored_ms));
+            self.left = self.by_pair.len();
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.by_key.len()
+        self.by_pair.len()
     }
 
-    /// All that may be open, with their pairs.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Open)> {
-        self.by_key.iter().map(|(key, state)| (pair_of(*key), state))
+    /// Those of a pair that may be open.
+    pub(crate) fn of(&self, pair: u32) -> impl Iterator<Item = &Open> {
+        self.by_pair.range(of_pair(pair)).map(|(_, open)| open)
     }
 }
 
@@ -118,6 +122,12 @@ impl OpenUpdates {
     fn open_of(&self, state: &SessionState) -> Option<Open> {
         Open::of(state).filter(|open| open.may_be_open(self.stored_ms))
     }
+}
+
+/// Whether a short slice has an event of a session. Feedback alone does not tell that a session is
+/// over. A long slice counts as if it had one.
+pub(super) fn has_session(events: &[Entry]) -> bool {
+    events.iter().any(|event| event.kind.is_of_session())
 }
 
 /// The last slice of each conversation, while all slices are read by their days.
@@ -148,6 +158,7 @@ impl LastSlices {
             return;
         }
         let last = match stored {
+            StoredSlice::Short(_) if !has_session(events) => return,
             StoredSlice::Short(entry) => self.state_after(entry, events),
             StoredSlice::Long { parts, .. } => {
                 parts.last().map_or(Last::Ended, |part| Last::Part(day, part.number))

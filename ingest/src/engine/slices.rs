@@ -14,7 +14,7 @@
 use rustc_hash::FxHashMap;
 
 use super::batch::{Batch, Pending};
-use super::open::{LastSlices, OpenConversations, OpenUpdates};
+use super::open::{LastSlices, OpenConversations, OpenUpdates, has_session};
 use super::users::Activities;
 use crate::event::registry::PairNumbers;
 use crate::fold::changes::Changes;
@@ -455,7 +455,8 @@ impl Pass<'_> {
             encode_long(day, next, &starts, self.names, body);
         }
         self.changed.put(key, body);
-        self.carry((day, key, numbers), is_stored.then_some(&old), &new)
+        let of_session = has_session(after);
+        self.carry((day, key, numbers), is_stored.then_some(&old), &new, of_session)
     }
 
     /// Folds a long slice with its incoming events, from the first part that changes until the old
@@ -524,16 +525,18 @@ impl Pass<'_> {
         let Some((old, new)) = states else { return Ok(()) };
         let changes = &mut *self.effects.changes;
         SessionState::open_change(&old, &new, &mut |sample| changes.sample(numbers, sample));
-        self.carry((day, key, numbers), Some(&old), &new)
+        self.carry((day, key, numbers), Some(&old), &new, true)
     }
 
     /// Notes what the next midnight and the open conversations must know of the state after a
-    /// slice. `old` is none of a new slice.
+    /// slice. `old` is none of a new slice. A slice without events of a session changes nothing for
+    /// the open conversations.
     fn carry(
         &mut self,
         (day, key, numbers): Place,
         old: Option<&SessionState>,
         new: &SessionState,
+        of_session: bool,
     ) -> Result<(), StoreError> {
         let midnight = begin_ms(day + 1);
         let old = old.filter(|state| state.alive_at(midnight));
@@ -542,16 +545,22 @@ impl Pass<'_> {
             let state = alive.cloned().unwrap_or_default();
             self.carried.push(Carried { key, numbers, state });
         }
-        let (Buffers { other, days, .. }, known) = (&mut self.buffers, &self.known);
-        let slices = &self.slices;
+        if !of_session {
+            return Ok(());
+        }
+        let (Buffers { other, days, elsewhere, .. }, known) = (&mut self.buffers, &self.known);
+        let (slices, names) = (&self.slices, &mut *self.names);
         self.effects.open.note(key, new, || {
             known.days.of(key, days);
-            for later in days.iter().filter(|later| **later > day) {
-                if slices.get(&day_bytes(*later), key, other)?.is_some() {
-                    return Ok(true);
+            for later in days.iter().copied().filter(|later| *later > day) {
+                let Some(body) = slices.get(&day_bytes(later), key, other)? else { continue };
+                elsewhere.clear();
+                match decode_slice(later, body, names, elsewhere)? {
+                    StoredSlice::Short(_) if !has_session(elsewhere) => {}
+                    StoredSlice::Short(_) | StoredSlice::Long { .. } => return Ok(true),
                 }
             }
-            Ok(false)
+            Ok::<_, StoreError>(false)
         })
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use botstats_common::metric::TypeSet;
 use botstats_common::quarter::{DAY_MS, Quarter};
+use botstats_common::wire::overview;
 use proptest::prelude::*;
 
 use super::*;
@@ -213,9 +214,10 @@ fn open_conversations_are_known_after_each_commit_and_each_start() {
     let open = |engine: &Engine| {
         let minute = |ms: i64| (ms - START_MS - now) / MINUTE;
         let mut all: Vec<_> = engine
-            .open_conversations()
-            .into_iter()
-            .map(|(_, open)| {
+            .open
+            .read()
+            .of(0)
+            .map(|open| {
                 let requested = open.requested_ms.map(minute);
                 let idle = open.idle_ms / MINUTE;
                 (minute(open.last_ms), idle, requested, open.is_with_operator, open.is_unanswered)
@@ -270,6 +272,81 @@ fn apply_at(engine: &mut Engine, first: u64, ms: i64, payloads: &[String]) {
     engine.apply(&messages).unwrap();
 }
 
+/// The overview's counts of the first pair, minutes after noon of the first day: open, waiting,
+/// active, with an operator, unanswered; the minute of the oldest request.
+fn overview(engine: &Engine, minute: i64) -> ([u32; 5], Option<i64>) {
+    let noon = START_MS + 12 * 60 * MINUTE;
+    let request = overview::Request {
+        request_id: String::new(),
+        bots: None,
+        now_ms: noon + minute * MINUTE,
+        deadline_ms: 1000,
+    };
+    let parts = engine.overviews().gather(&"a".parse().unwrap(), &request, 7, 8 * 1024).unwrap();
+    let [part] = &parts[..] else { panic!("{} parts", parts.len()) };
+    let wire::Frame::Overview(part) = wire::decode(part).unwrap() else { panic!("no overview") };
+    assert_eq!((part.number, part.last, part.as_of_ms), (0, true, 7));
+    // No day was deleted; a store without events has nothing to miss.
+    assert_eq!(part.complete_since_ms, engine.progress().checkpoint.as_ref().map(|_| 0));
+    let Some(now) = part.pairs.first() else { return Default::default() };
+    assert_eq!((now.pair.bot.as_str(), now.pair.channel.as_str()), ("b", "c"));
+    let counts = [now.open, now.waiting, now.waiting_active, now.with_operator, now.unanswered];
+    (counts, now.oldest_request_ms.map(|ms| (ms - noon) / MINUTE))
+}
+
+#[test]
+fn an_overview_says_what_goes_on_after_each_commit_and_each_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Engine::open(folder.path(), 40).unwrap();
+    let mut engine = open();
+    assert_eq!(overview(&engine, 0), ([0; 5], None));
+    let (noon, mut sequence) = (12 * 60 * MINUTE, 0);
+    for (conversation, minute, kind, expect) in [
+        ("one", 0, Kind::Received, ([1, 0, 0, 0, 1], None)),
+        ("one", 1, Kind::Requested, ([1, 1, 1, 0, 1], Some(1))),
+        // A second request changes nothing.
+        ("one", 2, Kind::Requested, ([1, 1, 1, 0, 1], Some(1))),
+        ("two", 3, Kind::Requested, ([2, 2, 1, 0, 1], Some(1))),
+        ("two", 4, Kind::Received, ([2, 2, 2, 0, 2], Some(1))),
+        ("one", 5, Kind::Joined, ([2, 1, 1, 1, 2], Some(3))),
+        ("one", 6, Kind::OperatorMessage, ([2, 1, 1, 1, 1], Some(3))),
+        ("one", 7, Kind::Released, ([2, 1, 1, 0, 1], Some(3))),
+        ("one", 8, Kind::Requested, ([2, 2, 2, 0, 1], Some(3))),
+        ("two", 9, Kind::Ended, ([1, 1, 1, 0, 0], Some(8))),
+        // What was before the end is of another session, and so the user has not written.
+        ("two", 10, Kind::Requested, ([2, 2, 1, 0, 0], Some(8))),
+        // Late, and before all others.
+        ("one", -1, Kind::Requested, ([2, 2, 1, 0, 0], Some(8))),
+        ("two", 11, Kind::Released, ([2, 2, 1, 0, 0], Some(8))),
+        ("two", 12, Kind::Joined, ([2, 1, 1, 1, 0], Some(8))),
+    ] {
+        sequence += 1;
+        let id = u32::try_from(sequence).unwrap();
+        let given = Given { ms: noon + minute * MINUTE, kind, automatic: false, id };
+        let payload = payload(&given).replace("default", conversation);
+        apply_at(&mut engine, sequence, noon + minute.max(0) * MINUTE, &[payload]);
+        assert_eq!(overview(&engine, minute), expect, "{conversation} {minute}");
+        if minute % 3 == 0 {
+            drop(engine);
+            engine = open();
+            assert_eq!(overview(&engine, minute), expect, "{conversation} {minute}, opened again");
+        }
+    }
+    for _ in 0..2 {
+        for (minute, expect) in [
+            (30, ([2, 1, 1, 1, 0], Some(8))),
+            (31, ([2, 1, 0, 1, 0], None)),
+            (24 * 60 + 8, ([2, 1, 0, 1, 0], None)),
+            (24 * 60 + 9, ([1, 0, 0, 1, 0], None)),
+            (24 * 60 + 13, ([0; 5], None)),
+        ] {
+            assert_eq!(overview(&engine, minute), expect, "{minute}");
+        }
+        drop(engine);
+        engine = open();
+    }
+}
+
 #[test]
 fn a_conversation_that_begins_and_ends_in_one_commit_is_not_open() {
     let folder = tempfile::tempdir().unwrap();
@@ -280,7 +357,34 @@ fn a_conversation_that_begins_and_ends_in_one_commit_is_not_open() {
     };
     let events = [event(-1, Kind::Received, 1), event(1, Kind::Ended, 2)];
     apply_at(&mut engine, 1, DAY_MS + 2 * MINUTE, &events);
-    assert_eq!(engine.open_conversations(), []);
+    assert_eq!(engine.open.read().of(0).next(), None);
+}
+
+#[test]
+fn feedback_of_the_next_day_leaves_a_conversation_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut engine = Engine::open(folder.path(), 40).unwrap();
+    let half_past = 11 * 60 + 30;
+    let event = |minute, id| {
+        let ms = (12 * 60 + minute) * MINUTE;
+        payload(&Given { ms, kind: Kind::Received, automatic: false, id })
+    };
+    // After midnight, by a clock that is ahead. The conversation can't be open at midnight.
+    let feedback = event(12 * 60 + 2, 2).replace("message.received", "feedback.given");
+    let feedback = feedback.replace(r#""userid""#, r#""score":5,"userid""#);
+    let events = [event(half_past - 1, 1), feedback.clone(), feedback.replace("\"2\"", "\"3\"")];
+    for (sequence, payload) in (1..).zip(events) {
+        apply_at(&mut engine, sequence, (12 * 60 + half_past + 28) * MINUTE, &[payload]);
+        assert_eq!(overview(&engine, half_past + 29), ([1, 0, 0, 0, 1], None), "{sequence}");
+        assert_eq!(overview(&engine, half_past + 30), ([0; 5], None), "{sequence}");
+        drop(engine);
+        engine = Engine::open(folder.path(), 40).unwrap();
+        assert_eq!(overview(&engine, half_past + 29), ([1, 0, 0, 0, 1], None), "{sequence}");
+    }
+    // The earlier slice is folded again, though a later one is there.
+    let sent = event(half_past - 2, 4).replace("message.received", "operator.requested");
+    apply_at(&mut engine, 4, (12 * 60 + half_past + 28) * MINUTE, &[sent]);
+    assert_eq!(overview(&engine, half_past + 29).0[..2], [1, 1]);
 }
 
 #[test]

@@ -61,6 +61,11 @@ impl Kind {
     pub fn of_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
+
+    /// Whether it is part of a session.
+    pub(crate) const fn is_of_session(self) -> bool {
+        !matches!(self, Kind::Feedback | Kind::Forgotten)
+    }
 }
 
 // `ALL` is looked up by number, and a rank is enough to order by.

@@ -71,13 +71,6 @@ impl Registry {
         self.by_path.get(address.path).copied()
     }
 
-    /// The numbers of a pair by its own.
-    #[must_use]
-    pub(crate) fn numbers_of(&self, pair: u32) -> Option<PairNumbers> {
-        let account = self.row(pair)?.account_number;
-        Some(PairNumbers { account, pair })
-    }
-
     /// The accounts with more than [`MANY_PAIRS`] pairs.
     pub(crate) fn accounts_with_many_pairs(&self) -> impl Iterator<Item = &Account> {
         self.accounts

@@ -187,7 +187,7 @@ impl SessionState {
     /// Folds the next event of the timeline. Never takes a sample back.
     pub(crate) fn step(&mut self, event: Step, emit: &mut impl FnMut(Sample)) {
         let now = event.time_ms;
-        if matches!(event.kind, Kind::Feedback | Kind::Forgotten) {
+        if !event.kind.is_of_session() {
             return;
         }
         if self.last_ms.is_some() && !self.alive_at(now) {

@@ -1,7 +1,8 @@
-//! What an ingest answers: reads, dead letters, its own state, its metrics.
+//! What an ingest answers: reads, what goes on now, dead letters, its own state, its metrics.
 
 pub(crate) mod freshness;
 pub(crate) mod health;
+pub(crate) mod overview;
 pub(crate) mod read;
 pub(crate) mod scrape;
 pub(crate) mod service;

@@ -20,12 +20,13 @@ use botstats_common::status::{
     DeadLetter, DeadLettersReply, DeadLettersRequest, IngestStatus, MAX_DEAD_LETTERS_PER_ANSWER,
     Status,
 };
-use botstats_common::wire::{self, DecodeError, Frame, MIN_PAYLOAD_BYTES};
+use botstats_common::wire::{self, DecodeError, Frame, MIN_PAYLOAD_BYTES, overview};
 use futures::StreamExt as _;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::serve::health::Health;
+use crate::serve::overview::Overviews;
 use crate::serve::read::{CellReader, ReadError};
 use crate::store::{Store, StoreError};
 use crate::telemetry::METRICS;
@@ -47,6 +48,7 @@ const SERVICE_NAME: &str = "botstats-ingest";
 pub(crate) struct Context {
     pub(crate) source: EventSource,
     pub(crate) reader: CellReader,
+    pub(crate) overviews: Overviews,
     pub(crate) store: Arc<Store>,
     pub(crate) health: Health,
     pub(crate) readiness: Readiness,
@@ -229,18 +231,44 @@ fn answer_later(
     });
 }
 
-/// The version of the messages in which a query asks, and so is answered.
+/// The version of the messages in which a query asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
     One,
     Two,
+    /// That of requests for an overview, which are answered in version 2.
+    Three,
+}
+
+/// What a query asks for.
+enum Asked {
+    Read(wire::Request),
+    Overview(overview::Request),
+}
+
+impl Asked {
+    fn request_id(&self) -> &str {
+        match self {
+            Asked::Read(asked) => &asked.request_id,
+            Asked::Overview(asked) => &asked.request_id,
+        }
+    }
+
+    /// The query waits for the answer for this many milliseconds.
+    fn deadline_ms(&self) -> u32 {
+        match self {
+            Asked::Read(asked) => asked.deadline_ms,
+            Asked::Overview(asked) => asked.deadline_ms,
+        }
+    }
 }
 
 impl Version {
-    /// The version of a request; the present one if the request has no version.
+    /// The version of a request; the present one of reads if the request has no known version.
     fn of(request: &[u8]) -> Self {
         match request.first() {
             Some(&wire::v1::VERSION) => Version::One,
+            Some(&overview::VERSION) => Version::Three,
             _ => Version::Two,
         }
     }
@@ -249,13 +277,17 @@ impl Version {
     ///
     /// # Errors
     /// If this is no request, with the reason that the asker is told.
-    fn decode(self, request: &[u8]) -> Result<wire::Request, &'static str> {
+    fn decode(self, request: &[u8]) -> Result<Asked, &'static str> {
         let not_understood = |_: DecodeError| "not a read that this version understands";
         match self {
-            Version::One => wire::v1::decode::<wire::v1::Request>(request)
-                .map_err(not_understood)
-                .and_then(wire::v1::Request::upgrade),
-            Version::Two => wire::decode(request).map_err(not_understood),
+            Version::One => {
+                let asked = wire::v1::decode(request).map_err(not_understood)?;
+                wire::v1::Request::upgrade(asked).map(Asked::Read)
+            }
+            Version::Two => wire::decode(request).map(Asked::Read).map_err(not_understood),
+            Version::Three => {
+                overview::Request::decode(request).map(Asked::Overview).map_err(not_understood)
+            }
         }
     }
 
@@ -264,7 +296,7 @@ impl Version {
     fn encode(self, frame: &Frame) -> Result<Vec<u8>, postcard::Error> {
         let refused = |why: &str| wire::v1::Frame::Refused(why.to_owned());
         let frame = match (self, frame) {
-            (Version::Two, frame) => return wire::encode(frame),
+            (Version::Two | Version::Three, frame) => return wire::encode(frame),
             (Version::One, Frame::Accepted { instance }) => {
                 wire::v1::Frame::Accepted { instance: instance.clone() }
             }
@@ -325,7 +357,7 @@ async fn answer(
         Ok(asked) => asked,
         Err(why) => return asker.refuse(why).await,
     };
-    let request_id = logged_id(&asked.request_id).to_owned();
+    let request_id = logged_id(asked.request_id()).to_owned();
     let accepted = Frame::Accepted { instance: id };
     let (_place, waited) = match working.try_acquire() {
         Ok(place) => (place, false),
@@ -335,7 +367,7 @@ async fn answer(
             (place, true)
         }
     };
-    let last_moment = arrived + Duration::from_millis(asked.deadline_ms.into());
+    let last_moment = arrived + Duration::from_millis(asked.deadline_ms().into());
     if monotonic() > last_moment {
         tracing::info!(request_id, %account, "a read was dropped: its deadline passed while it waited for its turn");
         return "too_late";
@@ -346,13 +378,23 @@ async fn answer(
     }
     let as_of_ms = context.health.as_of_ms();
     // The limit is that of the server that the client is connected to now.
-    let mut reader =
-        context.reader.clone().until(last_moment).in_chunks_of(asker.client.max_payload());
-    if asker.version == Version::One {
-        reader = reader.in_version_1();
-    }
+    let max_bytes = asker.client.max_payload();
     let read_for = account.clone();
-    let gathering = tokio::task::spawn_blocking(move || reader.gather(&read_for, &asked, as_of_ms));
+    let gathering = match asked {
+        Asked::Read(asked) => {
+            let mut reader = context.reader.clone().until(last_moment).in_chunks_of(max_bytes);
+            if asker.version == Version::One {
+                reader = reader.in_version_1();
+            }
+            tokio::task::spawn_blocking(move || reader.gather(&read_for, &asked, as_of_ms))
+        }
+        Asked::Overview(asked) => {
+            let overviews = context.overviews.clone();
+            tokio::task::spawn_blocking(move || {
+                overviews.gather(&read_for, &asked, as_of_ms, max_bytes)
+            })
+        }
+    };
     if !waited {
         asker.send(&accepted).await;
     }
@@ -367,7 +409,12 @@ async fn answer(
                 }
             }
             let took_ms = whole_ms(arrived.elapsed());
-            tracing::info!(request_id, %account, chunks = count, took_ms, "read answered");
+            // A page asks for an overview every few seconds.
+            if asker.version == Version::Three {
+                tracing::debug!(request_id, %account, parts = count, took_ms, "overview answered");
+            } else {
+                tracing::info!(request_id, %account, chunks = count, took_ms, "read answered");
+            }
             "answered"
         }
         Ok(Err(error)) => refuse(asker, context, &request_id, &account, error).await,
@@ -523,7 +570,7 @@ mod tests {
     fn each_version_is_answered_in_its_own() {
         let frame = |bytes: &[u8]| {
             let version = Version::of(bytes);
-            let why = version.decode(bytes).map(|asked| asked.deadline_ms);
+            let why = version.decode(bytes);
             let frame = match why {
                 Ok(_) => Frame::Accepted { instance: "i".to_owned() },
                 Err(why) => Frame::Refused(why[..3].to_owned()),
@@ -535,7 +582,8 @@ mod tests {
         assert_eq!(frame(&[1, 0, 0, 1, 1, 10, 1]), [1, 1, 3, b'a', b't', b' ']);
         assert_eq!(frame(&[1]), [1, 1, 3, b'n', b'o', b't']);
         assert_eq!(frame(&[2, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]), [2, 0, 1, b'i']);
-        for unknown in [&[][..], &[2], &[3, 0]] {
+        assert_eq!(frame(&[3, 0, 0, 1, 1]), [2, 0, 1, b'i']);
+        for unknown in [&[][..], &[2], &[3, 0], &[3, 0, 0, 1, 1, 1], &[4, 0]] {
             assert_eq!(frame(unknown), [2, 1, 3, b'n', b'o', b't'], "{unknown:?}");
         }
         assert_eq!(Version::One.encode(&Frame::TooLarge).unwrap(), [1, 3]);

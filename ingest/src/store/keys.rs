@@ -18,9 +18,12 @@
 //! *Why* the day comes first: a commit touches neighbouring blocks, and all rows that are too old
 //! are one range.
 
+use std::ops::RangeInclusive;
+
 /// Bytes of a day in a key: enough for 45,000 years.
 pub(crate) const DAY: usize = 3;
 const PAIR_BITS: u32 = u32::BITS;
+
 pub(crate) fn day_bytes(day: u32) -> [u8; DAY] {
     let [_, a, b, c] = day.to_be_bytes();
     [a, b, c]
@@ -40,6 +43,17 @@ pub(crate) fn pair_key(pair: u32, hash: u128) -> u128 {
 /// The pair of a conversation or a user.
 pub(crate) fn pair_of(key: u128) -> u32 {
     u32::try_from(key & u128::from(u32::MAX)).unwrap_or(u32::MAX)
+}
+
+/// The key of a conversation or a user in another order, which only memory has: by pair, then hash.
+pub(crate) fn pair_first(key: u128) -> u128 {
+    key.rotate_right(PAIR_BITS)
+}
+
+/// All [`pair_first`] of a pair.
+pub(crate) fn of_pair(pair: u32) -> RangeInclusive<u128> {
+    let first = u128::from(pair).rotate_right(PAIR_BITS);
+    first..=first | u128::MAX >> PAIR_BITS
 }
 
 /// The key of a part of a long slice.
@@ -68,6 +82,8 @@ mod tests {
         assert_eq!(pair_of(key), 7);
         assert_eq!(key | u128::from(u32::MAX), u128::MAX);
         assert_eq!(pair_key(7, 0x1234_5678), 7);
+        assert_eq!(of_pair(7), pair_first(pair_key(7, 0))..=pair_first(key));
+        assert_eq!(pair_first(pair_key(8, 0)), of_pair(7).end() + 1);
         assert!(day_bytes(255) < day_bytes(256));
         assert_eq!(day_of(&day_bytes(20_700)), Some(20_700));
         let part = part_key(20_700, 9, 3);

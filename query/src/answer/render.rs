@@ -21,7 +21,7 @@ const PIECE_BYTES: usize = 64 * 1024;
 const ROWS_BYTES: usize = 16 * 1024;
 
 /// How an answer is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     /// One array of objects.
     Json,
@@ -131,6 +131,8 @@ struct Texts {
     before_sum: Vec<u8>,
     /// Each stat asked for, with what stands before its number.
     stats: Vec<(Stat, Vec<u8>)>,
+    /// The stats of a row that has none.
+    no_stats: Vec<u8>,
     has_period: bool,
     split: Option<Split>,
     null: &'static [u8],
@@ -166,13 +168,17 @@ impl Texts {
             Writer::within(format, &mut to).name(column);
             to
         };
+        let stats: Vec<_> =
+            question.stats.iter().map(|stat| (*stat, name(&stat.column()))).collect();
+        let no_stats = stats.iter().flat_map(|(_, name)| [name, null(format)].concat()).collect();
         Self {
             codes: TypeCode::ALL.map(|code| CodeText::new(format, types, code)).into(),
             before: Vec::new(),
             after: Vec::new(),
             before_count: name("Count"),
             before_sum: name("Sum"),
-            stats: question.stats.iter().map(|stat| (*stat, name(&stat.column()))).collect(),
+            stats,
+            no_stats,
             has_period: question.previous.is_some(),
             split: question.split.map(|by| by.split),
             null: null(format),
@@ -222,11 +228,17 @@ impl Texts {
         to.extend_from_slice(&self.before_sum);
         numbers.sum.write(to);
         to.extend_from_slice(&of_code.after);
-        let mut stats = row.stats.unwrap_or_default().iter();
-        for (stat, name) in &self.stats {
-            to.extend_from_slice(name);
-            let shown = stats.next().and_then(|n| Decimal::of_stat(*stat, *n, numbers.count));
-            self.number(shown, to);
+        match row.stats {
+            None => to.extend_from_slice(&self.no_stats),
+            Some(stats) => {
+                let mut stats = stats.iter();
+                for (stat, name) in &self.stats {
+                    to.extend_from_slice(name);
+                    let number = stats.next();
+                    let shown = number.and_then(|n| Decimal::of_stat(*stat, *n, numbers.count));
+                    self.number(shown, to);
+                }
+            }
         }
         to.extend_from_slice(&self.after);
     }

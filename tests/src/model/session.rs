@@ -8,13 +8,21 @@ const IDLE_WITH_OPERATOR_MS: i64 = 24 * 3_600_000;
 
 /// Whether an operator is wanted or there.
 #[derive(Debug, Clone, Copy)]
-enum Operator<'e> {
+pub(super) enum Operator<'e> {
     Nobody,
     Requested { at_ms: i64 },
     InControl { join: &'e Event, awaits_first_message: bool },
 }
 
 impl<'e> Operator<'e> {
+    /// The longest pause after which an event still belongs to the session.
+    pub(super) fn idle_ms(self) -> i64 {
+        match self {
+            Operator::Nobody => IDLE_MS,
+            Operator::Requested { .. } | Operator::InControl { .. } => IDLE_WITH_OPERATOR_MS,
+        }
+    }
+
     fn is_in_control(self) -> bool {
         matches!(self, Operator::InControl { .. })
     }
@@ -67,11 +75,8 @@ pub(super) fn cut<'a, 'e>(events: &'a [&'e Event]) -> Vec<&'a [&'e Event]> {
     for (i, event) in events.iter().enumerate() {
         if i > start {
             let previous = events[i - 1];
-            let idle_ms = match operator {
-                Operator::Nobody => IDLE_MS,
-                _ => IDLE_WITH_OPERATOR_MS,
-            };
-            if previous.kind == Kind::Ended || event.time_ms - previous.time_ms > idle_ms {
+            let pause_ms = event.time_ms - previous.time_ms;
+            if previous.kind == Kind::Ended || pause_ms > operator.idle_ms() {
                 sessions.push(&events[start..i]);
                 start = i;
                 operator = Operator::Nobody;
@@ -95,7 +100,7 @@ pub(super) fn samples(session: &[&Event]) -> Vec<Sample> {
 }
 
 /// The operator in control, or wanted, before each event of the session, and after the last.
-fn states<'e>(session: &[&'e Event]) -> Vec<Operator<'e>> {
+pub(super) fn states<'e>(session: &[&'e Event]) -> Vec<Operator<'e>> {
     let mut states = vec![Operator::Nobody];
     for event in session {
         states.push(states[states.len() - 1].after(event));

@@ -12,6 +12,7 @@ mod metric_table;
 mod model_cases;
 mod model_fixture;
 mod model_in_process;
+mod now;
 mod questions;
 mod rendering;
 mod windows;

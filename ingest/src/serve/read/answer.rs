@@ -8,7 +8,7 @@ use botstats_common::wire::{AnswerSize, ChunksWriter, Pair, Request, RowName, Sa
 
 use super::ReadError;
 use super::histogram::Histogram;
-use super::partial::{Partials, split};
+use super::partial::{Partials, codes_of};
 use super::rows::{RowNumber, Rows};
 use crate::event::registry::NamedPair;
 use crate::fold::body::BodyError;
@@ -22,7 +22,8 @@ pub(super) struct Answer<'a> {
     partials: Partials,
     chunks: ChunksWriter,
     size: AnswerSize,
-    /// The stats of a cell; the memory of one serves the next.
+    /// The samples and stats of a cell; the memory of one serves the next.
+    samples: Vec<u8>,
     histogram: Histogram,
     numbers: Vec<u64>,
 }
@@ -42,6 +43,7 @@ impl<'a> Answer<'a> {
             partials: Partials::new(request.types.iter().collect(), !request.stats.is_empty()),
             chunks,
             size: AnswerSize::default(),
+            samples: Vec::new(),
             histogram: Histogram::default(),
             numbers: Vec::new(),
         }
@@ -140,17 +142,17 @@ impl<'a> Answer<'a> {
     /// # Errors
     /// [`ReadError::TooLarge`], or if the store is damaged.
     pub(super) fn write(&mut self) -> Result<(), ReadError> {
-        let Self { stats, rows, partials, chunks, size, histogram, numbers, .. } = self;
+        let Self { stats, rows, partials, chunks, size, samples, histogram, numbers, .. } = self;
         let place = |row| rows.place_of(row).unwrap_or(u32::MAX);
         partials.take(
             |group, row| (group, place(row)),
             |(group, row), cell| {
-                let mut samples = cell;
+                let (samples, histogram) =
+                    cell.read(samples, histogram).ok_or(BodyError::Damaged)?;
+                numbers.clear();
                 if !stats.is_empty() {
-                    let (end, codes) = split(cell, histogram).ok_or(BodyError::Damaged)?;
-                    samples = cell.get(..end).unwrap_or_default();
-                    numbers.clear();
-                    for code in codes.into_iter().filter(|code| code.kind().is_duration()) {
+                    let codes = codes_of(samples).ok_or(BodyError::Damaged)?;
+                    for code in codes.iter().filter(|code| code.kind().is_duration()) {
                         histogram.stats(code, stats, numbers);
                     }
                 }

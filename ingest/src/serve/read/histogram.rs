@@ -65,27 +65,25 @@ impl Histogram {
         self.distinct = 0;
     }
 
-    /// Appends everything, in a form for [`Histogram::add_written`].
+    /// Appends everything, in a form for [`Histogram::add_written`]: of each key four bytes, then
+    /// the number of its samples.
     pub(super) fn write(&mut self, to: &mut Vec<u8>) {
         self.sort();
-        varint::write(to, self.counts.len() as u64);
-        let mut previous = 0;
         for (key, count) in &self.counts {
-            varint::write(to, u64::from(key - previous));
+            to.extend_from_slice(&key.to_le_bytes());
             varint::write(to, *count);
-            previous = *key;
         }
     }
 
     /// Adds what was written; `None` if these are no bytes of [`Histogram::write`].
     pub(super) fn add_written(&mut self, mut bytes: &[u8]) -> Option<()> {
-        let mut key = 0_u32;
-        for _ in 0..varint::read(&mut bytes)? {
-            key = key.checked_add(u32::try_from(varint::read(&mut bytes)?).ok()?)?;
-            self.push_key(key, varint::read(&mut bytes)?);
+        while !bytes.is_empty() {
+            let (key, rest) = bytes.split_first_chunk()?;
+            bytes = rest;
+            self.push_key(u32::from_le_bytes(*key), varint::read(&mut bytes)?);
         }
         self.settle();
-        bytes.is_empty().then_some(())
+        Some(())
     }
 
     /// Appends a number for each stat of a metric's durations: milliseconds, for [`Stat::Within`]
@@ -197,6 +195,6 @@ mod tests {
         assert_eq!(both.counts, [(lengths, 2), (api(3), 8), (api(16_000), u64::MAX)]);
         bytes.push(0);
         assert_eq!(both.add_written(&bytes), None);
-        assert_eq!(both.add_written(&[2, 1, 1]), None);
+        assert_eq!(both.add_written(&[1, 0, 0, 0]), None);
     }
 }

@@ -46,9 +46,9 @@ pub(super) fn check_columns(request: &Request) -> Result<(), ReadError> {
 ///
 /// # Errors
 /// [`ReadError::TooManyPairs`].
-pub(super) fn check_pairs(request: &Request, pairs: usize) -> Result<(), ReadError> {
+pub(in crate::serve) fn check_pairs(dates: u32, pairs: usize) -> Result<(), ReadError> {
     let pairs = u32::try_from(pairs).unwrap_or(u32::MAX);
-    match u64::from(request.dates) * u64::from(pairs) > MAX_DATES_TIMES_PAIRS {
+    match u64::from(dates) * u64::from(pairs) > MAX_DATES_TIMES_PAIRS {
         true => Err(ReadError::TooManyPairs { pairs }),
         false => Ok(()),
     }
@@ -74,7 +74,7 @@ pub(super) fn check_complete(
 
 /// The first instant (Unix ms) from which on nothing is missing; `None` in an empty store, which
 /// has nothing to miss.
-fn complete_since(progress: &Progress, keep_days: u32) -> Option<i64> {
+pub(in crate::serve) fn complete_since(progress: &Progress, keep_days: u32) -> Option<i64> {
     progress.checkpoint.as_ref()?;
     let kept_from = i64::from(progress.watermark.day()) - i64::from(keep_days) + 1;
     // Days before these two were deleted, or may have lost a part.

@@ -18,7 +18,7 @@
 
 mod answer;
 mod histogram;
-mod limits;
+pub(super) mod limits;
 mod names;
 mod ordinals;
 mod pairs;
@@ -136,7 +136,7 @@ impl CellReader {
         if request.complete {
             limits::check_complete(&windows, &snapshot.progress()?, self.keep_days)?;
         }
-        limits::check_pairs(request, pairs.len())?;
+        limits::check_pairs(request.dates, pairs.len())?;
         let chunks = match self.in_version_1 {
             true => ChunksWriter::of_version_1(as_of_ms, self.max_chunk_bytes),
             false => ChunksWriter::new(as_of_ms, self.max_chunk_bytes),

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use botstats_common::metric::TypeCode;
+use botstats_common::metric::{TypeCode, TypeSet};
 use botstats_common::varint;
 use botstats_common::wire::{Samples, put_samples};
 
@@ -39,7 +39,54 @@ pub(super) struct Partials {
     /// The numbers of partial cells and of bytes at which they are merged.
     full: (usize, usize),
     sum: Sum,
-    merged: Vec<u8>,
+}
+
+/// A cell, of one partial cell or several.
+pub(super) enum Cell<'a> {
+    Written { bytes: &'a [u8], with_stats: bool },
+    Summed { sum: &'a mut Sum, types: &'a [TypeCode], with_stats: bool },
+}
+
+impl Cell<'_> {
+    /// Appends it in the form of a partial cell.
+    fn write(self, to: &mut Vec<u8>) {
+        match self {
+            Cell::Written { bytes, .. } => to.extend_from_slice(bytes),
+            Cell::Summed { sum, types, with_stats } => {
+                sum.write_samples(types, to);
+                if with_stats {
+                    sum.histogram.write(to);
+                }
+            }
+        }
+    }
+
+    /// Gives its samples as a message has them, and with stats its histogram. The memory of
+    /// `samples` and `histogram` may be used for that; `None` if the bytes are damaged.
+    #[inline]
+    pub(super) fn read<'m>(
+        self,
+        samples: &'m mut Vec<u8>,
+        histogram: &'m mut Histogram,
+    ) -> Option<(&'m [u8], &'m mut Histogram)>
+    where
+        Self: 'm,
+    {
+        match self {
+            Cell::Written { bytes, with_stats: false } => Some((bytes, histogram)),
+            Cell::Written { bytes, with_stats: true } => {
+                let (samples, rest) = bytes.split_at_checked(samples_len(bytes)?)?;
+                histogram.clear();
+                histogram.add_written(rest)?;
+                Some((samples, histogram))
+            }
+            Cell::Summed { sum, types, .. } => {
+                samples.clear();
+                sum.write_samples(types, samples);
+                Some((samples, &mut sum.histogram))
+            }
+        }
+    }
 }
 
 impl Partials {
@@ -51,7 +98,6 @@ impl Partials {
             bytes: Vec::new(),
             full: (MANY, MANY_BYTES),
             sum: Sum::default(),
-            merged: Vec::new(),
         }
     }
 
@@ -88,7 +134,7 @@ impl Partials {
             |group, row| (group, row),
             |(group, row), cell| {
                 let begin = bytes.len();
-                bytes.extend_from_slice(cell);
+                cell.write(&mut bytes);
                 all.push(Partial { group, row, bytes: begin..bytes.len() });
                 Ok::<_, BodyError>(())
             },
@@ -105,22 +151,20 @@ impl Partials {
     pub(super) fn take<E: From<BodyError>>(
         &mut self,
         order: impl Fn(u32, RowNumber) -> (u32, u32),
-        mut each: impl FnMut((u32, RowNumber), &[u8]) -> Result<(), E>,
+        mut each: impl FnMut((u32, RowNumber), Cell<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let Self { types, with_stats, all, bytes, sum, merged, .. } = self;
+        let Self { types, with_stats, all, bytes, sum, .. } = self;
         all.sort_unstable_by_key(|partial| order(partial.group, partial.row));
         let of = |partial: &Partial| bytes.get(partial.bytes.clone()).unwrap_or_default();
         for same in all.chunk_by(|a, b| (a.group, a.row) == (b.group, b.row)) {
             let cell = match same {
-                [one] => of(one),
+                [one] => Cell::Written { bytes: of(one), with_stats: *with_stats },
                 _ => {
                     sum.clear();
                     for partial in same {
                         sum.add_written(of(partial), *with_stats).ok_or(BodyError::Damaged)?;
                     }
-                    merged.clear();
-                    sum.write(types, *with_stats, merged);
-                    &merged[..]
+                    Cell::Summed { sum, types, with_stats: *with_stats }
                 }
             };
             if let Some(first) = same.first() {
@@ -181,28 +225,37 @@ impl Sum {
         if with_stats { self.histogram.add_written(bytes) } else { bytes.is_empty().then_some(()) }
     }
 
-    fn write(&mut self, types: &[TypeCode], with_stats: bool, to: &mut Vec<u8>) {
+    fn write_samples(&self, types: &[TypeCode], to: &mut Vec<u8>) {
         let samples = types.iter().map(|code| self.samples.of(*code));
         put_samples(samples.filter(|samples| samples.count > 0), to);
-        if with_stats {
-            self.histogram.write(to);
-        }
     }
 }
 
-/// Splits a cell with stats: gives the length of its samples and their metrics, and reads the
-/// histogram.
-pub(super) fn split(cell: &[u8], histogram: &mut Histogram) -> Option<(usize, Vec<TypeCode>)> {
+/// The length of the samples at the start of a partial cell.
+fn samples_len(cell: &[u8]) -> Option<usize> {
+    Some(cell.len() - after_samples(cell, |_| ())?.len())
+}
+
+/// The metrics that have samples.
+pub(super) fn codes_of(samples: &[u8]) -> Option<TypeSet> {
+    let mut codes = TypeSet::default();
+    let mut known = true;
+    after_samples(samples, |code| match TypeCode::try_from(code) {
+        Ok(code) => codes.insert(code),
+        Err(_) => known = false,
+    })?;
+    known.then_some(codes)
+}
+
+/// The bytes after the samples of a cell.
+fn after_samples(cell: &[u8], mut each: impl FnMut(u8)) -> Option<&[u8]> {
     let (&count, mut rest) = cell.split_first()?;
-    let mut codes = Vec::new();
     for _ in 0..count {
-        let (code, after) = rest.split_first()?;
+        let (&code, after) = rest.split_first()?;
         rest = after;
-        codes.push(TypeCode::try_from(*code).ok()?);
         varint::read(&mut rest)?;
         varint::read(&mut rest)?;
+        each(code);
     }
-    histogram.clear();
-    histogram.add_written(rest)?;
-    Some((cell.len() - rest.len(), codes))
+    Some(rest)
 }
