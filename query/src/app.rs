@@ -1,19 +1,23 @@
 //! What all calls share.
 
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use botstats_common::io::readiness::Readiness;
 use botstats_common::names::ReadSubject;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout_at;
 
 use crate::admission::allowance::{Allowance, Policy};
 use crate::admission::throttle::Throttle;
-use crate::answer::budget::Budget;
-use crate::nats::Connection;
+use crate::answer::budget::{Budget, Reservation};
+use crate::dashboard::Dashboard;
 use crate::nats::claims::Claims;
 use crate::nats::clocks::Clocks;
 use crate::nats::read::Reader;
 use crate::nats::watch::LiveDirectory;
+use crate::nats::{Connection, Unreachable};
+use crate::problem::Problem;
 use crate::telemetry::METRICS;
 
 /// The most calls that ask NATS at the same time; others wait for one of them to end.
@@ -35,6 +39,8 @@ pub(crate) struct App {
     /// A permit for each call that asks NATS.
     pub(crate) at_work: Semaphore,
     budget: Budget,
+    /// The page; `None` if it is switched off.
+    pub(crate) dashboard: Option<Dashboard>,
 }
 
 /// The connection to NATS and what is made of it.
@@ -81,6 +87,7 @@ impl App {
         of_accounts: Option<Allowance>,
         of_bots: Option<Allowance>,
         readiness: Readiness,
+        dashboard: Option<Dashboard>,
     ) -> Self {
         Self {
             directory,
@@ -91,6 +98,7 @@ impl App {
             readiness,
             at_work: Semaphore::new(MAX_AT_WORK),
             budget: Budget::default(),
+            dashboard,
         }
     }
 
@@ -100,6 +108,30 @@ impl App {
             Policy::Account => &self.account_throttle,
             Policy::Bot => &self.bot_throttle,
         }
+    }
+
+    /// Waits for the connection to NATS, and for a permit to ask it.
+    pub(crate) async fn begin_work(
+        &self,
+        by: Instant,
+    ) -> Result<(&Backend, SemaphorePermit<'_>), Problem> {
+        let backend = self.backend.get().ok_or(Problem::Unavailable("NATS cannot be reached"))?;
+        backend.connection.up_by(by).await?;
+        let permit = timeout_at(by.into(), self.at_work.acquire()).await;
+        match permit {
+            Ok(Ok(permit)) => Ok((backend, permit)),
+            // The semaphore is never closed.
+            Ok(Err(_)) | Err(_) => Err(Problem::Unavailable("too many calls at the same time")),
+        }
+    }
+
+    /// Memory for an answer of that size.
+    pub(crate) fn reserve(&self, bytes: usize) -> Result<Reservation, Problem> {
+        let reserved = self.budget.reserve().and_then(|mut memory| {
+            memory.grow_to(bytes)?;
+            Ok(memory)
+        });
+        reserved.map_err(|spent| Unreachable::from(spent).into())
     }
 
     /// Takes the connection to NATS; its subject of reads says which ingests are asked.
@@ -121,6 +153,9 @@ impl App {
         bots.set(bot_entries as f64);
         METRICS.bad_entries.set(known.directory.bad_entries() as f64);
         drop(known);
+        if let Some(page) = &self.dashboard {
+            page.sweep();
+        }
         METRICS.clock_skew.set(self.clocks.skew_s().unwrap_or(f64::NAN));
         let at_work = MAX_AT_WORK - self.at_work.available_permits();
         METRICS.calls_at_work.set(at_work as f64);

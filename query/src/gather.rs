@@ -13,7 +13,8 @@ use jiff::tz::TimeZone;
 
 use crate::answer::budget::Reservation;
 use crate::answer::cells::Cells;
-use crate::answer::{Answer, Labels};
+use crate::answer::overview::Overview;
+use crate::answer::{Answer, Labels, MAX_PAGE_ROWS};
 use crate::app::{App, Backend};
 use crate::nats::read::{Read, ReadError};
 use crate::problem::{Problem, TooLarge};
@@ -27,7 +28,7 @@ pub struct Subject<'a> {
     /// The account.
     pub account: &'a Account,
     /// `None` is all bots.
-    pub bot: Option<&'a Bot>,
+    pub bots: Option<&'a [Bot]>,
     /// The id of the HTTP request.
     pub request_id: &'a str,
 }
@@ -66,16 +67,46 @@ impl App {
             Windows::new(self.clocks.now_ms()?, &zone, question).map_err(Problem::Parameter)?;
         let request = request(question, &windows, subject);
         let read = Read { account: subject.account, request };
-        let began = clock::monotonic();
-        let (cells, memory) = backend.reader.read(&read, deadline).await.map_err(|error| {
-            if matches!(error, ReadError::Unreachable(_)) {
-                METRICS.failed_reads.increment(1);
-            }
-            problem_of(error, &zone, &windows)
-        })?;
-        METRICS.read_seconds.record(began.elapsed().as_secs_f64());
+        let measured = measured(backend.reader.read(&read, deadline));
+        let (cells, memory) = measured.await.map_err(|error| problem_of(error, &zone, &windows))?;
         Ok(Gathered { windows, cells, memory })
     }
+
+    /// Asks an ingest what an account has and what goes on in it now.
+    pub(crate) async fn overview(
+        &self,
+        backend: &Backend,
+        subject: Subject<'_>,
+        deadline: Instant,
+    ) -> Result<(Overview, Reservation), Problem> {
+        let request = wire::overview::Request {
+            request_id: subject.request_id.to_owned(),
+            bots: subject.bots.map(<[Bot]>::to_vec),
+            now_ms: self.clocks.now_ms()?,
+            // Set by each try.
+            deadline_ms: 0,
+        };
+        let read = Read { account: subject.account, request };
+        measured(backend.reader.read(&read, deadline)).await.map_err(|error| match error {
+            ReadError::Unreachable(unreachable) => unreachable.into(),
+            ReadError::TooLarge => Problem::AnswerTooLarge(TooLarge::Memory),
+            ReadError::Incomplete(_) | ReadError::TooManyPairs(_) | ReadError::TooManyNames => {
+                Problem::Unavailable("the statistics cannot be reached")
+            }
+        })
+    }
+}
+
+/// Counts how long a read takes, and whether it fails.
+async fn measured<T>(read: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
+    let began = clock::monotonic();
+    let outcome = read.await;
+    match &outcome {
+        Ok(_) => METRICS.read_seconds.record(began.elapsed().as_secs_f64()),
+        Err(ReadError::Unreachable(_)) => METRICS.failed_reads.increment(1),
+        Err(_) => {}
+    }
+    outcome
 }
 
 /// What an ingest is asked.
@@ -88,7 +119,7 @@ pub fn request(question: &Question, windows: &Windows, subject: Subject<'_>) -> 
     let Windows { current, earlier, dates, .. } = windows;
     wire::Request {
         request_id: subject.request_id.to_owned(),
-        bots: subject.bot.map(|bot| vec![bot.clone()]),
+        bots: subject.bots.map(<[Bot]>::to_vec),
         types: question.types,
         listed: if question.is_basic() { TypeSet::BASIC } else { TypeSet::ALL },
         windows: [Some(current), earlier.as_ref()].into_iter().flatten().map(window).collect(),
@@ -103,12 +134,13 @@ pub fn request(question: &Question, windows: &Windows, subject: Subject<'_>) -> 
 }
 
 impl Gathered {
-    /// The answer to the question, under these names.
+    /// The answer to the question, under these names, if it has at most `max_rows` rows.
     pub(crate) fn answer(
         self,
         question: &Question,
         labels: Labels,
         request_id: &str,
+        max_rows: MaxRows,
     ) -> Result<Statistics, Problem> {
         let Gathered { windows, cells, memory } = self;
         let as_of_ms = cells.as_of_ms;
@@ -119,9 +151,27 @@ impl Gathered {
             );
             Problem::Unavailable("the statistics cannot be reached")
         })?;
-        match answer.too_many_rows() {
-            Some(rows) => Err(Problem::AnswerTooLarge(TooLarge::Rows(rows))),
+        match max_rows.exceeded(&answer) {
+            Some(too_many) => Err(Problem::AnswerTooLarge(too_many)),
             None => Ok(Statistics { answer, memory, last_date: windows.last_date, as_of_ms }),
+        }
+    }
+}
+
+/// The most rows that an answer may have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum MaxRows {
+    /// Of a call.
+    OfCall,
+    /// Of a question of the page.
+    OfPage,
+}
+
+impl MaxRows {
+    fn exceeded(self, answer: &Answer) -> Option<TooLarge> {
+        match self {
+            MaxRows::OfCall => answer.too_many_rows().map(TooLarge::Rows),
+            MaxRows::OfPage => answer.more_rows_than(MAX_PAGE_ROWS).map(TooLarge::PageRows),
         }
     }
 }

@@ -9,24 +9,27 @@ use std::time::{Duration, Instant};
 use botstats_common::io::clock;
 use futures::future::maybe_done;
 use http::{Response, StatusCode};
-use tokio::time::timeout_at;
 
 use crate::admission::checks::{Allowed, Call, Endpoint};
 use crate::answer::render::Rendering;
 use crate::answer::{Labels, Names};
 use crate::app::{App, Backend};
 use crate::deadlines::{CHECK_AGE_LIMIT, HANDLER_LIMIT, LATE_CLAIM_LIMIT, WAIT_LIMIT};
-use crate::gather::{Statistics, Subject};
+use crate::gather::{MaxRows, Statistics, Subject};
 use crate::http::{Body, Handler, Request, guard, pieces, whole};
 use crate::openapi;
 use crate::problem::Problem;
-use crate::request::question::Route;
+use crate::request::route::Route;
 use crate::respond;
 use crate::telemetry::METRICS;
 
 impl Handler for App {
-    async fn answer(&self, request: &Request) -> Response<Body> {
-        let route = Route::of(request.head.uri.path());
+    async fn answer(self: &Arc<Self>, request: &Request) -> Response<Body> {
+        let page = self.dashboard.as_ref();
+        let route = match Route::of(request.head.uri.path()) {
+            Route::Page(_) if page.is_none() => Route::Unknown,
+            route => route,
+        };
         let answered = guard(HANDLER_LIMIT, async {
             request.check(route.methods())?;
             self.answer_at(route, request).await
@@ -38,8 +41,17 @@ impl Handler for App {
             }
             respond::problem(&problem, request_id)
         });
-        if matches!(route, Route::Statistics(_) | Route::BotStatistics(_)) {
-            respond::vary(response.headers_mut());
+        match (route, page) {
+            (Route::Statistics(_) | Route::BotStatistics(_), _) => {
+                respond::vary(response.headers_mut());
+            }
+            (Route::Page(path), Some(page)) => {
+                if !path.is_public() {
+                    respond::vary(response.headers_mut());
+                }
+                page.secure(response.headers_mut());
+            }
+            _ => {}
         }
         count(route, response.status(), request.began.elapsed());
         response
@@ -52,7 +64,7 @@ impl Handler for App {
 
 impl App {
     async fn answer_at(
-        &self,
+        self: &Arc<Self>,
         route: Route<'_>,
         request: &Request,
     ) -> Result<Response<Body>, Problem> {
@@ -61,6 +73,10 @@ impl App {
             Route::OpenApi => {
                 let document = whole(openapi::json());
                 return Ok(respond::with_body(StatusCode::OK, "application/json", document));
+            }
+            Route::Page(path) => {
+                let page = self.dashboard.as_ref().ok_or(Problem::UnknownPath)?;
+                return self.answer_page(page, path, request).await;
             }
             Route::Health => return Ok(respond::health(self.readiness.is_ready())),
             Route::Statistics(segments) => Endpoint::Account(segments),
@@ -98,11 +114,7 @@ impl App {
     ) -> Result<Response<Body>, Problem> {
         let throttle = self.throttle(call.policy);
         let _turn = throttle.turn(&call.key, deadline).await?;
-        let backend = self.backend.get().ok_or(Problem::Unavailable("NATS cannot be reached"))?;
-        backend.connection.up_by(deadline).await?;
-        let _at_work = timeout_at(deadline.into(), self.at_work.acquire())
-            .await
-            .map_err(|_| Problem::Unavailable("too many calls at the same time"))?;
+        let (backend, _at_work) = self.begin_work(deadline).await?;
 
         let checked_at = clock::monotonic();
         let (revision, statistics) =
@@ -133,8 +145,8 @@ impl App {
         deadline: Instant,
     ) -> Result<(u64, Statistics), Problem> {
         let throttle = self.throttle(call.policy);
-        let bot = call.bot.as_ref().map(|(bot, _)| bot);
-        let subject = Subject { account: &call.account, bot, request_id };
+        let bots = call.bot.as_ref().map(|(bot, _)| std::slice::from_ref(bot));
+        let subject = Subject { account: &call.account, bots, request_id };
         let gather =
             async |zone: &str| self.gather(backend, &call.question, subject, zone, deadline).await;
         let checks = async {
@@ -179,7 +191,7 @@ impl App {
             };
             Labels { bots, operators: known.directory.operators(&call.account) }
         };
-        Ok((revision, gathered.answer(&call.question, labels, request_id)?))
+        Ok((revision, gathered.answer(&call.question, labels, request_id, MaxRows::OfCall)?))
     }
 
     fn respond(&self, call: &Call, statistics: Statistics) -> Response<Body> {

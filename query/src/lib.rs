@@ -17,6 +17,7 @@
 mod admission;
 mod answer;
 mod app;
+mod dashboard;
 mod deadlines;
 mod gather;
 mod handler;
@@ -44,8 +45,9 @@ pub use self::nats::claims::{Claims, Outcome, Standing};
 pub use self::nats::{Connection, Unreachable};
 pub use self::request::accept;
 pub use self::request::question::{
-    BadParameter, BotFilter, Dates, Days, GroupMode, MAX_DAYS, Previous, Question, Route,
+    BadParameter, BotFilter, Dates, Days, GroupMode, MAX_DAYS, Previous, Question,
 };
+pub use self::request::route::{PagePath, Route};
 pub use self::run::{Listeners, RunError, Running, run};
 pub use self::settings::{ServiceSettings, Settings};
 pub use self::window::{Group, Window, Windows};

@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use serde::Serialize;
 
 use crate::admission::allowance::Policy;
-use crate::answer::MAX_ROWS;
+use crate::answer::{MAX_PAGE_ROWS, MAX_ROWS};
 use crate::http::{BadHead, Failure, Methods};
 use crate::nats::Unreachable;
 use crate::request::accept::NotAcceptable;
@@ -53,6 +53,17 @@ pub(crate) enum Problem {
         /// The throttle window, in seconds.
         window_s: u64,
     },
+    /// The token sees no such bot, or there is none.
+    NoBot,
+    /// A valid token that may not see operators.
+    OperatorsHidden,
+    /// The page asks too often, or has too many streams.
+    TooMany {
+        /// What there is too much of, and how much is allowed.
+        what: &'static str,
+        /// Seconds after which the next request may be answered.
+        retry_after_s: u64,
+    },
     /// The answer is larger than a call may have.
     AnswerTooLarge(TooLarge),
     /// The question reaches further back than the statistics are complete; from this local date on
@@ -81,6 +92,8 @@ pub(crate) enum TooLarge {
     },
     /// More than [`MAX_NAMES`] names.
     Names,
+    /// This number of rows, which is more than [`MAX_PAGE_ROWS`].
+    PageRows(usize),
 }
 
 impl TooLarge {
@@ -96,6 +109,10 @@ impl TooLarge {
                 "the answer has {rows} rows; at most {MAX_ROWS} are allowed: ask for fewer dates or \
                  TYPES, a coarser GROUPMODE, one bot, with a smaller top, or without fill=zero; no \
                  call was used"
+            ),
+            TooLarge::PageRows(rows) => format!(
+                "the answer has {rows} rows; at most {MAX_PAGE_ROWS} are allowed for the page: ask for \
+                 fewer dates or TYPES, a coarser GROUPMODE, one bot, by=none, or with a smaller top"
             ),
             TooLarge::Pairs { pairs, dates } => format!(
                 "{dates} dates (those of previous included) of {pairs} pairs of a bot and a channel; \
@@ -133,6 +150,9 @@ impl Problem {
             Problem::Parameter(BadParameter::ApiKey),
             Problem::NotAcceptable(NotAcceptable::Format),
             Problem::NotFound,
+            Problem::NoBot,
+            Problem::OperatorsHidden,
+            Problem::TooMany { what: "120 questions a minute are allowed", retry_after_s: 7 },
             Problem::Throttled { policy: Policy::Account, retry_after_s: 1800, window_s: 3600 },
             Problem::AnswerTooLarge(TooLarge::Memory),
             Problem::Incomplete(Date::constant(2026, 1, 5)),
@@ -149,12 +169,12 @@ impl Problem {
             | Problem::AnswerTooLarge(_)
             | Problem::Incomplete(_) => StatusCode::BAD_REQUEST,
             Problem::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Problem::UnknownPath | Problem::NotFound => StatusCode::NOT_FOUND,
+            Problem::UnknownPath | Problem::NotFound | Problem::NoBot => StatusCode::NOT_FOUND,
             Problem::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Problem::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
-            Problem::Forbidden => StatusCode::FORBIDDEN,
+            Problem::Forbidden | Problem::OperatorsHidden => StatusCode::FORBIDDEN,
             Problem::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
-            Problem::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Problem::Throttled { .. } | Problem::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Problem::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Problem::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -172,6 +192,9 @@ impl Problem {
             Problem::Parameter(_) => "bad-parameter",
             Problem::NotAcceptable(_) => "not-acceptable",
             Problem::NotFound => "not-found",
+            Problem::NoBot => "bot-not-found",
+            Problem::OperatorsHidden => "operators-hidden",
+            Problem::TooMany { .. } => "too-many",
             Problem::Throttled { .. } => "throttled",
             Problem::AnswerTooLarge(_) => "answer-too-large",
             Problem::Incomplete(_) => "incomplete",
@@ -192,6 +215,9 @@ impl Problem {
             Problem::Parameter(_) => "A parameter is not allowed",
             Problem::NotAcceptable(_) => "No acceptable representation",
             Problem::NotFound => "Account or bot not found",
+            Problem::NoBot => "Bot not found",
+            Problem::OperatorsHidden => "The token may not see operators",
+            Problem::TooMany { .. } => "Too many requests of the page",
             Problem::Throttled { policy: Policy::Account, .. } => "The account's call is used",
             Problem::Throttled { policy: Policy::Bot, .. } => "The bot's call is used",
             Problem::AnswerTooLarge(_) => "The answer is too large",
@@ -211,14 +237,22 @@ impl Problem {
                 "send the account's token as Authorization: Bearer TOKEN".to_owned()
             }
             Problem::Forbidden => {
-                "a token of an account is for /analytics/statistics/account/.., a token of a bot for \
-                 /analytics/statistics/TYPES/.., a view token for /dashboard; no call was used"
+                "a token of an account is for /analytics/statistics/account/.. and /dashboard, a token of a \
+                 bot for /analytics/statistics/TYPES/.., a view token for /dashboard; no call was used"
                     .to_owned()
             }
             Problem::Parameter(bad) => bad.to_string(),
             Problem::NotAcceptable(what) => what.to_string(),
             Problem::NotFound => {
                 "the account was removed, or the API key is not one of its bots'".to_owned()
+            }
+            Problem::NoBot => "the token sees no bot with this id".to_owned(),
+            Problem::OperatorsHidden => {
+                "split=operator needs a token of the account, or a view token made with --operators"
+                    .to_owned()
+            }
+            Problem::TooMany { what, retry_after_s } => {
+                format!("{what}; ask again in {retry_after_s} s")
             }
             Problem::Throttled { policy, retry_after_s, window_s } => {
                 let who = match policy {
@@ -240,7 +274,9 @@ impl Problem {
     /// `Retry-After` in seconds, where there is one.
     pub(crate) fn retry_after_s(&self) -> Option<u64> {
         match self {
-            Problem::Throttled { retry_after_s, .. } => Some(*retry_after_s),
+            Problem::Throttled { retry_after_s, .. } | Problem::TooMany { retry_after_s, .. } => {
+                Some(*retry_after_s)
+            }
             Problem::Unavailable(_) => Some(UNAVAILABLE_RETRY_S),
             _ => None,
         }
@@ -314,10 +350,13 @@ mod tests {
         {"type":"urn:botstats:problem:unknown-path","title":"There is nothing at this path","status":404,"detail":"see /openapi.json for what there is","request_id":"r1"}
         {"type":"urn:botstats:problem:method-not-allowed","title":"Only GET is allowed here","status":405,"detail":"no call was used","request_id":"r1"}
         {"type":"urn:botstats:problem:unauthorized","title":"A valid account token is needed","status":401,"detail":"send the account's token as Authorization: Bearer TOKEN","request_id":"r1"}
-        {"type":"urn:botstats:problem:forbidden","title":"The token is not valid for this path","status":403,"detail":"a token of an account is for /analytics/statistics/account/.., a token of a bot for /analytics/statistics/TYPES/.., a view token for /dashboard; no call was used","request_id":"r1"}
+        {"type":"urn:botstats:problem:forbidden","title":"The token is not valid for this path","status":403,"detail":"a token of an account is for /analytics/statistics/account/.. and /dashboard, a token of a bot for /analytics/statistics/TYPES/.., a view token for /dashboard; no call was used","request_id":"r1"}
         {"type":"urn:botstats:problem:bad-parameter","title":"A parameter is not allowed","status":400,"detail":"APIKEY: * (all bots) or 8 to 128 of the characters A-Z a-z 0-9 _ - is allowed","request_id":"r1"}
         {"type":"urn:botstats:problem:not-acceptable","title":"No acceptable representation","status":406,"detail":"Accept allows none of what there is: application/json, text/csv, application/x-ndjson","request_id":"r1"}
         {"type":"urn:botstats:problem:not-found","title":"Account or bot not found","status":404,"detail":"the account was removed, or the API key is not one of its bots'","request_id":"r1"}
+        {"type":"urn:botstats:problem:bot-not-found","title":"Bot not found","status":404,"detail":"the token sees no bot with this id","request_id":"r1"}
+        {"type":"urn:botstats:problem:operators-hidden","title":"The token may not see operators","status":403,"detail":"split=operator needs a token of the account, or a view token made with --operators","request_id":"r1"}
+        {"type":"urn:botstats:problem:too-many","title":"Too many requests of the page","status":429,"detail":"120 questions a minute are allowed; ask again in 7 s","request_id":"r1"}
         {"type":"urn:botstats:problem:throttled","title":"The account's call is used","status":429,"detail":"an account has one call in 3600 s; the next is allowed in 1800 s","request_id":"r1"}
         {"type":"urn:botstats:problem:answer-too-large","title":"The answer is too large","status":400,"detail":"the answer needs more than 64 MiB: ask for fewer dates or TYPES, a coarser GROUPMODE, one bot, or with a smaller top; no call was used","request_id":"r1"}
         {"type":"urn:botstats:problem:incomplete","title":"The answer would not be complete","status":400,"detail":"the statistics are complete from 2026-01-05 on: ask for dates from then on, also for those of previous; no call was used","request_id":"r1"}
@@ -332,12 +371,14 @@ mod tests {
             TooLarge::Rows(16_416_000),
             TooLarge::Pairs { pairs: 400, dates: 730 },
             TooLarge::Names,
+            TooLarge::PageRows(5_001),
         ]
         .map(TooLarge::detail);
         insta::assert_snapshot!(shown.join("\n"), @r"
         the answer has 16416000 rows; at most 2000000 are allowed: ask for fewer dates or TYPES, a coarser GROUPMODE, one bot, with a smaller top, or without fill=zero; no call was used
         730 dates (those of previous included) of 400 pairs of a bot and a channel; dates x pairs of at most 150000 are allowed: ask for fewer dates, without previous, or for one bot; no call was used
         the answer has more than 100000 different names, which are allowed: ask for fewer dates, without previous, or for one bot; no call was used
+        the answer has 5001 rows; at most 5000 are allowed for the page: ask for fewer dates or TYPES, a coarser GROUPMODE, one bot, by=none, or with a smaller top
         ");
     }
 

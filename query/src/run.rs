@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::admission::allowance::{Allowance, Policy};
 use crate::app::{AllClaims, App};
+use crate::dashboard::Dashboard;
 use crate::deadlines::LISTENER_STOP_LIMIT;
 use crate::http;
 use crate::nats::claims::Claims;
@@ -122,7 +123,12 @@ async fn serve(
     let of_accounts = Allowance::of_accounts(settings.service.throttle_window);
     let of_bots = Allowance::of_bots(settings.service.bot_throttle_window);
     let directory = LiveDirectory::default();
-    let app = Arc::new(App::new(directory, of_accounts, of_bots, readiness.clone()));
+    // The endpoint's own token: a stop of the endpoint ends live streams at once.
+    let stop_listening = tasks.child_token();
+    let frame = &settings.service.dashboard_frame;
+    let page = || Dashboard::new(frame, stop_listening.clone());
+    let page = settings.service.dashboard.then(page);
+    let app = Arc::new(App::new(directory, of_accounts, of_bots, readiness.clone(), page));
     telemetry::begin();
     let observed = Arc::clone(&app);
     let observe = move || observed.observe();
@@ -135,7 +141,6 @@ async fn serve(
         .map_err(listen_error("BOTSTATS_HTTP_ADDR", settings.service.http_addr))?;
     // The endpoint is there at once: without NATS it answers 503, or 401 to a request without a
     // token.
-    let stop_listening = tasks.child_token();
     let limits = http::Limits {
         connections: http::connection_limit(),
         idle: settings.service.http_idle,

@@ -31,6 +31,9 @@ pub(crate) struct Metrics {
     pub(crate) calls_at_work: Gauge,
     pub(crate) held_bytes: Gauge,
     pub(crate) most_held_bytes: Gauge,
+    pub(crate) page_answers: Counters,
+    pub(crate) page_refusals: Counters,
+    pub(crate) live_streams: Gauge,
 }
 
 /// What a throttle decides about a call.
@@ -119,6 +122,19 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         "botstats_query_answers_held_limit_bytes",
         "The most memory for answers, in bytes; beyond it calls get 503",
     ),
+    page_answers: Counters::new(
+        "botstats_query_page_answers_total",
+        "Answers to questions of the page and its streams, by how each was had: computed, or shared with an equal question",
+        "how",
+        &["computed", "shared"],
+    ),
+    page_refusals: Counters::new(
+        "botstats_query_page_refusals_total",
+        "Requests of the page refused by one of its limits, by limit",
+        "limit",
+        &["questions", "computing", "streams"],
+    ),
+    live_streams: gauge("botstats_query_live_streams", "Open live streams of the page"),
 });
 
 /// Makes all metrics, so that each has a value from the start.

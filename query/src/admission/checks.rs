@@ -87,12 +87,7 @@ impl Call {
         before_copies: impl FnOnce(&AllowanceKey) -> Result<(), Problem>,
     ) -> Result<Call, Problem> {
         let token = auth::token(headers)?;
-        if !known.loaded {
-            return Err(Problem::Unavailable("the directory cannot be reached"));
-        }
-        if known.refused {
-            return Err(Problem::Unavailable("the directory is not as it must be"));
-        }
+        known.check()?;
         let directory = &known.directory;
         let Grant { account, scope } =
             directory.grant(&token, now_ms).ok_or(Problem::Unauthorized { token_given: true })?;
@@ -116,7 +111,8 @@ impl Call {
             BotFilter::ApiKey(key) => {
                 Some(directory.bot_of(account, key).ok_or(Problem::NotFound)?)
             }
-            BotFilter::All | BotFilter::OfToken => own_bot.as_ref(),
+            // A call never names a bot by its id.
+            BotFilter::All | BotFilter::OfToken | BotFilter::Id(_) => own_bot.as_ref(),
         };
         let bot = match asked {
             Some(bot) => Some((bot, directory.bot(account, bot).ok_or(Problem::NotFound)?)),
@@ -176,7 +172,7 @@ impl Call {
             BotFilter::ApiKey(key) => {
                 (entry.filter(|entry| entry.key_sha256.as_ref() == Some(key)), Problem::NotFound)
             }
-            BotFilter::All | BotFilter::OfToken => {
+            BotFilter::All | BotFilter::OfToken | BotFilter::Id(_) => {
                 let now_ms = clock::now_ms();
                 let entry = entry.filter(|entry| has_token(&entry.tokens, &self.token, now_ms));
                 (entry, Problem::Unauthorized { token_given: true })

@@ -6,7 +6,7 @@ use std::time::Instant;
 use botstats_common::io::clock;
 
 use super::allowance::{Allowance, AllowanceKey, Policy};
-use super::turns::{Turn, Turns};
+use super::turns::{MAX_WAITING, Turn, Turns};
 use super::used_calls::UsedCalls;
 use crate::nats::claims::{Claims, Outcome, Standing};
 use crate::problem::Problem;
@@ -24,7 +24,7 @@ pub(crate) struct Throttle {
 
 impl Throttle {
     pub(crate) fn new(policy: Policy, allowance: Option<Allowance>) -> Self {
-        Self { policy, allowance, used: UsedCalls::default(), turns: Turns::default() }
+        Self { policy, allowance, used: UsedCalls::default(), turns: Turns::new(MAX_WAITING) }
     }
 
     /// Why a call is refused whose key has too many under way.

@@ -10,12 +10,16 @@ use tokio::time::timeout_at;
 
 use super::allowance::AllowanceKey;
 
-/// The most requests of one key that wait for their turn; more get 503.
-const MAX_WAITING: usize = 1_024;
+/// The most calls of one key that wait for their turn; more get 503.
+pub(super) const MAX_WAITING: usize = 1_024;
 
 /// Who has the turn, and who waits. All clones are one.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Turns(Arc<Mutex<HashMap<AllowanceKey, Arc<Semaphore>>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Turns {
+    keys: Arc<Mutex<HashMap<AllowanceKey, Arc<Semaphore>>>>,
+    /// The most requests of one key that wait for their turn.
+    max_waiting: usize,
+}
 
 /// Why there was no turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,17 +34,22 @@ pub(crate) struct Turn {
 }
 
 impl Turns {
+    /// Turns for which at most `max_waiting` requests of one key wait.
+    pub(crate) fn new(max_waiting: usize) -> Self {
+        Self { keys: Arc::default(), max_waiting }
+    }
+
     /// Waits for a turn until `deadline`.
     ///
     /// # Errors
     /// [`Busy`] if the turn did not come in time, or too many requests wait already.
     pub(crate) async fn wait(&self, key: &AllowanceKey, deadline: Instant) -> Result<Turn, Busy> {
         let semaphore = {
-            let mut all = self.0.lock();
+            let mut all = self.keys.lock();
             let semaphore =
                 all.entry(key.clone()).or_insert_with(|| Arc::new(Semaphore::new(1))).clone();
             // The map, this clone, and one clone for each request that waits or has the turn.
-            if Arc::strong_count(&semaphore) > MAX_WAITING + 2 {
+            if Arc::strong_count(&semaphore) > self.max_waiting + 2 {
                 return Err(Busy);
             }
             semaphore
@@ -58,13 +67,13 @@ impl Turns {
 
     #[cfg(test)]
     fn keys(&self) -> usize {
-        self.0.lock().len()
+        self.keys.lock().len()
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut all = self.turns.0.lock();
+        let mut all = self.turns.keys.lock();
         drop(self.permit.take());
         // Only the map still has the semaphore: no request waits.
         if all.get(&self.key).is_some_and(|semaphore| Arc::strong_count(semaphore) == 1) {
@@ -88,7 +97,7 @@ mod tests {
 
     #[tokio::test]
     async fn turns_are_one_at_a_time_and_leave_nothing_behind() {
-        let turns = Turns::default();
+        let turns = Turns::new(MAX_WAITING);
         let soon = || clock::monotonic() + Duration::from_millis(30);
         let far = clock::monotonic() + Duration::from_secs(60);
         let first = turns.wait(&key("a"), far).await.unwrap();
@@ -103,7 +112,7 @@ mod tests {
 
     #[tokio::test]
     async fn few_may_wait() {
-        let turns = Turns::default();
+        let turns = Turns::new(MAX_WAITING);
         let far = clock::monotonic() + Duration::from_secs(60);
         let first = turns.wait(&key("a"), far).await.unwrap();
         let wait = || {

@@ -48,6 +48,11 @@ impl Budget {
 }
 
 impl Reservation {
+    /// What is reserved, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.permit.num_permits() * UNIT_BYTES
+    }
+
     /// Makes the reservation at least `bytes` large.
     pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), BudgetSpent> {
         let more = bytes.div_ceil(UNIT_BYTES).saturating_sub(self.permit.num_permits());

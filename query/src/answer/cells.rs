@@ -15,6 +15,7 @@ use botstats_common::wire::{
 };
 
 use super::as_usize;
+use crate::nats::read::{Collect, Part};
 
 /// Why chunks are not a whole answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +29,9 @@ pub enum Malformed {
     /// A chunk came after the last one.
     #[error("a chunk came after the last one")]
     AfterLast,
+    /// A part of another kind of answer.
+    #[error("a part of another answer than was asked for")]
+    Kind,
     /// The last chunk is not there.
     #[error("the last chunk of the answer is missing")]
     NoLast,
@@ -209,6 +213,29 @@ impl Collecting {
             samples: self.samples,
             as_of_ms,
         })
+    }
+}
+
+impl Collect for Collecting {
+    type Whole = Cells;
+
+    fn add(&mut self, part: Part<'_>) -> Result<(), Malformed> {
+        match part {
+            Part::Chunk(chunk) => self.add(chunk),
+            Part::Overview(_) => Err(Malformed::Kind),
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.is_whole()
+    }
+
+    fn size(&self) -> AnswerSize {
+        self.size()
+    }
+
+    fn finish(self) -> Result<Cells, Malformed> {
+        self.finish()
     }
 }
 

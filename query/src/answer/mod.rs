@@ -10,6 +10,7 @@ pub(crate) mod cells;
 pub(crate) mod columns;
 mod labels;
 mod number;
+pub(crate) mod overview;
 pub(crate) mod render;
 mod rows;
 #[cfg(test)]
@@ -32,6 +33,9 @@ use crate::window::{Group, Windows};
 /// The most rows of an answer. A row has about 250 bytes as JSON, so this is 500 MB of text: a
 /// program can still read it, and a replica sends it within the time of an answer.
 pub(crate) const MAX_ROWS: usize = 2_000_000;
+
+/// The most rows of an answer for the page: more than a chart or a table can show.
+pub(crate) const MAX_PAGE_ROWS: usize = 5_000;
 
 /// Cells in the order of their rows, with everything that the rows need.
 #[derive(Debug)]
@@ -95,13 +99,18 @@ impl Answer {
     /// The number of rows, if it is more than `MAX_ROWS`.
     #[must_use]
     pub fn too_many_rows(&self) -> Option<usize> {
+        self.more_rows_than(MAX_ROWS)
+    }
+
+    /// The number of rows, if it is more than `most`.
+    pub(crate) fn more_rows_than(&self, most: usize) -> Option<usize> {
         // Without `fill` the rows are counted sample by sample, so only where there may be too
         // many.
         let of_a_cell = self.types.iter().count();
-        if !self.fill_zero && self.cells.len().saturating_mul(of_a_cell) <= MAX_ROWS {
+        if !self.fill_zero && self.cells.len().saturating_mul(of_a_cell) <= most {
             return None;
         }
-        Some(self.row_count()).filter(|rows| *rows > MAX_ROWS)
+        Some(self.row_count()).filter(|rows| *rows > most)
     }
 
     fn row_count(&self) -> usize {

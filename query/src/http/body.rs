@@ -67,6 +67,26 @@ pub(crate) fn pieces(
             made.chain(made_ahead(pieces)).right_stream()
         }
     };
+    encoded(plain, coding)
+}
+
+/// A body whose bytes are there already, sent in a coding.
+pub(crate) fn whole_in(bytes: Bytes, coding: Coding) -> Body {
+    match coding {
+        Coding::Identity => whole(bytes),
+        Coding::Gzip | Coding::Zstd => encoded(stream::iter([Ok(bytes)]), coding),
+    }
+}
+
+/// A body without a known end: each piece is sent as soon as it is there, never compressed. The
+/// limit of an answer's time cuts it off, so the stream has to end before ([`ANSWER_LIMIT`]).
+///
+/// [`ANSWER_LIMIT`]: super::service::ANSWER_LIMIT
+pub(crate) fn endless(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+    BodyExt::boxed_unsync(StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))))
+}
+
+fn encoded(plain: impl Stream<Item = io::Result<Bytes>> + Send + 'static, coding: Coding) -> Body {
     match coding {
         Coding::Identity => {
             BodyExt::boxed_unsync(StreamBody::new(plain.map(|piece| piece.map(Frame::data))))

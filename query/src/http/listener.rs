@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,8 +117,9 @@ pub(crate) async fn serve<H: Handler>(
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            // An IPv4 address has one form, whatever the listener's.
+            Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
             Err(error) => {
                 if let Some(suppressed) = ACCEPT_FAILED.due(&error.to_string()) {
                     tracing::warn!(
@@ -151,7 +152,7 @@ pub(crate) async fn serve<H: Handler>(
             tokio::select! {
                 () = cut.cancelled() => {}
                 () = state.evicted() => {}
-                served = connection(stream, handler, &slot, limits.idle, stop) => if let Err(error) = served {
+                served = connection(stream, peer, handler, &slot, limits.idle, stop) => if let Err(error) = served {
                     tracing::debug!("a connection ended: {error}");
                 },
             }
@@ -185,6 +186,7 @@ impl Drop for Counted {
 
 async fn connection<H: Handler>(
     stream: TcpStream,
+    peer: IpAddr,
     handler: Arc<H>,
     slot: &Slot,
     idle: Duration,
@@ -195,7 +197,7 @@ async fn connection<H: Handler>(
     let socket = Socket::new(stream, meter.clone(), state.clone(), idle);
     let service = service_fn(move |request| {
         let (handler, state, size) = (Arc::clone(&handler), state.clone(), meter.next());
-        async move { Ok::<_, Infallible>(service::answer(&*handler, request, size, state).await) }
+        async move { Ok::<_, Infallible>(service::answer(&handler, request, size, peer, state).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -304,7 +306,7 @@ mod tests {
     }
 
     impl Handler for Doing {
-        async fn answer(&self, request: &Request) -> Response<Body> {
+        async fn answer(self: &Arc<Self>, request: &Request) -> Response<Body> {
             let work = Doing::at(request.head.uri.path());
             match guard(Duration::from_secs(60), work).await {
                 Ok(body) => response(200, body),

@@ -27,14 +27,14 @@ mod socket;
 mod write_timeout;
 
 pub use self::body::Coding;
-pub(crate) use self::body::{Body, pieces, whole};
+pub(crate) use self::body::{Body, endless, pieces, whole, whole_in};
 pub(crate) use self::connections::ConnectionMetrics;
 pub(crate) use self::head::{BadHead, Methods};
 #[cfg(doc)]
 use self::head_timeout::HEAD_LIMIT;
 pub use self::listener::listen;
 pub(crate) use self::listener::{Limits, connection_limit, serve};
-pub(crate) use self::service::{Failure, Handler, Request, guard};
+pub(crate) use self::service::{ANSWER_LIMIT, Failure, Handler, Request, guard};
 
 #[cfg(test)]
 mod tests {

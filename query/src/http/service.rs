@@ -4,10 +4,11 @@
 //! and the next request finds nothing broken. A body that panics ends its connection in a reset.
 
 use std::io;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -32,7 +33,7 @@ use super::head::{self, BadHead, HeadSize, Methods};
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// An answer is sent for at most 30 min from its request on: a slow reader holds its memory no
 /// longer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30 * 60);
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// The most bytes of a request's body that are read and dropped, so that the client reads its
 /// answer.
 const MAX_IGNORED_BODY_BYTES: usize = 64 * 1024;
@@ -47,6 +48,8 @@ pub(crate) struct Request {
     pub(crate) id: String,
     /// When the head was there.
     pub(crate) began: Instant,
+    /// The address of the other end of the connection: the client's, or its proxy's.
+    pub(crate) peer: IpAddr,
     size: Option<HeadSize>,
 }
 
@@ -63,7 +66,7 @@ impl Request {
 /// What answers requests.
 pub(crate) trait Handler: Send + Sync + 'static {
     /// Answers a request. What may panic or take long belongs inside [`guard`].
-    fn answer(&self, request: &Request) -> impl Future<Output = Response<Body>> + Send;
+    fn answer(self: &Arc<Self>, request: &Request) -> impl Future<Output = Response<Body>> + Send;
 
     /// The answer to a connection that is refused at the limit of connections.
     fn refuse_connection(&self, request_id: &str) -> Response<Body>;
@@ -90,9 +93,10 @@ pub(crate) async fn guard<T, E: From<Failure>>(
 
 /// Answers a request.
 pub(super) async fn answer(
-    handler: &impl Handler,
+    handler: &Arc<impl Handler>,
     request: http::Request<Incoming>,
     size: Option<HeadSize>,
+    peer: IpAddr,
     state: ConnectionState,
 ) -> Response<AnswerBody> {
     let began = clock::monotonic();
@@ -103,7 +107,7 @@ pub(super) async fn answer(
     if has_body && !head.headers.contains_key(EXPECT) {
         ignore(unwanted).await;
     }
-    let request = Request { id: request_id(&head.headers), head, began, size };
+    let request = Request { id: request_id(&head.headers), head, began, peer, size };
     let mut response = handler.answer(&request).await;
     let Request { id: request_id, head, .. } = request;
     let headers = response.headers_mut();

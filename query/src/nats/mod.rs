@@ -20,6 +20,7 @@ use async_nats::connection::State;
 use async_nats::jetstream::Context;
 use botstats_common::io::{clock, nats};
 
+use crate::answer::budget::BudgetSpent;
 use crate::deadlines::RECONNECT_POLL;
 
 /// A part of the system did not answer in time, or not as it should. The text is for clients; the
@@ -27,6 +28,12 @@ use crate::deadlines::RECONNECT_POLL;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreachable(pub &'static str);
+
+impl From<BudgetSpent> for Unreachable {
+    fn from(_: BudgetSpent) -> Self {
+        Self("too many large answers at the same time")
+    }
+}
 
 impl Unreachable {
     fn directory(why: &dyn std::fmt::Display) -> Self {

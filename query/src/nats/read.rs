@@ -1,4 +1,4 @@
-//! Reads over NATS: asks an ingest, and collects the chunks of its answer.
+//! Reads over NATS: asks an ingest, and collects the parts of its answer.
 //!
 //! | an ingest that | is seen by | then |
 //! | --- | --- | --- |
@@ -10,20 +10,21 @@
 //! *Invariants*: each try has an inbox of its own, so that a late chunk of an earlier try is never
 //! taken for one of this try; the memory of a read is counted and bounded.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_nats::{Message, StatusCode, Subscriber};
 use botstats_common::ids::Account;
 use botstats_common::io::clock;
 use botstats_common::names::ReadSubject;
-use botstats_common::wire::{self, Reply};
+use botstats_common::wire::{self, AnswerSize, EncodedChunk, Reply, overview};
 use futures::StreamExt as _;
 use tokio::time::{sleep, timeout_at};
 
 use super::ingests::{Found, IngestId, Ingests, look_for};
 use super::{Connection, Unreachable};
 use crate::answer::budget::{Budget, BudgetSpent, Reservation};
-use crate::answer::cells::{Cells, Collecting};
+use crate::answer::cells::{Collecting, Malformed};
+use crate::answer::overview::CollectingOverview;
 use crate::deadlines::{
     ACCEPT_LIMIT, CHUNK_LIMIT, OVERTIME_LIMIT, READ_RETRY_PAUSE, SILENCE_LIMIT,
 };
@@ -50,26 +51,95 @@ pub(crate) enum ReadError {
 }
 
 impl From<BudgetSpent> for ReadError {
-    fn from(_: BudgetSpent) -> Self {
-        Unreachable("too many large answers at the same time").into()
+    fn from(spent: BudgetSpent) -> Self {
+        Unreachable::from(spent).into()
     }
 }
 
-/// What is read of an account.
+/// What is read of an account: cells, or an overview.
 #[derive(Debug)]
-pub(crate) struct Read<'a> {
+pub(crate) struct Read<'a, R> {
     pub(crate) account: &'a Account,
     /// The request; each try sets its deadline.
-    pub(crate) request: wire::Request,
+    pub(crate) request: R,
 }
 
-impl Read<'_> {
-    /// The request for an answer that is waited for as long as `left`.
-    fn request(&self, left: Duration) -> wire::Request {
-        let deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
-        wire::Request { deadline_ms, ..self.request.clone() }
+/// A request to an ingest, and what collects its answer.
+pub(crate) trait Ask: Sync {
+    /// Collects the answer.
+    type Collecting: Collect + Send;
+
+    /// The id of the HTTP request.
+    fn request_id(&self) -> &str;
+
+    /// The bytes of the request for an answer that is waited for this long.
+    fn encode(&self, deadline_ms: u32) -> Result<Vec<u8>, TryError>;
+
+    /// An answer of which nothing is there yet.
+    fn collecting(&self) -> Self::Collecting;
+}
+
+/// An answer whose parts are still coming.
+pub(crate) trait Collect {
+    /// The whole answer.
+    type Whole: Send;
+
+    /// Adds the next part.
+    fn add(&mut self, part: Part<'_>) -> Result<(), Malformed>;
+
+    /// True if the last part is there.
+    fn is_whole(&self) -> bool;
+
+    /// The memory that the answer takes so far.
+    fn size(&self) -> AnswerSize;
+
+    /// The whole answer.
+    fn finish(self) -> Result<Self::Whole, Malformed>;
+}
+
+/// A part of an answer.
+#[derive(Debug)]
+pub(crate) enum Part<'a> {
+    Chunk(EncodedChunk<'a>),
+    Overview(overview::Part),
+}
+
+impl Ask for wire::Request {
+    type Collecting = Collecting;
+
+    fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    fn encode(&self, deadline_ms: u32) -> Result<Vec<u8>, TryError> {
+        let request = wire::Request { deadline_ms, ..self.clone() };
+        wire::encode(&request).map_err(TryError::again)
+    }
+
+    fn collecting(&self) -> Collecting {
+        Collecting::new(self.stats.len())
     }
 }
+
+impl Ask for overview::Request {
+    type Collecting = CollectingOverview;
+
+    fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    fn encode(&self, deadline_ms: u32) -> Result<Vec<u8>, TryError> {
+        let request = overview::Request { deadline_ms, ..self.clone() };
+        request.encode().map_err(TryError::again)
+    }
+
+    fn collecting(&self) -> CollectingOverview {
+        CollectingOverview::default()
+    }
+}
+
+/// What a read gives: the answer, and the memory that it takes.
+type Answered<R> = (<<R as Ask>::Collecting as Collect>::Whole, Reservation);
 
 /// Reads from the ingests of one stream.
 #[derive(Debug)]
@@ -85,16 +155,16 @@ impl Reader {
         Self { connection, subject, ingests: Ingests::default(), budget }
     }
 
-    /// Asks for an account's cells; asks again until the deadline.
+    /// Asks for what is read of an account; asks again until the deadline.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub(crate) async fn read(
+    pub(crate) async fn read<R: Ask>(
         &self,
-        read: &Read<'_>,
+        read: &Read<'_, R>,
         deadline: Instant,
-    ) -> Result<(Cells, Reservation), ReadError> {
-        let request_id = &read.request.request_id;
+    ) -> Result<Answered<R>, ReadError> {
+        let request_id = read.request.request_id();
         let mut why = "no answer".to_owned();
         while clock::monotonic() < deadline {
             let asked = self.ingests.alone(clock::monotonic());
@@ -128,7 +198,7 @@ impl Reader {
     }
 }
 
-enum TryError {
+pub(crate) enum TryError {
     /// Another try may work.
     Again(String),
     /// Another try works better with this ingest.
@@ -148,20 +218,20 @@ impl From<ReadError> for TryError {
     }
 }
 
-struct Try<'a> {
+struct Try<'a, R> {
     reader: &'a Reader,
-    read: &'a Read<'a>,
+    read: &'a Read<'a, R>,
     /// The ingest to ask; `None` is any.
     asked: Option<&'a IngestId>,
     deadline: Instant,
 }
 
-impl Try<'_> {
-    async fn run(&self) -> Result<(Cells, Reservation), TryError> {
+impl<R: Ask> Try<'_, R> {
+    async fn run(&self) -> Result<Answered<R>, TryError> {
         let Reader { connection: Connection { client, .. }, subject, .. } = self.reader;
         let now = clock::monotonic();
-        let request = self.read.request(self.deadline.saturating_duration_since(now));
-        let payload = wire::encode(&request).map_err(TryError::again)?;
+        let left = self.deadline.saturating_duration_since(now).as_millis();
+        let payload = self.read.request.encode(u32::try_from(left).unwrap_or(u32::MAX))?;
         let accept_by = self.deadline.min(now + ACCEPT_LIMIT);
         let account = self.read.account;
         let subject = match self.asked {
@@ -181,7 +251,7 @@ impl Try<'_> {
         let message = self.next(&mut answers, self.asked, accept_by).await?;
         let ingest = match reply(&message)? {
             Reply::Accepted { instance } => {
-                let request_id = &self.read.request.request_id;
+                let request_id = self.read.request.request_id();
                 tracing::debug!(request_id, instance, "an ingest accepted the read");
                 IngestId::new(instance)
             }
@@ -201,15 +271,16 @@ impl Try<'_> {
         &self,
         answers: &mut Subscriber,
         ingest: Option<&IngestId>,
-    ) -> Result<(Cells, Reservation), TryError> {
-        let mut collecting = Collecting::new(self.read.request.stats.len());
+    ) -> Result<Answered<R>, TryError> {
+        let mut collecting = self.read.request.collecting();
         let mut memory = self.reader.budget.reserve().map_err(ReadError::from)?;
         let last_moment = self.deadline + OVERTIME_LIMIT;
         let mut next_by = self.deadline;
         while !collecting.is_whole() {
             let message = self.next(answers, ingest, next_by).await?;
-            match reply(&message)? {
-                Reply::Chunk(chunk) => collecting.add(chunk).map_err(TryError::again)?,
+            let part = match reply(&message)? {
+                Reply::Chunk(chunk) => Part::Chunk(chunk),
+                Reply::Overview(part) => Part::Overview(part),
                 Reply::Refused(why) => return Err(TryError::again(why)),
                 Reply::TooLarge => return Err(ReadError::TooLarge.into()),
                 Reply::Incomplete { since_ms } => {
@@ -218,8 +289,8 @@ impl Try<'_> {
                 Reply::TooManyPairs { pairs } => return Err(ReadError::TooManyPairs(pairs).into()),
                 Reply::TooManyNames => return Err(ReadError::TooManyNames.into()),
                 Reply::Accepted { .. } => return Err(TryError::again("accepted twice")),
-                Reply::Overview(_) => return Err(TryError::again("not what was asked for")),
-            }
+            };
+            collecting.add(part).map_err(TryError::again)?;
             let size = collecting.size();
             if size.is_too_large() {
                 return Err(ReadError::TooLarge.into());

@@ -25,7 +25,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Connection, kv};
+use super::{Connection, Unreachable, kv};
 use crate::admission::clashes::Clash;
 use crate::admission::directory::{Change, Directory};
 
@@ -54,6 +54,22 @@ pub(crate) struct Known {
     /// True while the KV bucket has settings by which entries may be missing.
     pub(crate) refused: bool,
     pub(crate) directory: Directory,
+    /// Counts the changes of all of this: equal numbers mean the same state.
+    pub(crate) generation: u64,
+}
+
+impl Known {
+    /// Checks that the directory can be relied on.
+    ///
+    /// # Errors
+    /// [`Unreachable`] says why not.
+    pub(crate) fn check(&self) -> Result<(), Unreachable> {
+        match (self.loaded, self.refused) {
+            (false, _) => Err(Unreachable("the directory cannot be reached")),
+            (true, true) => Err(Unreachable("the directory is not as it must be")),
+            (true, false) => Ok(()),
+        }
+    }
 }
 
 impl LiveDirectory {
@@ -69,7 +85,9 @@ impl LiveDirectory {
     }
 
     fn change(&self, change: impl FnOnce(&mut Known)) {
-        change(&mut self.0.write());
+        let mut known = self.0.write();
+        change(&mut known);
+        known.generation += 1;
     }
 }
 

@@ -4,3 +4,4 @@
 pub mod accept;
 pub(crate) mod auth;
 pub(crate) mod question;
+pub(crate) mod route;

@@ -144,7 +144,7 @@ fn reading(mode: &str, buckets: usize) -> Reading {
     let question = Question::parse(["*", &types.join(","), mode, &DAYS.to_string()], None).unwrap();
     let windows = Windows::new(NOW_MS, &jiff::tz::TimeZone::UTC, &question).unwrap();
     let account = "sim-1".parse().unwrap();
-    let subject = Subject { account: &account, bot: None, request_id: "bench" };
+    let subject = Subject { account: &account, bots: None, request_id: "bench" };
     let request = wire::Request { deadline_ms: 60_000, ..request(&question, &windows, subject) };
     Reading { fed, question, windows, request, _folder }
 }

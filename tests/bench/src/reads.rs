@@ -326,7 +326,7 @@ impl Bench {
         let question = question.map_err(|error| anyhow::anyhow!("{error}"))?;
         let account = login.account.parse()?;
         let windows = Windows::new(clock::now_ms(), &jiff::tz::TimeZone::UTC, &question)?;
-        let subject = Subject { account: &account, bot: None, request_id: "" };
+        let subject = Subject { account: &account, bots: None, request_id: "" };
         let request = request(&question, &windows, subject);
         let mut collecting = Collecting::default();
         for message in self.engine.reader().gather(&account, &request, 0)? {
@@ -440,13 +440,18 @@ fn http_read(address: SocketAddr, login: &Login, ask: Ask) -> anyhow::Result<Cam
     Ok(Came { first_byte: first_byte.context("a body")?, whole, bytes })
 }
 
+/// The bots of the large account on their channels.
+pub(super) fn places() -> impl Iterator<Item = (String, &'static str)> {
+    (0..BOTS).flat_map(|b| CHANNELS.map(|c| (bot(b), c)))
+}
+
 /// The events of all accounts, in order of time.
 fn events(smalls: usize, hours: i64, now_ms: i64) -> impl Iterator<Item = Event> + Send {
     let first_ms = (now_ms / HOUR_MS - hours + 1) * HOUR_MS;
     let mut number = 0_u64;
     (0..hours).flat_map(move |hour| {
         let start_ms = first_ms + hour * HOUR_MS;
-        let large = (0..BOTS).flat_map(move |b| CHANNELS.map(|c| ("large".to_owned(), bot(b), c)));
+        let large = places().map(|(bot, channel)| ("large".to_owned(), bot, channel));
         let small =
             (0..smalls).flat_map(|a| CHANNELS.map(|c| (small_account(a), "b".to_owned(), c)));
         let places: Vec<_> = large.chain(small).collect();
@@ -473,10 +478,10 @@ fn events(smalls: usize, hours: i64, now_ms: i64) -> impl Iterator<Item = Event>
 }
 
 /// Minutes after the hour, the user, the event's type, further data.
-type Said = (i64, &'static str, &'static str, &'static str);
+pub(super) type Said = (i64, &'static str, &'static str, &'static str);
 
 /// What gives every metric a sample.
-const EVERYTHING: &[Said] = &[
+pub(super) const EVERYTHING: &[Said] = &[
     (0, "regular", "message.received", ""),
     (1, "new", "message.received", ""),
     (16, "often", "message.received", ""),
@@ -496,7 +501,7 @@ const EVERYTHING: &[Said] = &[
 /// What a small bot has to say.
 const LITTLE: &[Said] = &[(3, "often", "message.received", ""), (4, "often", "message.sent", "")];
 
-fn event(
+pub(super) fn event(
     [account, bot, channel]: [&str; 3],
     name: &str,
     time_ms: i64,

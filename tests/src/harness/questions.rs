@@ -12,6 +12,9 @@ use crate::model::{Asked, Contents, Dates, Directory, Previous, Stat, answer};
 /// Milliseconds in a quarter of an hour.
 const QUARTER_MS: i64 = 15 * 60_000;
 
+/// The most rows of an answer for the page.
+const PAGE_ROWS: usize = 5_000;
+
 /// What everything is judged by.
 #[derive(Debug, Clone, Copy)]
 pub struct Judge<'a> {
@@ -103,6 +106,31 @@ impl Query {
         directory: &Directory,
     ) -> usize {
         self.check_path(token, &path("", asked), judge, asked, directory).await
+    }
+
+    /// The same as the page asks, with any token, for `*` or the id of a bot; `asked` has the bots
+    /// that the token sees. An answer that is too large for the page must be so.
+    pub async fn check_page(
+        &self,
+        token: &str,
+        whose: &str,
+        judge: Judge<'_>,
+        asked: &Asked,
+        directory: &Directory,
+    ) {
+        let path = path("", asked).replacen(
+            "/analytics/statistics/",
+            &format!("/dashboard/data/{whose}/"),
+            1,
+        );
+        let first = get_as(token, self.http, &path, &[]).await;
+        if first.status == 400 && first.problem() == "answer-too-large" {
+            let asked = Asked { now_ms: clock::now_ms(), ..asked.clone() };
+            let rows = answer(judge.contents, &asked, directory, judge.operators).len();
+            assert!(rows > PAGE_ROWS, "{path}: {rows} rows, {first:?}");
+            return;
+        }
+        self.check_path(token, &path, judge, asked, directory).await;
     }
 
     async fn check_path(

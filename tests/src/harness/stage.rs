@@ -34,7 +34,8 @@ impl Stage {
         Self::start_in(site, accounts).await
     }
 
-    async fn start_in(site: Site, accounts: usize) -> Self {
+    /// The same at a site of the caller.
+    pub async fn start_in(site: Site, accounts: usize) -> Self {
         let ingest = site.ingest("ingest");
         let text = |text: &str| text.to_owned();
         let directory = Directory {

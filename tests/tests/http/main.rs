@@ -4,6 +4,7 @@
 
 mod answers;
 mod crowd;
+mod dashboard;
 mod document;
 mod questions;
 mod raw;

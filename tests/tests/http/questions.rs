@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use botstats_common::io::clock;
+use botstats_common::secret::SecretHash;
 use botstats_tests::generate::{Dice, Generated, Plan, ZONES, asked, operators};
 use botstats_tests::harness::{
     Judge, Login, PATIENCE, Process, Query, Site, event, get_as, outgoing, publish, stored,
@@ -16,6 +17,15 @@ const QUESTIONS: usize = 60;
 const DAY_MS: i64 = 86_400_000;
 /// Days of the stream. Nothing older than 35 days is accepted.
 const DAYS: i64 = 33;
+
+fn view_token(account: &str) -> String {
+    format!("view-of-{account}")
+}
+
+/// The bots that the account's view token sees: every other one.
+fn seen<'a>(bots: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+    bots.into_iter().step_by(2).cloned().collect()
+}
 
 /// Ten years.
 const KEEP_DAYS: &str = "3650";
@@ -59,6 +69,12 @@ impl World {
             let bots: Vec<&str> = generated.bots[account].iter().map(String::as_str).collect();
             logins.insert(account.clone(), site.add_account(account, directory, &bots).await);
             site.put_operators(account, &operators).await;
+            let entry = json!({
+                "sha256": String::from(SecretHash::of(&view_token(account))),
+                "bots": seen(&generated.bots[account]),
+                "operators": true,
+            });
+            site.put(&format!("view.{account}.v1"), &entry).await;
         }
         let query = site.query("query").await;
         publish(&site.js, generated.messages.iter().map(outgoing)).await;
@@ -89,12 +105,26 @@ async fn every_question_gets_the_models_answer() {
     settings.push(("BOTSTATS_KEEP_DAYS", KEEP_DAYS.to_owned()));
     let _ingest = Process::start("botstats-ingest", &[], &settings, &folder);
     let mut world = World::new(&site, seed()).await;
-    let (mut bytes, mut of_bots) = (0, 0);
+    let (mut bytes, mut of_bots, mut of_views) = (0, 0, 0);
     for number in 0..setting("BOTSTATS_TEST_REAL_QUESTIONS", QUESTIONS) {
         let (asked, directory) = world.question(number);
         let login = world.logins[&asked.account].clone();
         let judge = Judge { contents: &world.contents, operators: &world.operators };
         bytes += world.query.check_asked(judge, &login, &asked, &directory).await;
+        // The page gets the same rows; with a view token those of the bots that it sees.
+        match asked.bots.as_deref() {
+            Some([bot]) => {
+                world.query.check_page(&login.token, bot, judge, &asked, &directory).await;
+            }
+            _ => {
+                world.query.check_page(&login.token, "*", judge, &asked, &directory).await;
+                let bots = Some(seen(&world.generated.bots[&asked.account]));
+                let some = Asked { bots, ..asked.clone() };
+                let token = view_token(&asked.account);
+                world.query.check_page(&token, "*", judge, &some, &directory).await;
+                of_views += 1;
+            }
+        }
         // A question about one bot gets the same bytes with the bot's own token.
         if let Some([bot]) = asked.bots.as_deref()
             && let Some(token) = login.bot_tokens.get(bot)
@@ -104,7 +134,10 @@ async fn every_question_gets_the_models_answer() {
         }
     }
     // An answer without rows has two bytes.
-    assert!(bytes > 10_000 && of_bots > 0, "{bytes} bytes, {of_bots} calls of bots");
+    assert!(
+        bytes > 10_000 && of_bots > 0 && of_views > 0,
+        "{bytes} bytes, {of_bots} calls of bots, {of_views} of view tokens"
+    );
 }
 
 /// The time of the events, and not that of the machine, says what is complete: a store whose events

@@ -40,6 +40,11 @@ pub enum BadParameter {
     /// A bad APIKEY.
     #[error("APIKEY: * (all bots) or 8 to 128 of the characters A-Z a-z 0-9 _ - is allowed")]
     ApiKey,
+    /// A bad BOT.
+    #[error(
+        "BOT: {0} is not allowed; * (all bots) or a bot's id, 1 to 64 of the characters A-Z a-z 0-9 _ -"
+    )]
+    Bot(Shown),
     /// A query parameter that does not exist.
     #[error("query parameter {0} is unknown; only {PARAMETERS} are allowed")]
     UnknownParameter(Shown),

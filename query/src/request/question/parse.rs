@@ -38,6 +38,16 @@ impl Question {
         Self::read(|| Ok(BotFilter::OfToken), segments, query)
     }
 
+    /// Reads the four raw path segments (BOT, TYPES, GROUPMODE, DAYS) and the raw query of the
+    /// page's questions, which name a bot by its id.
+    ///
+    /// # Errors
+    /// As [`Question::parse`].
+    pub fn parse_for_page(segments: [&str; 4], query: Option<&str>) -> Result<Self, BadParameter> {
+        let [bot, types, mode, days] = segments;
+        Self::read(|| parse_bot(&decoded(bot)), [types, mode, days], query)
+    }
+
     fn read(
         bots: impl FnOnce() -> Result<BotFilter, BadParameter>,
         segments: [&str; 3],
@@ -98,6 +108,13 @@ fn parse_key(key: &str) -> Result<BotFilter, BadParameter> {
     } else {
         Err(BadParameter::ApiKey)
     }
+}
+
+fn parse_bot(bot: &str) -> Result<BotFilter, BadParameter> {
+    if bot == "*" {
+        return Ok(BotFilter::All);
+    }
+    bot.parse().map(BotFilter::Id).map_err(|_| BadParameter::Bot(Shown::new(bot)))
 }
 
 /// The dates of DAYS, where `None` is `*`, with `from` and `to`.
