@@ -73,6 +73,10 @@ openapi *arguments:
 contracts:
     .ci/contracts
 
+# Test the page with Chromium, which is installed (as root) if absent; arguments are words of tests' names
+page *arguments:
+    .ci/page {{ arguments }}
+
 # Test alerts and dashboard with Prometheus
 observe:
     .ci/observe

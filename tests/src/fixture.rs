@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use botstats_common::io::clock;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
@@ -26,6 +27,28 @@ const PART_TWO_STORED: &str = "2026-11-20T12:00:00Z";
 /// The events in order of arrival, with their duplicates.
 pub fn messages() -> Vec<Message> {
     messages_of(EVENTS.lines().map(|line| serde_json::from_str(line).expect("JSON")), STORED)
+}
+
+/// The events of both examples, moved together so that each example's moment is `now_ms`.
+pub fn messages_until(now_ms: i64) -> Vec<Message> {
+    let part_one = (messages(), parse_time_ms(STORED).expect("a time"));
+    let part_two = part_two();
+    [part_one, (part_two.messages, part_two.now_ms)]
+        .into_iter()
+        .flat_map(|(messages, moment)| {
+            messages.into_iter().map(move |message| later(message, now_ms - moment))
+        })
+        .collect()
+}
+
+/// The message with the time of its event so much later, if it has one.
+fn later(mut message: Message, by_ms: i64) -> Message {
+    let mut event: Value = serde_json::from_slice(&message.payload).expect("JSON");
+    if let Some(time) = event["time"].as_str().and_then(parse_time_ms) {
+        event["time"] = clock::rfc3339_ms(time + by_ms).into();
+        message.payload = event.to_string().into_bytes();
+    }
+    message
 }
 
 fn messages_of(events: impl Iterator<Item = Value>, stored: &str) -> Vec<Message> {
@@ -122,6 +145,8 @@ pub struct PartTwo {
     /// The events in order of arrival, with their duplicates.
     pub messages: Vec<Message>,
     pub directory: Directory,
+    /// The moment of its questions, in Unix milliseconds.
+    pub now_ms: i64,
     /// Operators' names by id.
     pub operators: BTreeMap<String, String>,
     /// The questions, and the rows that answer them.
@@ -145,6 +170,7 @@ pub fn part_two() -> PartTwo {
     PartTwo {
         messages: messages_of(events, PART_TWO_STORED),
         directory: directory_of(account, text(&all["timezone"])),
+        now_ms,
         operators: operators.map(|(id, name)| (id.clone(), text(name))).collect(),
         questions: questions.iter().map(|question| asked(question, now_ms)).zip(rows).collect(),
     }
