@@ -19,7 +19,7 @@ botstats turns what chatbots publish to NATS into statistics for their owners.
 {usage-heading} {usage}
 
 Start here:
-  up --demo     all of it on this machine, with made-up traffic and a curl line to try
+  up --demo     all of it on this machine, with made-up traffic, a page to look at and a curl line
   up            the same for your own bots
 
 Accounts:

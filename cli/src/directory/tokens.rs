@@ -192,19 +192,33 @@ async fn add_view(
     let TokenEntry { sha256, created, expires, .. } = entry.clone();
     let view = ViewEntry { sha256, created, expires, bots, operators: what.operators };
     directory.add_view(account, &id, &view).await?;
-    let secret = token.expose_secret();
-    let link = format!("{}{PAGE}#{secret}", what.public_url.unwrap_or_default());
+    let link = link(what.public_url.as_deref().unwrap_or_default(), &token);
+    let ends = match view.expires.shown() {
+        Some(at) => {
+            format!("It ends at {at}; `botstats token revoke {account} {id}` ends it sooner.")
+        }
+        None => format!("It has no end; `botstats token revoke {account} {id}` ends it."),
+    };
+    let address = match &what.public_url {
+        Some(_) => "",
+        None => "\nPut query's address in front of it, or set BOTSTATS_PUBLIC_URL to this address.",
+    };
     let text = format!(
-        "account {account} has a new view token ({})\n\n{}\n  link: {link}\n\nWho has the link may look at the \
-         page. `botstats token revoke {account} {id}` ends it",
+        "account {account} has a new link to the page ({})\n\n  {link}\n\nIt is shown this once, and everybody who \
+         has it may look. {ends}{address}",
         scope_of_view(&view),
-        shown_token(&entry, &token),
     );
     let mut json = token_json(account, id.as_str(), &token, &view.expires, "view");
     json["bots"] = Value::from(view.bots);
     json["operators"] = json!(view.operators);
     json["link"] = json!(link);
     Ok(Answer::new(text, json))
+}
+
+/// The link that opens the page at that URL with that token. A browser does not send what follows
+/// the `#`.
+pub(crate) fn link(url: &str, token: &SecretString) -> String {
+    format!("{url}{PAGE}#{}", token.expose_secret())
 }
 
 fn shown_token(entry: &TokenEntry, token: &SecretString) -> String {

@@ -1,6 +1,7 @@
 //! The cast of a simulation: accounts, their bots, and the bots' channels.
 
 use botstats_common::ids::{Account, Bot, Channel};
+use botstats_common::names;
 
 use super::dice::Dice;
 
@@ -77,6 +78,17 @@ impl Cast {
     /// How many channels there are in all.
     pub(super) fn channels(&self) -> usize {
         self.channels
+    }
+
+    /// The subject of each channel, in the order of their numbers.
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = String> {
+        let of_bot = |bot: &CastBot| -> Vec<String> {
+            let subject = |(channel, _): &(Channel, u64)| {
+                names::event_subject(&bot.account, &bot.bot, channel)
+            };
+            bot.channels.iter().map(subject).collect()
+        };
+        self.bots.iter().flat_map(of_bot)
     }
 
     /// Chooses bot and channel of the next conversation.

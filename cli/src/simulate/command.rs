@@ -54,11 +54,11 @@ pub(crate) struct Simulate {
     /// Write lines for `botstats publish` to a file instead of to NATS; - is standard output
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Make the account demo with two bots and a week of history, and keep its traffic coming;
-    /// prints a curl line
+    /// Make the account demo with two bots and a month of history, and keep its traffic coming;
+    /// prints a link to the page and a curl line
     #[arg(long, conflicts_with_all = ["accounts", "days", "events", "seed", "now", "out"])]
     live: bool,
-    /// With --live: where statistics are asked, for the curl line
+    /// With --live: where statistics are asked, for the link and the curl line
     #[arg(long = "url", env = "BOTSTATS_URL", default_value = stats::DEFAULT_URL, value_name = "URL", value_parser = stats::base_url)]
     endpoint: String,
 }

@@ -142,6 +142,16 @@ impl Simulation {
         simulation
     }
 
+    /// The same traffic after earlier traffic, in which the channels of the cast have seen this
+    /// many users, in the order of [`Cast::subjects`]. Without this, the users of the earlier
+    /// traffic come again, and nobody is new.
+    #[must_use]
+    pub(crate) fn after_users(mut self, users: Vec<u64>) -> Self {
+        self.users = users;
+        self.users.resize(self.cast.channels(), 0);
+        self
+    }
+
     /// When a conversation begins: each has an equal share of the traffic, and a place in its
     /// share.
     fn begin_time(&self, number: u64) -> Option<(i64, u64)> {

@@ -23,6 +23,34 @@ const INTEGRATIONS: [(&str, &str); 10] = [
     ("nlp", "sentiment"),
 ];
 
+/// What users reach, want and are; how operators are busy. A name that stands several times is that
+/// much more frequent.
+const GOALS: [&str; 12] = [
+    "order", "order", "order", "order", "order", "order", "booking", "booking", "booking",
+    "signup", "signup", "callback",
+];
+const TAGS: [&str; 12] = [
+    "support",
+    "support",
+    "support",
+    "support",
+    "sales",
+    "sales",
+    "sales",
+    "complaint",
+    "complaint",
+    "newsletter",
+    "newsletter",
+    "vip",
+];
+const INTENTS: [&str; 16] = [
+    "order", "order", "order", "order", "order", "status", "status", "status", "price", "price",
+    "hours", "hours", "hello", "hello", "human", "cancel",
+];
+/// Numbers of operators, from 1 to 12.
+const OPERATORS: [i64; 24] =
+    [1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6, 6, 7, 7, 8, 9, 10, 11, 12];
+
 /// The content of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Say {
@@ -107,12 +135,12 @@ impl Writer<'_> {
         }
         if self.dice.percent(14) {
             self.wait(100, 900);
-            let goal = self.dice.pick(["order", "booking", "signup", "callback"]);
+            let goal = self.dice.pick(GOALS);
             self.say(Say::Goal { goal });
         }
         if self.dice.percent(22) {
             self.wait(50, 500);
-            let tag = self.dice.pick(["vip", "complaint", "sales", "support", "newsletter"]);
+            let tag = self.dice.pick(TAGS);
             self.say(Say::Tag { tag });
         }
         if self.dice.percent(12) {
@@ -136,11 +164,7 @@ impl Writer<'_> {
         if kind == "text" {
             self.wait(15, 140);
             understood = self.dice.percent(86);
-            let intent = if understood {
-                self.dice.pick(["hours", "order", "price", "status", "cancel", "human", "hello"])
-            } else {
-                ""
-            };
+            let intent = if understood { self.dice.pick(INTENTS) } else { "" };
             let confidence = self
                 .dice
                 .between(if understood { 60 } else { 5 }, if understood { 99 } else { 45 });
@@ -167,7 +191,7 @@ impl Writer<'_> {
         if self.dice.percent(12) {
             return;
         }
-        let operator = self.dice.between(1, 12);
+        let operator = self.dice.pick(OPERATORS);
         self.wait(10 * SECOND, 8 * MINUTE);
         // Some operators begin to write without joining, which counts as a join.
         if self.dice.percent(88) {

@@ -116,6 +116,11 @@ impl Plan {
         Ok((Self { folder, up }, Listeners { ingest, query }))
     }
 
+    /// True unless the page is switched off.
+    fn has_page(&self) -> bool {
+        self.up.query.dashboard
+    }
+
     /// The endpoint's URL for a client on this machine.
     fn url(&self) -> String {
         let mut address = self.up.query.http_addr;
@@ -217,7 +222,7 @@ async fn with_nats(
     let own_server = own.is_some();
     let working = async {
         let demo = match plan.up.demo {
-            true => Some(Demo::start(&client, nats, &traffic).await?),
+            true => Some(Demo::start(&client, nats, &traffic, plan.has_page()).await?),
             false => None,
         };
         wait_until_ready(plan).await;
@@ -287,23 +292,36 @@ async fn print_summary(
     as_json: bool,
 ) {
     let url = plan.url();
-    let token = demo.map(Demo::token);
-    let curl = token.map(|token| demo::curl(&url, token));
+    let shown = demo.map(|demo| Shown {
+        token: demo.token(),
+        page: demo.page(&url),
+        curl: demo.curl(&url),
+    });
     if as_json {
         let said = json!({
             "data": plan.folder, "nats": nats.url.to_string(), "url": url,
             "ingest_internal": plan.up.ingest_internal_addr, "query_internal": plan.up.query_internal_addr,
             "throttle_window_seconds": plan.up.query.throttle_window.as_secs_f64(),
             "bot_throttle_window_seconds": plan.up.query.bot_throttle_window.as_secs_f64(),
-            "account": demo.map(|_| demo::ACCOUNT), "token": token, "curl": curl,
+            "account": demo.map(|_| demo::ACCOUNT), "token": demo.map(Demo::token),
+            "page": shown.as_ref().and_then(|shown| shown.page.as_ref()),
+            "curl": shown.as_ref().map(|shown| &shown.curl),
         });
         output::print_in_thread(said.to_string()).await;
         return;
     }
-    output::print_in_thread(summary(plan, nats, own, token.zip(curl.as_deref()))).await;
+    output::print_in_thread(summary(plan, nats, own, shown.as_ref())).await;
 }
 
-fn summary(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<(&str, &str)>) -> String {
+/// What a demo offers to whoever started it.
+struct Shown<'a> {
+    token: &'a str,
+    /// The link that opens the page; none if the page is switched off.
+    page: Option<String>,
+    curl: String,
+}
+
+fn summary(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<&Shown<'_>>) -> String {
     let url = plan.url();
     let window = show_duration(plan.up.query.throttle_window);
     let of_bots = show_duration(plan.up.query.bot_throttle_window);
@@ -324,19 +342,33 @@ fn summary(plan: &Plan, nats: &NatsSettings, own: bool, demo: Option<(&str, &str
     let program = std::env::args_os().next().map_or_else(|| "botstats".into(), PathBuf::from);
     let program = shown(&program);
     let next = match demo {
-        Some((token, curl)) => format!(
-            "Made-up traffic of account {} runs. The throttle window is {window} here so that you \
-             can ask again soon; it is 1h otherwise. Ask:\n\n  {curl}\n\nor as a table:\n\n  \
-             BOTSTATS_TOKEN={token} {program} stats --url {url}\n",
-            demo::ACCOUNT,
-        ),
+        Some(Shown { token, page, curl }) => {
+            let page = page
+                .as_ref()
+                .map_or_else(String::new, |page| format!("To look at it, open\n\n  {page}\n\n"));
+            format!(
+                "Made-up traffic of account {} runs. {page}The same numbers for a program:\n\n  \
+                 {curl}\n\nor as a table:\n\n  \
+                 BOTSTATS_TOKEN={token} {program} stats --url {url}\n\n\
+                 The throttle window is {window} here so that you can ask again soon; it is 1h \
+                 otherwise.\n",
+                demo::ACCOUNT,
+            )
+        }
         None => {
             let set = format!("NATS_URL=nats://{} ", nats.url);
+            let look = match plan.has_page() {
+                true => format!(
+                    "\nTo look at the account's numbers, open the link that this command prints:\n\n  \
+                     {set}BOTSTATS_PUBLIC_URL={url} {program} token add acme --view\n"
+                ),
+                false => String::new(),
+            };
             format!(
                 "Next, in another terminal:\n\n  \
                  {set}{program} account add acme\n  \
                  {set}{program} bot add acme bot1\n  \
-                 {set}{program} publish events.ndjson\n"
+                 {set}{program} publish events.ndjson\n{look}"
             )
         }
     };

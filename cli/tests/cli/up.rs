@@ -120,6 +120,43 @@ fn the_demo_answers_at_once_and_leaves_nothing_behind() {
     for name in ["New User", "Active User", "Messages", "Conversation Length", "Takeover Rate"] {
         assert!(labels(name) > 10, "{} rows of {name}", labels(name));
     }
+    // The link opens the page with a token that sees all bots and the operators' names.
+    let (page, token) = up.text("page").split_once('#').unwrap();
+    assert_eq!(page, format!("{}/dashboard", up.text("url")));
+    assert_eq!(paste(&format!("curl '{page}'")).0, 200);
+    let (status, body) =
+        paste(&format!("curl -H 'Authorization: Bearer {token}' '{page}/account'"));
+    assert_eq!(status, 200, "{body}");
+    let seen: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(seen["Bots"].as_array().unwrap().len(), 2, "{seen}");
+    assert_eq!(seen["Operators"]["op-1"], "Amara", "{seen}");
+    // A month can be compared with the days before it, and names are all there.
+    let asked = |question: &str| {
+        let line = format!("curl -H 'Authorization: Bearer {token}' '{page}/data/*/{question}'");
+        let (status, body) = paste(&line);
+        assert_eq!(status, 200, "{question}: {body}");
+        serde_json::from_str::<Vec<Value>>(&body).unwrap()
+    };
+    let days = asked("100,108/day/30?by=none&previous=period");
+    assert!(days.iter().filter(|row| row["Period"] == "current").count() >= 60, "{days:?}");
+    assert!(days.iter().any(|row| row["Period"] == "previous"), "{days:?}");
+    for (split, code, names) in [
+        ("goal", 12, 4),
+        ("tag", 18, 5),
+        ("intent", 6, 7),
+        ("integration", 14, 3),
+        ("operator", 17, 12),
+    ] {
+        let rows = asked(&format!("{code}/total/30?by=none&split={split}"));
+        assert_eq!(rows.len(), names, "{split}: {rows:?}");
+    }
+    let now: Value = {
+        let line = format!("curl -H 'Authorization: Bearer {token}' '{page}/now'");
+        serde_json::from_str(&paste(&line).1).unwrap()
+    };
+    let open = |row: &Value| row["Open"].as_u64().unwrap();
+    assert!(now["Bots"].as_array().unwrap().iter().map(open).sum::<u64>() > 5, "{now}");
+
     // The hour, here ten seconds, is used.
     assert_eq!(paste(up.text("curl")).0, 429);
 
@@ -164,11 +201,46 @@ fn the_demo_answers_at_once_and_leaves_nothing_behind() {
     up.child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "");
 
-    // A second start has the same history and a new token.
+    // A second start has the same history and new tokens.
     let again = Up::start(folder.path(), &["--demo"]);
     assert_ne!(again.text("token"), up.text("token"));
     let old = again.text("curl").replace(again.text("token"), up.text("token"));
     assert_eq!(paste(&old).0, 401);
+    let (_, old_view) = up.text("page").split_once('#').unwrap();
+    let (page, _) = again.text("page").split_once('#').unwrap();
+    let old = format!("curl -H 'Authorization: Bearer {old_view}' '{page}/account'");
+    assert_eq!(paste(&old).0, 401);
+}
+
+/// The summary for people: the link stands before the curl line, and only if there is a page.
+#[test]
+fn a_person_is_told_where_to_look() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, page, wanted) in [
+        (&["--demo"][..], "on", &["/dashboard#bst_", "curl -H"][..]),
+        (&[], "on", &["token add acme --view"]),
+        (&["--demo"], "off", &["curl -H"]),
+    ] {
+        let mut child = command(folder.path())
+            .args(arguments)
+            .env("BOTSTATS_DASHBOARD", page)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let text: Vec<String> =
+            lines.take_while(|line| !line.contains("stops all of it")).collect();
+        let text = text.join("\n");
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        let places: Vec<usize> =
+            wanted.iter().map(|part| text.find(part).unwrap_or_else(|| panic!("{text}"))).collect();
+        assert!(places.is_sorted(), "{text}");
+        assert_eq!(text.contains("dashboard"), page == "on" && arguments == ["--demo"], "{text}");
+        assert_eq!(text.contains("--view"), page == "on" && arguments.is_empty(), "{text}");
+    }
 }
 
 #[test]

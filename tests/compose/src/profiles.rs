@@ -25,8 +25,9 @@ pub(super) async fn demo(stack: &Stack) -> String {
     let token = until("a curl line in the demo's log", RECOVERY, async || {
         let demo = stack.containers("demo").await.into_iter().next()?;
         let log = stack.docker(&["logs", id(&demo)]).await;
-        let (_, rest) = log.split_once("curl -H 'Authorization: Bearer ")?;
-        assert!(log.contains(&format!("http://127.0.0.1:{}/", stack.http_port)), "{log}");
+        let (before, rest) = log.split_once("curl -H 'Authorization: Bearer ")?;
+        let page = format!("http://127.0.0.1:{}/dashboard#", stack.http_port);
+        assert!(before.contains(&page), "{log}");
         rest.split('\'').next().map(ToOwned::to_owned)
     })
     .await;

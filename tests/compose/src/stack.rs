@@ -43,6 +43,7 @@ impl Stack {
             ("BOTSTATS_CLUSTER_HTTP_PORTS", range(cluster_http_port)),
             ("BOTSTATS_CLUSTER_NATS_PORT", cluster_nats_port.to_string()),
             ("BOTSTATS_URL", format!("http://127.0.0.1:{http_port}")),
+            ("BOTSTATS_PUBLIC_URL", format!("http://127.0.0.1:{http_port}")),
             ("BOTSTATS_THROTTLE_WINDOW", format!("{}s", window.as_secs())),
         ];
         Self { root: root.to_owned(), settings, http_port, nats_port, cluster_nats_port }

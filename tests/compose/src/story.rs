@@ -86,12 +86,22 @@ impl<'a> Story<'a> {
         assert!(output.status.success(), "README's lines:\n{said}\n{error}");
         let mut lines = said.lines().rev().filter(|line| !line.is_empty());
         let token = lines.next().expect("a token").to_owned();
+        let link = lines.next().expect("a link");
         let rows: Value = serde_json::from_str(lines.next().unwrap_or_default())
             .unwrap_or_else(|e| panic!("{e}:\n{said}\n{error}"));
         let first = &rows[0];
         assert_eq!(first["BotName"], "Pizza", "{said}");
         assert_eq!(first["Count"], 1, "{said}");
         stack.healthy("query", 2, PATIENCE).await;
+        let page = format!("http://127.0.0.1:{}/dashboard#", stack.http_port);
+        let view = link.strip_prefix(&page).unwrap_or_else(|| panic!("{link}: not {page}"));
+        for address in stack.addresses("query").await {
+            until("the page's account", RECOVERY, async || {
+                let answer = ask(address, view, "/dashboard/account").await.ok()?;
+                (answer.status == 200 && answer.json()["Account"] == "acme").then_some(())
+            })
+            .await;
+        }
 
         let operator = stack.password("nats", "operator").await;
         let publisher = stack.password("nats", "publisher").await;
