@@ -34,7 +34,9 @@ mod late;
 pub mod load;
 mod memory;
 pub mod null;
+mod page;
 mod publish;
+mod questions;
 mod reads;
 mod rebuild;
 pub mod report;
@@ -143,9 +145,19 @@ pub const MEASURES: &[Measure] = &[
         run: |scale| Box::pin(reads::run(scale)),
     },
     Measure {
+        name: "questions",
+        about: "a month by the hour with and without percentiles, and a year by day, in process",
+        run: |scale| Box::pin(async move { questions::run(scale) }),
+    },
+    Measure {
         name: "429",
         about: "a throttled account that floods, beside a handler that always says 429",
         run: |scale| Box::pin(throttled::run(scale)),
+    },
+    Measure {
+        name: "page",
+        about: "account calls while 500 live streams are open and a flood of questions runs",
+        run: |scale| Box::pin(page::run(scale)),
     },
 ];
 
