@@ -86,9 +86,9 @@ impl<'a> Story<'a> {
         assert!(output.status.success(), "README's lines:\n{said}\n{error}");
         let mut lines = said.lines().rev().filter(|line| !line.is_empty());
         let token = lines.next().expect("a token").to_owned();
-        let link = lines.next().expect("a link");
         let rows: Value = serde_json::from_str(lines.next().unwrap_or_default())
             .unwrap_or_else(|e| panic!("{e}:\n{said}\n{error}"));
+        let link = lines.next().expect("a link");
         let first = &rows[0];
         assert_eq!(first["BotName"], "Pizza", "{said}");
         assert_eq!(first["Count"], 1, "{said}");
