@@ -57,8 +57,8 @@ pub struct ServiceSettings {
     /// Whether the page and what it asks are there, at and below /dashboard: on or off
     #[arg(long, env = "BOTSTATS_DASHBOARD", default_value = "on", value_name = "ON|OFF", value_parser = on_off, action = ArgAction::Set, global = true)]
     pub dashboard: bool,
-    /// Which pages may show the dashboard in a frame: 'none', or sources such as 'self'
-    /// https://intranet.example, as in frame-ancestors of a Content-Security-Policy
+    /// Which sites may show the page in a frame: 'none', or sources such as 'self' and
+    /// *.example.com, as in frame-ancestors of a Content-Security-Policy
     #[arg(long, env = "BOTSTATS_DASHBOARD_FRAME", default_value = "'none'", value_name = "SOURCES", value_parser = frame, global = true)]
     pub dashboard_frame: String,
 }
