@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::metric::TypeCode;
 
-/// The largest `top` of a question: so many names may have rows of their own.
+/// The largest `top` of a question, which is the number of names that keep rows of their own.
 pub const MAX_TOP: u32 = 500;
 /// What rows without a name are called.
 pub const NO_NAME: &str = "(none)";

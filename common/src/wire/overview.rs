@@ -83,6 +83,22 @@ pub struct PairNow {
     pub oldest_request_ms: Option<i64>,
 }
 
+impl PairNow {
+    /// A bot on a channel without an open conversation.
+    #[must_use]
+    pub fn without(pair: Pair) -> Self {
+        Self {
+            pair,
+            open: 0,
+            waiting: 0,
+            waiting_active: 0,
+            with_operator: 0,
+            unanswered: 0,
+            oldest_request_ms: None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{Frame, decode, encode};

@@ -24,6 +24,7 @@ use crate::fold::changes::Changes;
 use crate::fold::names::Names;
 use crate::fold::names_of_day::MAX_NAMES;
 use crate::fold::timeline::SLICE_DAYS;
+use crate::serve::open::OpenConversations;
 use crate::serve::overview::Overviews;
 use crate::serve::read::{CellReader, ReadError};
 use crate::store::{
@@ -31,7 +32,7 @@ use crate::store::{
 };
 use crate::telemetry;
 use batch::{Batch, NS_PER_MS};
-pub(crate) use open::{Open, OpenConversations};
+use open::OpenUpdates;
 use slices::{Conversations, Effects, Outcomes};
 use users::{Activities, count_users, prune_generations};
 
@@ -235,7 +236,7 @@ impl Engine {
         let commit = self.store.begin()?;
         self.changes.clear(keep.1);
         let mut activities = Activities::default();
-        let mut open = self.open.read().updates(stored_ms);
+        let mut open = OpenUpdates::new(&self.open.read(), stored_ms);
         let effects =
             Effects { changes: &mut self.changes, activities: &mut activities, open: &mut open };
         let tables = (commit.slices()?, commit.parts()?);
@@ -262,7 +263,7 @@ impl Engine {
         commit.commit()?;
 
         self.conversations.forget_before(keep.0);
-        self.open.write().apply(open);
+        open.apply(&mut self.open.write());
         self.deleted_before = keep;
         self.pairs = batch.pairs;
         self.progress = batch.progress;

@@ -1,69 +1,13 @@
-//! Open conversations, in memory: what goes on now.
-//!
-//! *Bound*: a conversation is dropped once its idle timeout is over by the clock of every query. So
-//! there are at most as many as had an event in the last half hour, or in the last day with an
-//! operator.
-
-use std::collections::BTreeMap;
+//! What a commit, or a start, finds out about open conversations.
 
 use botstats_common::quarter::day_of_ms;
 use rustc_hash::FxHashMap;
 
 use crate::fold::session::SessionState;
 use crate::fold::timeline::{Entry, StoredSlice, pass_over};
-use crate::store::keys::{of_pair, pair_first};
+use crate::serve::open::{Open, OpenConversations};
 
-/// The clock of a query may be this many milliseconds behind that of the server.
-const CLOCK_MS: i64 = 2 * 60 * 1000;
-/// The map is searched for what is not open any more when it has grown by this many, and to twice
-/// its size.
-const LEAST_GROWTH: usize = 1024;
-
-/// A conversation whose last session has not ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Open {
-    /// The time of its last event.
-    pub(crate) last_ms: i64,
-    /// The longest pause after which it is still open.
-    pub(crate) idle_ms: i64,
-    /// Since when an operator is requested, with nobody in control.
-    pub(crate) requested_ms: Option<i64>,
-    /// Whether an operator is in control.
-    pub(crate) is_with_operator: bool,
-    /// Whether its last message is a `message.received`.
-    pub(crate) is_unanswered: bool,
-    /// The time of the session's last `message.received`.
-    pub(crate) received_ms: Option<i64>,
-}
-
-impl Open {
-    fn of(state: &SessionState) -> Option<Self> {
-        Some(Self {
-            last_ms: state.last_event_ms().filter(|_| state.has_message_or_operator())?,
-            idle_ms: state.idle_ms(),
-            requested_ms: state.requested_ms().filter(|_| !state.is_in_control()),
-            is_with_operator: state.is_in_control(),
-            is_unanswered: state.last_message_is_received(),
-            received_ms: state.last_received_ms(),
-        })
-    }
-
-    /// Whether it can still be open at that moment, by the clock of any query.
-    fn may_be_open(&self, now_ms: i64) -> bool {
-        self.last_ms.saturating_add(self.idle_ms).saturating_add(CLOCK_MS) >= now_ms
-    }
-}
-
-/// All conversations that may be open.
-#[derive(Debug, Default)]
-pub(crate) struct OpenConversations {
-    /// By [`pair_first`], so that those of a pair are one range.
-    by_pair: BTreeMap<u128, Open>,
-    /// The number of conversations after the last search.
-    left: usize,
-}
-
-/// What a commit changes in them.
+/// What a commit changes in the open conversations.
 #[derive(Debug)]
 pub(super) struct OpenUpdates {
     /// The moment at which the batch's last message was stored, in Unix milliseconds.
@@ -73,37 +17,17 @@ pub(super) struct OpenUpdates {
     updates: Vec<(u128, Option<Open>)>,
 }
 
-impl OpenConversations {
-    pub(super) fn updates(&self, stored_ms: i64) -> OpenUpdates {
-        OpenUpdates { stored_ms, has_any: !self.by_pair.is_empty(), updates: Vec::new() }
-    }
-
-    /// Notes the states that a commit left.
-    pub(super) fn apply(&mut self, updates: OpenUpdates) {
-        let OpenUpdates { updates, stored_ms, .. } = updates;
-        for (key, state) in updates {
-            match state {
-                Some(state) => self.by_pair.insert(pair_first(key), state),
-                None => self.by_pair.remove(&pair_first(key)),
-            };
-        }
-        if self.by_pair.len() > 2 * self.left + LEAST_GROWTH {
-            self.by_pair.retain(|_, state| state.may_be_open(stored_ms));
-            self.left = self.by_pair.len();
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.by_pair.len()
-    }
-
-    /// Those of a pair that may be open.
-    pub(crate) fn of(&self, pair: u32) -> impl Iterator<Item = &Open> {
-        self.by_pair.range(of_pair(pair)).map(|(_, open)| open)
-    }
-}
-
 impl OpenUpdates {
+    /// No change yet of these conversations.
+    pub(super) fn new(open: &OpenConversations, stored_ms: i64) -> Self {
+        Self { stored_ms, has_any: !open.is_empty(), updates: Vec::new() }
+    }
+
+    /// Notes the states that the commit left.
+    pub(super) fn apply(self, open: &mut OpenConversations) {
+        open.note(self.updates, self.stored_ms);
+    }
+
     /// Notes the state in which a conversation is, unless a later slice follows.
     pub(super) fn note<E>(
         &mut self,
@@ -149,7 +73,7 @@ impl LastSlices {
     pub(super) fn new(stored_ms: i64) -> Self {
         // An open one has an event of the last 24 hours; a query's clock may need a day before.
         let first_day = day_of_ms(stored_ms).saturating_sub(2);
-        let updates = OpenConversations::default().updates(stored_ms);
+        let updates = OpenUpdates::new(&OpenConversations::default(), stored_ms);
         Self { updates, first_day, last: FxHashMap::default() }
     }
 

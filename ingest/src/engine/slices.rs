@@ -14,7 +14,7 @@
 use rustc_hash::FxHashMap;
 
 use super::batch::{Batch, Pending};
-use super::open::{LastSlices, OpenConversations, OpenUpdates, has_session};
+use super::open::{LastSlices, OpenUpdates, has_session};
 use super::users::Activities;
 use crate::event::registry::PairNumbers;
 use crate::fold::changes::Changes;
@@ -26,6 +26,7 @@ use crate::fold::timeline::{
     Entry, MAX_PART_EVENTS, PartStart, StoredSlice, begin_ms, decode_slice, encode_long,
     encode_slice, fold_part, pass_over,
 };
+use crate::serve::open::OpenConversations;
 use crate::store::keys::day_bytes;
 use crate::store::packed::{Block, Changed};
 use crate::store::{PackedTable, Parts, Snapshot, StoreError};
@@ -115,7 +116,7 @@ impl Conversations {
             }
             Ok(())
         })?;
-        open.apply(last.finish());
+        last.finish().apply(open);
         Ok(known)
     }
 

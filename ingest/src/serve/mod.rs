@@ -2,7 +2,9 @@
 
 pub(crate) mod freshness;
 pub(crate) mod health;
+pub(crate) mod open;
 pub(crate) mod overview;
 pub(crate) mod read;
 pub(crate) mod scrape;
 pub(crate) mod service;
+mod version;

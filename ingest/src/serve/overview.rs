@@ -11,9 +11,9 @@ use botstats_common::wire::overview::{PairNow, Part, Request};
 use botstats_common::wire::{self, Frame, MAX_CHUNK_BYTES, Pair};
 use parking_lot::RwLock;
 
+use super::open::{Open, OpenConversations};
 use super::read::ReadError;
 use super::read::limits::{check_pairs, complete_since};
-use crate::engine::{Open, OpenConversations};
 use crate::event::registry::{NamedPair, Registry};
 use crate::store::Store;
 
@@ -75,15 +75,7 @@ impl Overviews {
 
 fn pair_now<'a>(pair: &NamedPair, all: impl Iterator<Item = &'a Open>, now_ms: i64) -> PairNow {
     let NamedPair { bot, channel, .. } = pair;
-    let mut now = PairNow {
-        pair: Pair { bot: bot.clone(), channel: channel.clone() },
-        open: 0,
-        waiting: 0,
-        waiting_active: 0,
-        with_operator: 0,
-        unanswered: 0,
-        oldest_request_ms: None,
-    };
+    let mut now = PairNow::without(Pair { bot: bot.clone(), channel: channel.clone() });
     all.for_each(|open| count(&mut now, open, now_ms));
     now
 }
