@@ -20,7 +20,7 @@ use crate::problem::Problem;
 use crate::request::accept;
 use crate::request::auth;
 use crate::request::question::{BotFilter, Dates, Question};
-use crate::window::check_dates;
+use crate::window;
 
 /// Which of the two calls is made, with the raw segments of its path.
 #[derive(Debug, Clone, Copy)]
@@ -100,10 +100,7 @@ impl Call {
         };
         let question = endpoint.parse(query)?;
         let entry = directory.account(account);
-        if let (Dates::FromTo(..), Some(entry)) = (question.dates, entry) {
-            let zone = time_zone(&entry.timezone).map_err(|_| Problem::Internal)?;
-            check_dates(now_ms, &zone, &question).map_err(Problem::Parameter)?;
-        }
+        check_dates(&question, entry, now_ms)?;
         let format = accept::format(headers).map_err(Problem::NotAcceptable)?;
         let coding = accept::coding(headers).map_err(Problem::NotAcceptable)?;
         let entry = entry.filter(|entry| !entry.removed).ok_or(Problem::NotFound)?;
@@ -193,4 +190,17 @@ impl Call {
         let entry = entries::bot(&connection.js, &self.account, bot, deadline).await?;
         Ok(entry.in_force(Some(known.clone())))
     }
+}
+
+/// Checks that a question does not ask for dates after today, in the account's time zone.
+pub(crate) fn check_dates(
+    question: &Question,
+    entry: Option<&AccountEntry>,
+    now_ms: i64,
+) -> Result<(), Problem> {
+    if let (Dates::FromTo(..), Some(entry)) = (question.dates, entry) {
+        let zone = time_zone(&entry.timezone).map_err(|_| Problem::Internal)?;
+        window::check_dates(now_ms, &zone, question).map_err(Problem::Parameter)?;
+    }
+    Ok(())
 }

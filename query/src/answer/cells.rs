@@ -15,7 +15,7 @@ use botstats_common::wire::{
 };
 
 use super::as_usize;
-use crate::nats::read::{Collect, Part};
+use super::collect::{Collect, Part};
 
 /// Why chunks are not a whole answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -116,7 +116,7 @@ pub struct Collecting {
 }
 
 impl Collecting {
-    /// Nothing yet of an answer to a question for so many stats.
+    /// An answer of which no chunk is there yet. `stats` is the number of stats asked for.
     #[must_use]
     pub fn new(stats: usize) -> Self {
         Self { stats, ..Self::default() }

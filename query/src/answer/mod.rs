@@ -7,6 +7,7 @@
 
 pub(crate) mod budget;
 pub(crate) mod cells;
+pub(crate) mod collect;
 pub(crate) mod columns;
 mod labels;
 mod number;

@@ -10,7 +10,7 @@ use botstats_common::wire::overview::PairNow;
 use botstats_common::wire::{AnswerSize, Pair};
 
 use super::cells::Malformed;
-use crate::nats::read::{Collect, Part};
+use super::collect::{Collect, Part};
 
 /// A whole overview.
 #[derive(Debug, Default)]
@@ -87,15 +87,7 @@ mod tests {
 
     fn pair(bot: &str, open: u32) -> PairNow {
         let pair = Pair { bot: bot.parse().unwrap(), channel: "c".parse().unwrap() };
-        PairNow {
-            pair,
-            open,
-            waiting: 0,
-            waiting_active: 0,
-            with_operator: 0,
-            unanswered: 0,
-            oldest_request_ms: None,
-        }
+        PairNow { open, ..PairNow::without(pair) }
     }
 
     fn part(number: u32, last: bool, pairs: Vec<PairNow>) -> overview::Part {

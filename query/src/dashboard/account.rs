@@ -117,16 +117,7 @@ mod tests {
         let pairs = [("b1", "w"), ("b1", "sms"), ("b2", "w"), ("b3", "w"), ("b9", "w")];
         let pairs = pairs.map(|(bot, channel)| {
             let pair = Pair { bot: bot.parse().unwrap(), channel: channel.parse().unwrap() };
-            let now = PairNow {
-                pair: pair.clone(),
-                open: 0,
-                waiting: 0,
-                waiting_active: 0,
-                with_operator: 0,
-                unanswered: 0,
-                oldest_request_ms: None,
-            };
-            (pair, now)
+            (pair.clone(), PairNow::without(pair))
         });
         let overview = Overview { pairs: pairs.into(), ..Overview::default() };
         let json = serde_json::to_string(&bots(&names, &overview)).unwrap();

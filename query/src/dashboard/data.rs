@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use botstats_common::directory::time_zone;
 use botstats_common::io::clock;
 use botstats_common::split::Split;
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use jiff::civil::Date;
 use super::shared::Weigh;
 use super::viewer::{Seen, Viewer};
 use super::{Dashboard, held};
+use crate::admission::checks::check_dates;
 use crate::answer::Format;
 use crate::answer::render::Rendering;
 use crate::app::App;
@@ -20,9 +20,8 @@ use crate::gather::{MaxRows, Statistics, Subject};
 use crate::http::{Body, Coding, Request, whole_in};
 use crate::problem::Problem;
 use crate::request::accept;
-use crate::request::question::{Dates, Question};
+use crate::request::question::Question;
 use crate::respond;
-use crate::window::check_dates;
 
 /// An answer is given to equal questions for 1 s. The contract allows 5 s; but a page that sees in
 /// its stream that something happened asks at once, and its answer must have what happened.
@@ -61,11 +60,7 @@ impl App {
         let (viewer, Asked { question, format, coding }) =
             Viewer::of(&self.directory.known(), headers, |operators, entry| {
                 let asked = Asked::parse(segments, query, headers)?;
-                if let (Dates::FromTo(..), Some(entry)) = (asked.question.dates, entry) {
-                    let zone = time_zone(&entry.timezone).map_err(|_| Problem::Internal)?;
-                    check_dates(clock::now_ms(), &zone, &asked.question)
-                        .map_err(Problem::Parameter)?;
-                }
+                check_dates(&asked.question, entry, clock::now_ms())?;
                 let of_operators =
                     asked.question.split.is_some_and(|by| by.split == Split::Operator);
                 if of_operators && !operators { Err(Problem::OperatorsHidden) } else { Ok(asked) }

@@ -16,14 +16,15 @@ use async_nats::{Message, StatusCode, Subscriber};
 use botstats_common::ids::Account;
 use botstats_common::io::clock;
 use botstats_common::names::ReadSubject;
-use botstats_common::wire::{self, AnswerSize, EncodedChunk, Reply, overview};
+use botstats_common::wire::{self, Reply, overview};
 use futures::StreamExt as _;
 use tokio::time::{sleep, timeout_at};
 
 use super::ingests::{Found, IngestId, Ingests, look_for};
 use super::{Connection, Unreachable};
 use crate::answer::budget::{Budget, BudgetSpent, Reservation};
-use crate::answer::cells::{Collecting, Malformed};
+use crate::answer::cells::Collecting;
+use crate::answer::collect::{Collect, Part};
 use crate::answer::overview::CollectingOverview;
 use crate::deadlines::{
     ACCEPT_LIMIT, CHUNK_LIMIT, OVERTIME_LIMIT, READ_RETRY_PAUSE, SILENCE_LIMIT,
@@ -77,31 +78,6 @@ pub(crate) trait Ask: Sync {
 
     /// An answer of which nothing is there yet.
     fn collecting(&self) -> Self::Collecting;
-}
-
-/// An answer whose parts are still coming.
-pub(crate) trait Collect {
-    /// The whole answer.
-    type Whole: Send;
-
-    /// Adds the next part.
-    fn add(&mut self, part: Part<'_>) -> Result<(), Malformed>;
-
-    /// True if the last part is there.
-    fn is_whole(&self) -> bool;
-
-    /// The memory that the answer takes so far.
-    fn size(&self) -> AnswerSize;
-
-    /// The whole answer.
-    fn finish(self) -> Result<Self::Whole, Malformed>;
-}
-
-/// A part of an answer.
-#[derive(Debug)]
-pub(crate) enum Part<'a> {
-    Chunk(EncodedChunk<'a>),
-    Overview(overview::Part),
 }
 
 impl Ask for wire::Request {
@@ -249,21 +225,12 @@ impl<R: Ask> Try<'_, R> {
             .await
             .map_err(|_| TryError::again("the request could not be sent"))??;
         let message = self.next(&mut answers, self.asked, accept_by).await?;
-        let ingest = match reply(&message)? {
-            Reply::Accepted { instance } => {
-                let request_id = self.read.request.request_id();
-                tracing::debug!(request_id, instance, "an ingest accepted the read");
-                IngestId::new(instance)
-            }
-            Reply::Refused(why) => return Err(TryError::again(why)),
-            Reply::TooLarge => return Err(ReadError::TooLarge.into()),
-            Reply::Incomplete { since_ms } => return Err(ReadError::Incomplete(since_ms).into()),
-            Reply::TooManyPairs { pairs } => return Err(ReadError::TooManyPairs(pairs).into()),
-            Reply::TooManyNames => return Err(ReadError::TooManyNames.into()),
-            Reply::Chunk(_) | Reply::Overview(_) => {
-                return Err(TryError::again("a part of the answer before the acceptance"));
-            }
+        let Step::Accepted(instance) = Step::of(&message)? else {
+            return Err(TryError::again("a part of the answer before the acceptance"));
         };
+        let request_id = self.read.request.request_id();
+        tracing::debug!(request_id, instance, "an ingest accepted the read");
+        let ingest = IngestId::new(instance);
         self.collect(&mut answers, ingest.as_ref()).await
     }
 
@@ -278,17 +245,8 @@ impl<R: Ask> Try<'_, R> {
         let mut next_by = self.deadline;
         while !collecting.is_whole() {
             let message = self.next(answers, ingest, next_by).await?;
-            let part = match reply(&message)? {
-                Reply::Chunk(chunk) => Part::Chunk(chunk),
-                Reply::Overview(part) => Part::Overview(part),
-                Reply::Refused(why) => return Err(TryError::again(why)),
-                Reply::TooLarge => return Err(ReadError::TooLarge.into()),
-                Reply::Incomplete { since_ms } => {
-                    return Err(ReadError::Incomplete(since_ms).into());
-                }
-                Reply::TooManyPairs { pairs } => return Err(ReadError::TooManyPairs(pairs).into()),
-                Reply::TooManyNames => return Err(ReadError::TooManyNames.into()),
-                Reply::Accepted { .. } => return Err(TryError::again("accepted twice")),
+            let Step::Part(part) = Step::of(&message)? else {
+                return Err(TryError::again("accepted twice"));
             };
             collecting.add(part).map_err(TryError::again)?;
             let size = collecting.size();
@@ -336,6 +294,24 @@ async fn next(answers: &mut Subscriber, by: Instant) -> Result<Message, TryError
     Ok(message)
 }
 
-fn reply(message: &Message) -> Result<Reply<'_>, TryError> {
-    Reply::decode(&message.payload).map_err(TryError::again)
+/// A message of an answer that goes on.
+enum Step<'a> {
+    /// The id of the ingest that works on it.
+    Accepted(&'a str),
+    Part(Part<'a>),
+}
+
+impl<'a> Step<'a> {
+    fn of(message: &'a Message) -> Result<Self, TryError> {
+        Err(match Reply::decode(&message.payload).map_err(TryError::again)? {
+            Reply::Accepted { instance } => return Ok(Step::Accepted(instance)),
+            Reply::Chunk(chunk) => return Ok(Step::Part(Part::Chunk(chunk))),
+            Reply::Overview(part) => return Ok(Step::Part(Part::Overview(part))),
+            Reply::Refused(why) => TryError::again(why),
+            Reply::TooLarge => ReadError::TooLarge.into(),
+            Reply::Incomplete { since_ms } => ReadError::Incomplete(since_ms).into(),
+            Reply::TooManyPairs { pairs } => ReadError::TooManyPairs(pairs).into(),
+            Reply::TooManyNames => ReadError::TooManyNames.into(),
+        })
+    }
 }
