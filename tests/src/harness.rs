@@ -32,7 +32,7 @@ use tokio::sync::{Mutex, MutexGuard};
 pub use crate::model::ALL;
 
 pub use configured::Configured;
-pub use http::{Answer, Connection, get, get_as, head_as, head_of, read_answer, send};
+pub use http::{Answer, Connection, get, get_as, head_as, head_of, metric, read_answer, send};
 pub use judge::{check_counts, check_dead_letters};
 pub use load::{allow_connections, flood, hammer, open};
 pub use lookalikes::{account_entry, lookalikes};

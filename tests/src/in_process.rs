@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::disk::Disk;
+use crate::generate::Dice;
 use crate::model::{
     Asked, Contents, Dates as AskedDates, Directory, MAX_NAMES, Message, Model, Now, PairContents,
-    Previous, Question, Row, Stat, Verdict, answer, text_of,
+    Question, Row, Verdict, answer, text_of,
 };
 use anyhow::Context as _;
 use async_nats::HeaderMap;
@@ -138,6 +139,33 @@ impl Product {
             })
             .collect();
         Ok(self.engine()?.apply(&batch)?)
+    }
+
+    /// Applies messages in batches of random sizes, opened again now and then. `look` is called
+    /// when so many messages are applied as one of `looks` says.
+    pub fn apply_in_batches(
+        &mut self,
+        dice: &mut Dice,
+        messages: &[Message],
+        looks: &[usize],
+        mut look: impl FnMut(&mut Self, &mut Dice, &[Message]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let largest = *dice.pick(&[3, 40, 400, 100_000]);
+        let mut applied = 0;
+        while applied < messages.len() {
+            let next = looks.iter().copied().find(|look| *look > applied);
+            let left = next.unwrap_or(messages.len()) - applied;
+            let batch = (dice.index(largest) + 1).min(left);
+            self.apply(&messages[applied..applied + batch])?;
+            applied += batch;
+            if dice.one_in(20) {
+                self.reopen()?;
+            }
+            if looks.contains(&applied) {
+                look(self, dice, &messages[..applied])?;
+            }
+        }
+        Ok(())
     }
 
     pub fn answer(&mut self, question: &Question, directory: &Directory) -> anyhow::Result<String> {
@@ -360,7 +388,7 @@ impl ParsedQuestion {
             AskedDates::FromTo(..) => "*".to_owned(),
         };
         let path = ["*", &types.join(","), asked.grain.name(), &days];
-        Self::new(path, Some(&query_of(asked)), asked.now_ms, directory, operators)
+        Self::new(path, Some(&asked.query()), asked.now_ms, directory, operators)
     }
 
     fn new(
@@ -383,40 +411,6 @@ impl ParsedQuestion {
         let bytes = render_all(&self.question, &self.labels, &self.windows, chunks, format)?;
         Ok(String::from_utf8(bytes)?)
     }
-}
-
-/// The query parameters of a question.
-fn query_of(asked: &Asked) -> String {
-    let mut query: Vec<String> = Vec::new();
-    if let AskedDates::FromTo(from, to) = asked.dates {
-        query.push(format!("from={from}&to={to}"));
-    }
-    match asked.by {
-        [true, true] => {}
-        [true, false] => query.push("by=bot".to_owned()),
-        [false, true] => query.push("by=channel".to_owned()),
-        [false, false] => query.push("by=none".to_owned()),
-    }
-    if let Some(previous) = asked.previous {
-        let named = Previous::ALL.iter().find(|(of, _)| *of == previous);
-        query.extend(named.map(|(_, name)| format!("previous={name}")));
-    }
-    if !asked.stats.is_empty() {
-        let stats = asked.stats.iter().map(|stat| match stat {
-            Stat::Percentile(percent) => format!("p{percent}"),
-            Stat::Min => "min".to_owned(),
-            Stat::Max => "max".to_owned(),
-            Stat::Within(seconds) => format!("within:{seconds}"),
-        });
-        query.push(format!("stats={}", stats.collect::<Vec<_>>().join(",")));
-    }
-    if let Some(split) = asked.split {
-        query.push(format!("split={split}&top={}", asked.top));
-    }
-    if asked.fill {
-        query.push("fill=zero".to_owned());
-    }
-    query.join("&")
 }
 
 /// The model's rows as the product writes them.

@@ -212,6 +212,13 @@ pub async fn get_as(
     answered(address, path, &head_as(token, path, headers)).await
 }
 
+/// The value of a series in the metrics of a program, by its name and labels.
+pub async fn metric(internal: SocketAddr, series: &str) -> f64 {
+    let metrics = get(internal, "/metrics", &[]).await;
+    let line = metrics.text().lines().find_map(|line| line.strip_prefix(&format!("{series} ")));
+    line.unwrap_or_else(|| panic!("no {series}")).trim().parse().expect("a number")
+}
+
 async fn answered(address: SocketAddr, path: &str, head: &[u8]) -> Answer {
     let answer = send(address, head, PATIENCE).await;
     answer.unwrap_or_else(|e| panic!("no answer to GET {path}: {e}"))

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Answer, Login, PATIENCE, Query, Site, get_as, until};
 use crate::in_process::json_of;
-use crate::model::{Asked, Contents, Dates, Directory, Previous, Stat, answer};
+use crate::model::{Asked, Contents, Dates, Directory, answer};
 
 /// Milliseconds in a quarter of an hour.
 const QUARTER_MS: i64 = 15 * 60_000;
@@ -23,51 +23,16 @@ pub struct Judge<'a> {
     pub operators: &'a BTreeMap<String, String>,
 }
 
-/// As it stands in a question.
-fn text_of(stat: &Stat) -> String {
-    match stat {
-        Stat::Percentile(percent) => format!("p{percent}"),
-        Stat::Min => "min".to_owned(),
-        Stat::Max => "max".to_owned(),
-        Stat::Within(seconds) => format!("within:{seconds}"),
-    }
-}
-
 /// The path that asks this behind `/analytics/statistics/`, with the segments that say whose.
 fn path(whose: &str, asked: &Asked) -> String {
-    let mut query = Vec::new();
     let days = match asked.dates {
         Dates::Last(number) => number.to_string(),
-        Dates::FromTo(from, to) => {
-            query.push(format!("from={from}&to={to}"));
-            "*".to_owned()
-        }
+        Dates::FromTo(..) => "*".to_owned(),
     };
-    match asked.by {
-        // The default.
-        [true, true] => {}
-        [true, false] => query.push("by=bot".to_owned()),
-        [false, true] => query.push("by=channel".to_owned()),
-        [false, false] => query.push("by=none".to_owned()),
-    }
-    if let Some(previous) = asked.previous {
-        let (_, name) = Previous::ALL.iter().find(|(of, _)| *of == previous).expect("a name");
-        query.push(format!("previous={name}"));
-    }
-    if !asked.stats.is_empty() {
-        let stats: Vec<String> = asked.stats.iter().map(text_of).collect();
-        query.push(format!("stats={}", stats.join(",")));
-    }
-    if let Some(split) = asked.split {
-        query.push(format!("split={split}&top={}", asked.top));
-    }
-    if asked.fill {
-        query.push("fill=zero".to_owned());
-    }
+    let query = asked.query();
     let types: Vec<String> = asked.types.iter().map(ToString::to_string).collect();
     let (types, mode) = (types.join(","), asked.grain.name());
     let mark = if query.is_empty() { "" } else { "?" };
-    let query = query.join("&");
     format!("/analytics/statistics/{whose}{types}/{mode}/{days}{mark}{query}")
 }
 

@@ -68,7 +68,49 @@ type Name = Option<String>;
 /// All cells of one group.
 type Cells = BTreeMap<(RowKey, Name, u8), Cell>;
 
+impl Asked {
+    /// The query parameters that ask this.
+    pub fn query(&self) -> String {
+        let mut query = Vec::new();
+        if let Dates::FromTo(from, to) = self.dates {
+            query.push(format!("from={from}&to={to}"));
+        }
+        match self.by {
+            // The default.
+            [true, true] => {}
+            [true, false] => query.push("by=bot".to_owned()),
+            [false, true] => query.push("by=channel".to_owned()),
+            [false, false] => query.push("by=none".to_owned()),
+        }
+        if let Some(previous) = self.previous {
+            let (_, name) = Previous::ALL.iter().find(|(of, _)| *of == previous).expect("a name");
+            query.push(format!("previous={name}"));
+        }
+        if !self.stats.is_empty() {
+            let stats: Vec<String> = self.stats.iter().map(Stat::asked).collect();
+            query.push(format!("stats={}", stats.join(",")));
+        }
+        if let Some(split) = self.split {
+            query.push(format!("split={split}&top={}", self.top));
+        }
+        if self.fill {
+            query.push("fill=zero".to_owned());
+        }
+        query.join("&")
+    }
+}
+
 impl Stat {
+    /// As it stands in a question.
+    fn asked(&self) -> String {
+        match self {
+            Stat::Percentile(percent) => format!("p{percent}"),
+            Stat::Min => "min".to_owned(),
+            Stat::Max => "max".to_owned(),
+            Stat::Within(seconds) => format!("within:{seconds}"),
+        }
+    }
+
     /// The name of its column.
     pub fn column(self) -> String {
         match self {

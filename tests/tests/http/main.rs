@@ -14,3 +14,4 @@ mod service;
 mod slow_reader;
 mod table;
 mod throttle_race;
+mod tokens;

@@ -1,7 +1,6 @@
 //! What tokens of each scope may ask, with the real program: the bot's call, expiry, revocation,
 //! removed bots, and what happens without the bucket of the bots' calls.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use botstats_common::io::clock;
@@ -9,9 +8,11 @@ use botstats_common::io::setup::{self, Shape};
 use botstats_common::names::BOT_THROTTLE_BUCKET;
 use botstats_common::secret::SecretHash;
 use botstats_tests::harness::{
-    ALL, Answer, PATIENCE, Stage, bot_tokens, get, get_as, head_as, send, until,
+    ALL, PATIENCE, Stage, bot_tokens, get, get_as, head_as, send, until,
 };
 use serde_json::{Value, json};
+
+use crate::tokens::{becomes, view};
 
 /// The bot's call for all metrics of the last two days.
 fn of_bot() -> String {
@@ -20,22 +21,6 @@ fn of_bot() -> String {
 
 fn token(id: &str, token: &str, expires: &Value) -> Value {
     json!({"id": id, "sha256": String::from(SecretHash::of(token)), "expires": expires})
-}
-
-fn view(token: &str, more: &Value) -> Value {
-    let mut entry = json!({"sha256": String::from(SecretHash::of(token)), "bots": null});
-    for (name, value) in more.as_object().unwrap() {
-        entry[name] = value.clone();
-    }
-    entry
-}
-
-/// Waits until a call gets this status.
-async fn becomes(address: SocketAddr, token: &str, path: &str, status: u16) -> Answer {
-    until(&format!("a {status}"), PATIENCE, async || {
-        Some(get_as(token, address, path, &[]).await).filter(|answer| answer.status == status)
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

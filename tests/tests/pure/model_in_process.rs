@@ -54,32 +54,21 @@ fn check(seed: u64) -> anyhow::Result<()> {
     let keeps_all = seed.is_multiple_of(2);
     let mut product = Product::new(if keeps_all { 400 } else { 40 })?;
     let looks = [3, 7, 10].map(|tenth| messages.len() * tenth / 10);
-    let mut applied = 0;
-    let largest = *dice.pick(&[3, 40, 400, 100_000]);
-    while applied < messages.len() {
-        let next_look = looks.into_iter().find(|look| *look > applied).unwrap_or(messages.len());
-        let batch = (dice.index(largest) + 1).min(next_look - applied);
-        product.apply(&messages[applied..applied + batch])?;
-        applied += batch;
-        if dice.one_in(20) {
-            product.reopen()?;
-        }
-        if looks.contains(&applied) {
-            change_zones(&mut dice, &mut generated);
-            let model = Model::of(&messages[..applied]);
-            product.check_counts(&model)?;
-            let newest_ms = messages[applied - 1].stored_ns / NS_PER_MS;
-            let from_ms = if keeps_all { plan.start_ms } else { newest_ms };
-            for (account, directory) in &generated.directories {
-                for _ in 0..8 {
-                    let now_ms = moment(&mut dice, from_ms, newest_ms + 2 * DAY_MS).max(from_ms);
-                    let question = question(&mut dice, &generated, account, now_ms);
-                    product.check(&model, &question, directory)?;
-                }
+    product.apply_in_batches(&mut dice, &messages, &looks, |product, dice, applied| {
+        change_zones(dice, &mut generated);
+        let model = Model::of(applied);
+        product.check_counts(&model)?;
+        let newest_ms = applied.last().map_or(0, |message| message.stored_ns / NS_PER_MS);
+        let from_ms = if keeps_all { plan.start_ms } else { newest_ms };
+        for (account, directory) in &generated.directories {
+            for _ in 0..8 {
+                let now_ms = moment(dice, from_ms, newest_ms + 2 * DAY_MS).max(from_ms);
+                let question = question(dice, &generated, account, now_ms);
+                product.check(&model, &question, directory)?;
             }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 #[test]

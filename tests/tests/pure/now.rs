@@ -75,20 +75,9 @@ fn check(seed: u64, seen: &mut Now) -> anyhow::Result<()> {
     let mut dice = Dice::new(seed ^ 0x90e);
     let mut product = Product::on(Disk::default(), 400)?;
     let looks = [2, 5, 8, 10].map(|tenth| messages.len() * tenth / 10);
-    let largest = *dice.pick(&[3, 40, 400, 100_000]);
-    let mut applied = 0;
-    while applied < messages.len() {
-        let next_look = looks.into_iter().find(|look| *look > applied).unwrap_or(messages.len());
-        let batch = (dice.index(largest) + 1).min(next_look - applied);
-        product.apply(&messages[applied..applied + batch])?;
-        applied += batch;
-        if dice.one_in(20) {
-            product.reopen()?;
-        }
-        if looks.contains(&applied) {
-            compare(&mut product, &mut dice, &messages[..applied], seen)?;
-        }
-    }
+    product.apply_in_batches(&mut dice, &messages, &looks, |product, dice, applied| {
+        compare(product, dice, applied, seen)
+    })?;
     product.reopen()?;
     compare(&mut product, &mut dice, &messages, seen)
 }

@@ -8,7 +8,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy};
 
 use botstats_common::io::setup::{self, Shape};
 use botstats_common::names::{DIRECTORY_BUCKET, THROTTLE_BUCKET};
-use botstats_tests::harness::{Answer, Login, PATIENCE, Proxy, Query, Stage, ask_all, get, until};
+use botstats_tests::harness::{Answer, Login, PATIENCE, Proxy, Stage, ask_all, get, metric, until};
 
 const WINDOW: &str = "1h";
 
@@ -277,13 +277,6 @@ async fn programs_start_in_any_order_and_stop_in_order() {
 /// The metric of the two clocks.
 const SKEW: &str = "botstats_query_clock_skew_seconds";
 
-/// The value of a metric without labels.
-async fn metric(query: &Query, name: &str) -> f64 {
-    let metrics = get(query.internal, "/metrics", &[]).await;
-    let line = metrics.text().lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
-    line.unwrap_or_else(|| panic!("no {name}")).trim().parse().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_clock_that_is_not_the_servers() {
     let mut stage = Stage::start(WINDOW, 3).await;
@@ -292,12 +285,12 @@ async fn with_a_clock_that_is_not_the_servers() {
     let query = stage.site.query("off").await;
     query.ready().await;
     let is_about = |found: f64, expected: f64| (found - expected).abs() < 10.0;
-    assert!(is_about(metric(&query, SKEW).await, 0.0));
+    assert!(is_about(metric(query.internal, SKEW).await, 0.0));
 
     // Less than a minute: measured, and answered all the same.
     proxy.server_ahead(-40);
     until("a skew of 40 s", PATIENCE, async || {
-        is_about(metric(&query, SKEW).await, 40.0).then_some(())
+        is_about(metric(query.internal, SKEW).await, 40.0).then_some(())
     })
     .await;
     assert_eq!(get(query.internal, "/readyz", &[]).await.status, 200);
@@ -314,7 +307,7 @@ async fn with_a_clock_that_is_not_the_servers() {
         .await;
         let text = unready.text();
         assert!(text.contains("clock: this machine's clock is") && text.contains(way), "{text}");
-        assert!(is_about(metric(&query, SKEW).await, -f64::from(ahead_s)), "{ahead_s}");
+        assert!(is_about(metric(query.internal, SKEW).await, -f64::from(ahead_s)), "{ahead_s}");
         assert_eq!(get(query.http, "/healthz", &[]).await.status, 503);
         for _ in 0..3 {
             let answer = ask_all(&query, &stage.logins[1]).await;

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use botstats_common::io::clock;
-use botstats_tests::harness::{ALL, PATIENCE, Stage, bot_tokens, get_as, until};
+use botstats_tests::harness::{ALL, PATIENCE, Stage, bot_tokens, get_as, metric, until};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use super::{becomes, metric, view};
+use crate::tokens::{becomes, view};
 
 /// The page's question for all metrics of all bots of the last two days.
 fn of_page() -> String {
