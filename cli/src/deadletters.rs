@@ -85,8 +85,8 @@ async fn list(client: &Client, limit: u32) -> anyhow::Result<Answer> {
         if wanted == 0 {
             break;
         }
-        let page =
-            ask(client, &DeadLettersRequest { before, sequence: None, limit: wanted }).await?;
+        let page = ask(client, &DeadLettersRequest { before, limit: wanted, ..Default::default() })
+            .await?;
         reply.kept = page.kept;
         let Some(oldest) = page.letters.last().map(|letter| letter.sequence) else { break };
         // A page that repeats the one before would be requested for ever.
@@ -122,7 +122,7 @@ fn list_text(reply: &DeadLettersReply) -> String {
 }
 
 async fn show(client: &Client, js: &Context, sequence: u64) -> anyhow::Result<Answer> {
-    let question = DeadLettersRequest { before: None, sequence: Some(sequence), limit: 1 };
+    let question = DeadLettersRequest { sequence: Some(sequence), limit: 1, ..Default::default() };
     let reply = ask(client, &question).await?;
     let letter = reply.letters.into_iter().find(|letter| letter.sequence == sequence);
     // This request works for every message, whatever its bytes are.

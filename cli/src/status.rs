@@ -171,6 +171,7 @@ mod tests {
             events: [("accepted".to_owned(), 12_000), ("conflict".to_owned(), 0)].into(),
             dead_letters: [("time".to_owned(), 3)].into(),
             file_bytes: 3 * 1024 * 1024,
+            ..IngestStatus::default()
         });
         let limited = [("bot-throttle".to_owned(), "no bucket".to_owned())].into();
         let query = Status { zones: Some("2026f".to_owned()), limited, ..status("query", true) };

@@ -1,11 +1,22 @@
 //! Names in NATS: the stream, its subjects, the KV buckets, the request subjects.
 
-use crate::ids::{Account, Bot, Channel, TokenId};
+use crate::ids::{Account, Bot, Channel, TokenId, is_id};
+use crate::slot::Slot;
 
 /// The stream that holds every event.
 pub const EVENTS_STREAM: &str = "BOTSTATS_EVENTS";
 /// What the stream listens on: `botstats.events.<account>.<bot>.<channel>`.
 pub const EVENTS_SUBJECTS: &str = "botstats.events.*.*.*";
+/// The mapping of an account in nats-server that puts the slot into the subject of an event: source
+/// and destination.
+pub const SLOT_MAPPING: (&str, &str) = (
+    EVENTS_SUBJECTS,
+    "botstats.slot.{{partition(256,1)}}.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}",
+);
+/// What comes before the slot in the subject of an event.
+pub const SLOT_PREFIX: &str = "botstats.slot.";
+/// What comes before the stream's name in the subject of control messages.
+pub const CONTROL_PREFIX: &str = "botstats.cell.";
 /// The KV bucket of accounts, tokens, bots, keys and names: see [`crate::directory`].
 pub const DIRECTORY_BUCKET: &str = "botstats_directory";
 /// The KV bucket whose keys are the used calls of each account.
@@ -31,6 +42,27 @@ pub fn event_subject(account: &Account, bot: &Bot, channel: &Channel) -> String 
     format!("botstats.events.{account}.{bot}.{channel}")
 }
 
+/// True if a stream of events may have that name: [`EVENTS_STREAM`] itself, or that with `_` and 1
+/// to 32 of the characters `A-Z a-z 0-9 _ -` behind it.
+#[must_use]
+pub fn is_events_stream(name: &str) -> bool {
+    let is_cell = |rest: &str| rest.strip_prefix('_').is_some_and(|c| is_id(c) && c.len() <= 32);
+    name.strip_prefix(EVENTS_STREAM).is_some_and(|rest| rest.is_empty() || is_cell(rest))
+}
+
+/// What a stream listens on for the events of a slot:
+/// `botstats.slot.<slot>.<account>.<bot>.<channel>`.
+#[must_use]
+pub fn slot_subjects(slot: Slot) -> String {
+    format!("{SLOT_PREFIX}{slot}.*.*.*")
+}
+
+/// The subject of a stream's control messages ([`crate::lineage::Control`]).
+#[must_use]
+pub fn control_subject(stream: &str) -> String {
+    format!("{CONTROL_PREFIX}{stream}")
+}
+
 /// A stream of events, and the subjects on which the statistics counted from it are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventSource {
@@ -46,6 +78,14 @@ impl Default for EventSource {
     }
 }
 
+impl EventSource {
+    /// The stream of that name.
+    #[must_use]
+    pub fn of(stream: &str) -> Self {
+        Self { stream: stream.to_owned(), ..Self::default() }
+    }
+}
+
 /// The first tokens of the subjects of reads. An account follows them, or an ingest and an account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadSubject(String);
@@ -54,6 +94,25 @@ impl Default for ReadSubject {
     fn default() -> Self {
         Self("botstats.read.v1".to_owned())
     }
+}
+
+/// What comes before slot and account in the subject of a read, where streams have slots.
+const SLOT_READ_PREFIX: &str = "botstats.read.v2";
+/// The key in the metadata of an ingest's NATS service with the slots that it answers for
+/// ([`crate::slot::Slots`]). An ingest that answers for all slots, and only on the subjects without
+/// a slot, does not have it.
+pub const SLOTS_METADATA: &str = "slots";
+
+/// The subject on which an ingest that answers for an account's slot is asked.
+#[must_use]
+pub fn slot_read_subject(account: &Account) -> String {
+    format!("{SLOT_READ_PREFIX}.{}.{account}", Slot::of(account))
+}
+
+/// What an ingest that answers for a slot subscribes to; the last token is the account.
+#[must_use]
+pub fn slot_reads(slot: Slot) -> String {
+    format!("{SLOT_READ_PREFIX}.{slot}.*")
 }
 
 impl ReadSubject {

@@ -8,15 +8,18 @@
 //!
 //! A setting without a rule here does no harm.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use crate::io::settings::show_duration;
+use crate::lineage::{Lineage, LineageError};
 use crate::names::{
     BOT_THROTTLE_BUCKET, DEAD_LETTERS_SUBJECT, DIRECTORY_BUCKET, EVENTS_SUBJECTS,
-    MAX_MESSAGE_BYTES, STATUS_SUBJECT, THROTTLE_BUCKET,
+    MAX_MESSAGE_BYTES, SLOT_PREFIX, STATUS_SUBJECT, THROTTLE_BUCKET,
 };
+use crate::slot::{Slot, Slots};
 
 /// The time that the server keeps a consumer without a reader: ingest and query ask for this when
 /// they make a consumer.
@@ -38,6 +41,8 @@ const MIN_CLAIM_BYTES: i64 = 512;
 #[serde(default)]
 pub struct StreamConfig {
     subjects: Vec<String>,
+    metadata: BTreeMap<String, String>,
+    first_seq: u64,
     retention: String,
     storage: String,
     discard: String,
@@ -90,6 +95,35 @@ impl StreamConfig {
     #[must_use]
     pub fn max_age(&self) -> Duration {
         nanoseconds(self.max_age)
+    }
+
+    /// What the stream listens on.
+    #[must_use]
+    pub fn subjects(&self) -> &[String] {
+        &self.subjects
+    }
+
+    /// The slots whose events the stream listens on, each by its own subject.
+    #[must_use]
+    pub fn slots(&self) -> Slots {
+        let slot = |subject: &String| {
+            subject.strip_prefix(SLOT_PREFIX)?.strip_suffix(".*.*.*")?.parse::<Slot>().ok()
+        };
+        self.subjects.iter().filter_map(slot).collect()
+    }
+
+    /// The sequence that the stream's first message got.
+    #[must_use]
+    pub fn first_sequence(&self) -> u64 {
+        self.first_seq.max(1)
+    }
+
+    /// Where the events of the stream's slots come from.
+    ///
+    /// # Errors
+    /// If the stream's metadata cannot be read.
+    pub fn lineage(&self) -> Result<Lineage, LineageError> {
+        Lineage::of(&self.metadata)
     }
 }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::slot::Slots;
+
 /// The state of one ingest or query. An ingest that refuses its stream answers this too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -32,6 +34,15 @@ pub struct Status {
 /// An ingest's place in the stream and what it has counted since its folder was made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngestStatus {
+    /// The stream that the ingest counts.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stream: String,
+    /// The slots that it answers for, where streams have slots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<Slots>,
+    /// The stream that it reads now, where that is an earlier one of its chain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<String>,
     /// The last stream sequence applied.
     pub sequence: u64,
     /// The last sequence of the stream, as far as known.
@@ -56,6 +67,9 @@ pub struct IngestStatus {
 /// Asks for dead letters, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLettersRequest {
+    /// Only ingests of that stream answer; absent is any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
     /// Only those with a smaller sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<u64>,
@@ -83,7 +97,7 @@ pub struct DeadLettersReply {
 pub struct DeadLetter {
     /// Stream sequence.
     pub sequence: u64,
-    /// The rule that it broke: `subject`, `envelope`, `data` or `time`.
+    /// The rule that it broke: `subject`, `envelope`, `data`, `time` or `stray`.
     pub rule: String,
     /// What is wrong with it.
     pub reason: String,

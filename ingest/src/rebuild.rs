@@ -40,7 +40,7 @@ async fn rebuild_store(settings: Settings, stop: CancellationToken) -> Result<()
         Err(error) => return Err(RunError::Connect(error)),
     };
     // A missing stream is an error: the old state may be all that is left of its events.
-    let source = EventSource::default();
+    let source = EventSource::of(&settings.stream);
     match info::exists(&settings.nats.jetstream(&client), &source.stream).await {
         Ok(true) => {}
         Ok(false) => {

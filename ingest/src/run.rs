@@ -100,7 +100,7 @@ async fn serve(
     let readiness = Readiness::waiting_for(&["store", "nats", "stream", "reads"]);
     let address = settings.internal_addr;
     telemetry::begin();
-    let source = EventSource::default();
+    let source = EventSource::of(&settings.stream);
     let scraped = scrape::Sources::new(folder.file(STORE_FILE));
     let measured = scraped.clone();
     let listening = async {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use botstats_common::io::nats::NatsSettings;
 use botstats_common::io::stop;
+use botstats_common::names::EVENTS_STREAM;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +39,7 @@ impl Services {
     pub(super) fn start(plan: &Plan, listeners: Listeners, nats: &NatsSettings) -> Self {
         let ingest = botstats_ingest::Settings {
             data: plan.folder.join("ingest"),
+            stream: EVENTS_STREAM.to_owned(),
             service: plan.up.ingest.clone(),
             internal_addr: plan.up.ingest_internal_addr,
             nats: nats.clone(),

@@ -132,11 +132,13 @@ pub enum Rule {
     Data = 2,
     /// Too old or too new.
     Time = 3,
+    /// Stored in a stream that had given the slot away.
+    Stray = 4,
 }
 
 impl Rule {
     /// All rules, by number.
-    pub const ALL: [Rule; 4] = [Rule::Subject, Rule::Envelope, Rule::Data, Rule::Time];
+    pub const ALL: [Rule; 5] = [Rule::Subject, Rule::Envelope, Rule::Data, Rule::Time, Rule::Stray];
 
     /// The name in metrics and lists.
     #[must_use]
@@ -146,6 +148,7 @@ impl Rule {
             Rule::Envelope => "envelope",
             Rule::Data => "data",
             Rule::Time => "time",
+            Rule::Stray => "stray",
         }
     }
 }

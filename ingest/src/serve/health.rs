@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use botstats_common::io::clock::monotonic;
 use botstats_common::io::readiness::Readiness;
+use botstats_common::slot::Slots;
 use parking_lot::Mutex;
 
 use crate::engine::MemoryUse;
 use crate::serve::freshness::Freshness;
-use crate::store::{Progress, StreamIdentity};
+use crate::store::{Ownership, Progress, StreamIdentity};
 use crate::stream::identity::{Refusal, WHAT_TO_DO};
 use crate::stream::info::Observation;
 use crate::telemetry::METRICS;
@@ -35,6 +36,17 @@ struct Inner {
     /// The stream whose identity was checked, and the sequence that must be applied before reads
     /// are answered.
     checked: Option<(StreamIdentity, u64)>,
+    /// A stream that was read has slots. A stream with slots never gets rid of them.
+    has_slots: bool,
+}
+
+/// Which accounts an ingest answers for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Served {
+    /// The slots of the accounts.
+    pub slots: Slots,
+    /// Whether reads of a slot have a subject of their own.
+    pub by_slot: bool,
 }
 
 impl Health {
@@ -49,8 +61,9 @@ impl Health {
         let freshness = progress.checkpoint.as_ref().map_or_else(Freshness::default, |c| {
             Freshness::of(c.sequence, c.stored_ns / 1_000_000)
         });
+        let has_slots = progress.ownership != Ownership::default();
         let (refused, warnings, checked) = (None, Vec::new(), None);
-        let inner = Inner { freshness, progress, memory, refused, warnings, checked };
+        let inner = Inner { freshness, progress, memory, refused, warnings, checked, has_slots };
         Self { inner: Arc::new(Mutex::new(inner)), readiness, max_lag }
     }
 
@@ -84,6 +97,7 @@ impl Health {
         METRICS.stream_refused.set(0);
         let mut inner = self.inner.lock();
         inner.refused = None;
+        inner.has_slots |= !seen.slots.is_empty();
         // A reconnect to the same stream does not stop reads until the ingest has caught up again.
         if inner.checked.as_ref().is_none_or(|(identity, _)| *identity != stream.identity) {
             inner.checked = Some((stream.identity.clone(), stream.last_sequence));
@@ -128,6 +142,7 @@ impl Health {
         self.reached();
         self.check_settings(seen);
         let mut inner = self.inner.lock();
+        inner.has_slots |= !seen.slots.is_empty();
         if inner.checked.as_ref().is_some_and(|(identity, _)| *identity == seen.state.identity) {
             inner.freshness.observed(seen.end, seen.asked);
         }
@@ -141,6 +156,15 @@ impl Health {
         }
         inner.progress = progress.clone();
         inner.memory = memory;
+    }
+
+    /// Up to when (Unix milliseconds, the server's clock) everything is counted, and which accounts
+    /// are answered for. Both belong to the same commit: an ingest that answers for a slot has all
+    /// events of the slot up to that instant.
+    pub(crate) fn served(&self) -> (i64, Served) {
+        let inner = self.inner.lock();
+        let served = Served { slots: inner.progress.ownership.owned(), by_slot: inner.has_slots };
+        (inner.freshness.as_of_ms(), served)
     }
 
     /// What the engine held in memory after the last commit.

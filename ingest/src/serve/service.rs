@@ -25,7 +25,7 @@ use futures::StreamExt as _;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::serve::health::Health;
+use crate::serve::health::{Health, Served};
 use crate::serve::overview::Overviews;
 use crate::serve::read::{CellReader, ReadError};
 use crate::serve::version::{Asked, Version};
@@ -393,6 +393,7 @@ async fn serve_status(client: Client, context: Context, stop: CancellationToken)
 
 fn status(context: &Context) -> Status {
     let (freshness, progress, refused) = context.health.state();
+    let (_, Served { slots, by_slot }) = context.health.served();
     let events: BTreeMap<String, u64> =
         progress.by_outcome().map(|(name, n)| (name.to_owned(), n)).into();
     Status {
@@ -404,6 +405,9 @@ fn status(context: &Context) -> Status {
         limited: context.readiness.all_limited(),
         zones: None,
         ingest: Some(IngestStatus {
+            stream: context.source.stream.clone(),
+            slots: by_slot.then_some(slots),
+            reads: None,
             sequence: freshness.sequence(),
             stream_last_sequence: freshness.last_sequence(),
             lag_messages: freshness.last_sequence() - freshness.sequence(),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use botstats_common::lineage::StreamIdentity;
+use botstats_common::slot::Slots;
 use redb::{ReadableTable, Table};
 use serde::{Deserialize, Serialize};
 
@@ -16,19 +18,11 @@ const INSTANCE_KEY: &str = "instance";
 const HASH_KEY: &str = "hash key";
 const PROGRESS_KEY: &str = "progress";
 const RULES_KEY: &str = "rules";
+const OWNERSHIP_KEY: &str = "slots";
 /// The rules of a file without that key.
 const FIRST_RULES: u32 = 1;
 
 type Meta<'a> = Table<'a, &'static str, &'static [u8]>;
-
-/// Which stream it is: a name may be used again, with the time of its making it is unique.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StreamIdentity {
-    /// The stream's name.
-    pub name: String,
-    /// When it was made, in Unix nanoseconds.
-    pub created_ns: i64,
-}
 
 /// The last message that was applied, so that it can be recognised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +44,30 @@ pub struct FirstMessage {
     pub sequence: u64,
     /// When it was stored, in Unix nanoseconds.
     pub stored_ns: i64,
+}
+
+/// Which slots' events a store has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ownership {
+    /// The slots whose events it counts; events of other slots are passed over.
+    pub counted: Slots,
+    /// Those that its stream gave away since.
+    pub given_away: Slots,
+}
+
+impl Default for Ownership {
+    /// All slots.
+    fn default() -> Self {
+        Self { counted: Slots::ALL, given_away: Slots::NONE }
+    }
+}
+
+impl Ownership {
+    /// The slots that it has and that nobody else has.
+    #[must_use]
+    pub fn owned(&self) -> Slots {
+        self.counted.difference(self.given_away)
+    }
 }
 
 /// How far the store is, and what it has counted on the way.
@@ -76,6 +94,9 @@ pub struct Progress {
     pub unknown_types: u64,
     /// Dead letters by the name of the rule that they broke.
     pub dead_letters: BTreeMap<String, u64>,
+    /// Which slots are counted. It has a key of its own, which a store without cells does not have.
+    #[serde(skip)]
+    pub ownership: Ownership,
 }
 
 impl Progress {
@@ -172,14 +193,21 @@ pub(super) fn hash_key(
 pub(super) fn progress(
     table: &impl ReadableTable<&'static str, &'static [u8]>,
 ) -> Result<Progress, StoreError> {
-    match table.get(PROGRESS_KEY)? {
-        Some(value) => decode("meta", value.value()),
-        None => Ok(Progress::default()),
+    let mut progress = match table.get(PROGRESS_KEY)? {
+        Some(value) => decode("meta", value.value())?,
+        None => Progress::default(),
+    };
+    if let Some(value) = table.get(OWNERSHIP_KEY)? {
+        progress.ownership = decode("meta", value.value())?;
     }
+    Ok(progress)
 }
 
 pub(super) fn put_progress(table: &mut Meta<'_>, progress: &Progress) -> Result<(), StoreError> {
     table.insert(PROGRESS_KEY, encode("meta", progress)?.as_slice())?;
+    if progress.ownership != Ownership::default() {
+        table.insert(OWNERSHIP_KEY, encode("meta", &progress.ownership)?.as_slice())?;
+    }
     Ok(())
 }
 
@@ -216,6 +244,7 @@ mod tests {
             conflicts: 7,
             unknown_types: 8,
             dead_letters: [("data".to_owned(), 9)].into(),
+            ownership: Ownership::default(),
         };
         let bytes = encode("meta", &progress).unwrap();
         assert_eq!(
@@ -226,6 +255,12 @@ mod tests {
             ]
         );
         assert_eq!(decode::<Progress>("meta", &bytes).unwrap(), progress);
+
+        let given_away = "2".parse().unwrap();
+        let ownership = Ownership { counted: "0-3".parse().unwrap(), given_away };
+        let bytes = encode("meta", &ownership).unwrap();
+        assert_eq!(bytes, [1, 3, b'0', b'-', b'3', 1, b'2']);
+        assert_eq!(decode::<Ownership>("meta", &bytes).unwrap(), ownership);
     }
 
     #[test]

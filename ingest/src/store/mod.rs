@@ -32,6 +32,7 @@ use redb::{
     ReadableTableMetadata as _, Table, TableDefinition, TableHandle as _, WriteTransaction,
 };
 
+pub(crate) use botstats_common::lineage::StreamIdentity;
 pub(crate) use checked::Damage;
 pub use contents::{Contents, PairContents};
 pub(crate) use disk_usage::disk_usage;
@@ -39,7 +40,7 @@ pub use error::{OpenError, StoreError};
 pub(crate) use folder::{DAMAGED_FILE, REBUILD_FILE, replace};
 pub use folder::{Folder, STORE_FILE};
 pub use meta::Progress;
-pub(crate) use meta::{Checkpoint, FirstMessage, PairRow, StreamIdentity};
+pub(crate) use meta::{Checkpoint, FirstMessage, Ownership, PairRow};
 pub(crate) use parts::Parts;
 pub use redb::StorageBackend;
 pub use reencode::{Reencoded, StoredTable, reencode};

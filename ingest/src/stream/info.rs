@@ -6,6 +6,7 @@ use async_nats::jetstream::Context;
 use botstats_common::io::clock::monotonic;
 use botstats_common::io::nats::{StreamInfoError, explain, stream_info};
 use botstats_common::rules::{self, Finding};
+use botstats_common::slot::Slots;
 
 use crate::serve::freshness::StreamEnd;
 use crate::store::StreamIdentity;
@@ -20,6 +21,8 @@ pub(crate) struct Observation {
     pub(crate) asked: Instant,
     /// What is wrong with the stream's settings.
     pub(crate) findings: Vec<Finding>,
+    /// The slots that the stream listens on, each by its own subject; none without cells.
+    pub(crate) slots: Slots,
 }
 
 pub(crate) async fn observe(js: &Context, stream: &str) -> Result<Observation, StreamInfoError> {
@@ -34,6 +37,7 @@ pub(crate) async fn observe(js: &Context, stream: &str) -> Result<Observation, S
         end: StreamEnd { at_ms: info.at_ms, last_sequence: info.last_sequence },
         asked,
         findings: rules::events(&info.config),
+        slots: info.config.slots(),
     })
 }
 

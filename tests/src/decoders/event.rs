@@ -173,6 +173,7 @@ fn rule_of(rule: Rule) -> model::Rule {
         Rule::Envelope => model::Rule::Envelope,
         Rule::Data => model::Rule::Data,
         Rule::Time => model::Rule::Time,
+        Rule::Stray => panic!("a single message is a stray"),
     }
 }
 

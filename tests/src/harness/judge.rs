@@ -48,7 +48,7 @@ pub async fn check_dead_letters(site: &Site, model: &Model) {
     let mut got: Vec<(u64, String)> = Vec::new();
     loop {
         let before = got.last().map(|(sequence, _)| *sequence);
-        let request = DeadLettersRequest { before, sequence: None, limit: LETTERS };
+        let request = DeadLettersRequest { before, limit: LETTERS, ..Default::default() };
         let request = serde_json::to_vec(&request).expect("JSON");
         let answer = site.client.request(DEAD_LETTERS_SUBJECT, request.into()).await;
         let answer = answer.expect("an answer about dead letters");
