@@ -61,7 +61,16 @@ impl<'a> StoredUsers<'a> {
     /// # Errors
     /// If the bytes are damaged.
     #[inline]
-    pub(crate) fn for_each(mut self, mut user: impl FnMut(u32, u8)) -> Result<(), BodyError> {
+    pub(crate) fn for_each(mut self, user: impl FnMut(u32, u8)) -> Result<(), BodyError> {
+        self.take_all(user)
+    }
+
+    /// As [`StoredUsers::for_each`], and leaves these users at their end.
+    ///
+    /// # Errors
+    /// If the bytes are damaged.
+    #[inline]
+    pub(crate) fn take_all(&mut self, mut user: impl FnMut(u32, u8)) -> Result<(), BodyError> {
         while let Some((ordinal, mask)) = self.next()? {
             user(ordinal, mask);
         }

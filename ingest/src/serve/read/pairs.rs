@@ -95,12 +95,13 @@ impl<'a> PairCells<'a> {
                 let part = OpenPart { number, end: part.end, group };
                 let Some(open) = open_in(open, item.pair, part, answer)? else { return Ok(()) };
                 (fields, users) = open.totals.add_stored(item.body)?;
+                let mut rest = users;
                 if asked.counts_users {
-                    users.for_each(|ordinal, _| open.users.push(ordinal))?;
+                    rest.take_all(|ordinal, _| open.users.push(ordinal))?;
                     open.users.settle();
                 }
                 if let Some(sampled) = asked.sampled {
-                    let mut samples = samples_after(users)?;
+                    let mut samples = samples_after(rest)?;
                     while let Some((cell, count)) = samples.next()? {
                         let (metric, code, _) = sample_of(cell).ok_or(BodyError::Damaged)?;
                         if sampled.contains(metric) {
