@@ -10,6 +10,7 @@
 //! *Why* not the client library's requests: each costs the client a timer, a channel and an entry
 //! in a table, which is more than the message itself.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::client::{PublishError, PublishErrorKind};
@@ -24,7 +25,8 @@ use super::{Message, new_id};
 use crate::io::clock::monotonic;
 use crate::io::nats::{Violation, violation_of};
 
-/// The longest wait for the next acknowledgement.
+/// The longest wait for the next acknowledgement. The time is for silence: that no stream listens
+/// is an answer, which comes at once.
 const ACK_LIMIT: Duration = Duration::from_secs(10);
 
 /// One of the publisher's ways to the server; it sends one list of messages after the other.
@@ -35,6 +37,8 @@ pub(super) struct Lane {
     opened: Instant,
     /// The number of messages that it has sent with a reply subject.
     sent: u64,
+    /// The stream that acknowledged last.
+    stream: Arc<str>,
 }
 
 impl Lane {
@@ -42,7 +46,7 @@ impl Lane {
     pub(super) async fn open(client: &Client) -> Result<Self, SubscribeError> {
         let (client, inbox, opened) = (client.clone(), client.new_inbox(), monotonic());
         let answers = client.subscribe(format!("{inbox}.*")).await?;
-        Ok(Self { client, inbox, answers, opened, sent: 0 })
+        Ok(Self { client, inbox, answers, opened, sent: 0, stream: Arc::from("") })
     }
 
     /// Sends each message on its own; returns a judgement for each.
@@ -60,10 +64,10 @@ impl Lane {
         self.wait(first, since, &subjects, judgements).await
     }
 
-    /// Sends messages as an atomic batch once. The server forgets a batch that it does not get
-    /// whole.
+    /// Sends messages, at least one, as an atomic batch once. The server forgets a batch that it
+    /// does not get whole.
     pub(super) async fn send_batch(&mut self, messages: &[Message]) -> Judgement {
-        let Some((last, others)) = messages.split_last() else { return Judgement::Stored };
+        let Some((last, others)) = messages.split_last() else { return no_answer() };
         let since = monotonic();
         let id = new_id();
         for (number, message) in (1..).zip(others) {
@@ -139,7 +143,7 @@ impl Lane {
                 let place = number.and_then(|number| number.checked_sub(first));
                 let place = place.and_then(|place| usize::try_from(place).ok());
                 if let Some(judgement @ None) = place.and_then(|place| judgements.get_mut(place)) {
-                    *judgement = Some(judge(&answer));
+                    *judgement = Some(judge(&answer, &mut self.stream));
                     missing -= 1;
                 }
             }

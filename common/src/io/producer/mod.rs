@@ -7,13 +7,15 @@
 //! acknowledgement and one sync of the server's disk. `way` measures which is faster and takes
 //! that one; nobody has to set it. A message is sent again with the same bytes until the server has
 //! stored or refused it; ingest removes the duplicates that this makes. The messages of a refused
-//! batch are sent again one by one, so a bad message does not take its neighbours with it. While
+//! batch are sent again one by one, so a bad message does not take its neighbours with it. A batch
+//! must lie within one stream, so [`homes`] remembers which stream stores the events of which slot,
+//! and [`waiting`] forms batches by that; what is not known goes one by one, which teaches. While
 //! the server is overloaded (its queue belongs to all publishers) the publisher backs off: it sends
 //! fewer messages at once.
 //!
 //! *Invariants*: a message is counted once, as stored or as refused. At most [`BATCHES_IN_FLIGHT`]
 //! times [`MAX_BATCH`] messages are under way, and [`BATCHES_IN_FLIGHT`] times `WINDOW` one by
-//! one.
+//! one. Messages of one slot may overtake those of another, never their own.
 //!
 //! *Format*: a message on its own has no headers: a body without them is read as structured
 //! (`docs/events.md`). In a batch it has the headers of the protocol alone: `Nats-Batch-Id`,
@@ -21,10 +23,13 @@
 //! (NATS ADR-50). No `Nats-Msg-Id`: one repeated id would refuse the whole batch.
 
 mod answer;
+mod homes;
 mod lane;
+mod waiting;
 mod way;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_nats::{Client, connection};
 use bytes::Bytes;
@@ -36,8 +41,11 @@ use super::{clock, stop};
 use crate::event::{Event, InvalidEvent};
 use crate::ids::{Account, Bot, Channel};
 use crate::names;
+use crate::slot::Slot;
 use answer::Judgement;
+use homes::{Homes, slot_of};
 use lane::Lane;
+use waiting::{Taken, Waiting};
 use way::{Chooser, TRIAL_MESSAGES, Way};
 
 /// The most messages of a batch: the server's own limit.
@@ -62,6 +70,12 @@ pub const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 const NO_STREAM_LIMIT: Duration = Duration::from_secs(8);
 /// Pause before a retry.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// Pause before the first retry of a message on whose subject no stream listened; each further
+/// pause is twice as long, up to [`MAX_GAP_PAUSE`]. While slots move between streams none of them
+/// listens for 20 to 100 ms, on a server at its limit for half a second.
+const FIRST_GAP_PAUSE: Duration = Duration::from_millis(4);
+/// The longest of these pauses: it is what an event waits at most after its stream is back.
+const MAX_GAP_PAUSE: Duration = Duration::from_millis(64);
 /// Bytes of the server's `max_payload` that are kept free for headers.
 const HEADER_BYTES: usize = 1024;
 
@@ -156,13 +170,14 @@ pub enum PublishError {
 #[derive(Debug, Clone)]
 pub struct Publisher {
     client: Client,
+    homes: Arc<Homes>,
 }
 
 impl Publisher {
     /// A publisher on that connection.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self { client, homes: Arc::new(Homes::new()) }
     }
 
     /// Publishes all messages until the channel closes; calls `report` with the outcome of each
@@ -179,38 +194,44 @@ impl Publisher {
         let mut chooser = Chooser::new();
         let mut idle = Vec::new();
         let mut under_way = FuturesUnordered::new();
-        let mut left_over = None;
+        let mut waiting = Waiting::new();
         let mut open = true;
-        while open || !under_way.is_empty() {
-            let trial = chooser.trial(clock::monotonic());
-            let (most, at_once) = match (trial, chooser.way()) {
-                (Some(_), _) => (TRIAL_MESSAGES, 1),
-                (None, Way::OneByOne) => (WINDOW, BATCHES_IN_FLIGHT),
-                (None, Way::Batches) => (MAX_BATCH, BATCHES_IN_FLIGHT),
-            };
-            tokio::select! {
-                part = next_part(&mut messages, &mut left_over, most),
-                    if open && under_way.len() < at_once =>
-                {
-                    open = !part.is_empty();
-                    if open {
-                        let full = part.len() == most || left_over.is_some();
-                        let part = Part {
-                            way: trial.filter(|_| full).unwrap_or(chooser.way()),
-                            is_trial: trial.is_some() && full,
-                            messages: part,
-                        };
-                        let lane = match idle.pop() {
-                            Some(lane) => lane,
-                            None => Lane::open(&self.client)
-                                .await
-                                .map_err(|_| PublishError::Closed)?,
-                        };
-                        let publisher = self.clone();
-                        // A separate task goes on while this one waits for messages.
-                        under_way.push(stop::spawn(publisher.deliver(lane, part)));
-                    }
+        while open || !waiting.is_empty() || !under_way.is_empty() {
+            let mut is_free = under_way.len() < BATCHES_IN_FLIGHT;
+            if is_free {
+                let groups = self.homes.groups();
+                let (mut way, mut most) = match chooser.way() {
+                    Way::OneByOne => (Way::OneByOne, WINDOW),
+                    Way::Batches => (Way::Batches, MAX_BATCH),
+                };
+                open = open && waiting.fill(&mut messages, way, &groups, most);
+                let trial = chooser.trial(clock::monotonic());
+                if let Some(of_trial) = trial {
+                    open = open && waiting.fill(&mut messages, of_trial, &groups, TRIAL_MESSAGES);
                 }
+                let trial = trial.filter(|way| waiting.has(TRIAL_MESSAGES, *way, &groups));
+                if let Some(of_trial) = trial {
+                    (way, most) = (of_trial, TRIAL_MESSAGES);
+                    is_free = under_way.is_empty();
+                }
+                if is_free && let Some(taken) = waiting.take(way, &groups, most) {
+                    let Taken { messages, one_stream, full } = taken;
+                    let way = if one_stream { way } else { Way::OneByOne };
+                    let part = Part { messages, way, is_trial: trial == Some(way) && full };
+                    let lane = match idle.pop() {
+                        Some(lane) => lane,
+                        None => Lane::open(&self.client).await.map_err(|_| PublishError::Closed)?,
+                    };
+                    // A separate task goes on while this one waits for messages.
+                    under_way.push(stop::spawn(self.clone().deliver(lane, part)));
+                    continue;
+                }
+            }
+            tokio::select! {
+                message = messages.recv(), if open && is_free => match message {
+                    Some(message) => waiting.add(message),
+                    None => open = false,
+                },
                 Some(delivered) = under_way.next() => {
                     let delivered = delivered.map_err(|e| PublishError::Task(e.to_string()))??;
                     let Delivered { lane, progress, trial } = delivered;
@@ -222,6 +243,8 @@ impl Publisher {
                     counts.refused += u64::try_from(progress.refused.len()).unwrap_or(u64::MAX);
                     report(&progress);
                 }
+                // The channel has just closed.
+                else => break,
             }
         }
         Ok(counts)
@@ -263,10 +286,11 @@ impl Publisher {
             fits
         });
         if way == Way::Batches && waiting.len() >= MIN_BATCH {
-            let tries = Tries::start();
+            let mut tries = Tries::start();
             loop {
                 match lane.send_batch(&waiting).await {
-                    Judgement::Stored => {
+                    Judgement::Stored(stream) => {
+                        self.homes.learn(slots(&waiting).map(|slot| (slot, &stream)));
                         progress.stored += u64::try_from(waiting.len()).unwrap_or(u64::MAX);
                         waiting.clear();
                         break;
@@ -278,7 +302,16 @@ impl Publisher {
                         );
                         break;
                     }
-                    again => self.wait_to_retry(&tries, again).await?,
+                    // Some of its slots have moved, or are just moving.
+                    lost @ (Judgement::Incomplete(_) | Judgement::NoStream) => {
+                        tracing::debug!(
+                            "a batch is not in one stream, so its messages are sent one by one: \
+                             {lost:?}"
+                        );
+                        self.homes.forget(slots(&waiting));
+                        break;
+                    }
+                    again => self.wait_to_retry(&mut tries, again).await?,
                 }
             }
         }
@@ -301,9 +334,13 @@ impl Publisher {
             let judgements = lane.send(&waiting).await;
             let sent = std::mem::replace(&mut waiting, later);
             let (mut is_busy, mut retry, mut done) = (false, None, false);
+            let mut homes = Vec::with_capacity(sent.len());
             for (message, judgement) in sent.into_iter().zip(judgements) {
                 match judgement {
-                    Judgement::Stored => progress.stored += 1,
+                    Judgement::Stored(stream) => {
+                        progress.stored += 1;
+                        homes.extend(slot_of(&message.subject).map(|slot| (slot, stream)));
+                    }
                     Judgement::Refused(reason) => {
                         progress.refused.push(Refused { tag: message.tag, reason });
                     }
@@ -316,31 +353,41 @@ impl Publisher {
                 }
                 done = true;
             }
+            self.homes.learn(homes.iter().map(|(slot, stream)| (*slot, stream)));
             if done {
                 tries = Tries::start();
             }
             at_once = if is_busy { (at_once / 2).max(1) } else { (at_once + 1).min(WINDOW) };
             if let Some(outcome) = retry {
-                self.wait_to_retry(&tries, outcome).await?;
+                self.wait_to_retry(&mut tries, outcome).await?;
             }
         }
         Ok(())
     }
 
     /// Waits before a retry; an error if it is time to give up.
-    async fn wait_to_retry(&self, tries: &Tries, outcome: Judgement) -> Result<(), PublishError> {
+    async fn wait_to_retry(
+        &self,
+        tries: &mut Tries,
+        outcome: Judgement,
+    ) -> Result<(), PublishError> {
+        let mut pause = RETRY_PAUSE;
         let reason = match outcome {
             Judgement::NoStream if tries.over(NO_STREAM_LIMIT) => {
                 return Err(PublishError::NoStream);
             }
-            Judgement::NoStream => "no stream".to_owned(),
-            Judgement::NoInbox(why) => return Err(PublishError::NoInbox(why)),
-            Judgement::Again(reason) | Judgement::Busy(reason) | Judgement::Refused(reason) => {
-                reason
+            Judgement::NoStream => {
+                pause = tries.gap_pause();
+                "no stream".to_owned()
             }
-            Judgement::Stored => return Ok(()),
+            Judgement::NoInbox(why) => return Err(PublishError::NoInbox(why)),
+            Judgement::Again(reason)
+            | Judgement::Busy(reason)
+            | Judgement::Refused(reason)
+            | Judgement::Incomplete(reason) => reason,
+            Judgement::Stored(_) => return Ok(()),
         };
-        tokio::time::sleep(RETRY_PAUSE).await;
+        tokio::time::sleep(pause).await;
         // Without a connection a retry would only fill the client's queue.
         while self.client.connection_state() != connection::State::Connected {
             if tries.over(GIVE_UP_AFTER) {
@@ -374,72 +421,43 @@ struct Trial {
     time: Duration,
 }
 
-/// The time of the first try of a message or batch.
-struct Tries(std::time::Instant);
+/// The tries of a message or batch.
+struct Tries {
+    first: Instant,
+    /// The pause if no stream listens now.
+    gap_pause: Duration,
+}
 
 impl Tries {
     fn start() -> Self {
-        Self(clock::monotonic())
+        Self { first: clock::monotonic(), gap_pause: FIRST_GAP_PAUSE }
     }
 
     fn over(&self, limit: Duration) -> bool {
-        self.0.elapsed() >= limit
+        self.first.elapsed() >= limit
+    }
+
+    /// The pause before the next retry while no stream listens.
+    fn gap_pause(&mut self) -> Duration {
+        let pause = self.gap_pause;
+        self.gap_pause = (pause * 2).min(MAX_GAP_PAUSE);
+        pause
     }
 }
 
-/// Takes the waiting messages, at least one, at most `most`, and within the bytes of a batch; empty
-/// if the channel closed. Cancel safe: no message is taken before the last await.
-async fn next_part(
-    messages: &mut mpsc::Receiver<Message>,
-    left_over: &mut Option<Message>,
-    most: usize,
-) -> Vec<Message> {
-    let first = match left_over.take() {
-        Some(message) => message,
-        None => match messages.recv().await {
-            Some(message) => message,
-            None => return Vec::new(),
-        },
-    };
-    let mut bytes = first.payload.len();
-    let mut part = vec![first];
-    while part.len() < most {
-        let Ok(message) = messages.try_recv() else { break };
-        bytes += message.payload.len();
-        if bytes > MAX_BATCH_BYTES {
-            *left_over = Some(message);
-            break;
-        }
-        part.push(message);
-    }
-    part
+/// The slots of messages.
+fn slots(messages: &[Message]) -> impl Iterator<Item = Slot> {
+    messages.iter().filter_map(|message| slot_of(&message.subject))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn parts_keep_their_limits() {
-        let (sender, mut receiver) = mpsc::channel(4_000);
-        let send = |tag, size| {
-            let payload = Bytes::from(vec![b'x'; size]);
-            sender.try_send(Message { tag, subject: "s".to_owned(), payload }).unwrap();
-        };
-        (0..2_500).for_each(|tag| send(tag, 1));
-        let big = MAX_BATCH_BYTES / 2;
-        (2_500..2_503).for_each(|tag| send(tag, big));
-        drop(sender);
-        let (mut left_over, mut sizes, mut tags) = (None, Vec::new(), Vec::new());
-        loop {
-            let part = next_part(&mut receiver, &mut left_over, MAX_BATCH).await;
-            if part.is_empty() {
-                break;
-            }
-            sizes.push(part.len());
-            tags.extend(part.iter().map(|message| message.tag));
-        }
-        assert_eq!(sizes, [1_000, 1_000, 501, 2]);
-        assert_eq!(tags, (0..2_503).collect::<Vec<_>>());
+    #[test]
+    fn pauses_in_a_gap_grow() {
+        let mut tries = Tries::start();
+        let pauses: Vec<u128> = (0..8).map(|_| tries.gap_pause().as_millis()).collect();
+        assert_eq!(pauses, [4, 8, 16, 32, 64, 64, 64, 64]);
     }
 }
