@@ -26,7 +26,8 @@ pub use stream::raw_message::{RawMessage, raw_message_from};
 #[doc(hidden)]
 pub mod testing {
     pub use crate::engine::{Engine, MemoryUse};
-    pub use crate::event::decoder::{Arrival, Decoder};
+    pub use crate::event::batch::{Batch, MAX_BATCH_MESSAGES, Place, Taken};
+    pub use crate::event::decoder::{Arrival, DecodedStream, Decoder, Meaning, Said};
     pub use crate::event::{
         Address, Decoded, Event, HashKey, Headers, Kind, MAX_REASON_BYTES, Message, Rule, decode,
         flag,
@@ -35,10 +36,9 @@ pub mod testing {
     pub use crate::serve::overview::Overviews;
     pub use crate::serve::read::{CellReader, ReadError};
     pub use crate::store::{
-        Contents, MAX_DEAD_LETTERS, PairContents, Progress, Reencoded, STORE_FILE, StorageBackend,
-        Store, StoredTable, reencode,
+        Contents, MAX_DEAD_LETTERS, Ownership, PairContents, Progress, Reencoded, STORE_FILE,
+        StorageBackend, Store, StoredTable, reencode,
     };
-    pub use crate::stream::batch::MAX_BATCH_MESSAGES;
     pub use crate::stream::raw_message::parse_reply;
     pub use crate::stream::reader::StreamReader;
 }

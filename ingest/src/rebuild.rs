@@ -1,4 +1,5 @@
-//! The rebuild: counts the whole stream into a new store, while no ingest runs in the folder.
+//! The rebuild: counts the whole stream, and those before it from which it took its slots, into a
+//! new store, while no ingest runs in the folder.
 
 use std::time::Duration;
 
@@ -59,9 +60,12 @@ async fn rebuild_store(settings: Settings, stop: CancellationToken) -> Result<()
     drop(rebuilt?);
     if !complete {
         remove_if_there(&new)?;
-        return Err(RunError::Rebuild(
-            "stopped before the end of the stream; the old state is unchanged".to_owned(),
-        ));
+        let (_, _, refused) = health.state();
+        let why = match refused {
+            Some(refusal) => format!("the stream is refused: {refusal}"),
+            None => "stopped before the end of the stream".to_owned(),
+        };
+        return Err(RunError::Rebuild(format!("{why}; the old state is unchanged")));
     }
     replace(&new, &old).map_err(|source| RunError::File {
         what: format!("{} could not be replaced", old.display()),
@@ -76,8 +80,9 @@ async fn rebuild_store(settings: Settings, stop: CancellationToken) -> Result<()
     Ok(())
 }
 
-/// Logs progress, and ends the rebuild once the end that the stream had at the start is applied;
-/// true if so.
+/// Logs progress, and ends the rebuild once the end that the stream had at the start is applied, or
+/// the stream is refused; true if the end is applied. The end is that of the own stream, or of the
+/// stream from which the own one will get its slots.
 async fn report(health: Health, done: CancellationToken) -> bool {
     let begun = monotonic();
     let mut shown = Duration::ZERO;
@@ -86,19 +91,22 @@ async fn report(health: Health, done: CancellationToken) -> bool {
             () = done.cancelled() => return false,
             () = tokio::time::sleep(CHECK_INTERVAL) => {}
         }
-        let (freshness, _, _) = health.state();
-        let (applied, last) = (freshness.sequence(), freshness.last_sequence());
+        let (_, _, refused) = health.state();
+        let behind = health.catch_up();
         if health.may_answer() {
-            tracing::info!("applied {applied} messages in {:.1} s", begun.elapsed().as_secs_f64());
+            let seconds = begun.elapsed().as_secs_f64();
+            tracing::info!("applied {} messages in {seconds:.1} s", behind.applied);
             done.cancel();
             return true;
         }
+        // Waiting does not help here: a new store is refused for what the streams are.
+        if refused.is_some() {
+            done.cancel();
+            return false;
+        }
         if begun.elapsed() - shown >= PROGRESS_INTERVAL {
             shown = begun.elapsed();
-            tracing::info!(
-                "applied {applied} of {last} messages ({}%)",
-                applied * 100 / last.max(1)
-            );
+            tracing::info!("{behind} ({}%)", behind.percent());
         }
     }
 }

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
+use crate::event::batch::Batch;
 use crate::serve::health::Health;
 use crate::serve::scrape;
 use crate::serve::service::{self, Context};
@@ -28,7 +29,6 @@ use crate::settings::Settings;
 use crate::store::{
     DAMAGED_FILE, Folder, OpenError, REBUILD_FILE, STORE_FILE, StoreError, replace,
 };
-use crate::stream::batch::Batch;
 use crate::stream::reader::StreamReader;
 use crate::telemetry::{self, METRICS};
 
@@ -323,8 +323,7 @@ fn fold(
 ) -> Result<Engine, StoreError> {
     while let Some(batch) = batches.blocking_recv() {
         let begun = monotonic();
-        engine.attach(batch.stream.clone());
-        engine.apply_decoded(&batch.arrivals)?;
+        engine.apply_batch(&batch)?;
         METRICS.commit_seconds.record(begun.elapsed().as_secs_f64());
         health.applied(engine.progress(), engine.memory_use());
     }

@@ -4,16 +4,17 @@ use std::hash::BuildHasher as _;
 
 use botstats_common::quarter::day_of_ms;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Place;
+use hashbrown::hash_table::Entry as Spot;
 use rustc_hash::FxBuildHasher;
 
-use crate::event::decoder::Arrival;
+use crate::event::batch::Place;
+use crate::event::decoder::{Arrival, Said};
 use crate::event::registry::PairNumbers;
 use crate::event::{Decoded, Event};
 use crate::fold::names::{NameId, Names};
 use crate::fold::timeline::{Entry, SLICE_DAYS, has_operator};
 use crate::store::keys::pair_key;
-use crate::store::{Checkpoint, DeadLetter, FirstMessage, Progress, StreamIdentity};
+use crate::store::{DeadLetter, FirstMessage, Ownership, Progress, StreamIdentity};
 
 pub(super) const NS_PER_MS: i64 = 1_000_000;
 
@@ -73,8 +74,10 @@ impl Pending<'_> {
 
 impl<'a> Batch<'a> {
     /// Takes messages of that stream, at least one if there is any, on top of `before` and `pairs`.
+    /// With the last of them everything that was read is done.
     pub(super) fn first_of(
         arrivals: &'a [Arrival],
+        (first, last): (Place, Place),
         stream: &StreamIdentity,
         before: &Progress,
         pairs: u32,
@@ -87,19 +90,13 @@ impl<'a> Batch<'a> {
             batch.take(arrival, names);
             batch.count += 1;
         }
-        let taken = &arrivals[..batch.count];
-        if let (Some(first), Some(last)) = (taken.first(), taken.last()) {
-            batch.progress.first.get_or_insert(FirstMessage {
-                sequence: first.sequence,
-                stored_ns: first.stored_ns,
-            });
-            batch.progress.checkpoint = Some(Checkpoint {
-                stream: stream.clone(),
-                sequence: last.sequence,
-                stored_ns: last.stored_ns,
-                subject_hash: last.subject_hash,
-            });
-        }
+        let last = match arrivals.get(..batch.count).and_then(<[_]>::last) {
+            Some(taken) if batch.count < arrivals.len() => taken.place,
+            _ => last,
+        };
+        let Place { sequence, stored_ns, .. } = first;
+        batch.progress.first.get_or_insert(FirstMessage { sequence, stored_ns });
+        batch.progress.checkpoint = Some(last.checkpoint(stream));
         batch.find_repeats();
         batch
     }
@@ -108,24 +105,32 @@ impl<'a> Batch<'a> {
     /// may be deleted, and that must not depend on how messages are cut into batches.
     fn has_room_for(&self, arrival: &Arrival) -> bool {
         self.count == 0
-            || !matches!(arrival.decoded, Decoded::Event(..))
-            || !self.progress.watermark.was_wrong(arrival.stored_ns / NS_PER_MS)
+            || !matches!(arrival.said, Said::Event(Decoded::Event(..)))
+            || !self.progress.watermark.was_wrong(arrival.place.stored_ns / NS_PER_MS)
     }
 
     fn take(&mut self, arrival: &'a Arrival, names: &mut Names) {
         let progress = &mut self.progress;
-        match &arrival.decoded {
+        let decoded = match &arrival.said {
+            Said::Event(decoded) => decoded,
+            Said::GivenAway(slots) => {
+                let Ownership { counted, given_away } = &mut progress.ownership;
+                *given_away = given_away.union(slots.intersection(*counted));
+                return;
+            }
+        };
+        match decoded {
             Decoded::UnknownType => progress.unknown_types += 1,
             Decoded::DeadLetter(rule, reason) => {
                 *progress.dead_letters.entry(rule.name().to_owned()).or_default() += 1;
                 self.dead_letters.push(DeadLetter {
-                    sequence: arrival.sequence,
+                    sequence: arrival.place.sequence,
                     rule: *rule,
                     reason: reason.clone().into_owned(),
                 });
             }
             Decoded::Event(numbers, event) => {
-                let stored_ms = arrival.stored_ns / NS_PER_MS;
+                let stored_ms = arrival.place.stored_ns / NS_PER_MS;
                 if progress.watermark.was_wrong(stored_ms) {
                     let next_day = day_of_ms(stored_ms) + 1;
                     progress.buckets_from_day = progress.buckets_from_day.min(next_day);
@@ -149,8 +154,8 @@ impl<'a> Batch<'a> {
             let hash = |place: &usize| FxBuildHasher.hash_one(events[*place].identity());
             let same = |place: &usize| events[*place].identity() == events[index].identity();
             let mut earlier = match first.entry(hash(&index), same, hash) {
-                Place::Occupied(earlier) => earlier,
-                Place::Vacant(none) => {
+                Spot::Occupied(earlier) => earlier,
+                Spot::Vacant(none) => {
                     none.insert(index);
                     continue;
                 }

@@ -17,7 +17,8 @@ use botstats_common::wire;
 use parking_lot::RwLock;
 
 use crate::event::Message;
-use crate::event::decoder::{Arrival, Decoder};
+use crate::event::batch::{Batch as Decoded, Place};
+use crate::event::decoder::{Arrival, DecodedStream, Decoder};
 use crate::event::hash::HashKey;
 use crate::event::registry::Registry;
 use crate::fold::changes::Changes;
@@ -70,6 +71,8 @@ pub struct Engine {
     /// The number of pairs that have rows in the store.
     pairs: u32,
     stream: StreamIdentity,
+    /// The first batch since the store was opened has set the store's slots.
+    is_attached: bool,
     keep_days: u32,
     /// The days before which slices were deleted, and before which buckets were deleted.
     deleted_before: (u32, u32),
@@ -123,6 +126,7 @@ impl Engine {
             names: Names::default(),
             max_names: MAX_NAMES,
             stream: progress.checkpoint.as_ref().map(|c| c.stream.clone()).unwrap_or_default(),
+            is_attached: false,
             progress,
             pairs: registry.pair_count(),
             registry: Arc::new(RwLock::new(registry)),
@@ -130,12 +134,6 @@ impl Engine {
             deleted_before: (0, 0),
             _folder: None,
         })
-    }
-
-    /// Sets the stream of the next messages. The reader has compared this stream with the
-    /// checkpoint.
-    pub fn attach(&mut self, stream: StreamIdentity) {
-        self.stream = stream;
     }
 
     /// The progress as of the last commit.
@@ -191,7 +189,15 @@ impl Engine {
     /// A decoder whose messages this engine can apply.
     #[must_use]
     pub fn decoder(&self) -> Decoder {
-        Decoder::new(Arc::clone(&self.registry), self.hash_key.clone())
+        let (registry, key) = (Arc::clone(&self.registry), self.hash_key.clone());
+        let stream = DecodedStream::new(&self.stream.name, None);
+        Decoder::new(registry, key, self.progress.ownership, stream)
+    }
+
+    /// An empty batch of the stream that was read last.
+    #[must_use]
+    pub fn batch(&self) -> Decoded {
+        Decoded::new(self.stream.clone(), self.progress.ownership)
     }
 
     /// Bounds the names of a day that have counts of their own. For tests, and only before the
@@ -200,36 +206,52 @@ impl Engine {
         self.max_names = max_names;
     }
 
-    /// Decodes messages and applies them.
+    /// Decodes messages of the stream that was read last, and applies them.
     ///
     /// # Errors
-    /// As [`Engine::apply_decoded`].
+    /// As [`Engine::apply_batch`].
     pub fn apply(&mut self, messages: &[Message<'_>]) -> Result<(), StoreError> {
         let mut decoder = self.decoder();
-        let decoded = messages.iter().map(|message| decoder.decode(message));
-        self.apply_decoded(&decoded.collect::<Result<Vec<_>, _>>()?)
+        let mut batch = self.batch();
+        for message in messages {
+            batch.take(&mut decoder, message)?;
+        }
+        self.apply_batch(&batch)
     }
 
     /// Applies messages that one decoder of this engine decoded, in the order of their sequences,
-    /// and commits. Skips messages at or before the checkpoint.
+    /// and commits. Skips messages at or before the checkpoint. The reader has compared the stream
+    /// with the checkpoint, and the slots with those of the store.
     ///
     /// # Errors
     /// If the store cannot be read or written. Then the engine must be opened again, as of its last
     /// commit.
-    pub fn apply_decoded(&mut self, arrivals: &[Arrival]) -> Result<(), StoreError> {
-        let done = self.progress.checkpoint.as_ref().map_or(0, |c| c.sequence);
-        let mut rest = &arrivals[arrivals.partition_point(|a| a.sequence <= done)..];
-        while !rest.is_empty() {
-            let applied = self.apply_some(rest)?;
-            rest = &rest[applied..];
+    pub fn apply_batch(&mut self, batch: &Decoded) -> Result<(), StoreError> {
+        self.stream = batch.stream.clone();
+        if !self.is_attached {
+            (self.is_attached, self.progress.ownership) = (true, batch.ownership);
+        }
+        let Some(read) = batch.read else { return Ok(()) };
+        let mut rest = &batch.arrivals[..];
+        while let done = self.done()
+            && done < read.1.sequence
+        {
+            rest = &rest[rest.partition_point(|a| a.place.sequence <= done)..];
+            self.apply_some(rest, read)?;
         }
         Ok(())
     }
 
-    /// Applies the first messages in one commit; gives their number.
-    fn apply_some(&mut self, arrivals: &[Arrival]) -> Result<usize, StoreError> {
-        let mut batch =
-            Batch::first_of(arrivals, &self.stream, &self.progress, self.pairs, &mut self.names);
+    /// The sequence of the last message applied.
+    fn done(&self) -> u64 {
+        self.progress.checkpoint.as_ref().map_or(0, |c| c.sequence)
+    }
+
+    /// Applies the first messages in one commit.
+    fn apply_some(&mut self, arrivals: &[Arrival], read: (Place, Place)) -> Result<(), StoreError> {
+        let (progress, stream) = (&self.progress, &self.stream);
+        let names = &mut self.names;
+        let mut batch = Batch::first_of(arrivals, read, stream, progress, self.pairs, names);
         let keep = first_days_kept(&mut batch.progress, self.keep_days);
         let stored_ms = batch.progress.checkpoint.as_ref().map_or(0, |c| c.stored_ns / NS_PER_MS);
 
@@ -267,7 +289,7 @@ impl Engine {
         self.deleted_before = keep;
         self.pairs = batch.pairs;
         self.progress = batch.progress;
-        Ok(batch.count)
+        Ok(())
     }
 }
 

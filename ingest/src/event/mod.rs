@@ -7,6 +7,7 @@
 //! *Invariants*: a reason names fields and what is allowed, never a value of the message, in at
 //! most [`MAX_REASON_BYTES`].
 
+pub(crate) mod batch;
 mod cause;
 mod data;
 pub(crate) mod decoder;
@@ -17,12 +18,12 @@ mod kind;
 pub(crate) mod registry;
 mod rfc3339;
 mod split;
+mod subject;
 
 use std::borrow::Cow;
 
 use async_nats::HeaderMap;
 use botstats_common::event::{MAX_AGE_MS, MAX_AHEAD_MS, MAX_FORGOTTEN_AGE_MS};
-use botstats_common::ids::is_id;
 
 pub(crate) use data::{MAX_NAME_BYTES, MAX_SENT_BYTES};
 pub use hash::HashKey;
@@ -124,7 +125,8 @@ pub struct Address<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Rule {
-    /// The subject does not end in account, bot and channel.
+    /// The subject does not end in account, bot and channel, or names another slot than the
+    /// account's.
     Subject = 0,
     /// CloudEvents attributes, or the JSON around them.
     Envelope = 1,
@@ -184,19 +186,18 @@ fn broken<T>(rule: Rule, reason: impl Into<Cow<'static, str>>) -> Result<T, Brok
 /// Decodes one message. Ids are hashed with `key`.
 #[must_use]
 pub fn decode<'a>(message: &Message<'a>, key: &HashKey) -> Decoded<Address<'a>> {
-    decoded(address(message.subject), message, key)
+    match subject::address(message.subject) {
+        Ok(address) => decode_known(address, message, key),
+        Err(reason) => Decoded::DeadLetter(Rule::Subject, reason),
+    }
 }
 
 /// Decodes one message whose subject was decoded before, to `whose`.
 #[must_use]
 pub(crate) fn decode_known<A>(whose: A, message: &Message<'_>, key: &HashKey) -> Decoded<A> {
-    decoded(Ok(whose), message, key)
-}
-
-fn decoded<A>(address: Result<A, Broken>, message: &Message<'_>, key: &HashKey) -> Decoded<A> {
-    match address.and_then(|address| Ok((address, try_decode(message, key)?))) {
-        Ok((address, Some(event))) => Decoded::Event(address, event),
-        Ok((_, None)) => Decoded::UnknownType,
+    match try_decode(message, key) {
+        Ok(Some(event)) => Decoded::Event(whose, event),
+        Ok(None) => Decoded::UnknownType,
         Err(Broken(rule, reason)) => Decoded::DeadLetter(rule, reason),
     }
 }
@@ -229,24 +230,6 @@ fn read(message: &Message<'_>, key: &HashKey) -> Result<Option<Event>, Broken> {
     data::event(&envelope, &fields, kind, key)
         .map(Some)
         .map_err(|reason| Broken(Rule::Data, reason))
-}
-
-fn address(subject: &str) -> Result<Address<'_>, Broken> {
-    let mut tokens = subject.rsplit('.');
-    if let (Some(channel), Some(bot), Some(account)) = (tokens.next(), tokens.next(), tokens.next())
-    {
-        for (name, id) in [("account", account), ("bot", bot), ("channel", channel)] {
-            if !is_id(id) {
-                return broken(
-                    Rule::Subject,
-                    format!("the {name} is not 1 to 64 of the characters A-Z a-z 0-9 _ -"),
-                );
-            }
-        }
-        let path = &subject[subject.len() - account.len() - bot.len() - channel.len() - 2..];
-        return Ok(Address { account, bot, channel, path });
-    }
-    broken(Rule::Subject, "it does not end in <account>.<bot>.<channel>")
 }
 
 fn check_time(event: &Event, stored_ns: i64) -> Result<(), Broken> {

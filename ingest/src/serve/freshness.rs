@@ -5,8 +5,11 @@
 //! once that end is applied. So an idle stream stays fresh, and the lag is never underestimated:
 //! the oldest unapplied message is younger than the proven instant.
 //!
+//! Where streams have slots, a store reads one stream after the other. An end behind the fence of a
+//! stream proves nothing: the next stream may have had events by then.
+//!
 //! *Invariants*: all instants are the server's; the local clock only measures the time since the
-//! server was last asked.
+//! server was last asked. Sequences only grow from a stream to the next.
 
 use std::time::Instant;
 
@@ -28,6 +31,8 @@ pub(crate) struct Freshness {
     /// The server's time of the end that was known before `end`.
     before_ms: Option<i64>,
     drained: Option<Drained>,
+    /// The sequence of the fence, where the events go on in the next stream.
+    fence: Option<u64>,
 }
 
 /// Once everything up to `taken` is applied, everything up to `end` is: the messages between were
@@ -70,11 +75,23 @@ impl Freshness {
         self.prove();
     }
 
+    /// The events go on in the next stream behind the message with this sequence.
+    pub(crate) fn ends_at(&mut self, fence: u64) {
+        self.fence = Some(fence);
+    }
+
+    /// The next stream is read, which has no message before the sequence `first`.
+    pub(crate) fn next_stream(&mut self, fence: u64, first: u64) {
+        (self.end, self.before_ms, self.fence) = (None, None, None);
+        self.drained(fence, first.saturating_sub(1));
+    }
+
     /// A known end proves the time of the end known before it, not its own: a message stored a
     /// moment before the server's answer may not have been in the stream's state yet.
     fn prove(&mut self) {
         if let (Some((end, _)), Some(before_ms)) = (self.end, self.before_ms)
             && self.sequence() >= end.last_sequence
+            && self.fence.is_none_or(|fence| end.last_sequence < fence)
         {
             self.as_of_ms = self.as_of_ms.max(before_ms);
         }
@@ -95,9 +112,16 @@ impl Freshness {
         }
     }
 
+    /// That sequence, or the fence's if the stream's events end before.
+    #[must_use]
+    pub(crate) fn within(&self, sequence: u64) -> u64 {
+        sequence.min(self.fence.unwrap_or(u64::MAX))
+    }
+
     #[must_use]
     pub(crate) fn last_sequence(&self) -> u64 {
-        self.end.map_or(0, |(end, _)| end.last_sequence).max(self.sequence())
+        let end = self.end.map_or(0, |(end, _)| end.last_sequence);
+        self.within(end).max(self.sequence())
     }
 
     /// Upper bound for the age of the oldest unapplied message, in milliseconds; `None` before the
@@ -167,5 +191,32 @@ mod tests {
         assert_eq!((fresh.sequence(), fresh.as_of_ms()), (7, 9_000));
         fresh.applied(8, 9_700);
         assert_eq!((fresh.sequence(), fresh.last_sequence()), (8, 8));
+    }
+
+    #[test]
+    fn an_end_behind_the_fence_proves_nothing() {
+        let start = monotonic();
+        let mut fresh = Freshness::of(5, 1_000);
+        fresh.ends_at(7);
+        for at_ms in [9_000, 9_500] {
+            fresh.observed(StreamEnd { at_ms, last_sequence: 7 }, start);
+        }
+        assert_eq!((fresh.sequence(), fresh.last_sequence()), (5, 7));
+        fresh.applied(7, 2_000);
+        assert_eq!(fresh.as_of_ms(), 2_000);
+        fresh.observed(StreamEnd { at_ms: 9_800, last_sequence: 70 }, start);
+        assert_eq!((fresh.as_of_ms(), fresh.last_sequence()), (2_000, 7));
+
+        // The next stream is empty: nothing is left to apply, and two of its ends prove time.
+        fresh.next_stream(7, 1_001);
+        assert_eq!((fresh.sequence(), fresh.last_sequence()), (1_000, 1_000));
+        fresh.observed(StreamEnd { at_ms: 10_000, last_sequence: 1_000 }, start);
+        assert_eq!(fresh.as_of_ms(), 2_000);
+        fresh.observed(StreamEnd { at_ms: 10_500, last_sequence: 1_003 }, start);
+        assert_eq!(fresh.last_sequence() - fresh.sequence(), 3);
+        fresh.applied(1_003, 10_400);
+        assert_eq!(fresh.as_of_ms(), 10_400);
+        fresh.observed(StreamEnd { at_ms: 11_000, last_sequence: 1_003 }, start);
+        assert_eq!(fresh.as_of_ms(), 10_500);
     }
 }

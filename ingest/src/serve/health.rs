@@ -2,6 +2,7 @@
 //!
 //! *Invariants*: reads are answered only while [`Health::may_answer`] is true.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use parking_lot::Mutex;
 use crate::engine::MemoryUse;
 use crate::serve::freshness::Freshness;
 use crate::store::{Ownership, Progress, StreamIdentity};
-use crate::stream::identity::{Refusal, WHAT_TO_DO};
+use crate::stream::chain::Reading;
+use crate::stream::identity::Refusal;
 use crate::stream::info::Observation;
 use crate::telemetry::METRICS;
 
@@ -33,11 +35,63 @@ struct Inner {
     refused: Option<String>,
     /// The settings of the stream that can keep events from being counted.
     warnings: Vec<String>,
-    /// The stream whose identity was checked, and the sequence that must be applied before reads
-    /// are answered.
-    checked: Option<(StreamIdentity, u64)>,
+    checked: Option<Checked>,
+    /// The store's slots were compared with those of its stream.
+    is_attached: bool,
     /// A stream that was read has slots. A stream with slots never gets rid of them.
     has_slots: bool,
+}
+
+/// The stream whose identity was checked.
+#[derive(Debug)]
+struct Checked {
+    /// The store's own stream.
+    own: StreamIdentity,
+    /// The one that is read: an earlier one of the chain, or the own one.
+    read: StreamIdentity,
+    /// The first sequence that the stream which is read ever had.
+    first: u64,
+    /// The sequence that must be applied before reads are answered.
+    must_apply: u64,
+}
+
+impl Checked {
+    /// A sequence as a number of messages of the stream that is read.
+    fn messages(&self, sequence: u64) -> u64 {
+        (sequence + 1).saturating_sub(self.first)
+    }
+
+    /// The name of the stream that is read, if that is not the store's own one.
+    fn earlier(&self) -> Option<&str> {
+        (self.read.name != self.own.name).then_some(self.read.name.as_str())
+    }
+}
+
+/// How far the stream that is read is applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CatchUp {
+    pub applied: u64,
+    pub messages: u64,
+    /// The name of the stream, if that is not the store's own one.
+    pub earlier: Option<String>,
+}
+
+impl CatchUp {
+    pub(crate) fn percent(&self) -> u64 {
+        self.applied * 100 / self.messages.max(1)
+    }
+}
+
+impl fmt::Display for CatchUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { applied, messages, earlier } = self;
+        match earlier {
+            None => write!(f, "{applied} of {messages} messages applied"),
+            Some(name) => {
+                write!(f, "{applied} of {messages} messages of the earlier stream {name} applied")
+            }
+        }
+    }
 }
 
 /// Which accounts an ingest answers for.
@@ -62,14 +116,22 @@ impl Health {
             Freshness::of(c.sequence, c.stored_ns / 1_000_000)
         });
         let has_slots = progress.ownership != Ownership::default();
-        let (refused, warnings, checked) = (None, Vec::new(), None);
-        let inner = Inner { freshness, progress, memory, refused, warnings, checked, has_slots };
+        let inner = Inner {
+            freshness,
+            progress,
+            memory,
+            refused: None,
+            warnings: Vec::new(),
+            checked: None,
+            is_attached: false,
+            has_slots,
+        };
         Self { inner: Arc::new(Mutex::new(inner)), readiness, max_lag }
     }
 
     /// The stream is refused: it is not read, and reads are not answered.
     pub(crate) fn refuse(&self, refusal: &Refusal) {
-        self.readiness.missing("stream", format!("refused: {refusal}; {WHAT_TO_DO}"));
+        self.readiness.missing("stream", format!("refused: {refusal}; {}", refusal.what_to_do()));
         METRICS.stream_refused.set(1);
         let mut inner = self.inner.lock();
         inner.refused = Some(refusal.to_string());
@@ -89,20 +151,58 @@ impl Health {
         }
     }
 
-    /// The stream is the one that was counted.
-    pub(crate) fn checked(&self, seen: &Observation) {
+    /// The stream is the one that was counted, or the next one of the chain.
+    pub(crate) fn checked(&self, seen: &Observation, reading: &Reading) {
         let stream = &seen.state;
         self.readiness.present("stream");
         self.reached();
         METRICS.stream_refused.set(0);
         let mut inner = self.inner.lock();
         inner.refused = None;
-        inner.has_slots |= !seen.slots.is_empty();
-        // A reconnect to the same stream does not stop reads until the ingest has caught up again.
-        if inner.checked.as_ref().is_none_or(|(identity, _)| *identity != stream.identity) {
-            inner.checked = Some((stream.identity.clone(), stream.last_sequence));
+        if !inner.is_attached {
+            (inner.is_attached, inner.progress.ownership) = (true, reading.ownership);
         }
-        inner.freshness.observed(seen.end, seen.asked);
+        inner.has_slots |= !seen.slots.is_empty() || reading.ownership != Ownership::default();
+        // A reconnect to the same stream, or the next stream of the chain, does not stop reads
+        // until the ingest has caught up again.
+        let before = inner.checked.take().filter(|before| before.own == reading.own);
+        let must_apply = before.map_or(reading.must_apply, |before| before.must_apply);
+        let (own, read, first) = (reading.own.clone(), stream.identity.clone(), seen.first);
+        inner.checked = Some(Checked { own, read, first, must_apply });
+        let freshness = &mut inner.freshness;
+        match reading.passed_fence {
+            Some(fence) => freshness.next_stream(fence, first),
+            None if freshness.sequence() + 1 < first => {
+                freshness.drained(freshness.sequence(), first - 1)
+            }
+            None => {}
+        }
+        if let Some(fence) = reading.fence {
+            freshness.ends_at(fence);
+        }
+        freshness.observed(seen.end, seen.asked);
+    }
+
+    /// The events go on in the next stream behind the message with this sequence. To be called
+    /// before that message is applied.
+    pub(crate) fn ends_at(&self, fence: u64) {
+        self.inner.lock().freshness.ends_at(fence);
+    }
+
+    /// The sequence of the last message applied.
+    pub(crate) fn applied_sequence(&self) -> u64 {
+        self.inner.lock().progress.checkpoint.as_ref().map_or(0, |c| c.sequence)
+    }
+
+    /// The name of the stream that is read, if that is an earlier one of the chain.
+    pub(crate) fn reads_earlier(&self) -> Option<String> {
+        self.inner.lock().checked.as_ref()?.earlier().map(str::to_owned)
+    }
+
+    /// How far the stream that is read is applied.
+    pub(crate) fn catch_up(&self) -> CatchUp {
+        let inner = self.inner.lock();
+        inner.catch_up(inner.freshness.last_sequence())
     }
 
     /// Logs which settings of the stream can keep events from being stored. What is stored is
@@ -143,7 +243,7 @@ impl Health {
         self.check_settings(seen);
         let mut inner = self.inner.lock();
         inner.has_slots |= !seen.slots.is_empty();
-        if inner.checked.as_ref().is_some_and(|(identity, _)| *identity == seen.state.identity) {
+        if inner.checked.as_ref().is_some_and(|checked| checked.read == seen.state.identity) {
             inner.freshness.observed(seen.end, seen.asked);
         }
     }
@@ -172,11 +272,6 @@ impl Health {
         self.inner.lock().memory
     }
 
-    /// Everything stored up to then (Unix milliseconds, the server's clock) is counted.
-    pub(crate) fn as_of_ms(&self) -> i64 {
-        self.inner.lock().freshness.as_of_ms()
-    }
-
     /// Freshness, progress, and why the stream is refused.
     pub(crate) fn state(&self) -> (Freshness, Progress, Option<String>) {
         let inner = self.inner.lock();
@@ -186,11 +281,10 @@ impl Health {
     /// Whether reads may be answered now; the readiness says why not.
     pub(crate) fn may_answer(&self) -> bool {
         let inner = self.inner.lock();
-        let Some((_, must_apply)) = &inner.checked else { return false };
-        let applied = inner.freshness.sequence();
-        if applied < *must_apply {
-            let behind = format!("catching up: {applied} of {must_apply} messages applied");
-            self.readiness.missing("catch-up", behind);
+        let Some(Checked { must_apply, .. }) = inner.checked else { return false };
+        if inner.freshness.sequence() < must_apply {
+            let behind = inner.catch_up(inner.freshness.within(must_apply));
+            self.readiness.missing("catch-up", format!("catching up: {behind}"));
             return false;
         }
         let lag = inner.freshness.lag_ms(monotonic()).unwrap_or(i64::MAX);
@@ -201,5 +295,19 @@ impl Health {
         }
         self.readiness.present("catch-up");
         true
+    }
+}
+
+impl Inner {
+    fn catch_up(&self, last: u64) -> CatchUp {
+        let applied = self.freshness.sequence();
+        match &self.checked {
+            None => CatchUp { applied, messages: last, earlier: None },
+            Some(checked) => CatchUp {
+                applied: checked.messages(applied),
+                messages: checked.messages(last),
+                earlier: checked.earlier().map(str::to_owned),
+            },
+        }
     }
 }

@@ -1,32 +1,10 @@
-//! What passes between the reader, its consumer and the fold.
+//! Where the reader is, and why a consumer is given up.
 
 use botstats_common::io::nats::explain;
 
 use super::identity::Refusal;
-use crate::event::decoder::Arrival;
-use crate::store::{Checkpoint, StreamIdentity};
-
-/// The most messages of a batch. While the fold takes no batch, a full batch takes no more
-/// messages.
-pub const MAX_BATCH_MESSAGES: usize = 100_000;
-
-/// Decoded messages on their way to the fold.
-pub struct Batch {
-    /// The stream that they came from.
-    pub stream: StreamIdentity,
-    /// In the order of the stream, without a gap.
-    pub arrivals: Vec<Arrival>,
-}
-
-impl Batch {
-    pub(super) fn new(stream: StreamIdentity) -> Self {
-        Self { stream, arrivals: Vec::new() }
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.arrivals.len() >= MAX_BATCH_MESSAGES
-    }
-}
+use crate::event::batch::Batch;
+use crate::store::Checkpoint;
 
 /// Why a consumer is given up, and what comes next.
 pub(super) enum Interruption {
@@ -38,11 +16,18 @@ pub(super) enum Interruption {
     Retry(String),
     /// Try again at once: messages were taken, or the stream was just made.
     Again,
+    /// The message at this sequence is taken; behind it the next stream of the chain is read.
+    EndOfLink(u64),
 }
 
 impl Interruption {
     pub(super) fn retry(error: &(dyn std::error::Error + 'static)) -> Self {
         Self::Retry(explain(error))
+    }
+
+    /// To be checked again at once: a fence that does not fit.
+    pub(super) fn other_fence(stream: &str) -> Self {
+        Self::Retry(format!("the stream {stream} gave slots to an unexpected stream"))
     }
 }
 
@@ -58,13 +43,8 @@ impl Position {
 
     /// Goes on to the last message of a batch.
     pub(super) fn advance(&mut self, batch: &Batch) {
-        if let Some(last) = batch.arrivals.last() {
-            self.last = Some(Checkpoint {
-                stream: batch.stream.clone(),
-                sequence: last.sequence,
-                stored_ns: last.stored_ns,
-                subject_hash: last.subject_hash,
-            });
+        if let Some(last) = batch.last() {
+            self.last = Some(last.checkpoint(&batch.stream));
         }
     }
 }

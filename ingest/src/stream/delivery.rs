@@ -9,10 +9,11 @@ use futures::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::batch::{Batch, Interruption, Position};
+use super::batch::{Interruption, Position};
 use super::identity::StreamState;
 use super::poll::Polled;
 use super::pull::{Pull, PullError};
+use crate::event::batch::{Batch, Taken};
 use crate::event::decoder::Decoder;
 use crate::event::{Headers, Message};
 use crate::store::{StoreError, StreamIdentity};
@@ -36,6 +37,11 @@ enum TakeError {
     Pull(#[from] PullError),
     #[error("a message could not be decoded")]
     Decode(#[from] StoreError),
+    /// The last message of the stream for the store was taken.
+    #[error("the events go on in the next stream")]
+    EndOfLink,
+    #[error("slots went to an unexpected stream")]
+    OtherFence,
 }
 
 /// A consumer that delivers from the reader's position on.
@@ -72,11 +78,12 @@ impl<'a> Delivery<'a> {
         consumer: Consumer,
         taken: Arc<AtomicU64>,
         decoder: &'a mut Decoder,
+        batch: Batch,
     ) -> Self {
         let now = Instant::now();
         Self {
             client,
-            batch: Batch::new(stream.identity.clone()),
+            batch,
             stream,
             consumer,
             taken,
@@ -101,13 +108,13 @@ impl<'a> Delivery<'a> {
     ) -> Interruption {
         let mut tick = tokio::time::interval(CONNECTION_CHECK);
         loop {
-            let waiting = !self.batch.arrivals.is_empty();
+            let waiting = !self.batch.is_empty();
             let due = waiting && (self.batch.is_full() || Instant::now() >= self.send_at);
             tokio::select! {
                 permit = batches.reserve(), if due => match permit {
                     Ok(permit) => {
                         self.last_arrival = Instant::now();
-                        let next = Batch::new(self.stream.identity.clone());
+                        let next = Batch::new(self.batch.stream.clone(), self.batch.ownership);
                         permit.send(std::mem::replace(&mut self.batch, next));
                     }
                     Err(_) => return Interruption::Stopped,
@@ -121,8 +128,15 @@ impl<'a> Delivery<'a> {
                         Ok(()) => self.consumer.pull.ask_ahead().await.map_err(TakeError::from),
                         Err(error) => Err(error),
                     };
-                    if let Err(error) = asked {
-                        return Interruption::retry(&error);
+                    match asked {
+                        Ok(()) => {}
+                        Err(TakeError::EndOfLink) => {
+                            return Interruption::EndOfLink(position.sequence());
+                        }
+                        Err(TakeError::OtherFence) => {
+                            return Interruption::other_fence(&self.stream.identity.name);
+                        }
+                        Err(error) => return Interruption::retry(&error),
                     }
                 }
                 _ = tick.tick() => {
@@ -151,29 +165,33 @@ impl<'a> Delivery<'a> {
     /// again.
     fn take_arrived(&mut self, next: Option<NatsMessage>) -> Result<(), TakeError> {
         self.last_arrival = Instant::now();
-        let before = self.batch.arrivals.len();
         let mut next = Some(next);
         while let Some(arrived) = next {
             if let Some(pulled) = self.consumer.pull.accept(arrived)? {
-                if self.batch.arrivals.is_empty() {
+                if self.batch.is_empty() {
                     let behind = pulled.behind >= BEHIND_MESSAGES;
                     let wait = if behind { MAX_WAIT_BEHIND } else { MAX_WAIT };
                     self.send_at = self.last_arrival + wait;
                 }
-                let arrival = self.decoder.decode(&Message {
-                    sequence: pulled.sequence,
-                    stored_ns: pulled.stored_ns,
-                    subject: &pulled.message.subject,
-                    headers: Headers::Read(pulled.message.headers.as_ref()),
-                    payload: &pulled.message.payload,
-                })?;
-                self.batch.arrivals.push(arrival);
+                let taken = self.batch.take(
+                    self.decoder,
+                    &Message {
+                        sequence: pulled.sequence,
+                        stored_ns: pulled.stored_ns,
+                        subject: &pulled.message.subject,
+                        headers: Headers::Read(pulled.message.headers.as_ref()),
+                        payload: &pulled.message.payload,
+                    },
+                )?;
+                self.last_message = self.last_arrival;
+                match taken {
+                    Taken::Yes => {}
+                    Taken::Last => return Err(TakeError::EndOfLink),
+                    Taken::No => return Err(TakeError::OtherFence),
+                }
             }
             next =
                 if self.batch.is_full() { None } else { self.consumer.pull.next().now_or_never() };
-        }
-        if self.batch.arrivals.len() > before {
-            self.last_message = self.last_arrival;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! but the stream has a new time. The message at the checkpoint tells such a stream from another:
 //! nobody can publish a message with the sequence and the nanosecond of an earlier one.
 
+use super::chain::ChainRefusal;
 use crate::store::{Checkpoint, StreamIdentity};
 
 /// What identifies the stream, and which sequences it has.
@@ -57,9 +58,21 @@ pub(crate) enum Refusal {
          its tail, and gave the sequence again"
     )]
     OtherMessage { sequence: u64 },
+    #[error(transparent)]
+    Chain(#[from] ChainRefusal),
 }
 
-pub(crate) const WHAT_TO_DO: &str = "no event is counted until an operator acts: bring the right stream back, or run \
+impl Refusal {
+    /// What an operator can do about it.
+    pub(crate) fn what_to_do(&self) -> &'static str {
+        match self {
+            Self::Chain(refusal) => refusal.what_to_do(),
+            _ => WHAT_TO_DO,
+        }
+    }
+}
+
+const WHAT_TO_DO: &str = "no event is counted until an operator acts: bring the right stream back, or run \
      `botstats-ingest rebuild` to count the events that the stream has now";
 
 /// Decides where to begin.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use async_nats::jetstream::Context;
 use botstats_common::io::clock::monotonic;
 use botstats_common::io::nats::{StreamInfoError, explain, stream_info};
+use botstats_common::lineage::{Lineage, LineageError};
 use botstats_common::rules::{self, Finding};
 use botstats_common::slot::Slots;
 
@@ -19,6 +20,10 @@ pub(crate) struct Observation {
     pub(crate) end: StreamEnd,
     /// When the server was asked.
     pub(crate) asked: Instant,
+    /// The first sequence that the stream ever had.
+    pub(crate) first: u64,
+    /// Where the events of the stream's slots come from.
+    pub(crate) lineage: Result<Lineage, LineageError>,
     /// What is wrong with the stream's settings.
     pub(crate) findings: Vec<Finding>,
     /// The slots that the stream listens on, each by its own subject; none without cells.
@@ -36,6 +41,8 @@ pub(crate) async fn observe(js: &Context, stream: &str) -> Result<Observation, S
         },
         end: StreamEnd { at_ms: info.at_ms, last_sequence: info.last_sequence },
         asked,
+        first: info.config.first_sequence(),
+        lineage: info.config.lineage(),
         findings: rules::events(&info.config),
         slots: info.config.slots(),
     })

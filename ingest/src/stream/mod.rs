@@ -1,6 +1,7 @@
 //! Messages of the stream, in order, decoded: an event begins here.
 
-pub(crate) mod batch;
+mod batch;
+pub(crate) mod chain;
 mod delivery;
 pub(crate) mod identity;
 pub(crate) mod info;

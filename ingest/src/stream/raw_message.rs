@@ -69,7 +69,20 @@ pub async fn raw_message_from(
     stream: &str,
     sequence: u64,
 ) -> Result<Option<RawMessage>, String> {
-    let request = serde_json::json!({ "seq": sequence, "next_by_subj": ">" });
+    next_of_subject(js, stream, ">", sequence).await
+}
+
+/// The first message of a stream on such a subject at or after a sequence; none if there is none.
+///
+/// # Errors
+/// Says why there is no answer.
+pub(crate) async fn next_of_subject(
+    js: &Context,
+    stream: &str,
+    subject: &str,
+    sequence: u64,
+) -> Result<Option<RawMessage>, String> {
+    let request = serde_json::json!({ "seq": sequence, "next_by_subj": subject });
     let asked = js.request(format!("STREAM.MSG.GET.{stream}"), &request).await;
     message_of(asked.map_err(|error: RequestError| explain(&error))?)
 }

@@ -1,4 +1,5 @@
-//! Reads the stream in order, from the checkpoint, through every failure of the connection.
+//! Reads the stream in order, from the checkpoint, through every failure of the connection; where
+//! the stream took its slots from others, first those ([`super::chain`]).
 //!
 //! An ephemeral consumer that acknowledges nothing delivers from a sequence; its own sequence must
 //! have no gap. After any error, missed heartbeat or gap a new consumer goes on after the last
@@ -17,19 +18,22 @@ use async_nats::jetstream::Context;
 use botstats_common::io::logging::RateLimit;
 use botstats_common::io::nats::{NatsSettings, Role, StreamInfoError, explain};
 use botstats_common::io::setup::{self, Shape};
+use botstats_common::names::EVENTS_STREAM;
 use botstats_common::rules::refusals;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::{Batch, Interruption, Position};
+use super::batch::{Interruption, Position};
+use super::chain::{ChainRefusal, Reading, Route, route};
 use super::delivery::{Consumer, Delivery, connects};
-use super::identity::{Start, StreamState, WHAT_TO_DO, recognise, start};
+use super::identity::{Start, recognise, start};
 use super::info::{Observation, observe};
 use super::poll::poll;
 use super::pull::{Pull, PullError};
 use super::raw_message::raw_message_from;
-use crate::event::decoder::{Decoder, subject_hash};
+use crate::event::batch::{Batch, Taken};
+use crate::event::decoder::{DecodedStream, Decoder, subject_hash};
 use crate::event::{Headers, Message};
 use crate::serve::health::Health;
 use crate::store::Checkpoint;
@@ -40,6 +44,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// After this many failures in a row without a message taken, the reader gets single messages.
 const FAILURES_BEFORE_SINGLE: u32 = 2;
+/// Pause between two checks whether the fold has applied a fence.
+const FENCE_PAUSE: Duration = Duration::from_millis(5);
 /// The most messages that are got one by one before a consumer is tried again.
 const MAX_SINGLE_MESSAGES: usize = 1_000;
 
@@ -88,10 +94,11 @@ impl StreamReader {
             failures = if self.position.sequence() > before { 0 } else { failures + 1 };
             let (text, pause) = match interruption {
                 Interruption::Stopped => return,
-                Interruption::Again => continue,
+                Interruption::Again | Interruption::EndOfLink(_) => continue,
                 Interruption::Refused(refusal) => {
                     self.health.refuse(&refusal);
-                    (format!("the stream is refused: {refusal}; {WHAT_TO_DO}"), REFUSED_PAUSE)
+                    let what_to_do = refusal.what_to_do();
+                    (format!("the stream is refused: {refusal}; {what_to_do}"), REFUSED_PAUSE)
                 }
                 Interruption::Retry(why) => {
                     self.health.not_read_yet(&why);
@@ -135,32 +142,46 @@ impl StreamReader {
     /// The stream is checked first, as for a consumer.
     async fn read_single_messages(&mut self, js: &Context) -> Result<usize, Interruption> {
         let seen = observe(js, &self.stream).await.map_err(|e| Interruption::retry(&e))?;
-        self.check(js, &seen.state).await?;
-        let mut next = self.position.sequence() + 1;
-        let mut batch = Batch::new(seen.state.identity);
-        while batch.arrivals.len() < MAX_SINGLE_MESSAGES {
-            let found = raw_message_from(js, &self.stream, next).await;
-            let Some(message) = found.map_err(Interruption::Retry)? else { break };
-            next = message.sequence + 1;
-            let arrival = self.decoder.decode(&Message {
-                sequence: message.sequence,
-                stored_ns: message.stored_ns,
-                subject: &message.subject,
-                headers: message.headers.as_ref().map_or(Headers::Unreadable, |headers| {
-                    Headers::Read(Some(headers).filter(|headers| !headers.is_empty()))
-                }),
-                payload: &message.payload,
-            });
-            batch.arrivals.push(arrival.map_err(|e| Interruption::retry(&e))?);
+        let route = route(js, seen, self.position.last.as_ref(), self.decoder.ownership()).await?;
+        self.check(js, &route).await?;
+        self.enter(&route);
+        if route.reading.passed_fence.is_some() {
+            // Behind these messages nobody else learns that this stream is the next one.
+            self.health.checked(&route.seen, &route.reading);
         }
-        let count = batch.arrivals.len();
+        let (stream, mut next) = (&route.seen.state.identity, self.position.sequence() + 1);
+        let mut batch = Batch::new(stream.clone(), route.reading.ownership);
+        let (mut count, mut fence) = (0, None);
+        while count < MAX_SINGLE_MESSAGES && fence.is_none() {
+            let found = raw_message_from(js, &stream.name, next).await;
+            let Some(message) = found.map_err(Interruption::Retry)? else { break };
+            let taken = batch.take(
+                &mut self.decoder,
+                &Message {
+                    sequence: message.sequence,
+                    stored_ns: message.stored_ns,
+                    subject: &message.subject,
+                    headers: message.headers.as_ref().map_or(Headers::Unreadable, |headers| {
+                        Headers::Read(Some(headers).filter(|headers| !headers.is_empty()))
+                    }),
+                    payload: &message.payload,
+                },
+            );
+            match taken.map_err(|e| Interruption::retry(&e))? {
+                Taken::Yes => {}
+                Taken::Last => fence = Some(message.sequence),
+                Taken::No if count == 0 => return Err(Interruption::other_fence(&stream.name)),
+                Taken::No => break,
+            }
+            (next, count) = (message.sequence + 1, count + 1);
+        }
         if count > 0 {
             if let Some(suppressed) = TOOK_SINGLE.due("") {
                 let what = "got messages one by one: reading them through a consumer failed";
                 tracing::info!(count, "{what}{suppressed}");
             }
             self.position.advance(&batch);
-            self.batches.send(batch).await.map_err(|_| Interruption::Stopped)?;
+            self.hand_over(batch, fence).await?;
         }
         Ok(count)
     }
@@ -177,114 +198,174 @@ impl StreamReader {
             Err(error) => return Err(self.not_observed(js, &error).await),
         };
         self.health.reached();
-        let from = match start(self.position.last.as_ref(), &seen.state) {
-            Ok(Start::From(sequence)) => sequence,
-            Ok(Start::AtCheckpoint(sequence)) => sequence + 1,
-            Err(refusal) => return Err(Interruption::Refused(refusal)),
+        let route = route(js, seen, self.position.last.as_ref(), self.decoder.ownership()).await?;
+        let stream = route.seen.state.identity.name.clone();
+        let from = match route.start {
+            Start::From(sequence) => sequence,
+            Start::AtCheckpoint(sequence) => sequence + 1,
         };
         if self.position.last.is_none() && from > 1 {
             tracing::warn!(
                 first = from,
-                "the stream no longer has its first messages: their events are not counted"
+                "the stream {stream} no longer has its first messages: their events are not counted"
             );
         }
-        self.health.check_settings(&seen);
+        self.health.check_settings(&route.seen);
         // The consumer belongs to the stream as it was when the consumer was made: that stream is
         // then checked.
-        let started = Pull::start(client, js, &self.stream, from).await;
-        let (mut pull, pending) = started.map_err(|e| self.no_consumer(&e, &seen))?;
-        self.check(js, &seen.state).await?;
+        let started = Pull::start(client, js, &stream, from).await;
+        let (mut pull, pending) = started.map_err(|e| no_consumer(&e, &route.seen))?;
+        self.check(js, &route).await?;
+        self.enter(&route);
         // Not before: on a slow line the answers to the check would come behind many messages.
         pull.ask_ahead().await.map_err(|e| Interruption::retry(&e))?;
-        let (taken, end) = (self.position.sequence(), seen.state.last_sequence);
+        let (taken, end) = (self.position.sequence(), route.seen.state.last_sequence);
         let is_drained = match pending {
-            0 if end > taken => self.has_none_after(js, taken).await?,
+            0 if end > taken => has_none_after(js, &stream, taken).await?,
             pending => pending == 0,
         };
+        self.health.checked(&route.seen, &route.reading);
         if is_drained {
             self.health.drained(taken, end);
         }
-        self.health.checked(&seen);
         let consumer = Consumer { pull, drained_to: if is_drained { end } else { 0 }, connects };
         let taken = Arc::new(AtomicU64::new(taken));
-        let polled = poll(js.clone(), self.stream.clone(), Arc::clone(&taken), self.health.clone());
+        let polled = poll(js.clone(), stream, Arc::clone(&taken), self.health.clone());
+        let Route { seen, reading: Reading { ownership, .. }, .. } = route;
+        let batch = Batch::new(seen.state.identity.clone(), ownership);
         let mut delivery =
-            Delivery::new(client.clone(), seen.state, consumer, taken, &mut self.decoder);
+            Delivery::new(client.clone(), seen.state, consumer, taken, &mut self.decoder, batch);
         let interruption = delivery.run(&mut self.position, &self.batches, polled).await;
         // What was taken is handed over in any case: the next consumer goes on after it.
         let rest = delivery.into_batch();
-        if !rest.arrivals.is_empty() && self.batches.send(rest).await.is_err() {
-            return Err(Interruption::Stopped);
+        let fence = match interruption {
+            Interruption::EndOfLink(fence) => Some(fence),
+            _ => None,
+        };
+        if !rest.is_empty() || fence.is_some() {
+            self.hand_over(rest, fence).await?;
         }
         Ok(interruption)
+    }
+
+    /// Decodes what comes next as messages of that stream.
+    fn enter(&mut self, Route { seen, reading, ends_with, .. }: &Route) {
+        let name = &seen.state.identity.name;
+        self.decoder.enter(DecodedStream::new(name, ends_with.clone()));
+        if self.decoder.ownership() != reading.ownership {
+            self.decoder.attach(reading.ownership);
+        }
+        if *name != self.stream {
+            tracing::info!(
+                "reading the earlier stream {name}, until it has given slots to the next"
+            );
+        }
+    }
+
+    /// Sends a batch to the fold. If the batch ends with a fence, waits until it is applied.
+    async fn hand_over(&self, batch: Batch, fence: Option<u64>) -> Result<(), Interruption> {
+        if let Some(fence) = fence {
+            self.health.ends_at(fence);
+            let stream = &batch.stream.name;
+            tracing::info!(fence, "the events of the stream {stream} end, the next stream follows");
+        }
+        self.batches.send(batch).await.map_err(|_| Interruption::Stopped)?;
+        // So lag and progress are those of one stream at any time.
+        while let Some(fence) = fence
+            && self.health.applied_sequence() < fence
+        {
+            if self.batches.is_closed() {
+                return Err(Interruption::Stopped);
+            }
+            sleep(FENCE_PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Makes the stream if it was never read; a stream that was read and is missing must be
     /// noticed.
     async fn not_observed(&self, js: &Context, error: &StreamInfoError) -> Interruption {
         let why = explain(error);
-        match error {
-            StreamInfoError::NoStream(_) if self.position.last.is_none() => {
-                let missing = format!("there is no stream {}: run `botstats setup`", self.stream);
-                self.health.no_stream(&missing);
-                match setup::events_stream(js, Shape::default()).await {
-                    Ok(_) => {
-                        tracing::info!("made the stream {}", self.stream);
-                        return Interruption::Again;
-                    }
-                    Err(error) => {
-                        return Interruption::Retry(format!("{missing} ({})", explain(&error)));
-                    }
-                }
-            }
-            StreamInfoError::NoStream(_) => self.health.no_stream(&why),
-            _ => self.health.unreachable(&why),
+        if !matches!(error, StreamInfoError::NoStream(_)) {
+            self.health.unreachable(&why);
+            return Interruption::Retry(why);
         }
-        Interruption::Retry(why)
-    }
-
-    /// Why there is no consumer; if the stream's settings cannot work, they are named too.
-    fn no_consumer(&self, error: &PullError, seen: &Observation) -> Interruption {
-        let why = explain(error);
-        Interruption::Retry(match refusals(&seen.findings) {
-            Some(refused) => format!("{why} (the stream {}: {refused})", self.stream),
-            None => why,
-        })
+        let (stream, was_read) = (&self.stream, self.position.last.is_some());
+        let is_main = stream == EVENTS_STREAM;
+        let missing = match is_main {
+            true => format!("there is no stream {stream}: run `botstats setup`"),
+            false => format!(
+                "there is no stream {stream}: run `botstats cells split` or `botstats setup --cells`"
+            ),
+        };
+        match was_read {
+            true => self.health.no_stream(&why),
+            false => self.health.no_stream(&missing),
+        }
+        if was_read || !is_main {
+            return Interruption::Retry(if was_read { why } else { missing });
+        }
+        match setup::events_stream(js, Shape::default()).await {
+            Ok(_) => {
+                tracing::info!("made the stream {stream}");
+                Interruption::Again
+            }
+            Err(error) => Interruption::Retry(format!("{missing} ({})", explain(&error))),
+        }
     }
 
     /// Checks that the stream is still the same and has the message of the checkpoint, unless that
     /// message expired. If the stream was restored, the position is from then on in the restored
     /// stream.
-    async fn check(&mut self, js: &Context, seen: &StreamState) -> Result<(), Interruption> {
-        let again = observe(js, &self.stream).await.map_err(|e| Interruption::retry(&e))?;
+    async fn check(&mut self, js: &Context, route: &Route) -> Result<(), Interruption> {
+        let seen = &route.seen.state;
+        let stream = &seen.identity.name;
+        let again = observe(js, stream).await.map_err(|e| Interruption::retry(&e))?;
         if again.state.identity != seen.identity {
             return Err(Interruption::Retry("the stream was made again just now".to_owned()));
         }
         let last = &mut self.position.last;
+        if let (Some(_), Some(before)) = (route.reading.passed_fence, &last) {
+            // The position was compared when the route was chosen.
+            if again.state.first_sequence > again.first {
+                let (child, parent) = (stream.clone(), before.stream.name.clone());
+                let refusal = ChainRefusal::Shortened { child, parent };
+                return Err(Interruption::Refused(refusal.into()));
+            }
+            return Ok(());
+        }
         let decided = start(last.as_ref(), &again.state).map_err(Interruption::Refused)?;
         if let (Start::AtCheckpoint(sequence), Some(checkpoint)) = (decided, last) {
-            let found = raw_message_from(js, &self.stream, sequence).await;
+            let found = raw_message_from(js, stream, sequence).await;
             let found = found.map_err(Interruption::Retry)?;
             let found = found.map(|m| (m.sequence, m.stored_ns, subject_hash(&m.subject)));
             recognise(checkpoint, &seen.identity, found).map_err(Interruption::Refused)?;
             if checkpoint.stream != seen.identity {
                 tracing::info!(
                     sequence,
-                    "the stream {} was made anew and has the message that was applied last: it was restored, \
-                     counting goes on after that message",
-                    self.stream
+                    "the stream {stream} was made anew and has the message that was applied last: it was restored, \
+                     counting goes on after that message"
                 );
                 checkpoint.stream = seen.identity.clone();
             }
         }
         Ok(())
     }
+}
 
-    /// True if the stream has no message after sequence `taken`. A consumer without pending
-    /// messages does not prove this: in a cluster its replica may be behind the stream's leader. So
-    /// this asks the leader.
-    async fn has_none_after(&self, js: &Context, taken: u64) -> Result<bool, Interruption> {
-        let next = raw_message_from(js, &self.stream, taken + 1).await;
-        Ok(next.map_err(Interruption::Retry)?.is_none())
-    }
+/// Why there is no consumer; if the stream's settings cannot work, they are named too.
+fn no_consumer(error: &PullError, seen: &Observation) -> Interruption {
+    let why = explain(error);
+    Interruption::Retry(match refusals(&seen.findings) {
+        Some(refused) => format!("{why} (the stream {}: {refused})", seen.state.identity.name),
+        None => why,
+    })
+}
+
+/// True if the stream has no message after sequence `taken`. A consumer without pending messages
+/// does not prove this: in a cluster its replica may be behind the stream's leader. So this asks
+/// the leader.
+async fn has_none_after(js: &Context, stream: &str, taken: u64) -> Result<bool, Interruption> {
+    let next = raw_message_from(js, stream, taken + 1).await;
+    Ok(next.map_err(Interruption::Retry)?.is_none())
 }

@@ -169,12 +169,27 @@ pub(super) fn judge(message: &Message) -> Result<(Identity, Event), Verdict> {
 
 fn subject(subject: &str) -> Option<[&str; 3]> {
     let tokens: Vec<&str> = subject.split('.').collect();
-    let ["botstats", "events", account, bot, channel] = tokens[..] else { return None };
+    let [account, bot, channel] = match tokens[..] {
+        ["botstats", "events", account, bot, channel] => [account, bot, channel],
+        ["botstats", "slot", slot, account, bot, channel] if slot == slot_of(account) => {
+            [account, bot, channel]
+        }
+        _ => return None,
+    };
     let is_token = |t: &str| {
         (1..=64).contains(&t.len())
             && t.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
     };
     (is_token(account) && is_token(bot) && is_token(channel)).then_some([account, bot, channel])
+}
+
+/// The 32-bit FNV-1a of the account, modulo 256, in decimal.
+fn slot_of(account: &str) -> String {
+    let mut hash: u64 = 2_166_136_261;
+    for byte in account.bytes() {
+        hash = (hash ^ u64::from(byte)) * 16_777_619 % (1 << 32);
+    }
+    (hash % 256).to_string()
 }
 
 struct Envelope {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod calendars;
+mod chain;
 mod contents;
 mod decoders;
 mod engine;
