@@ -26,7 +26,7 @@ pub const BOT_THROTTLE_BUCKET: &str = "botstats_throttle_bot";
 
 /// Queue group in which ingests answer reads.
 pub const READ_QUEUE: &str = "botstats-read";
-/// Dead letters, asked of any ingest (JSON, see [`crate::status`]).
+/// Dead letters, asked of one ingest of each stream (JSON, see [`crate::status`]).
 pub const DEAD_LETTERS_SUBJECT: &str = "botstats.deadletters.v1";
 /// State of a program, answered by every ingest and query (JSON, see [`crate::status`]).
 pub const STATUS_SUBJECT: &str = "botstats.status.v1";
@@ -97,7 +97,7 @@ impl Default for ReadSubject {
 }
 
 /// What comes before slot and account in the subject of a read, where streams have slots.
-const SLOT_READ_PREFIX: &str = "botstats.read.v2";
+pub(crate) const SLOT_READ_PREFIX: &str = "botstats.read.v2";
 /// The key in the metadata of an ingest's NATS service with the slots that it answers for
 /// ([`crate::slot::Slots`]). An ingest that answers for all slots, and only on the subjects without
 /// a slot, does not have it.
@@ -113,6 +113,19 @@ pub fn slot_read_subject(account: &Account) -> String {
 #[must_use]
 pub fn slot_reads(slot: Slot) -> String {
     format!("{SLOT_READ_PREFIX}.{slot}.*")
+}
+
+/// What an ingest that answers for all slots subscribes to in place of each [`slot_reads`].
+#[must_use]
+pub fn all_slot_reads() -> String {
+    format!("{SLOT_READ_PREFIX}.*.*")
+}
+
+/// The queue group in which the ingests of a stream answer about dead letters: each stream has a
+/// group, so that one ingest of each stream answers.
+#[must_use]
+pub fn dead_letters_queue(stream: &str) -> String {
+    if stream == EVENTS_STREAM { READ_QUEUE.to_owned() } else { format!("{READ_QUEUE}-{stream}") }
 }
 
 impl ReadSubject {

@@ -3,8 +3,10 @@
 //! *Format* of every message: a version byte, then postcard. Version 1 is in [`v1`]: an ingest
 //! still answers its requests, in its form. Version 3 is in [`overview`].
 //!
-//! Any ingest takes a request on `botstats.read.v1.<account>`; one ingest takes a request on
-//! `botstats.read.v1.<ingest>.<account>`. The ingest answers to the request's reply inbox:
+//! Any ingest takes a request on `botstats.read.v1.<account>`; where streams have slots, any that
+//! answers for the account's slot takes it on `botstats.read.v2.<slot>.<account>`. One ingest takes
+//! a request on `botstats.read.v1.<ingest>.<account>`. The ingest answers to the request's reply
+//! inbox:
 //! [`Frame::Accepted`] at once, then numbered [`Frame::Chunk`]s, the last one marked. Instead of
 //! the first chunk it may send [`Frame::Refused`], [`Frame::TooLarge`], [`Frame::Incomplete`],
 //! [`Frame::TooManyPairs`] or [`Frame::TooManyNames`], which end the answer. A chunk is smaller

@@ -14,6 +14,7 @@ use crate::answer::budget::{Budget, Reservation};
 use crate::dashboard::Dashboard;
 use crate::nats::claims::Claims;
 use crate::nats::clocks::Clocks;
+use crate::nats::ingests::Ingests;
 use crate::nats::read::Reader;
 use crate::nats::watch::LiveDirectory;
 use crate::nats::{Connection, Unreachable};
@@ -134,9 +135,10 @@ impl App {
         reserved.map_err(|spent| Unreachable::from(spent).into())
     }
 
-    /// Takes the connection to NATS; its subject of reads says which ingests are asked.
-    pub(crate) fn connected(&self, connection: Connection, reads: ReadSubject, claims: AllClaims) {
-        let reader = Reader::new(connection.clone(), reads, self.budget.clone());
+    /// Takes the connection to NATS, and the ingests that are asked over it.
+    pub(crate) fn connected(&self, connection: Connection, ingests: Ingests, claims: AllClaims) {
+        let (reads, budget) = (ReadSubject::default(), self.budget.clone());
+        let reader = Reader::new(connection.clone(), reads, ingests, budget);
         // Set once: `run` calls this once.
         let _already = self.backend.set(Backend { connection, reader, claims });
     }

@@ -11,7 +11,6 @@ use botstats_common::io::readiness::Readiness;
 use botstats_common::io::settings::EXIT_USAGE;
 use botstats_common::io::setup::SetupError;
 use botstats_common::io::stop::spawn;
-use botstats_common::names::EventSource;
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +22,8 @@ use crate::dashboard::Dashboard;
 use crate::deadlines::LISTENER_STOP_LIMIT;
 use crate::http;
 use crate::nats::claims::Claims;
-use crate::nats::readiness::{self as checks, WrongWindow};
+use crate::nats::ingests::Ingests;
+use crate::nats::readiness::{self as checks, Checked, WrongWindow};
 use crate::nats::watch::{self, LiveDirectory};
 use crate::nats::{Connection, clocks, status};
 use crate::settings::Settings;
@@ -184,15 +184,16 @@ async fn work(
         allowance.map(|one| Claims::new(connection.clone(), one))
     };
     let claims = AllClaims { of_accounts: claims(Policy::Account), of_bots: claims(Policy::Bot) };
-    app.connected(connection.clone(), EventSource::default().reads, claims.clone());
+    let ingests = Ingests::default();
+    app.connected(connection.clone(), ingests.clone(), claims.clone());
     let instance = Uuid::now_v7().to_string();
     spawn(status::answer(client, instance, readiness.clone(), tasks.clone()));
     let (clocks, directory) = (app.clocks.clone(), app.directory.clone());
     spawn(clocks::compare(connection.clone(), clocks, readiness.clone(), tasks.clone()));
     let followed = directory.clone();
     spawn(watch::follow(connection.clone(), followed, readiness.clone(), tasks.clone()));
-    let checking = checks::check(connection, directory, claims, readiness.clone(), tasks.clone());
-    match spawn(checking).await {
+    let checked = Checked { connection, directory, claims, ingests };
+    match spawn(checks::check(checked, readiness.clone(), tasks.clone())).await {
         Ok(Err(WrongWindow { variable, source })) => RunError::Window { variable, source },
         // The checks end without an error only when the program stops.
         _ => std::future::pending().await,

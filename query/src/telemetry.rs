@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     pub(crate) bot_calls_possible: Gauge,
     pub(crate) read_seconds: Histogram,
     pub(crate) failed_reads: Counter,
+    pub(crate) absent_slots: Gauge,
     pub(crate) connections: ConnectionMetrics,
     pub(crate) connection_limit: Gauge,
     pub(crate) nats_connected: Gauge,
@@ -79,6 +80,10 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     failed_reads: counter(
         "botstats_query_failed_reads_total",
         "Reads over NATS that no ingest answered in time",
+    ),
+    absent_slots: gauge(
+        "botstats_query_absent_slots",
+        "Slots for which no ingest answered the last ping; 0 where streams have no slots",
     ),
     connections: ConnectionMetrics {
         open: gauge("botstats_query_connections", "Open client connections"),

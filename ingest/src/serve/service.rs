@@ -1,35 +1,45 @@
 //! Answers over NATS: reads (as a NATS service, while [`Health`] allows it); dead letters and the
 //! ingest's own state (always).
+//!
+//! An ingest that answers for all slots listens on the subjects of reads without a slot. Where
+//! streams have slots it also listens on the subjects of its slots, and its answer to a ping names
+//! them.
+//!
+//! *Invariants*: a read of a slot that is not served is refused. Its answer would be empty, and
+//! look like that of an account without events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::Client;
-use async_nats::service::endpoint::Endpoint;
 use async_nats::service::{Service, ServiceExt as _};
+use async_nats::{Client, Message, Subscriber};
 use botstats_common::ids::{Account, is_request_id};
 use botstats_common::io::clock::{monotonic, rfc3339_ms, whole_ms};
 use botstats_common::io::logging::RateLimit;
 use botstats_common::io::nats::chain;
 use botstats_common::io::readiness::Readiness;
 use botstats_common::io::stop::spawn;
-use botstats_common::names::{DEAD_LETTERS_SUBJECT, EventSource, READ_QUEUE, STATUS_SUBJECT};
-use botstats_common::status::{
-    DeadLetter, DeadLettersReply, DeadLettersRequest, IngestStatus, MAX_DEAD_LETTERS_PER_ANSWER,
-    Status,
+use botstats_common::names::{
+    EventSource, READ_QUEUE, ReadSubject, SLOTS_METADATA, STATUS_SUBJECT, all_slot_reads,
+    slot_reads,
 };
+use botstats_common::slot::{Slot, Slots};
+use botstats_common::status::{IngestStatus, Status};
 use botstats_common::wire::{Frame, MIN_PAYLOAD_BYTES};
 use futures::StreamExt as _;
+use futures::stream::SelectAll;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::serve::dead_letters;
 use crate::serve::health::{Health, Served};
 use crate::serve::overview::Overviews;
 use crate::serve::read::{CellReader, ReadError};
 use crate::serve::version::{Asked, Version};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::telemetry::METRICS;
 
 /// This many reads are worked on at a time; more wait.
@@ -40,6 +50,8 @@ const MAX_WAITING: usize = 256;
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Pause between two log lines about the progress of a catch-up.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+/// The server confirms the end of a subscription within 1 s; later reads of it are not taken.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 /// The name in the readiness of the server's limit for messages.
 const PAYLOAD: &str = "max_payload";
 const SERVICE_NAME: &str = "botstats-ingest";
@@ -63,7 +75,7 @@ pub(crate) struct Context {
 impl Context {
     /// To be called after a failed read: if the store's file failed, all reads will. A single
     /// malformed value does not stop other reads.
-    fn note_broken(&self) {
+    pub(super) fn note_broken(&self) {
         if self.store.failure().is_some() {
             self.broken.cancel();
         }
@@ -73,8 +85,8 @@ impl Context {
 /// Answers until told to stop.
 pub(crate) async fn run(client: Client, context: Context, stop: CancellationToken) {
     let status = spawn(serve_status(client.clone(), context.clone(), stop.clone()));
-    let letters = spawn(serve_dead_letters(client.clone(), context.clone(), stop.clone()));
-    let slots = Slots {
+    let letters = spawn(dead_letters::serve(client.clone(), context.clone(), stop.clone()));
+    let places = Places {
         waiting: Arc::new(Semaphore::new(MAX_WAITING)),
         working: Arc::new(Semaphore::new(MAX_READS)),
     };
@@ -91,30 +103,46 @@ pub(crate) async fn run(client: Client, context: Context, stop: CancellationToke
             }
             continue;
         }
-        match begin(&client, &context).await {
-            Ok(mut serving) => {
-                context.readiness.present("reads");
-                tracing::info!(service = serving.id, "answering reads");
-                serving.serve(&client, &context, &slots, &stop).await;
-                // Unsubscribes; accepted reads are still answered.
-                if let Err(error) = serving.service.stop().await {
-                    tracing::debug!("the read service of NATS did not stop cleanly: {error}");
-                }
-                context.readiness.missing("reads", "reads are not answered".to_owned());
-                tracing::info!("not answering reads any more");
-            }
-            Err(error) => {
-                context.readiness.missing("reads", format!("cannot answer reads: {error}"))
-            }
+        if let Err(error) = answer_reads(&client, &context, &places, &stop).await {
+            context.readiness.missing("reads", format!("cannot answer reads: {error}"));
         }
     }
     // Reads that are worked on are answered before the connection is closed.
     let all = u32::try_from(MAX_WAITING).unwrap_or(u32::MAX);
-    let finished = tokio::time::timeout(Duration::from_secs(5), slots.waiting.acquire_many(all));
+    let finished = timeout(Duration::from_secs(5), places.waiting.acquire_many(all));
     if finished.await.is_err() {
         tracing::warn!("stopped, though some reads are not answered yet");
     }
     let _ended = tokio::join!(status, letters);
+}
+
+/// Answers while reads may be answered, or until told to stop. When the slots change, another
+/// service is begun before the old one ends: a slot that stays is never without a subscription.
+async fn answer_reads(
+    client: &Client,
+    context: &Context,
+    places: &Places,
+    stop: &CancellationToken,
+) -> Result<(), async_nats::Error> {
+    let mut serving = Serving::begin(client, context).await?;
+    context.readiness.present("reads");
+    let outcome = loop {
+        if serving.serve(client, context, places, stop).await == Ended::ForGood {
+            break Ok(());
+        }
+        match Serving::begin(client, context).await {
+            Ok(next) => {
+                let old = std::mem::replace(&mut serving, next);
+                let (client, context, places) = (client.clone(), context.clone(), places.clone());
+                spawn(async move { old.end(&client, &context, &places).await });
+            }
+            Err(error) => break Err(error),
+        }
+    };
+    serving.end(client, context, places).await;
+    context.readiness.missing("reads", "reads are not answered".to_owned());
+    tracing::info!("not answering reads any more");
+    outcome
 }
 
 static TOO_SMALL: RateLimit = RateLimit::new();
@@ -137,94 +165,135 @@ fn may_answer(client: &Client, context: &Context) -> bool {
 }
 
 fn show_progress(health: &Health) {
-    let (freshness, _, refused) = health.state();
-    let (applied, last) = (freshness.sequence(), freshness.last_sequence());
-    if refused.is_none() && applied < last {
-        tracing::info!(
-            "catching up: {applied} of {last} messages applied ({}%)",
-            applied * 100 / last
-        );
+    let (_, _, refused) = health.state();
+    let behind = health.catch_up();
+    if refused.is_none() && behind.applied < behind.messages {
+        tracing::info!("catching up: {behind} ({}%)", behind.percent());
     }
 }
 
+/// Places for reads that are in the program.
 #[derive(Clone)]
-struct Slots {
+struct Places {
     waiting: Arc<Semaphore>,
     working: Arc<Semaphore>,
 }
 
-async fn begin(client: &Client, context: &Context) -> Result<Serving, async_nats::Error> {
-    let service = client
-        .service_builder()
-        .description("botstats: answers reads of statistics")
-        .metadata([("instance".to_owned(), context.instance.clone())].into())
-        .start(SERVICE_NAME, env!("CARGO_PKG_VERSION"))
-        .await?;
-    let id = service.info().await.id;
-    let endpoint = |name| service.endpoint_builder().name(name).queue_group(READ_QUEUE);
-    let any = endpoint("read").add(context.source.reads.all()).await?;
-    let own = endpoint("read_own").add(context.source.reads.all_at(&id)).await?;
-    Ok(Serving { service, id, any, own })
+/// What an ingest with that id subscribes to for reads: those that it alone is asked, and those
+/// that any ingest may take which answers for the account.
+fn subjects(reads: &ReadSubject, id: &str, served: Served) -> Vec<String> {
+    let Served { slots, by_slot } = served;
+    let mut subjects = vec![reads.all_at(id)];
+    if slots == Slots::ALL {
+        subjects.push(reads.all());
+        subjects.extend(by_slot.then(all_slot_reads));
+    } else {
+        subjects.extend(slots.iter().map(slot_reads));
+    }
+    subjects
 }
 
 /// The service while reads are answered.
 struct Serving {
     service: Service,
     id: String,
-    /// Reads that any ingest may take.
-    any: Endpoint,
-    /// Reads that this ingest alone is asked.
-    own: Endpoint,
+    /// The accounts for which the service was begun.
+    served: Served,
+    /// The subscriptions. They are not endpoints of the service: an endpoint drops the requests
+    /// that arrive while it ends, and a description of 256 endpoints may exceed `max_payload`.
+    reads: SelectAll<Subscriber>,
+}
+
+/// Why a service does not take reads any more.
+#[derive(PartialEq)]
+enum Ended {
+    /// Other accounts are answered for than when it was begun.
+    ServedChanged,
+    ForGood,
 }
 
 impl Serving {
+    async fn begin(client: &Client, context: &Context) -> Result<Self, async_nats::Error> {
+        let (_, served) = context.health.served();
+        let mut metadata = HashMap::from([("instance".to_owned(), context.instance.clone())]);
+        if served.by_slot {
+            metadata.insert(SLOTS_METADATA.to_owned(), served.slots.to_string());
+        }
+        let service = client
+            .service_builder()
+            .description("botstats: answers reads of statistics")
+            .metadata(metadata)
+            .start(SERVICE_NAME, env!("CARGO_PKG_VERSION"))
+            .await?;
+        let id = service.info().await.id;
+        let mut reads = SelectAll::new();
+        for subject in subjects(&context.source.reads, &id, served) {
+            reads.push(client.queue_subscribe(subject, READ_QUEUE.to_owned()).await?);
+        }
+        let slots = served.by_slot.then(|| tracing::field::display(served.slots));
+        tracing::info!(service = id, slots, "answering reads");
+        Ok(Self { service, id, served, reads })
+    }
+
     /// Takes reads while they may be answered.
     async fn serve(
         &mut self,
         client: &Client,
         context: &Context,
-        slots: &Slots,
+        places: &Places,
         stop: &CancellationToken,
-    ) {
+    ) -> Ended {
         let mut check = tokio::time::interval(CHECK_INTERVAL);
         loop {
-            let request = tokio::select! {
-                () = stop.cancelled() => break,
+            let message = tokio::select! {
+                () = stop.cancelled() => return Ended::ForGood,
                 _ = check.tick() => {
-                    if may_answer(client, context) { continue } else { break }
+                    if !may_answer(client, context) {
+                        return Ended::ForGood;
+                    }
+                    if context.health.served().1 != self.served {
+                        return Ended::ServedChanged;
+                    }
+                    continue;
                 }
-                request = self.any.next() => request,
-                request = self.own.next() => request,
+                message = self.reads.next() => message,
             };
-            let Some(request) = request else { return };
-            answer_later(client, context, slots, &self.id, request);
+            let Some(message) = message else { return Ended::ForGood };
+            answer_later(client, context, places, &self.id, message);
         }
-        let _stopping = tokio::join!(self.any.stop(), self.own.stop());
-        // Requests that the server delivered before it heard that the subscriptions end.
-        let mut delivered = futures::stream::select(&mut self.any, &mut self.own);
-        while let Some(request) = delivered.next().await {
-            answer_later(client, context, slots, &self.id, request);
+    }
+
+    /// Ends the subscriptions, and answers what the server delivered before it heard of the end.
+    async fn end(mut self, client: &Client, context: &Context, places: &Places) {
+        for reads in self.reads.iter_mut() {
+            // Fails only when the connection was closed for good.
+            let _closed = reads.drain().await;
+        }
+        let delivered = async {
+            while let Some(message) = self.reads.next().await {
+                answer_later(client, context, places, &self.id, message);
+            }
+        };
+        if timeout(DRAIN_LIMIT, delivered).await.is_err() {
+            tracing::debug!("subscriptions of reads were ended without a word of the server");
+        }
+        if let Err(error) = self.service.stop().await {
+            tracing::debug!("the read service of NATS did not stop cleanly: {error}");
         }
     }
 }
 
-fn answer_later(
-    client: &Client,
-    context: &Context,
-    slots: &Slots,
-    id: &str,
-    request: async_nats::service::Request,
-) {
-    let Some(subject) = request.message.reply.clone() else { return };
-    let (client, context, working) = (client.clone(), context.clone(), Arc::clone(&slots.working));
-    let place = Arc::clone(&slots.waiting).try_acquire_owned();
+fn answer_later(client: &Client, context: &Context, places: &Places, id: &str, message: Message) {
+    let Some(reply) = message.reply.clone() else { return };
+    let (client, context, working) = (client.clone(), context.clone(), Arc::clone(&places.working));
+    let place = Arc::clone(&places.waiting).try_acquire_owned();
     let id = id.to_owned();
     spawn(async move {
         let asked = monotonic();
-        let version = Version::of(&request.message.payload);
-        let asker = Asker { client: &client, reply: &subject, version };
+        let version = Version::of(&message.payload);
+        let asker = Asker { client: &client, reply: &reply, version };
         let outcome = match place {
-            Ok(_place) => answer(&asker, &context, &working, &request, id, asked).await,
+            Ok(_place) => answer(&asker, &context, &working, &message, id, asked).await,
             Err(_) => asker.refuse("too many reads at once").await,
         };
         METRICS.reads.count(outcome);
@@ -261,16 +330,16 @@ async fn answer(
     asker: &Asker<'_>,
     context: &Context,
     working: &Arc<Semaphore>,
-    request: &async_nats::service::Request,
+    message: &Message,
     id: String,
     arrived: Instant,
 ) -> &'static str {
-    let subject = request.message.subject.as_str();
+    let subject = message.subject.as_str();
     let account = subject.rsplit('.').next().unwrap_or_default().parse::<Account>();
     let Ok(account) = account else {
         return asker.refuse("not a read that this version understands").await;
     };
-    let asked = match asker.version.decode(&request.message.payload) {
+    let asked = match asker.version.decode(&message.payload) {
         Ok(asked) => asked,
         Err(why) => return asker.refuse(why).await,
     };
@@ -293,7 +362,11 @@ async fn answer(
     if !may_answer(asker.client, context) {
         return asker.refuse("this ingest does not answer reads now").await;
     }
-    let as_of_ms = context.health.as_of_ms();
+    // Both at once: a fence that gives the slot away could be applied between them.
+    let (as_of_ms, Served { slots, .. }) = context.health.served();
+    if !slots.contains(Slot::of(&account)) {
+        return asker.refuse("this ingest does not answer for the slot of this account").await;
+    }
     // The limit is that of the server that the client is connected to now.
     let max_bytes = asker.client.max_payload();
     let read_for = account.clone();
@@ -407,7 +480,7 @@ fn status(context: &Context) -> Status {
         ingest: Some(IngestStatus {
             stream: context.source.stream.clone(),
             slots: by_slot.then_some(slots),
-            reads: None,
+            reads: context.health.reads_earlier(),
             sequence: freshness.sequence(),
             stream_last_sequence: freshness.last_sequence(),
             lag_messages: freshness.last_sequence() - freshness.sequence(),
@@ -420,90 +493,28 @@ fn status(context: &Context) -> Status {
     }
 }
 
-async fn serve_dead_letters(client: Client, context: Context, stop: CancellationToken) {
-    let subscribed = client.queue_subscribe(DEAD_LETTERS_SUBJECT, READ_QUEUE.to_owned()).await;
-    let Ok(mut requests) = subscribed else { return };
-    loop {
-        let request = tokio::select! {
-            () = stop.cancelled() => return,
-            request = requests.next() => request,
-        };
-        let Some(request) = request else { return };
-        let Some(reply) = request.reply else { continue };
-        let Ok(asked) = serde_json::from_slice::<DeadLettersRequest>(&request.payload) else {
-            continue;
-        };
-        let store = Arc::clone(&context.store);
-        let found = tokio::task::spawn_blocking(move || dead_letters(&store, &asked)).await;
-        match found {
-            Ok(Ok(letters)) => {
-                if let Some(json) = fitting(letters, client.max_payload()) {
-                    let _nobody_waits = client.publish(reply, json.into()).await;
-                }
-            }
-            Ok(Err(error)) => {
-                context.note_broken();
-                tracing::error!("dead letters cannot be read: {}", chain(&error));
-            }
-            Err(error) => tracing::error!("dead letters cannot be read: {error}"),
-        }
-    }
-}
-
-/// The newest letters that fit into a message of that size, as JSON; the asker asks again for the
-/// rest.
-fn fitting(mut letters: DeadLettersReply, max_bytes: usize) -> Option<Vec<u8>> {
-    loop {
-        let json = serde_json::to_vec(&letters).ok()?;
-        if json.len() <= max_bytes || letters.letters.len() <= 1 {
-            return Some(json);
-        }
-        letters.letters.truncate(letters.letters.len() / 2);
-    }
-}
-
-fn dead_letters(store: &Store, asked: &DeadLettersRequest) -> Result<DeadLettersReply, StoreError> {
-    let limit = asked.limit.min(MAX_DEAD_LETTERS_PER_ANSWER);
-    let (before, limit) = match asked.sequence {
-        Some(sequence) => (sequence.saturating_add(1), 1),
-        None => (asked.before.unwrap_or(u64::MAX), limit),
-    };
-    let (kept, letters) =
-        store.snapshot()?.dead_letters(before, usize::try_from(limit).unwrap_or(0))?;
-    let letters = letters
-        .into_iter()
-        .filter(|l| asked.sequence.is_none_or(|s| s == l.sequence))
-        .map(|l| DeadLetter {
-            sequence: l.sequence,
-            rule: l.rule.name().to_owned(),
-            reason: l.reason,
-        })
-        .collect();
-    Ok(DeadLettersReply { kept, letters })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::MAX_REASON_BYTES;
 
     #[test]
-    fn dead_letters_fit_into_a_message() {
-        let letter = |sequence| DeadLetter {
-            sequence,
-            rule: "envelope".to_owned(),
-            reason: "x".repeat(MAX_REASON_BYTES),
-        };
-        let letters = (0..1_000).rev().map(letter).collect();
-        let reply = DeadLettersReply { kept: 5_000, letters };
-        for (max_bytes, at_least) in [(1024 * 1024, 1_000), (16 * 1024, 31), (8 * 1024, 15), (0, 1)]
-        {
-            let json = fitting(reply.clone(), max_bytes).unwrap();
-            assert!(json.len() <= max_bytes.max(300), "{} of {max_bytes}", json.len());
-            let cut: DeadLettersReply = serde_json::from_slice(&json).unwrap();
-            assert!(cut.letters.len() >= at_least, "{} in {max_bytes}", cut.letters.len());
-            assert_eq!(cut.kept, 5_000);
-            assert_eq!(cut.letters, reply.letters[..cut.letters.len()]);
+    fn what_an_ingest_listens_on() {
+        for (slots, by_slot, expected) in [
+            ("0-255", false, &["botstats.read.v1.me.*", "botstats.read.v1.*"][..]),
+            (
+                "0-255",
+                true,
+                &["botstats.read.v1.me.*", "botstats.read.v1.*", "botstats.read.v2.*.*"],
+            ),
+            (
+                "7,200",
+                true,
+                &["botstats.read.v1.me.*", "botstats.read.v2.7.*", "botstats.read.v2.200.*"],
+            ),
+            ("", true, &["botstats.read.v1.me.*"]),
+        ] {
+            let served = Served { slots: slots.parse().unwrap(), by_slot };
+            assert_eq!(subjects(&ReadSubject::default(), "me", served), expected, "{slots:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | an ingest that | is seen by | then |
 //! | --- | --- | --- |
-//! | is not there | the server, at once | any ingest is asked again after a pause |
+//! | is not there | the server, at once | any ingest is asked again after a pause, unless no ingest that lives answers for the slot |
 //! | refuses | its answer | any ingest is asked again after a pause |
 //! | is silent, before it accepts or between its chunks | 0.4 s without a message, and a ping that others answer and it does not | an ingest that answered the ping is asked, alone for a while ([`super::ingests`]) |
 //! | works slowly | its answer to the ping | is waited for |
@@ -16,11 +16,12 @@ use async_nats::{Message, StatusCode, Subscriber};
 use botstats_common::ids::Account;
 use botstats_common::io::clock;
 use botstats_common::names::ReadSubject;
+use botstats_common::slot::Slot;
 use botstats_common::wire::{self, Reply, overview};
 use futures::StreamExt as _;
 use tokio::time::{sleep, timeout_at};
 
-use super::ingests::{Found, IngestId, Ingests, look_for};
+use super::ingests::{Found, IngestId, Ingests, Live};
 use super::{Connection, Unreachable};
 use crate::answer::budget::{Budget, BudgetSpent, Reservation};
 use crate::answer::cells::Collecting;
@@ -117,7 +118,7 @@ impl Ask for overview::Request {
 /// What a read gives: the answer, and the memory that it takes.
 type Answered<R> = (<<R as Ask>::Collecting as Collect>::Whole, Reservation);
 
-/// Reads from the ingests of one stream.
+/// Reads from the ingests.
 #[derive(Debug)]
 pub(crate) struct Reader {
     connection: Connection,
@@ -127,8 +128,13 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(connection: Connection, subject: ReadSubject, budget: Budget) -> Self {
-        Self { connection, subject, ingests: Ingests::default(), budget }
+    pub(crate) fn new(
+        connection: Connection,
+        subject: ReadSubject,
+        ingests: Ingests,
+        budget: Budget,
+    ) -> Self {
+        Self { connection, subject, ingests, budget }
     }
 
     /// Asks for what is read of an account; asks again until the deadline.
@@ -141,10 +147,11 @@ impl Reader {
         deadline: Instant,
     ) -> Result<Answered<R>, ReadError> {
         let request_id = read.request.request_id();
+        let slot = Slot::of(read.account);
         let mut why = "no answer".to_owned();
         while clock::monotonic() < deadline {
-            let asked = self.ingests.alone(clock::monotonic());
-            let attempt = Try { reader: self, read, asked: asked.as_ref(), deadline };
+            let asked = self.ingests.alone(slot, clock::monotonic());
+            let attempt = Try { reader: self, read, slot, asked: asked.as_ref(), deadline };
             let outcome = attempt.run().await;
             if let Some(asked) = &asked
                 && matches!(outcome, Err(TryError::Again(_) | TryError::Silent(_)))
@@ -156,6 +163,7 @@ impl Reader {
                 Err(TryError::Final(error)) => return Err(error),
                 Err(TryError::Silent(another)) => {
                     if self.ingests.ask_alone(&another, clock::monotonic()) {
+                        let another = &another.id;
                         tracing::warn!(
                             request_id,
                             "an ingest is silent: reads go to {another}, which answers a ping, for a while"
@@ -165,6 +173,14 @@ impl Reader {
                 }
                 Err(TryError::Again(reason)) => {
                     why = reason;
+                    // Else the calls for such slots would keep the places of all others.
+                    if self.ingests.is_absent(slot) {
+                        tracing::warn!(
+                            request_id,
+                            "no ingest answers for slot {slot}; a read of it failed: {why}"
+                        );
+                        return Err(Unreachable("the statistics cannot be reached").into());
+                    }
                     sleep(READ_RETRY_PAUSE).await;
                 }
             }
@@ -178,7 +194,7 @@ pub(crate) enum TryError {
     /// Another try may work.
     Again(String),
     /// Another try works better with this ingest.
-    Silent(IngestId),
+    Silent(Live),
     Final(ReadError),
 }
 
@@ -197,6 +213,8 @@ impl From<ReadError> for TryError {
 struct Try<'a, R> {
     reader: &'a Reader,
     read: &'a Read<'a, R>,
+    /// The account's.
+    slot: Slot,
     /// The ingest to ask; `None` is any.
     asked: Option<&'a IngestId>,
     deadline: Instant,
@@ -204,7 +222,7 @@ struct Try<'a, R> {
 
 impl<R: Ask> Try<'_, R> {
     async fn run(&self) -> Result<Answered<R>, TryError> {
-        let Reader { connection: Connection { client, .. }, subject, .. } = self.reader;
+        let Reader { connection: Connection { client, .. }, subject, ingests, .. } = self.reader;
         let now = clock::monotonic();
         let left = self.deadline.saturating_duration_since(now).as_millis();
         let payload = self.read.request.encode(u32::try_from(left).unwrap_or(u32::MAX))?;
@@ -212,7 +230,7 @@ impl<R: Ask> Try<'_, R> {
         let account = self.read.account;
         let subject = match self.asked {
             Some(ingest) => subject.of_account_at(ingest.as_str(), account),
-            None => subject.of_account(account),
+            None => ingests.subject(subject, account),
         };
         let inbox = client.new_inbox();
         let asked = async {
@@ -269,7 +287,8 @@ impl<R: Ask> Try<'_, R> {
         loop {
             let silent = async {
                 sleep(SILENCE_LIMIT).await;
-                look_for(&self.reader.connection.client, ingest).await
+                let Reader { connection, ingests, .. } = self.reader;
+                ingests.look_for(&connection.client, ingest, self.slot).await
             };
             tokio::select! {
                 biased;

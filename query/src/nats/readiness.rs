@@ -1,21 +1,22 @@
 //! Whether this program can answer calls, checked every second: the connection, the settings of the
-//! KV buckets, an ingest.
+//! KV buckets, the ingests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use botstats_common::io::clock;
 use botstats_common::io::nats::{self, StreamInfoError};
 use botstats_common::io::readiness::Readiness;
 use botstats_common::io::setup::{self, SetupError, Shape};
 use botstats_common::rules::{self, Finding, StreamConfig, refusals};
 use botstats_common::wire::MIN_PAYLOAD_BYTES;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Connection;
 use super::claims::Claims;
 use super::entries::DIRECTORY_STREAM;
-use super::ingests::PING_SUBJECT;
+use super::ingests::{Ingests, Pongs};
 use super::watch::LiveDirectory;
 use crate::admission::allowance::Policy;
 use crate::app::AllClaims;
@@ -29,11 +30,13 @@ pub(crate) const BOT_THROTTLE: &str = "bot-throttle";
 pub(crate) const DIRECTORY_SETTINGS: &str = "directory-settings";
 const PAYLOAD: &str = "max_payload";
 pub(crate) const INGEST: &str = "ingest";
+/// Only calls for accounts of slots without an ingest need this part.
+const SLOTS: &str = "slots";
 
 /// The pause between two checks.
 const PAUSE: Duration = Duration::from_secs(1);
 /// An ingest counts as absent if it does not answer a ping within 1 s.
-const PING_LIMIT: Duration = Duration::from_secs(1);
+const PING_LIMIT: Duration = PAUSE;
 
 /// A bucket of calls has another window than the setting: no waiting mends that.
 #[derive(Debug)]
@@ -44,24 +47,31 @@ pub(crate) struct WrongWindow {
     pub(crate) source: SetupError,
 }
 
+/// What is checked.
+pub(crate) struct Checked {
+    pub(crate) connection: Connection,
+    pub(crate) directory: LiveDirectory,
+    pub(crate) claims: AllClaims,
+    pub(crate) ingests: Ingests,
+}
+
 /// Checks until the token is cancelled.
 ///
 /// # Errors
 /// If a bucket of calls has another window at the first check.
 pub(crate) async fn check(
-    connection: Connection,
-    directory: LiveDirectory,
-    claims: AllClaims,
+    checked: Checked,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> Result<(), WrongWindow> {
-    let (connection, readiness) = (&connection, &readiness);
+    let Checked { connection, directory, claims, ingests } = &checked;
+    let readiness = &readiness;
     let buckets = async {
         let mut checks = Checks { connection, readiness, warnings: Warnings::default() };
         let mut throttle = ThrottleChecks::new(connection, readiness);
         loop {
             checks.connection();
-            checks.directory(&directory).await;
+            checks.directory(directory).await;
             throttle.check(claims.of_accounts.as_ref(), Policy::Account).await?;
             sleep(PAUSE).await;
         }
@@ -75,20 +85,19 @@ pub(crate) async fn check(
             sleep(PAUSE).await;
         }
     };
-    let ingest = async {
+    let pings = async {
+        let mut each_pause = interval(PAUSE);
+        each_pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            match ping(connection).await {
-                Ok(()) => readiness.present(INGEST),
-                Err(why) => readiness.missing(INGEST, why.to_owned()),
-            }
-            sleep(PAUSE).await;
+            each_pause.tick().await;
+            ping(connection, ingests, readiness).await;
         }
     };
     tokio::select! {
         () = stop.cancelled() => Ok(()),
         failed = buckets => failed,
         failed = bucket_of_bots => failed,
-        () = ingest => Ok(()),
+        () = pings => Ok(()),
         () = log_changes(readiness) => Ok(()),
     }
 }
@@ -304,12 +313,26 @@ impl Warnings {
     }
 }
 
-async fn ping(connection: &Connection) -> Result<(), &'static str> {
+/// Pings all ingests, and takes their answers as they come.
+async fn ping(connection: &Connection, ingests: &Ingests, readiness: &Readiness) {
     if !connection.is_up() {
-        return Err("no connection to NATS");
+        return readiness.missing(INGEST, "no connection to NATS".to_owned());
     }
-    match timeout(PING_LIMIT, connection.client.request(PING_SUBJECT, "".into())).await {
-        Ok(Ok(_)) => Ok(()),
-        _ => Err("no ingest answers reads"),
+    let mut pongs = Pongs::ask(&connection.client, clock::monotonic() + PING_LIMIT).await;
+    let mut heard = Vec::new();
+    while let Some(pong) = pongs.next().await {
+        ingests.heard(&pong);
+        readiness.present(INGEST);
+        heard.push(pong);
+    }
+    if heard.is_empty() {
+        readiness.missing(INGEST, "no ingest answers reads".to_owned());
+    }
+    let absent = ingests.all_heard(&heard);
+    METRICS.absent_slots.set(absent.len());
+    if absent.is_empty() {
+        readiness.present(SLOTS);
+    } else {
+        readiness.limited(SLOTS, format!("no ingest answers for the slots {absent}"));
     }
 }

@@ -6,12 +6,17 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use async_nats::Subscriber;
 use botstats_common::ids::Bot;
 use botstats_common::io::stop;
 use botstats_common::metric::TypeCode;
-use botstats_common::names::{READ_QUEUE, ReadSubject};
+use botstats_common::names::{READ_QUEUE, ReadSubject, SLOTS_METADATA, all_slot_reads, slot_reads};
+use botstats_common::slot::Slots;
 use botstats_common::wire::{self, Cell, Chunk, Frame, Pair, RowKey, Samples};
 use futures::StreamExt as _;
+use futures::stream::SelectAll;
+use parking_lot::Mutex;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{Site, connection};
@@ -22,6 +27,8 @@ pub enum Behaviour {
     Good,
     /// Accepts and says nothing more.
     Silent,
+    /// Takes reads and pings, and says nothing at all.
+    Frozen,
     Refusing,
     /// Loses a chunk at the first try of each request.
     Losing,
@@ -35,49 +42,87 @@ pub enum Behaviour {
 /// last group, in two chunks; answers the ping of an ingest.
 pub struct Peer {
     stop: CancellationToken,
-    reads: Arc<AtomicU32>,
+    subjects: Arc<Mutex<Vec<String>>>,
 }
 
 impl Peer {
-    /// Starts it with a connection of its own; it ends with its value.
+    /// Starts it with a connection of its own; it ends with its value. It answers for all accounts
+    /// and does not know of slots.
     pub async fn start(site: &Site, behaviour: Behaviour) -> Self {
+        Self::start_as(site, behaviour, None).await
+    }
+
+    /// The same for the accounts of these slots, which it names.
+    pub async fn start_for(site: &Site, behaviour: Behaviour, slots: &str) -> Self {
+        Self::start_as(site, behaviour, Some(slots.parse().expect("slots"))).await
+    }
+
+    async fn start_as(site: &Site, behaviour: Behaviour, slots: Option<Slots>) -> Self {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let id = format!("peer{}", STARTED.fetch_add(1, Ordering::Relaxed));
         let client = connection(&site.nats.url()).await;
-        let queue = client.queue_subscribe(ReadSubject::default().all(), READ_QUEUE.to_owned());
-        let mut reads = queue.await.expect("a subscription");
+        let mut reads = SelectAll::<Subscriber>::new();
+        for subject in subjects(&id, slots) {
+            let queue = client.queue_subscribe(subject, READ_QUEUE.to_owned());
+            reads.push(queue.await.expect("a subscription"));
+        }
         let pings = client.subscribe("$SRV.PING.botstats-ingest").await;
         let mut pings = pings.expect("a subscription");
         client.flush().await.expect("a connection");
+        let metadata = slots.map(|slots| json!({SLOTS_METADATA: slots}));
+        let pong = json!({"id": id, "metadata": metadata}).to_string();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let reads_counted = Arc::new(AtomicU32::new(0));
-        let counting = Arc::clone(&reads_counted);
+        let all_subjects = Arc::new(Mutex::new(Vec::new()));
+        let came = Arc::clone(&all_subjects);
         stop::spawn(async move {
             loop {
                 let message = tokio::select! {
                     () = stopped.cancelled() => return,
-                    Some(ping) = pings.next() => {
+                    Some(ping) = pings.next(), if behaviour != Behaviour::Frozen => {
                         let reply = ping.reply.expect("an inbox");
-                        client.publish(reply, "{}".into()).await.expect("a connection");
+                        client.publish(reply, pong.clone().into()).await.expect("a connection");
                         continue;
                     }
                     Some(message) = reads.next() => message,
                 };
                 let request: wire::Request = wire::decode(&message.payload).expect("a read");
-                let tries = counting.fetch_add(1, Ordering::SeqCst);
-                for frame in frames(&request, behaviour, tries) {
+                let tries = {
+                    let mut came = came.lock();
+                    came.push(message.subject.to_string());
+                    came.len() - 1
+                };
+                for frame in frames(&request, behaviour, tries, &id) {
                     let bytes = wire::encode(&frame).expect("a frame");
                     let reply = message.reply.clone().expect("an inbox");
                     client.publish(reply, bytes.into()).await.expect("a connection");
                 }
             }
         });
-        Self { stop, reads: reads_counted }
+        Self { stop, subjects: all_subjects }
     }
 
     /// How many reads came.
-    pub fn reads(&self) -> u32 {
-        self.reads.load(Ordering::SeqCst)
+    pub fn reads(&self) -> usize {
+        self.subjects.lock().len()
     }
+
+    /// The subjects of the reads that came.
+    pub fn subjects(&self) -> Vec<String> {
+        self.subjects.lock().clone()
+    }
+}
+
+/// What an ingest listens on.
+fn subjects(id: &str, slots: Option<Slots>) -> Vec<String> {
+    let v1 = ReadSubject::default();
+    let mut subjects = vec![v1.all_at(id)];
+    match slots {
+        None => subjects.push(v1.all()),
+        Some(Slots::ALL) => subjects.extend([v1.all(), all_slot_reads()]),
+        Some(slots) => subjects.extend(slots.iter().map(slot_reads)),
+    }
+    subjects
 }
 
 impl Drop for Peer {
@@ -90,12 +135,13 @@ impl Drop for Peer {
 fn frames(
     request: &wire::Request,
     behaviour: Behaviour,
-    tries: u32,
+    tries: usize,
+    peer: &str,
 ) -> Box<dyn Iterator<Item = Frame> + Send> {
     let group = request.windows[0].groups - 1;
     let all: Vec<Bot> = vec![id("b1"), id("b2")];
     let bots = request.bots.clone().unwrap_or(all);
-    let accepted = Frame::Accepted { instance: "test".to_owned() };
+    let accepted = Frame::Accepted { instance: peer.to_owned() };
     let chunk = |number, last, pairs: Vec<Pair>, cells| {
         let rows = pairs.into_iter().map(RowKey::from).collect();
         let as_of_ms = 1_800_000_000_123;
@@ -107,6 +153,7 @@ fn frames(
     let cells = (0..u32::try_from(pairs.len()).expect("few pairs")).map(cell).collect();
     let few = match behaviour {
         Behaviour::Silent => vec![accepted],
+        Behaviour::Frozen => vec![],
         Behaviour::Refusing => vec![Frame::Refused("behind".to_owned())],
         Behaviour::TooLarge => vec![accepted, Frame::TooLarge],
         Behaviour::Losing if tries.is_multiple_of(2) => {

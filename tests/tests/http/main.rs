@@ -11,6 +11,7 @@ mod raw;
 mod scopes;
 mod secrets;
 mod service;
+mod slots;
 mod slow_reader;
 mod table;
 mod throttle_race;

@@ -19,6 +19,7 @@ use super::request::REQUEST_TIMEOUT;
 use crate::io::clock::monotonic;
 use crate::io::logging::RateLimit;
 use crate::io::telemetry;
+use crate::names::{SLOT_READ_PREFIX, all_slot_reads};
 
 /// The most different violations that are kept; one more starts a new list. Subjects have random
 /// parts, so there is no natural limit.
@@ -52,7 +53,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The prefix of the subjects of reads.
+/// The prefix of the subjects of reads without a slot.
 const READS: &str = "botstats.read.v1.";
 
 /// A subject with `*` or `>` in place of its random parts.
@@ -63,6 +64,10 @@ fn without_random_parts(subject: &str) -> String {
     // The subject of one ingest; each start of an ingest has a new id.
     if subject.strip_prefix(READS).is_some_and(|rest| rest.contains('.')) {
         return format!("{READS}*.*");
+    }
+    // An ingest subscribes to up to 256 slots: one line of the log is enough.
+    if subject.strip_prefix(SLOT_READ_PREFIX).is_some_and(|rest| rest.starts_with('.')) {
+        return all_slot_reads();
     }
     match subject.rsplit_once('.') {
         // The name of a JetStream domain may stand before API.
@@ -195,6 +200,7 @@ mod tests {
             ("_INBOX_query.abcdef.1", "publish to _INBOX_query.>"),
             ("botstats.read.v1.acme", "publish to botstats.read.v1.acme"),
             ("botstats.read.v1.abcdef.acme", "publish to botstats.read.v1.*.*"),
+            ("botstats.read.v2.175.acme", "publish to botstats.read.v2.*.*"),
             (
                 "$JS.API.CONSUMER.MSG.NEXT.BOTSTATS_EVENTS.xyz",
                 "publish to $JS.API.CONSUMER.MSG.NEXT.BOTSTATS_EVENTS.*",
