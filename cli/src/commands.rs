@@ -11,7 +11,7 @@ use crate::directory::bots::{self, BotCommand, KeyCommand};
 use crate::directory::operators::{self, OperatorCommand};
 use crate::directory::tokens::{self, TokenCommand};
 use crate::output::Answer;
-use crate::{completions, deadletters, forget, publish, setup, simulate, stats, status, up};
+use crate::{cells, completions, deadletters, forget, publish, setup, simulate, stats, status, up};
 
 const HELP: &str = "\
 botstats turns what chatbots publish to NATS into statistics for their owners.
@@ -37,6 +37,7 @@ Events and statistics:
 
 Operation:
   setup         make or check the stream and the KV buckets
+  cells         spread accounts over several streams
   status        how every running ingest and query is doing
   deadletters   what was refused, and why
   completions   a script that completes commands in a shell
@@ -92,6 +93,9 @@ enum Verb {
     Stats(stats::Stats),
     /// Make or check the stream and the KV buckets
     Setup(setup::Setup),
+    /// Spread accounts over several streams
+    #[command(subcommand)]
+    Cells(cells::CellsCommand),
     /// How every running ingest and query is doing
     Status(status::StatusArgs),
     /// What was refused, and why
@@ -192,6 +196,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Answer> {
         Verb::Simulate(command) => simulate::run(command, nats, cli.shared.args.json).await,
         Verb::Stats(command) => stats::run(command, cli.shared.args.json).await,
         Verb::Setup(command) => setup::run(command, nats).await,
+        Verb::Cells(command) => cells::run(command, nats).await,
         Verb::Status(command) => status::run(command, nats).await,
         Verb::DeadLetters(command) => deadletters::run(command, nats).await,
         Verb::Completions(command) => completions::run(&command, Cli::command()),

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use async_nats::Client;
 use botstats_common::io::nats::{NatsSettings, Role, recent_violation};
 use botstats_common::names::STATUS_SUBJECT;
+use botstats_common::slot::Slots;
 use botstats_common::status::Status;
 use clap::Args;
 use futures::StreamExt as _;
@@ -70,18 +71,24 @@ fn show(found: &[Status]) -> String {
                 `botstats up` starts both"
             .to_owned();
     }
-    let columns = [
+    let mut columns = vec![
         ("PROGRAM", Align::Left),
         ("INSTANCE", Align::Left),
         ("VERSION", Align::Left),
         ("ZONES", Align::Left),
         ("STATE", Align::Left),
+    ];
+    let has_cells = has_cells(found);
+    if has_cells {
+        columns.extend([("STREAM", Align::Left), ("SLOTS", Align::Left)]);
+    }
+    columns.extend([
         ("APPLIED", Align::Right),
         ("LAG", Align::Right),
         ("FILE", Align::Right),
         ("AS OF", Align::Left),
-    ];
-    let rows: Vec<Vec<String>> = found.iter().map(row).collect();
+    ]);
+    let rows: Vec<Vec<String>> = found.iter().map(|status| row(status, has_cells)).collect();
     let mut text = table(&columns, &rows);
     for status in found {
         let who = printable(&format!("{} {}", status.program, status.instance));
@@ -95,13 +102,24 @@ fn show(found: &[Status]) -> String {
         if let Some(why) = &ingest.refused {
             text.push_str(&printable(&format!("{who}: REFUSES its stream: {why}\n")));
         }
+        if let Some(reads) = &ingest.reads {
+            let still = format!("{who}: still reads {reads}, an earlier stream of its slots\n");
+            text.push_str(&printable(&still));
+        }
         text.push_str(&counts(&format!("{who}: events: "), &ingest.events));
         text.push_str(&counts(&format!("{who}: dead letters: "), &ingest.dead_letters));
     }
     text
 }
 
-fn row(status: &Status) -> Vec<String> {
+/// True if ingests count several streams, or parts of the accounts.
+fn has_cells(found: &[Status]) -> bool {
+    let mut ingests = found.iter().filter_map(|status| status.ingest.as_ref());
+    let first = ingests.clone().next().map(|ingest| &ingest.stream);
+    ingests.any(|ingest| ingest.slots.is_some() || Some(&ingest.stream) != first)
+}
+
+fn row(status: &Status, has_cells: bool) -> Vec<String> {
     let refuses = status.ingest.as_ref().is_some_and(|ingest| ingest.refused.is_some());
     let state = match (status.ready, refuses) {
         (true, _) => "ready",
@@ -113,6 +131,11 @@ fn row(status: &Status) -> Vec<String> {
     row.push(printable(status.zones.as_deref().unwrap_or("")));
     row.push(state.to_owned());
     if let Some(ingest) = &status.ingest {
+        if has_cells {
+            let slots = ingest.slots.unwrap_or(Slots::ALL).to_string();
+            let slots = if slots.is_empty() { "none".to_owned() } else { slots };
+            row.extend([printable(&ingest.stream), slots]);
+        }
         row.push(grouped(ingest.sequence));
         row.push(grouped(ingest.lag_messages));
         row.push(size(ingest.file_bytes));
@@ -186,5 +209,29 @@ mod tests {
         query i1: answers only some calls: bot-throttle: no bucket
         ");
         assert!(show(&[]).contains("botstats up"));
+    }
+
+    #[test]
+    fn the_table_of_cells() {
+        let ingest = |stream: &str, slots: &str| IngestStatus {
+            stream: stream.to_owned(),
+            slots: slots.parse().ok(),
+            ..IngestStatus::default()
+        };
+        let mut one = status("ingest", true);
+        one.ingest = Some(ingest("BOTSTATS_EVENTS", "0-127"));
+        let mut other = status("ingest", false);
+        let reads = Some("BOTSTATS_EVENTS".to_owned());
+        other.ingest = Some(IngestStatus { reads, ..ingest("BOTSTATS_EVENTS_2", "128-255") });
+        insta::assert_snapshot!(show(&[one.clone(), other, status("query", true)]), @r"
+        PROGRAM  INSTANCE  VERSION  ZONES  STATE      STREAM             SLOTS    APPLIED  LAG  FILE  AS OF
+        ingest   i1        0.1.0           ready      BOTSTATS_EVENTS    0-127          0    0   0 B
+        ingest   i1        0.1.0           not ready  BOTSTATS_EVENTS_2  128-255        0    0   0 B
+        query    i1        0.1.0           ready
+        ingest i1: still reads BOTSTATS_EVENTS, an earlier stream of its slots
+        ");
+        // A twin of the same stream without cells.
+        one.ingest.as_mut().unwrap().slots = None;
+        assert!(!show(&[one.clone(), one]).contains("STREAM"));
     }
 }

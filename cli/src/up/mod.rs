@@ -209,8 +209,8 @@ async fn with_nats(
         accounts: plan.up.query.throttle_window,
         bots: plan.up.query.bot_throttle_window,
     };
-    match setup::make(&js, windows, shape).await {
-        Ok(made) => made.iter().for_each(|(what, outcome)| tracing::info!("{what}: {outcome}")),
+    match setup::make(&js, windows, shape, None).await {
+        Ok(made) => made.all().for_each(|(what, outcome)| tracing::info!("{what}: {outcome}")),
         // On a given NATS the rights may not allow it, and stream and buckets may exist.
         Err(error @ SetupError::Request { .. }) if own.is_none() => {
             tracing::warn!("{}", explain(&error));

@@ -5,16 +5,20 @@ use std::fmt;
 use std::time::Duration;
 
 use async_nats::jetstream::context::CreateStreamErrorKind;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{
+    Compression, Config, DiscardPolicy, RetentionPolicy, StorageType,
+};
 use async_nats::jetstream::{self, ErrorCode};
 
 use super::nats::{NO_JETSTREAM, StreamInfoError, stream_info};
 use super::settings::show_duration;
+use crate::lineage::Lineage;
 use crate::names::{
     BOT_THROTTLE_BUCKET, DIRECTORY_BUCKET, EVENTS_STREAM, EVENTS_SUBJECTS, MAX_MESSAGE_BYTES,
-    THROTTLE_BUCKET,
+    THROTTLE_BUCKET, control_subject, slot_subjects,
 };
 use crate::rules::{self, Finding, StreamConfig, refusals};
+use crate::slot::{SLOT_COUNT, Slot, Slots};
 
 /// The revisions that are kept of each directory key: a replica that starts after a bad write still
 /// finds the last good value.
@@ -25,7 +29,6 @@ const DIRECTORY_HISTORY: i64 = 8;
 const MAX_BUCKET_BYTES: i64 = 64 * 1024 * 1024;
 
 /// Names in errors and logs.
-const EVENTS: &str = "stream BOTSTATS_EVENTS";
 const DIRECTORY: &str = "KV bucket botstats_directory";
 const THROTTLE: &str = "KV bucket botstats_throttle";
 const BOT_THROTTLE: &str = "KV bucket botstats_throttle_bot";
@@ -37,7 +40,7 @@ pub enum SetupError {
     #[error("{what} could not be made or read{hint}")]
     Request {
         /// Which stream or bucket.
-        what: &'static str,
+        what: String,
         /// What to do, if that is known, in brackets.
         hint: &'static str,
         /// What happened.
@@ -47,7 +50,7 @@ pub enum SetupError {
     #[error("{what} could not be made or read: {NO_JETSTREAM}")]
     NoJetStream {
         /// Which stream or bucket.
-        what: &'static str,
+        what: String,
     },
     /// The stream or bucket exists with settings that make it unusable.
     #[error(
@@ -56,7 +59,7 @@ pub enum SetupError {
     )]
     Refused {
         /// Which stream or bucket.
-        what: &'static str,
+        what: String,
         /// Each of the settings.
         why: String,
     },
@@ -67,7 +70,7 @@ pub enum SetupError {
     )]
     Window {
         /// Which bucket.
-        what: &'static str,
+        what: String,
         /// The window of the bucket.
         found: String,
         /// The window of the setting.
@@ -141,11 +144,77 @@ impl fmt::Display for Outcome {
 /// # Errors
 /// [`SetupError`]; a stream that exists with other settings is not changed.
 pub async fn events_stream(js: &jetstream::Context, shape: Shape) -> Result<Outcome, SetupError> {
-    let wanted = Config {
-        name: EVENTS_STREAM.to_owned(),
-        subjects: vec![EVENTS_SUBJECTS.to_owned()],
+    let subjects = vec![EVENTS_SUBJECTS.to_owned()];
+    let wanted = stream_of_events(EVENTS_STREAM, subjects, &Lineage::default(), shape);
+    let what = stream_named(EVENTS_STREAM);
+    make_or_check(js, what, wanted, |found| Ok(rules::events(found))).await
+}
+
+/// Names and slots of that many streams that share the slots evenly.
+#[must_use]
+pub fn even_cells(count: usize) -> Vec<(String, Slots)> {
+    let edge = |at: usize| at * SLOT_COUNT / count;
+    let cell = |at: usize| {
+        let slots = Slot::all().skip(edge(at)).take(edge(at + 1) - edge(at)).collect();
+        match at {
+            0 => (EVENTS_STREAM.to_owned(), slots),
+            _ => (format!("{EVENTS_STREAM}_{}", at + 1), slots),
+        }
+    };
+    (0..count).map(cell).collect()
+}
+
+/// Makes or checks the streams of [`even_cells`], the first one first. A stream that was made for
+/// these slots and has given some away since is good, too.
+///
+/// # Errors
+/// [`SetupError`]; a stream that exists for other slots is not changed.
+pub async fn events_cells(
+    js: &jetstream::Context,
+    shape: Shape,
+    count: usize,
+) -> Result<Vec<(String, Outcome)>, SetupError> {
+    let mut outcomes = Vec::new();
+    for (name, slots) in even_cells(count) {
+        let lineage = Lineage { slots, parent: None };
+        let wanted = stream_of_events(&name, cell_subjects(&name, slots), &lineage, shape);
+        let what = stream_named(&name);
+        let judge = |found: &StreamConfig| {
+            let same = found.lineage().is_ok_and(|found| found == lineage)
+                && found.slots().is_subset(slots)
+                && found.slots() != Slots::NONE;
+            if same {
+                return Ok(rules::events(found));
+            }
+            let why = format!(
+                "it was not made for the slots {slots}; `botstats cells list` shows its slots"
+            );
+            Err(SetupError::Refused { what: stream_named(&name), why })
+        };
+        outcomes.push((name.clone(), make_or_check(js, what, wanted, judge).await?));
+    }
+    Ok(outcomes)
+}
+
+/// What a stream with these slots listens on.
+#[must_use]
+pub fn cell_subjects(name: &str, slots: Slots) -> Vec<String> {
+    std::iter::once(control_subject(name)).chain(slots.iter().map(slot_subjects)).collect()
+}
+
+fn stream_named(name: &str) -> String {
+    format!("stream {name}")
+}
+
+fn stream_of_events(name: &str, subjects: Vec<String>, lineage: &Lineage, shape: Shape) -> Config {
+    Config {
+        name: name.to_owned(),
+        subjects,
+        metadata: lineage.metadata().into_iter().collect(),
         description: Some("botstats: every event, the source of truth".to_owned()),
         storage: StorageType::File,
+        // Events repeat the names of their fields: a compressed message takes a fifth of the disk.
+        compression: Some(Compression::S2),
         retention: RetentionPolicy::Limits,
         discard: DiscardPolicy::New,
         deny_delete: true,
@@ -155,8 +224,7 @@ pub async fn events_stream(js: &jetstream::Context, shape: Shape) -> Result<Outc
         allow_atomic_publish: true,
         num_replicas: shape.replicas,
         ..Config::default()
-    };
-    make_or_check(js, EVENTS, wanted, |found| Ok(rules::events(found))).await
+    }
 }
 
 /// Makes or checks the directory's KV bucket.
@@ -168,7 +236,7 @@ pub async fn directory_bucket(
     shape: Shape,
 ) -> Result<Outcome, SetupError> {
     let wanted = kv_stream(DIRECTORY_BUCKET, DIRECTORY_HISTORY, Duration::ZERO, shape);
-    make_or_check(js, DIRECTORY, wanted, |found| Ok(rules::directory(found))).await
+    make_or_check(js, DIRECTORY.to_owned(), wanted, |found| Ok(rules::directory(found))).await
 }
 
 /// Makes or checks the KV bucket of accounts' calls, whose keys live for one window.
@@ -197,17 +265,17 @@ pub async fn bot_throttle_bucket(
 
 async fn calls_bucket(
     js: &jetstream::Context,
-    (bucket, what): (&str, &'static str),
+    (bucket, what): (&str, &str),
     judge: impl FnOnce(&StreamConfig, Duration) -> Vec<Finding>,
     window: Duration,
     shape: Shape,
 ) -> Result<Outcome, SetupError> {
     let wanted = kv_stream(bucket, 1, window, shape);
-    make_or_check(js, what, wanted, |found| match found.max_age() {
+    make_or_check(js, what.to_owned(), wanted, |found| match found.max_age() {
         age if age == window => Ok(judge(found, window)),
         age => {
             let (found, wanted) = (show_duration(age), show_duration(window));
-            Err(SetupError::Window { what, found, wanted })
+            Err(SetupError::Window { what: what.to_owned(), found, wanted })
         }
     })
     .await
@@ -239,13 +307,13 @@ fn kv_stream(bucket: &str, history: i64, max_age: Duration, shape: Shape) -> Con
 
 async fn make_or_check(
     js: &jetstream::Context,
-    what: &'static str,
+    what: String,
     wanted: Config,
     judge: impl FnOnce(&StreamConfig) -> Result<Vec<Finding>, SetupError>,
 ) -> Result<Outcome, SetupError> {
     let failed = |error| match error {
-        StreamInfoError::NoJetStream => SetupError::NoJetStream { what },
-        error => SetupError::Request { what, hint: "", source: error.into() },
+        StreamInfoError::NoJetStream => SetupError::NoJetStream { what: what.clone() },
+        error => SetupError::Request { what: what.clone(), hint: "", source: error.into() },
     };
     let name = wanted.name.clone();
     let found = match stream_info(js, &name).await {
@@ -289,8 +357,38 @@ fn hint(error: &CreateStreamErrorKind) -> &'static str {
              limit, or run `botstats setup --max-bytes SIZE` with a size that fits)"
         }
         ErrorCode::MAXIMUM_STREAMS_LIMIT => {
-            " (the account needs room for four streams: raise its limit, or delete others)"
+            " (the account needs room for four streams, and for one more with each further cell: raise its \
+             limit, or delete others)"
+        }
+        ErrorCode::STREAM_SUBJECT_OVERLAP => {
+            " (another stream has some of its subjects: `nats stream ls --subject` finds that stream)"
         }
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_share_all_slots() {
+        let shown = |count| even_cells(count).into_iter().map(|(n, s)| format!("{n} {s}"));
+        assert_eq!(
+            shown(4).collect::<Vec<_>>(),
+            [
+                "BOTSTATS_EVENTS 0-63",
+                "BOTSTATS_EVENTS_2 64-127",
+                "BOTSTATS_EVENTS_3 128-191",
+                "BOTSTATS_EVENTS_4 192-255",
+            ]
+        );
+        for count in [2, 3, 7, 100, 256] {
+            let cells = even_cells(count);
+            let all = cells.iter().fold(Slots::NONE, |all, (_, slots)| all.union(*slots));
+            let sum: u32 = cells.iter().map(|(_, slots)| slots.len()).sum();
+            assert_eq!((all, sum, cells.len()), (Slots::ALL, 256, count));
+            assert!(cells.iter().all(|(_, slots)| !slots.is_empty()), "{count}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! metrics and logs, stops.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cells;
 mod commands;
 mod connections;
 mod hostile_settings;

@@ -8,7 +8,7 @@ use async_nats::jetstream::consumer::pull;
 use botstats_common::io::clock;
 use botstats_common::io::nats::jetstream;
 use botstats_common::names::{
-    BOT_THROTTLE_BUCKET, DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET,
+    BOT_THROTTLE_BUCKET, DIRECTORY_BUCKET, EVENTS_STREAM, SLOT_MAPPING, THROTTLE_BUCKET,
 };
 use botstats_tests::harness::{
     ALL, Answer, Outgoing, PATIENCE, Roles, event, get, get_as, not_ready, publish, ready, run,
@@ -156,8 +156,14 @@ const DENIED: [(&str, &[&str]); 4] = [
             "botstats.events.other.b1.web",
             "botstats.events.acme.b1",
             "botstats.events.acme.b1.web.more",
+            // The slots of acme and of another account.
+            "botstats.slot.175.acme.b1.web",
+            "botstats.slot.245.other.b1.web",
+            "botstats.slot.7.acme.b1.web",
+            "botstats.cell.BOTSTATS_EVENTS",
             "botstats.read.v1.acme",
             "botstats.read.v1.ingest.acme",
+            "botstats.read.v2.175.acme",
             "botstats.deadletters.v1",
             "botstats.status.v1",
             "$KV.botstats_directory.account.acme",
@@ -186,6 +192,10 @@ const DENIED: [(&str, &[&str]); 4] = [
             "!botstats.status.v1",
             "!botstats.read.v1.*",
             "!botstats.read.v1.*.*",
+            "!botstats.read.v2.*.*",
+            "!botstats.slot.>",
+            "!botstats.slot.175.acme.*.*",
+            "!botstats.cell.>",
             "!$KV.>",
             "!_INBOX.>",
             "!_INBOX_query.>",
@@ -197,6 +207,13 @@ const DENIED: [(&str, &[&str]); 4] = [
         "ingest",
         &[
             "botstats.events.acme.b1.web",
+            "botstats.slot.175.acme.b1.web",
+            "botstats.cell.BOTSTATS_EVENTS",
+            "botstats.read.v2.175.acme",
+            "$JS.API.STREAM.INFO.BOTSTATS_EVENTS_B",
+            "$JS.API.STREAM.NAMES",
+            "!botstats.slot.>",
+            "!botstats.read.v2.>",
             "botstats.read.v1.acme",
             "botstats.read.v1.ingest.acme",
             "$KV.botstats_directory.account.acme",
@@ -233,6 +250,10 @@ const DENIED: [(&str, &[&str]); 4] = [
         "query",
         &[
             "botstats.events.acme.b1.web",
+            "botstats.slot.175.acme.b1.web",
+            "botstats.cell.BOTSTATS_EVENTS",
+            "!botstats.slot.>",
+            "!botstats.read.v2.*.*",
             "botstats.deadletters.v1",
             "$KV.botstats_directory.account.acme",
             "$KV.botstats_directory.bot.acme.b1",
@@ -272,6 +293,12 @@ const DENIED: [(&str, &[&str]); 4] = [
     (
         "admin",
         &[
+            "botstats.cell.BOTSTATS_EVENTS",
+            "botstats.slot.175.acme.b1",
+            "botstats.read.v2.175.acme",
+            "$JS.API.STREAM.NAMES",
+            "$JS.API.STREAM.CREATE.BOTSTATS_EVENTS_B",
+            "!botstats.slot.>",
             "$JS.API.STREAM.PURGE.BOTSTATS_EVENTS",
             "$JS.API.STREAM.DELETE.BOTSTATS_EVENTS",
             "$JS.API.STREAM.UPDATE.BOTSTATS_EVENTS",
@@ -308,6 +335,74 @@ const DENIED: [(&str, &[&str]); 4] = [
 async fn all_else_is_denied() {
     let site = Roles::start().await;
     site.json(&["setup"]);
+    denied(&site).await;
+    // Who gave a wrong password, or none, is nobody.
+    for (user, given) in [("acme", "nonsense"), ("nobody", ""), ("", "")] {
+        let options = async_nats::ConnectOptions::with_user_and_password(user.into(), given.into());
+        assert!(options.connect(site.nats.url()).await.is_err(), "{user:?} {given:?}");
+    }
+}
+
+/// The shipped file with its mapping of slots, which is a comment there.
+fn with_mapping() -> tempfile::TempDir {
+    let whole = std::fs::read_to_string(shipped_configuration()).unwrap();
+    let (from, to) = SLOT_MAPPING;
+    let mapping = format!("mappings {{ \"{from}\": \"{to}\" }}");
+    let comment = format!("# {mapping}");
+    assert!(whole.contains(&comment), "the file has no comment {comment}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("nats-server.conf");
+    std::fs::write(file, whole.replacen(&comment, &mapping, 1)).unwrap();
+    folder
+}
+
+/// With cells publishers publish as without, the operator changes streams, and no other right
+/// changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_with_cells() {
+    let folder = with_mapping();
+    let site = Roles::with(&folder.path().join("nats-server.conf")).await;
+    let as_operator = |arguments: &[&str]| {
+        let output = site.botstats("operator", &[arguments, &["--json"]].concat());
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && !told.contains("may not"), "{arguments:?}: {told}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(as_operator(&["setup", "--cells", "2"])["streams_made"], 2);
+    assert_eq!(as_operator(&["cells", "check"])["mapped"], true);
+    let split = ["cells", "split", "BOTSTATS_EVENTS_2", "BOTSTATS_EVENTS_ACME", "--slots", "175"];
+    as_operator(&[&split[..], &["--without-ingest"]].concat());
+    denied(&site).await;
+
+    // Slot 175 is acme's.
+    let one = lines(site.folder.path(), "one", &[received("acme", "one")]);
+    let batch: Vec<_> = (0..BATCH).map(|n| received("acme", &format!("batch-{n}"))).collect();
+    let batch = lines(site.folder.path(), "batch", &batch);
+    for (user, file) in [("acme", &one), ("acme", &batch), ("admin", &one)] {
+        let output = site.botstats(user, &["publish", file]);
+        assert!(output.status.success(), "{user}: {output:?}");
+    }
+    let operator = jetstream(&site.client("operator").await, None);
+    let stored = async |name: &str| {
+        let mut stream = operator.get_stream(name).await.unwrap();
+        stream.info().await.unwrap().state.messages
+    };
+    assert_eq!(stored("BOTSTATS_EVENTS_ACME").await, u64::try_from(BATCH + 2).unwrap());
+    assert_eq!(stored(EVENTS_STREAM).await, 0);
+
+    // Admin may not change streams, and says which right is missing.
+    for (arguments, reason) in [
+        (&["cells", "list"][..], "$JS.API.STREAM.NAMES"),
+        (&["setup", "--cells", "2"], "may not publish to $JS.API.STREAM.INFO.BOTSTATS_EVENTS_2"),
+    ] {
+        let output = site.botstats("admin", arguments);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {told}");
+        assert!(told.contains(reason), "{arguments:?}: {told}");
+    }
+}
+
+async fn denied(site: &Roles) {
     for (user, cases) in DENIED {
         let mut raw = site.raw(user).await;
         for case in cases {
@@ -317,11 +412,6 @@ async fn all_else_is_denied() {
             };
             assert!(said.denied(), "{user} may {case}: {said:?}");
         }
-    }
-    // Who gave a wrong password, or none, is nobody.
-    for (user, given) in [("acme", "nonsense"), ("nobody", ""), ("", "")] {
-        let options = async_nats::ConnectOptions::with_user_and_password(user.into(), given.into());
-        assert!(options.connect(site.nats.url()).await.is_err(), "{user:?} {given:?}");
     }
 }
 

@@ -36,6 +36,39 @@ impl Servers {
     }
 }
 
+impl Servers {
+    /// Each of the servers alone, and each of the `advertised` ones, in which a server names the
+    /// others of its cluster as HOST:PORT. The advertised ones have the scheme of the first server.
+    /// A server whose URL has no user gets the user of the first URL that has one.
+    #[must_use]
+    pub(super) fn each(&self, advertised: &[String]) -> Vec<Self> {
+        let own = self.0.iter().map(|server| {
+            let url = server.clone().into_inner();
+            (url.scheme().to_owned(), url.host_str().unwrap_or_default().to_owned(), server.port())
+        });
+        let scheme = self.0.first().map_or("nats", ServerAddr::scheme);
+        let others = advertised.iter().filter_map(|address| {
+            let (host, port) = address.rsplit_once(':')?;
+            Some((scheme.to_owned(), host.to_owned(), port.parse().ok()?))
+        });
+        let mut found: Vec<Self> = Vec::new();
+        for (scheme, host, port) in own.chain(others) {
+            let with_user = self.0.iter().find(|server| server.has_user_pass());
+            let Some(pattern) = with_user.or(self.0.first()) else { continue };
+            let mut url = pattern.clone().into_inner();
+            let is_set = url.set_host(Some(&host)).is_ok()
+                && url.set_port(Some(port)).is_ok()
+                && url.set_scheme(&scheme).is_ok();
+            let server = ServerAddr::from_url(url).ok().filter(|_| is_set);
+            let Some(server) = server.map(|server| Self(vec![server])) else { continue };
+            if found.iter().all(|other| other.to_string() != server.to_string()) {
+                found.push(server);
+            }
+        }
+        found
+    }
+}
+
 /// The error for a bad URL. It does not repeat the URL, which may hold a password: at any place, if
 /// the password's characters were not encoded.
 const ALLOWED_URL: &str = "nats://HOST:PORT, tls://HOST:PORT or HOST:PORT, several separated by \
@@ -93,5 +126,19 @@ mod tests {
             assert_eq!(servers.to_string(), shown);
             assert_eq!(format!("{servers:?}"), shown);
         }
+    }
+
+    #[test]
+    fn each_server_alone() {
+        let shown = |text: &str, advertised: &[&str]| {
+            let advertised: Vec<String> = advertised.iter().map(|a| (*a).to_owned()).collect();
+            let each = servers(text).unwrap().each(&advertised);
+            each.iter().map(|one| one.0[0].as_url_str().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(shown("nats://a", &[]), ["nats://a:4222"]);
+        assert_eq!(
+            shown("tls://u:p@a:1,tls://b:2", &["c:3", "b:2", "[::1]:4", "x"]),
+            ["tls://u:p@a:1", "tls://u:p@b:2", "tls://u:p@c:3", "tls://u:p@[::1]:4"],
+        );
     }
 }

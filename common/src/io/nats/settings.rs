@@ -140,6 +140,14 @@ impl NatsSettings {
         request::jetstream(client, self.domain.as_deref())
     }
 
+    /// These settings once for each server that is known: those of the settings, and those of the
+    /// cluster that the client's server names.
+    #[must_use]
+    pub fn each_server(&self, client: &Client) -> Vec<Self> {
+        let each = self.url.each(&client.server_info().connect_urls).into_iter();
+        each.map(|url| Self { url, ..self.clone() }).collect()
+    }
+
     /// The prefix of this role's inboxes. Each publisher is a user of its own and may be allowed
     /// only its own inbox, so its prefix has the user's name.
     pub(super) fn inbox_prefix(&self, role: Role) -> String {
