@@ -23,7 +23,7 @@ use botstats::simulate::{Event, Params, Simulation};
 use botstats_bench::in_process::{FULL_BATCH, Fed, ON_THE_WAY_MS};
 use botstats_bench::load::Headers;
 use botstats_common::wire;
-use botstats_ingest::testing::{Arrival, HashKey, Message, decode};
+use botstats_ingest::testing::{Batch, HashKey, Message, decode};
 use botstats_query::{Format, Labels, Question, Subject, Windows, render_all, request};
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use tempfile::TempDir;
@@ -95,24 +95,25 @@ fn stored(events: &[Event]) -> impl Iterator<Item = (i64, &Event)> {
 }
 
 /// An engine with some history, and decoded messages that come next.
-type Decoded = (Fed, Vec<Arrival>, TempDir);
+type Decoded = (Fed, Batch, TempDir);
 
 fn decoded(count: usize) -> Decoded {
     let (mut fed, events, folder) = ready(count);
     let headers = Headers::ContentType.map();
     let mut decoder = fed.engine().decoder();
-    let arrivals = (1 + HISTORY as u64..).zip(&events).map(|(sequence, event)| {
-        decoder.decode(&Message { sequence, ..message(event, &headers) }).unwrap()
-    });
-    let arrivals = arrivals.collect();
-    (fed, arrivals, folder)
+    let mut batch = fed.engine().batch();
+    for (sequence, event) in (1 + HISTORY as u64..).zip(&events) {
+        let message = Message { sequence, ..message(event, &headers) };
+        batch.take(&mut decoder, &message).unwrap();
+    }
+    (fed, batch, folder)
 }
 
 #[library_benchmark]
 #[bench::events_20000(args = (COMMITTED), setup = decoded)]
-fn folding((mut fed, arrivals, folder): Decoded) -> Decoded {
-    fed.engine().apply_decoded(&arrivals).unwrap();
-    (fed, arrivals, folder)
+fn folding((mut fed, batch, folder): Decoded) -> Decoded {
+    fed.engine().apply_batch(&batch).unwrap();
+    (fed, batch, folder)
 }
 
 #[library_benchmark]

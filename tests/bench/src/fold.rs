@@ -165,22 +165,23 @@ fn fold(events: impl Iterator<Item = (i64, Event)>, batch: usize) -> anyhow::Res
     let headers = Headers::ContentType.map();
     let (mut events, mut cpu, mut sequence) = (events, Duration::ZERO, 0);
     loop {
-        let mut arrivals = Vec::with_capacity(batch);
+        let mut decoded = engine.batch();
         for (stored_ms, event) in events.by_ref().take(batch) {
             sequence += 1;
-            arrivals.push(decoder.decode(&Message {
+            let message = Message {
                 sequence,
                 stored_ns: stored_ms * NS_PER_MS,
                 subject: &event.subject,
                 headers: Some(&headers).into(),
                 payload: &event.payload,
-            })?);
+            };
+            decoded.take(&mut decoder, &message)?;
         }
-        if arrivals.is_empty() {
+        if decoded.is_empty() {
             break;
         }
         let before = usage::own_cpu();
-        engine.apply_decoded(&arrivals)?;
+        engine.apply_batch(&decoded)?;
         cpu += usage::own_cpu() - before;
     }
     let accepted = engine.progress().accepted;

@@ -23,6 +23,7 @@
 )]
 #![expect(missing_docs, reason = "support of tests: a name that says all needs no comment")]
 
+pub mod cells;
 mod conversation;
 mod drain;
 pub mod fixed;
@@ -153,6 +154,11 @@ pub const MEASURES: &[Measure] = &[
         name: "429",
         about: "a throttled account that floods, beside a handler that always says 429",
         run: |scale| Box::pin(throttled::run(scale)),
+    },
+    Measure {
+        name: "cells",
+        about: "events over one, two and four streams: ingest, publish, and slots that move",
+        run: |scale| Box::pin(cells::run(scale)),
     },
     Measure {
         name: "page",

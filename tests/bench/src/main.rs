@@ -4,7 +4,7 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
-use botstats_bench::{ROUNDS, Scale, fixed, fold, null};
+use botstats_bench::{ROUNDS, Report, Scale, cells, fixed, fold, null};
 use botstats_common::io::clock;
 use clap::Parser;
 
@@ -29,6 +29,9 @@ struct Arguments {
     /// Measure the programs in that folder too, of an older version (publish)
     #[arg(long, value_name = "FOLDER")]
     before: Option<String>,
+    /// Instead, count a million accounts over 64 cells in process (cells)
+    #[arg(long, requires = "measures")]
+    simulate: bool,
     /// JSON instead of the table on standard output
     #[arg(long)]
     json: bool,
@@ -69,6 +72,14 @@ fn measures() -> String {
     format!("Measures:\n{}", lines.join("\n"))
 }
 
+fn simulated(scale: Scale) -> anyhow::Result<Report> {
+    let mut report = Report::begin(scale)?;
+    let begun = clock::monotonic();
+    let rows = cells::simulation::run(scale)?;
+    report.add("cells", "a million accounts over 64 cells, in process", begun.elapsed(), rows);
+    Ok(report)
+}
+
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     if let Some(folder) = arguments.serve {
@@ -106,6 +117,13 @@ fn main() -> anyhow::Result<()> {
                 (true, _) => Scale::quick(arguments.rounds),
                 _ => Scale::full(arguments.rounds),
             };
+            if arguments.simulate {
+                anyhow::ensure!(arguments.measures == ["cells"], "only cells can be simulated");
+                let report = simulated(scale)?;
+                let text =
+                    if arguments.json { serde_json::to_string(&report)? } else { report.table() };
+                return Ok(writeln!(std::io::stdout(), "{}", text.trim_end())?);
+            }
             scale.before = arguments.before.map(|folder| &*folder.leak());
             let runtime = tokio::runtime::Runtime::new()?;
             let report = runtime.block_on(botstats_bench::run(&arguments.measures, scale))?;
