@@ -59,6 +59,10 @@ ENTRYPOINT ["/botstats"]
 # nats-server with the rights of each role, and the script that makes their passwords.
 FROM ${NATS_IMAGE} AS nats
 COPY docs/deploy/compose/nats/ /etc/botstats/
+# For cells: the same accounts with the mapping of slots, and with rights on more streams.
+RUN mkdir /etc/botstats-cells \
+ && cp /etc/botstats/cells.conf /etc/botstats-cells/ \
+ && sed -f /etc/botstats/cells.sed /etc/botstats/accounts.conf > /etc/botstats-cells/accounts.conf
 RUN for role in ingest query admin publisher operator routes; do mkdir -p "/secrets/$role"; done \
  && mkdir -p /data && chown -R 65532:65532 /data /secrets
 USER 65532:65532

@@ -4,6 +4,7 @@
 //! *Invariants*: what is started here ends with its value, and also when the test is killed.
 //! Nothing waits blindly: every wait is for a condition and has a limit.
 
+mod accounts;
 mod cluster;
 mod configured;
 mod http;
@@ -20,9 +21,12 @@ mod readers;
 mod restored;
 mod roles;
 mod site;
+mod slots;
+mod splits;
 mod stage;
 mod status;
 mod stream;
+mod traffic;
 
 use std::time::Duration;
 
@@ -31,6 +35,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 pub use crate::model::ALL;
 
+pub use accounts::Accounts;
 pub use configured::Configured;
 pub use http::{Answer, Connection, get, get_as, head_as, head_of, metric, read_answer, send};
 pub use judge::{check_counts, check_dead_letters};
@@ -46,9 +51,18 @@ pub use readers::{Readers, Seen};
 pub use restored::{Snapshot, copy};
 pub use roles::{RoleQuery, Roles, not_ready, ready, shipped_configuration};
 pub use site::{Login, Query, Site, connection};
+pub use slots::{
+    Held, SPLIT_WAIT, as_one, check_chains, event_streams, held, held_of, map_slots_at,
+    slots_by_stream,
+};
+pub use splits::{
+    SPLIT_LIMIT, SPLIT_STEPS, botstats, cell_stream, done, introduce_slots, part_of_split, split,
+    verified,
+};
 pub use stage::{Stage, ask_all, bot_tokens, event, large};
 pub use status::statuses;
 pub use stream::{Outgoing, outgoing, publish, publish_stubbornly, stored, stored_of};
+pub use traffic::{Published, Receipt, Traffic};
 
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(15);

@@ -5,7 +5,8 @@
 //! * [`generate`]: seeded streams of events as nasty as the rules allow;
 //! * [`in_process`]: the product without its sockets; [`disk`]: a disk that fails on command;
 //! * [`decoders`]: every decoder of bytes from outside, and what must hold for any bytes;
-//! * [`harness`]: a real nats-server and the real programs as child processes.
+//! * [`harness`]: a real nats-server and the real programs as child processes;
+//! * [`spread`]: a real nats-server that spreads accounts over streams by their slots.
 //!
 //! The tests are in `tests/tests`, a program for each kind. The packages `bench`, `compose` and
 //! `faults` use this library too. A test with real processes takes the programs from the folder in
@@ -24,6 +25,7 @@ pub mod generate;
 pub mod harness;
 pub mod in_process;
 pub mod model;
+pub mod spread;
 
 /// The number in an environment variable; `default` if the variable is not set.
 pub fn setting(name: &str, default: usize) -> usize {

@@ -65,8 +65,11 @@ fn settings_of(container: &Value, name: &str) {
 
 /// Whose password a service may see.
 fn may_read(service: &str, role: &str) -> bool {
-    match service.trim_start_matches("cluster-").trim_end_matches(['1', '2', '3', '-']) {
+    let is_of_cells = service.starts_with("cells-");
+    let service = service.trim_start_matches("cluster-").trim_start_matches("cells-");
+    match service.trim_end_matches(['1', '2', '3', 'a', 'b', '-']) {
         "secrets" | "nats" => true,
+        "setup" if is_of_cells => role == "operator",
         "setup" | "botstats" | "demo" => role == "admin",
         other => other == role,
     }

@@ -10,6 +10,7 @@
 )]
 #![expect(missing_docs, reason = "support of tests: a name that says all needs no comment")]
 
+mod cells;
 mod clients;
 mod confined;
 mod profiles;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 pub use report::{Check, Report};
 
+use cells::cells;
 use profiles::{cluster, demo};
 use stack::Stack;
 use story::Story;
@@ -30,11 +32,15 @@ use story::Story;
 /// The throttle window of a run: short, so that an account can be asked often.
 const WINDOW: Duration = Duration::from_secs(3);
 
-/// Runs all checks on a compose project of that name, which is gone afterwards.
-pub async fn run(root: &Path, project: &str) -> Report {
+/// Runs all checks, or only that of the profile `cells`, on a compose project of that name, which
+/// is gone afterwards.
+pub async fn run(root: &Path, project: &str, only_cells: bool) -> Report {
     let stack = Stack::new(root, project, WINDOW);
     let mut report = Report::default();
-    checks(&stack, &mut report).await;
+    if !only_cells {
+        checks(&stack, &mut report).await;
+    }
+    report.check("cells: a split, and a cell that is away", cells(&stack)).await;
     if !report.holds() {
         let logs = stack.output("docker", &["compose", "logs", "--tail", "40"], "").await;
         eprintln!("{}", String::from_utf8_lossy(&logs.stdout));

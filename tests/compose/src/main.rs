@@ -23,6 +23,9 @@ struct Arguments {
     /// Only say where the nats-server is that tests use
     #[arg(long)]
     nats_server: bool,
+    /// Only the profile `cells`
+    #[arg(long)]
+    cells: bool,
     /// Write the result as JSON to standard output
     #[arg(long)]
     json: bool,
@@ -36,7 +39,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         writeln!(std::io::stdout(), "{}", path.display())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let report = botstats_compose::run(&arguments.root, &arguments.project).await;
+    let report = botstats_compose::run(&arguments.root, &arguments.project, arguments.cells).await;
     if arguments.json {
         writeln!(std::io::stdout(), "{}", serde_json::to_string(&report)?)?;
     } else {

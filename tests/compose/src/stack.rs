@@ -16,7 +16,8 @@ use botstats_tests::harness::{free_ports, until};
 /// How long one command may take; the longest brings up a cluster.
 const COMMAND_LIMIT: Duration = Duration::from_secs(240);
 /// All profiles: what `down` must take along.
-const PROFILES: [&str; 5] = ["tools", "demo", "observe", "cluster", "cluster-tools"];
+const PROFILES: [&str; 8] =
+    ["tools", "demo", "observe", "cluster", "cluster-tools", "cells", "cells-third", "cells-tools"];
 
 /// A compose project of its own.
 pub(super) struct Stack {
@@ -28,12 +29,16 @@ pub(super) struct Stack {
     pub(super) nats_port: u16,
     /// The cluster's.
     pub(super) cluster_nats_port: u16,
+    /// That of the cells.
+    pub(super) cells_nats_port: u16,
 }
 
 impl Stack {
     /// For the repository in that folder; nothing is started yet.
     pub(super) fn new(root: &Path, project: &str, window: Duration) -> Self {
-        let [http_port, _, cluster_http_port, _, nats_port, cluster_nats_port] = free_ports();
+        let [http_port, _, cluster_http_port, _, cells_http_port, _, nats_port, others @ ..] =
+            free_ports::<9>();
+        let [cluster_nats_port, cells_nats_port] = others;
         let range = |first: u16| format!("{first}-{}", first + 1);
         let settings = vec![
             ("COMPOSE_PROJECT_NAME", project.to_owned()),
@@ -42,11 +47,14 @@ impl Stack {
             ("BOTSTATS_NATS_PORT", nats_port.to_string()),
             ("BOTSTATS_CLUSTER_HTTP_PORTS", range(cluster_http_port)),
             ("BOTSTATS_CLUSTER_NATS_PORT", cluster_nats_port.to_string()),
+            ("BOTSTATS_CELLS_HTTP_PORTS", range(cells_http_port)),
+            ("BOTSTATS_CELLS_NATS_PORT", cells_nats_port.to_string()),
             ("BOTSTATS_URL", format!("http://127.0.0.1:{http_port}")),
             ("BOTSTATS_PUBLIC_URL", format!("http://127.0.0.1:{http_port}")),
             ("BOTSTATS_THROTTLE_WINDOW", format!("{}s", window.as_secs())),
         ];
-        Self { root: root.to_owned(), settings, http_port, nats_port, cluster_nats_port }
+        let root = root.to_owned();
+        Self { root, settings, http_port, nats_port, cluster_nats_port, cells_nats_port }
     }
 
     /// The name of the project, with which the names of its images begin.

@@ -3,6 +3,7 @@
 //!
 //! * [`plan`]: from a seed to faults, as plain data;
 //! * [`episode`]: one installation that lives through some of them;
+//! * [`splits`]: splits of cells, with a fault in a step of each;
 //! * [`callers`]: clients that use up their calls meanwhile, and what must hold of the answers;
 //! * [`report`]: what was done and measured.
 //!
@@ -23,6 +24,7 @@ pub mod callers;
 pub mod episode;
 pub mod plan;
 pub mod report;
+pub mod splits;
 
 use plan::{Episode, Numbers};
 use report::Report;

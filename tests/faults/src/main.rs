@@ -33,6 +33,9 @@ struct Arguments {
     /// leaders and ingests, deleted consumers and killed queries
     #[arg(long)]
     cluster: bool,
+    /// Only splits of cells, that number of them, each with a fault in one of its steps
+    #[arg(long, conflicts_with_all = ["ingest_kills", "broker_kills", "others", "episode"])]
+    splits: Option<usize>,
     /// Run only that episode of the plan
     #[arg(long)]
     episode: Option<usize>,
@@ -48,6 +51,19 @@ async fn main() -> anyhow::Result<()> {
     let Arguments { ingest_kills, broker_kills, others, cluster, episode, json, .. } = arguments;
     let numbers = Numbers { seed, ingest_kills, broker_kills, others, cluster };
     let begun = clock::monotonic();
+    if let Some(splits) = arguments.splits {
+        eprintln!("{splits} splits, seed {seed}");
+        let report = botstats_faults::splits::run(seed, splits, cluster).await;
+        eprintln!(
+            "{}\neverything held; {:.0?}",
+            serde_json::to_string_pretty(&report)?,
+            begun.elapsed()
+        );
+        if json {
+            writeln!(std::io::stdout(), "{}", serde_json::to_string(&report)?)?;
+        }
+        return Ok(());
+    }
     let report = botstats_faults::run(&numbers, episode).await;
     let took = begun.elapsed();
     eprintln!("{}\neverything held; {took:.0?}", serde_json::to_string_pretty(&report)?);

@@ -41,6 +41,14 @@ async fn a_cluster_holds_through_the_loss_of_leaders() {
     run_cases("cluster").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn splits_hold_through_faults_in_their_steps() {
+    // Once nats-server came back to an ingest that was just behind a fence, and stayed out of date.
+    let report = botstats_faults::splits::run(3, 5, false).await;
+    eprintln!("{report:?}");
+    assert!(report.splits == 5 && report.published > 0, "{report:?}");
+}
+
 #[test]
 fn a_plan_has_what_was_ordered() {
     let numbers =

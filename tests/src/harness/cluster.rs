@@ -5,6 +5,7 @@ use std::path::Path;
 use botstats::server::{Options, Server};
 
 use super::free_ports;
+use super::slots::{MAPPING_INCLUDE, prepare_mapping};
 
 const SERVERS: usize = 3;
 
@@ -17,8 +18,10 @@ pub(super) fn start_servers(program: &Path, folder: &Path) -> Vec<Server> {
         let mut options = Options::new(program, folder.join(format!("n{number}")));
         // A server that comes back gets what it lacks from the others.
         options.sync_always = false;
+        prepare_mapping(&options.folder);
         options.extra = format!(
             "server_name: n{number}\n\
+             {MAPPING_INCLUDE}\n\
              cluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [{}] }}",
             routes[number],
             urls.join(", "),

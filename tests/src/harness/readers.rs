@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use botstats_common::io::{clock, stop};
+use futures::future::join_all;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,7 +20,8 @@ use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Login, Outgoing, PATIENCE, Query, Site, event, head_as, publish, send, stored_of, until,
+    Login, Outgoing, PATIENCE, Query, Site, event, head_as, held_of, publish, publish_stubbornly,
+    send, until,
 };
 use crate::model::{Directory, Model, Verdict};
 
@@ -123,8 +125,7 @@ impl Readers {
         assert!(bad.is_empty(), "{} of {} answers, such as {:?}", bad.len(), all.len(), bad[0]);
 
         for account in 0..READERS {
-            let subjects = format!("botstats.events.{}.>", name(account));
-            let messages = stored_of(&self.js, &subjects).await;
+            let messages = held_of(&self.js, &name(account)).await;
             let verdicts = Model::of(&messages).verdicts;
             let accepted = messages.iter().filter(|m| verdicts[&m.sequence] == Verdict::Accepted);
             let stored: Vec<i64> = accepted.map(|message| message.stored_ns / 1_000_000).collect();
@@ -164,7 +165,9 @@ async fn publish_on(js: jetstream::Context, stop: CancellationToken) {
         let new = |account| {
             received(account, number % CHANNELS, clock::now_ms(), &format!("new-{number}"))
         };
-        publish(&js, (0..READERS).map(new)).await;
+        // A split may be just moving an account to another stream.
+        let events: Vec<Outgoing> = (0..READERS).map(new).collect();
+        join_all(events.iter().map(|event| publish_stubbornly(&js, event, PATIENCE))).await;
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::cluster::start_servers;
+use super::slots::{MAPPING_INCLUDE, prepare_mapping};
 use super::status::statuses;
 use super::{Answer, PATIENCE, Process, get, get_as, run, until};
 use crate::model::{Directory, GroupMode, Model, Question, text_of};
@@ -86,6 +87,8 @@ impl Site {
         let program = find(|_| {}).unwrap_or_else(|e| panic!("{e}"));
         let mut options = Options::new(program, folder.path().join("nats"));
         options.sync_always = sync_always;
+        options.extra = MAPPING_INCLUDE.to_owned();
+        prepare_mapping(&options.folder);
         let nats = Server::start(options).unwrap_or_else(|e| panic!("{e}"));
         let client = connection(&nats.url()).await;
         let js = nats::jetstream(&client, None);

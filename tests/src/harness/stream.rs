@@ -66,7 +66,7 @@ pub async fn publish_stubbornly(
     }
 }
 
-fn header_map(headers: &[(String, String)]) -> HeaderMap {
+pub(super) fn header_map(headers: &[(String, String)]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.append(name.as_str(), value.as_str());
@@ -87,9 +87,18 @@ pub async fn stored(js: &jetstream::Context) -> Vec<Message> {
 
 /// What the stream of events holds on the subjects that match.
 pub async fn stored_of(js: &jetstream::Context, subjects: &str) -> Vec<Message> {
+    stored_in(js, EVENTS_STREAM, subjects).await
+}
+
+/// What a stream holds on the subjects that match.
+pub(super) async fn stored_in(
+    js: &jetstream::Context,
+    stream: &str,
+    subjects: &str,
+) -> Vec<Message> {
     // A cluster may be just choosing a leader.
     let (consumer, mut left) = until("a consumer of the stream", PATIENCE, async || {
-        let stream = js.get_stream(EVENTS_STREAM).await.ok()?;
+        let stream = js.get_stream(stream).await.ok()?;
         let config =
             OrderedConfig { filter_subject: subjects.to_owned(), ..OrderedConfig::default() };
         let mut consumer = stream.create_consumer(config).await.ok()?;

@@ -5,8 +5,11 @@
 mod backup;
 mod broker_connection;
 mod broker_server;
+mod chain;
 mod identity;
 mod model_end_to_end;
 mod outages;
 mod poison;
+mod slots;
+mod spread;
 mod twins;
