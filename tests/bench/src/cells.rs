@@ -2,10 +2,10 @@
 //!
 //! | what | compares |
 //! | --- | --- |
-//! | [`cost`] | the ingests of 1, 2 and 4 streams with the same events |
-//! | [`foreign`] | an ingest whose slots have no event in its parent's stream, with consumers that drop that stream |
-//! | [`publish`] | `botstats publish` into four streams, with one stream |
-//! | [`gap`] | how long a publisher waits while slots move |
+//! | `cost` | the ingests of 1, 2 and 4 streams with the same events |
+//! | `foreign` | an ingest whose slots have no event in its parent's stream, with consumers that drop that stream |
+//! | `publish` | `botstats publish` into four streams, with one stream |
+//! | `gap` | how long a publisher waits while slots move |
 //! | [`simulation`] | how even slots are, and that spreading changes no answer; only with --simulate |
 
 mod cost;

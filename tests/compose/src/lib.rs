@@ -53,7 +53,7 @@ pub async fn run(root: &Path, project: &str, only_cells: bool) -> Report {
 async fn checks(stack: &Stack, report: &mut Report) {
     let mut sizes = std::collections::BTreeMap::new();
     report
-        .check("each image is under 25 MiB, without a user root", async {
+        .check("each image is under 30 MiB, without a user root", async {
             sizes = story::images(stack).await;
             format!("{sizes:?} bytes")
         })

@@ -8,8 +8,8 @@
 //! that one; nobody has to set it. A message is sent again with the same bytes until the server has
 //! stored or refused it; ingest removes the duplicates that this makes. The messages of a refused
 //! batch are sent again one by one, so a bad message does not take its neighbours with it. A batch
-//! must lie within one stream, so [`homes`] remembers which stream stores the events of which slot,
-//! and [`waiting`] forms batches by that; what is not known goes one by one, which teaches. While
+//! must lie within one stream, so `homes` remembers which stream stores the events of which slot,
+//! and `waiting` forms batches by that; what is not known goes one by one, which teaches. While
 //! the server is overloaded (its queue belongs to all publishers) the publisher backs off: it sends
 //! fewer messages at once.
 //!
