@@ -29,8 +29,8 @@ use botstats_tests::model::Model;
 /// What makes the events and questions of a run.
 const SEED: u64 = 20_261_122;
 const DAY_MS: i64 = 86_400_000;
-/// The largest an image may be, in bytes. The programs of the tests are optimised less than those of
-/// a release: they are about a third larger.
+/// The largest an image may be, in bytes. The programs of the tests are optimised less than those
+/// of a release: they are about a third larger.
 const MAX_IMAGE_BYTES: u64 = 30 * 1024 * 1024;
 /// Events published one by one while something is killed.
 const EVENTS_DURING_A_FAULT: usize = 300;
