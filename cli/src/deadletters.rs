@@ -11,7 +11,9 @@ use async_nats::{Client, HeaderMap, Request, RequestErrorKind};
 use botstats_common::io::clock;
 use botstats_common::io::nats::{NatsSettings, Role, stream_info};
 use botstats_common::io::settings::whole;
-use botstats_common::names::{DEAD_LETTERS_SUBJECT, EVENTS_STREAM, SLOT_PREFIX};
+use botstats_common::names::{
+    DEAD_LETTERS_SUBJECT, EVENTS_PREFIX, EVENTS_STREAM, SLOT_PREFIX, events_stream,
+};
 use botstats_common::status::{
     DeadLetter, DeadLettersReply, DeadLettersRequest, MAX_DEAD_LETTERS_PER_ANSWER,
 };
@@ -21,7 +23,6 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::cells::stream_name;
 use crate::output::{Align, Answer, BadUsage, counted, grouped, printable, table};
 use crate::status;
 
@@ -63,7 +64,7 @@ pub(crate) enum DeadLettersCommand {
         #[arg(value_name = "SEQ", value_parser = whole::<u64>(1..=u64::MAX))]
         sequence: u64,
         /// The stream whose ingest refused it; needed where there are several
-        #[arg(long, value_name = "NAME", value_parser = stream_name)]
+        #[arg(long, value_name = "NAME", value_parser = events_stream)]
         stream: Option<String>,
     },
     /// Publish strays again: events that were stored in a stream after their slots had moved
@@ -213,19 +214,26 @@ fn list_text(all: &[(String, DeadLettersReply)]) -> String {
     )
 }
 
+/// The streams of a chain back to the one that has that sequence, each with the first sequence that
+/// it ever had.
+async fn chain(js: &Context, stream: &str, sequence: u64) -> anyhow::Result<Vec<(String, u64)>> {
+    let mut links = Vec::new();
+    let mut next = Some(stream.to_owned());
+    while let Some(name) = next.filter(|_| links.len() < MAX_CHAIN) {
+        let config = stream_info(js, &name).await?.config;
+        let first = config.first_sequence();
+        let parent = config.lineage()?.parent.filter(|_| sequence < first);
+        next = parent.map(|parent| parent.name);
+        links.push((name, first));
+    }
+    Ok(links)
+}
+
 /// The stream of a chain that has that sequence: an ingest's letters of an earlier stream have the
 /// earlier stream's sequences.
-async fn stream_with(js: &Context, stream: &str, sequence: u64) -> anyhow::Result<String> {
-    let mut name = stream.to_owned();
-    for _ in 0..MAX_CHAIN {
-        let config = stream_info(js, &name).await?.config;
-        let parent = config.lineage()?.parent;
-        match parent.filter(|_| sequence < config.first_sequence()) {
-            Some(parent) => name = parent.name,
-            None => break,
-        }
-    }
-    Ok(name)
+fn stream_with(chain: &[(String, u64)], sequence: u64) -> &str {
+    let link = chain.iter().find(|(_, first)| sequence >= *first).or(chain.last());
+    link.map_or(EVENTS_STREAM, |(name, _)| name)
 }
 
 /// The message of a dead letter, whatever its bytes are.
@@ -263,11 +271,12 @@ async fn show(
     };
     let reply = ask(client, &question).await?;
     let letter = reply.letters.into_iter().find(|letter| letter.sequence == sequence);
-    let stream = stream_with(js, &stream, sequence).await?;
-    let message = message(js, &stream, sequence)
+    let chain = chain(js, &stream, sequence).await?;
+    let stream = stream_with(&chain, sequence);
+    let message = message(js, stream, sequence)
         .await?
         .with_context(|| format!("the stream {stream} has no message {sequence}"))?;
-    letter_answer(&stream, letter.as_ref(), &message)
+    letter_answer(stream, letter.as_ref(), &message)
 }
 
 /// What became of the strays.
@@ -285,10 +294,13 @@ async fn republish(client: &Client, js: &Context) -> anyhow::Result<Answer> {
     let mut counts = Republished::default();
     for (stream, reply) in all_letters(client, MAX_KEPT).await? {
         // The oldest first, as they were published.
-        let strays = reply.letters.iter().rev().filter(|letter| letter.rule == STRAY);
+        let mut strays =
+            reply.letters.iter().rev().filter(|letter| letter.rule == STRAY).peekable();
+        let Some(oldest) = strays.peek() else { continue };
+        let chain = chain(js, &stream, oldest.sequence).await?;
         for letter in strays {
-            let stream = stream_with(js, &stream, letter.sequence).await?;
-            let Some(message) = message(js, &stream, letter.sequence).await? else {
+            let stream = stream_with(&chain, letter.sequence);
+            let Some(message) = message(js, stream, letter.sequence).await? else {
                 counts.gone += 1;
                 continue;
             };
@@ -345,7 +357,7 @@ async fn publish_again(
 fn as_published(message: &RawMessage) -> Option<(String, HeaderMap)> {
     let rest = message.subject.strip_prefix(SLOT_PREFIX);
     let rest = rest.and_then(|rest| rest.split_once('.')).map(|(_slot, rest)| rest);
-    let rest = rest.or_else(|| message.subject.strip_prefix("botstats.events."))?;
+    let rest = rest.or_else(|| message.subject.strip_prefix(EVENTS_PREFIX))?;
     if rest.split('.').count() != 3 {
         return None;
     }
@@ -357,7 +369,7 @@ fn as_published(message: &RawMessage) -> Option<(String, HeaderMap)> {
             headers.append(name.clone(), value.clone());
         }
     }
-    Some((format!("botstats.events.{rest}"), headers))
+    Some((format!("{EVENTS_PREFIX}{rest}"), headers))
 }
 
 /// A dead letter with its message, for programs.

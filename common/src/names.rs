@@ -13,7 +13,9 @@ pub const SLOT_MAPPING: (&str, &str) = (
     EVENTS_SUBJECTS,
     "botstats.slot.{{partition(256,1)}}.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}",
 );
-/// What comes before the slot in the subject of an event.
+/// What comes before account, bot and channel in the subject of an event.
+pub const EVENTS_PREFIX: &str = "botstats.events.";
+/// What comes before the slot in the subject of an event, where streams have slots.
 pub const SLOT_PREFIX: &str = "botstats.slot.";
 /// What comes before the stream's name in the subject of control messages.
 pub const CONTROL_PREFIX: &str = "botstats.cell.";
@@ -39,7 +41,20 @@ pub(crate) const MAX_MESSAGE_BYTES: i32 = 72 * 1024;
 /// The subject that a bot's events are published to.
 #[must_use]
 pub fn event_subject(account: &Account, bot: &Bot, channel: &Channel) -> String {
-    format!("botstats.events.{account}.{bot}.{channel}")
+    format!("{EVENTS_PREFIX}{account}.{bot}.{channel}")
+}
+
+/// Reads the name of a stream of events, as [`is_events_stream`] allows it.
+///
+/// # Errors
+/// Says what is allowed.
+pub fn events_stream(text: &str) -> Result<String, String> {
+    if is_events_stream(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "{EVENTS_STREAM}, or {EVENTS_STREAM}_ and 1 to 32 of the characters A-Z a-z 0-9 _ -"
+    ))
 }
 
 /// True if a stream of events may have that name: [`EVENTS_STREAM`] itself, or that with `_` and 1

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use botstats_common::io::nats::NatsSettings;
 use botstats_common::io::settings::{address, duration, whole};
-use botstats_common::names::{EVENTS_STREAM, is_events_stream};
+use botstats_common::names::{EVENTS_STREAM, events_stream};
 use clap::Args;
 
 /// The fewest days of buckets that may be kept: a question can ask for 30 days, and late events
@@ -62,19 +62,6 @@ pub struct ServiceSettings {
           num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set,
           value_parser = clap::builder::BoolishValueParser::new())]
     pub rebuild_damaged: bool,
-}
-
-/// Reads the name of a stream of events.
-///
-/// # Errors
-/// Says what is allowed.
-pub(crate) fn events_stream(text: &str) -> Result<String, String> {
-    if is_events_stream(text) {
-        return Ok(text.to_owned());
-    }
-    Err(format!(
-        "{EVENTS_STREAM}, or {EVENTS_STREAM}_ and up to 32 of the characters A-Z a-z 0-9 _ -"
-    ))
 }
 
 /// Reads a number of days to keep.

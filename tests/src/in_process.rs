@@ -141,8 +141,8 @@ impl Product {
         Ok(self.engine()?.apply(&batch)?)
     }
 
-    /// Applies messages in batches of random sizes, opened again now and then. `look` is called
-    /// when so many messages are applied as one of `looks` says.
+    /// Applies messages in batches of random sizes, and opens the store again now and then. Calls
+    /// `look` each time that the number of applied messages is one of `looks`.
     pub fn apply_in_batches(
         &mut self,
         dice: &mut Dice,

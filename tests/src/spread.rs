@@ -8,8 +8,8 @@ use async_nats::jetstream::{self, stream};
 use botstats::server::{Options, Server, find};
 use botstats_common::io::{clock, nats, setup};
 use botstats_common::lineage::{Control, Fence, Lineage, StreamIdentity, first_sequence_after};
-use botstats_common::names::{EVENTS_STREAM, SLOT_MAPPING, control_subject, slot_subjects};
-use botstats_common::slot::{SLOT_COUNT, Slot, Slots};
+use botstats_common::names::{EVENTS_STREAM, SLOT_MAPPING, control_subject};
+use botstats_common::slot::Slots;
 use futures::StreamExt as _;
 use tempfile::TempDir;
 
@@ -47,16 +47,49 @@ pub fn name(number: usize) -> String {
     if number == 1 { EVENTS_STREAM.to_owned() } else { format!("{EVENTS_STREAM}_{number}") }
 }
 
-/// The slots of each of so many streams: ranges of the same length.
-pub fn ranges(streams: usize) -> Vec<Slots> {
-    let each = SLOT_COUNT / streams.max(1);
-    let of = |number: usize| Slot::all().skip(number * each).take(each).collect();
-    (0..streams).map(of).collect()
+/// Which stream of that name it is.
+pub async fn identity(js: &jetstream::Context, stream: &str) -> StreamIdentity {
+    let info = nats::stream_info(js, stream).await.expect("the stream");
+    StreamIdentity { name: stream.to_owned(), created_ns: info.created_ns }
+}
+
+/// Lets a stream listen on these slots, and on no others.
+pub async fn listen(js: &jetstream::Context, stream: &str, slots: Slots) {
+    let mut config = config(js, stream).await;
+    config.subjects = setup::cell_subjects(stream, slots);
+    js.update_stream(config).await.expect("another list");
+}
+
+/// Makes the stream that will have slots of a parent, without them.
+pub async fn make_child(
+    js: &jetstream::Context,
+    parent: &str,
+    child: &str,
+    slots: Slots,
+) -> StreamIdentity {
+    let lineage = Lineage { slots, parent: Some(identity(js, parent).await) };
+    let mut made = config(js, parent).await;
+    made.name = child.to_owned();
+    made.subjects = setup::cell_subjects(child, Slots::NONE);
+    made.metadata = lineage.metadata().into_iter().collect();
+    made.first_sequence = Some(first_sequence_after(made.first_sequence.unwrap_or_default()));
+    js.create_stream(made).await.expect("a stream");
+    identity(js, child).await
+}
+
+/// Stores a fence in a stream.
+pub async fn store_fence(js: &jetstream::Context, stream: &str, fence: Fence) {
+    let sent = js.publish(control_subject(stream), Control::Moved(fence).encode().into()).await;
+    sent.expect("the fence is sent").await.expect("the fence is stored");
+}
+
+async fn config(js: &jetstream::Context, stream: &str) -> stream::Config {
+    js.get_stream(stream).await.expect("the stream").cached_info().config.clone()
 }
 
 impl Spread {
-    /// Starts a server and makes so many streams with the same number of slots; the server may sync
-    /// each message before it acknowledges it.
+    /// Starts a server and makes that number of streams with the same number of slots; the server
+    /// may sync each message before it acknowledges it.
     pub async fn start(streams: usize, sync_always: bool) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let program = find(|_| {}).unwrap_or_else(|e| panic!("{e}"));
@@ -67,33 +100,22 @@ impl Spread {
         let nats = Server::start(options).unwrap_or_else(|e| panic!("{e}"));
         let client = connection(&nats.url()).await;
         let js = nats::jetstream(&client, None);
-        setup::directory_bucket(&js, setup::Shape::default()).await.expect("the directory");
-        let spread = Self { nats, client, js, folder };
-        for (number, slots) in (1..).zip(ranges(streams)) {
-            spread.make(&name(number), Lineage { slots, parent: None }, slots, 0).await;
-        }
-        spread
-    }
-
-    /// Makes the stream that will have slots of a parent, without them.
-    pub async fn make_child(&self, child: &str, parent: &str, slots: Slots) {
-        let (config, identity) = self.info(parent).await;
-        let first = first_sequence_after(config.first_sequence.unwrap_or_default());
-        let lineage = Lineage { slots, parent: Some(identity) };
-        self.make(child, lineage, Slots::NONE, first).await;
+        let shape = setup::Shape::default();
+        setup::directory_bucket(&js, shape).await.expect("the directory");
+        setup::events_cells(&js, shape, streams).await.expect("streams");
+        Self { nats, client, js, folder }
     }
 
     /// Moves slots from a stream to a child that is made already.
     pub async fn move_slots(&self, parent: &str, child: &str, slots: Slots) -> Moved {
-        let (_, to) = self.info(child).await;
+        let (js, to) = (&self.js, identity(&self.js, child).await);
         let begun = clock::monotonic();
-        self.listen(parent, Slots::difference, slots).await;
+        let left = nats::stream_info(js, parent).await.expect("the parent").config.slots();
+        listen(js, parent, left.difference(slots)).await;
         let removed = begun.elapsed();
-        let fence = Control::Moved(Fence { slots, to }).encode();
-        let sent = self.js.publish(control_subject(parent), fence.into()).await;
-        sent.expect("the fence is sent").await.expect("the fence is stored");
+        store_fence(js, parent, Fence { slots, to }).await;
         let fenced = begun.elapsed() - removed;
-        self.listen(child, Slots::union, slots).await;
+        listen(js, child, slots).await;
         Moved { removed, fenced, added: begun.elapsed() - removed - fenced }
     }
 
@@ -116,43 +138,4 @@ impl Spread {
         let control = control_subject(stream);
         all.filter(|(subject, _)| std::future::ready(*subject != control)).collect().await
     }
-
-    async fn make(&self, stream: &str, lineage: Lineage, listens: Slots, first_sequence: u64) {
-        let config = stream::Config {
-            name: stream.to_owned(),
-            subjects: subjects(stream, listens),
-            metadata: lineage.metadata().into_iter().collect(),
-            first_sequence: (first_sequence > 0).then_some(first_sequence),
-            discard: stream::DiscardPolicy::New,
-            deny_delete: true,
-            max_message_size: 72 * 1024,
-            allow_direct: true,
-            allow_atomic_publish: true,
-            compression: Some(stream::Compression::S2),
-            ..stream::Config::default()
-        };
-        self.js.create_stream(config).await.expect("a stream");
-    }
-
-    async fn info(&self, stream: &str) -> (stream::Config, StreamIdentity) {
-        let mut found = self.js.get_stream(stream).await.expect("the stream");
-        let info = found.info().await.expect("the stream's info");
-        let created_ns = info.created.unix_timestamp_nanos().try_into().expect("a time of our age");
-        let identity = StreamIdentity { name: stream.to_owned(), created_ns };
-        (info.config.clone(), identity)
-    }
-
-    /// Changes the slots that a stream listens on.
-    async fn listen(&self, stream: &str, with: impl Fn(Slots, Slots) -> Slots, slots: Slots) {
-        let (mut config, _) = self.info(stream).await;
-        let has = |slot: &Slot| config.subjects.contains(&slot_subjects(*slot));
-        let now: Slots = Slot::all().filter(has).collect();
-        config.subjects = subjects(stream, with(now, slots));
-        self.js.update_stream(config).await.expect("another list");
-    }
-}
-
-/// What a stream listens on.
-fn subjects(stream: &str, slots: Slots) -> Vec<String> {
-    [control_subject(stream)].into_iter().chain(slots.iter().map(slot_subjects)).collect()
 }

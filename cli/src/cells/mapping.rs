@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap};
 use botstats_common::io::nats::{NatsSettings, Role, chain, explain};
 use botstats_common::io::producer::new_id;
-use botstats_common::names::{SLOT_MAPPING, SLOT_PREFIX};
+use botstats_common::names::{EVENTS_PREFIX, SLOT_MAPPING, SLOT_PREFIX};
 use botstats_common::slot::Slot;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
@@ -110,7 +110,7 @@ async fn server(nats: NatsSettings) -> (String, Server) {
 async fn probe(client: &Client) -> anyhow::Result<Found> {
     let account = format!("probe-{}", new_id());
     let rest = format!("{account}.probe.probe");
-    let plain = format!("botstats.events.{rest}");
+    let plain = format!("{EVENTS_PREFIX}{rest}");
     let mapped = format!("{SLOT_PREFIX}{}.{rest}", Slot::of_token(&account));
     let mut as_published = client.subscribe(plain.clone()).await?;
     let mut with_a_slot = client.subscribe(format!("{SLOT_PREFIX}*.{rest}")).await?;

@@ -22,6 +22,7 @@ use botstats_common::io::clock::monotonic;
 use botstats_common::io::logging::say;
 use botstats_common::io::nats::{NatsSettings, Role};
 use botstats_common::io::settings::duration;
+use botstats_common::names::events_stream;
 use botstats_common::slot::Slots;
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -33,8 +34,7 @@ pub use split::Split;
 use crate::output::{Answer, BadUsage};
 use crate::status;
 use split::{Report, Wait};
-pub(crate) use stream::stream_name;
-use stream::{shown, some_slots};
+use stream::{Cell, shown, some_slots};
 use verify::{About, Finding};
 
 /// How long a split's ingests may take to notice that it is done, before what they have not noticed
@@ -135,10 +135,10 @@ fn check_help() -> String {
 #[derive(Debug, Args)]
 pub(crate) struct SplitArgs {
     /// The stream that has the slots
-    #[arg(value_name = "PARENT", value_parser = stream_name)]
+    #[arg(value_name = "PARENT", value_parser = events_stream)]
     parent: String,
     /// The stream that gets them: BOTSTATS_EVENTS_ and a name
-    #[arg(value_name = "CHILD", value_parser = stream_name)]
+    #[arg(value_name = "CHILD", value_parser = events_stream)]
     child: String,
     /// The slots to move: numbers from 0 to 255 and ranges, as in 0-63,200
     #[arg(long, value_name = "SLOTS", value_parser = some_slots)]
@@ -150,7 +150,7 @@ pub(crate) struct SplitArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
     /// The stream that gets the slots
-    #[arg(value_name = "CHILD", value_parser = stream_name)]
+    #[arg(value_name = "CHILD", value_parser = events_stream)]
     child: Option<String>,
     #[command(flatten)]
     waiting: Waiting,
@@ -240,8 +240,17 @@ impl Site<'_> {
             return Ok((0, Vec::new()));
         }
         let servers = mapping::servers(self.nats, &self.client).await;
+        Ok((count, self.findings(&cells, &servers).await?))
+    }
+
+    /// What is wrong with these streams and servers, and with the ingests.
+    async fn findings(
+        &self,
+        cells: &[Cell],
+        servers: &[mapping::Server],
+    ) -> anyhow::Result<Vec<Finding>> {
         let statuses = status::ask(&self.client).await?;
-        Ok((count, verify::findings(&cells, &statuses, &servers)))
+        Ok(verify::findings(cells, &statuses, servers))
     }
 
     /// Checks a split, and does the steps that are left.
@@ -305,9 +314,11 @@ impl Site<'_> {
             Wait::For(_) => true,
             Wait::Not => finding.about != About::Ingest,
         };
+        let servers = mapping::servers(self.nats, &self.client).await;
         let started = monotonic();
         let findings = loop {
-            let (_, findings) = self.verify().await?;
+            let cells = self.streams.all().await?;
+            let findings = self.findings(&cells, &servers).await?;
             let is_settled = findings.iter().all(|finding| finding.about != About::Ingest);
             let is_late = started.elapsed() >= SETTLE_LIMIT;
             if is_settled || is_late || matches!(wait, Wait::Not) {

@@ -43,7 +43,7 @@ pub(crate) struct Report {
 /// Whether a split waits for an ingest of the child.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Wait {
-    /// At most so long.
+    /// At most for this time.
     For(Duration),
     Not,
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use botstats_common::lineage::{Control, Fence, Lineage, StreamIdentity};
-use botstats_common::names::{EVENTS_SUBJECTS, is_events_stream};
+use botstats_common::names::EVENTS_SUBJECTS;
 use botstats_common::rules::{StreamConfig, meets};
 use botstats_common::slot::Slots;
 use serde_json::Value;
@@ -75,18 +75,6 @@ impl Cell {
 /// The fence in a control message, if it is one.
 pub(super) fn fence(payload: &[u8]) -> Option<Fence> {
     Control::decode(payload).map(|Control::Moved(fence)| fence)
-}
-
-/// Reads the name of a stream of events.
-///
-/// # Errors
-/// Says what is allowed.
-pub(crate) fn stream_name(text: &str) -> Result<String, String> {
-    if is_events_stream(text) {
-        return Ok(text.to_owned());
-    }
-    Err("BOTSTATS_EVENTS, or BOTSTATS_EVENTS_ and 1 to 32 of the characters A-Z a-z 0-9 _ -"
-        .to_owned())
 }
 
 /// Reads a set of slots that is not empty.

@@ -163,7 +163,7 @@ impl Decoder {
     ) -> Result<Option<Decoded<PairNumbers>>, StoreError> {
         let address = match address(message.subject) {
             Ok(address) => address,
-            // Each message with such a subject counts once: in the store of its own stream.
+            // A message with a malformed subject counts once: in the store of its own stream.
             Err(_) if !self.stream.is_own() => return Ok(None),
             Err(reason) => return Ok(Some(Decoded::DeadLetter(Rule::Subject, reason))),
         };

@@ -72,7 +72,8 @@ pub async fn raw_message_from(
     next_of_subject(js, stream, ">", sequence).await
 }
 
-/// The first message of a stream on such a subject at or after a sequence; none if there is none.
+/// The first message of a stream at or after a sequence whose subject matches; none if no message
+/// does.
 ///
 /// # Errors
 /// Says why there is no answer.

@@ -146,7 +146,8 @@ impl StreamReader {
         self.check(js, &route).await?;
         self.enter(&route);
         if route.reading.passed_fence.is_some() {
-            // Behind these messages nobody else learns that this stream is the next one.
+            // The next try finds its position in this stream, and no longer sees that a fence was
+            // passed.
             self.health.checked(&route.seen, &route.reading);
         }
         let (stream, mut next) = (&route.seen.state.identity, self.position.sequence() + 1);

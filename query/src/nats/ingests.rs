@@ -76,7 +76,7 @@ impl Pong {
             metadata: Option<HashMap<String, String>>,
         }
         let Parts { id, metadata } = serde_json::from_slice(payload).unwrap_or_default();
-        // Slots that cannot be read are none that could be asked for.
+        // An ingest whose slots cannot be read is asked about none.
         let slots = metadata.unwrap_or_default().remove(SLOTS_METADATA);
         let slots = slots.map(|slots| slots.parse().unwrap_or(Slots::NONE));
         Self { id: IngestId::new(&id), slots }

@@ -12,13 +12,11 @@ use futures::future::join;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::clients::{RECOVERY, answered, ask, connect, counted};
+use super::clients::{RECEIVED, RECOVERY, all_are_counted, answered, ask, connect};
 use super::confined;
 use super::stack::{Stack, id};
 use botstats_tests::harness::{event, publish_stubbornly, until};
 
-/// All messages of a month, in one row for each bot and channel.
-const RECEIVED: &str = "/analytics/statistics/account/*/13/year/30";
 /// The slots that the split moves, out of those of the second cell.
 const MOVED: &str = "192-255";
 /// An account of each cell: of the first, of the second, and one that moves to the third.
@@ -77,21 +75,6 @@ async fn ask_until(stack: &Stack, tokens: &[String], stop: &CancellationToken) -
     answers
 }
 
-/// Waits until both queries count all events of each account.
-async fn all_are_counted(stack: &Stack, tokens: &[String], wanted: usize) {
-    for address in stack.addresses("cells-query").await {
-        for token in tokens {
-            until(&format!("an answer with {wanted} events"), RECOVERY, async || {
-                let (_, answer) = answered(address, token, RECEIVED).await;
-                let now = usize::try_from(counted(&answer.json())).ok()?;
-                assert!(now <= wanted, "{now} of {wanted} events are counted");
-                (now == wanted).then_some(())
-            })
-            .await;
-        }
-    }
-}
-
 /// Brings up two cells, splits one of them, and stops the ingests of the third.
 pub(super) async fn cells(stack: &Stack) -> String {
     stack.down(false).await;
@@ -111,7 +94,7 @@ pub(super) async fn cells(stack: &Stack) -> String {
     let client = connect(stack.cells_nats_port, "publisher", password).await;
     let publisher = Publisher { js: jetstream(&client, None), sent: AtomicUsize::new(0) };
     publisher.publish().await;
-    all_are_counted(stack, &tokens, 1).await;
+    all_are_counted(stack, "cells-query", &tokens, 1).await;
 
     let stop = CancellationToken::new();
     let split = async {
@@ -128,7 +111,7 @@ pub(super) async fn cells(stack: &Stack) -> String {
     let ((longest, answers), ()) = join(at_work, split).await;
     publisher.publish().await;
     let events = publisher.sent.load(Ordering::Relaxed);
-    all_are_counted(stack, &tokens, events).await;
+    all_are_counted(stack, "cells-query", &tokens, events).await;
 
     for name in ["cells-ingest-3a", "cells-ingest-3b"] {
         let container = stack.container(name).await;
@@ -144,7 +127,7 @@ pub(super) async fn cells(stack: &Stack) -> String {
         moved.await;
     }
     stack.compose(&["--profile", "cells-third", "start", "cells-ingest-3a"]).await;
-    all_are_counted(stack, &tokens, events).await;
+    all_are_counted(stack, "cells-query", &tokens, events).await;
     format!(
         "up in {:.1} s; {events} events of each account and {answers} answers around a split, an \
          acknowledgement took {} ms at most; only the accounts of a cell that was away got 503",

@@ -9,6 +9,7 @@ use botstats_common::io::nats::jetstream;
 use serde_json::Value;
 use tokio::time::sleep;
 
+use super::stack::Stack;
 use botstats_tests::harness::{
     Answer, Login, PATIENCE, get, head_as, head_of, send, statuses, stored, until,
 };
@@ -18,6 +19,8 @@ use botstats_tests::model::{Directory, Model, Question, text_of};
 const QUARTER_MS: i64 = 15 * 60_000;
 /// How long an answer may take while containers come and go.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// All messages of a month, in one row for each bot and channel.
+pub(super) const RECEIVED: &str = "/analytics/statistics/account/*/13/year/30";
 /// How long until something works again after a fault: docker restarts a container, both reconnect.
 pub(super) const RECOVERY: Duration = Duration::from_secs(60);
 /// An answer that was begun and did not come to its end.
@@ -118,4 +121,19 @@ pub(super) async fn is_open(address: SocketAddr) -> bool {
 /// The described API, which needs no token.
 pub(super) async fn describes_itself(address: SocketAddr) -> bool {
     get(address, "/openapi.json", &[]).await.status == 200
+}
+
+/// Waits until all replicas of a query count `wanted` events of each account.
+pub(super) async fn all_are_counted(stack: &Stack, query: &str, tokens: &[String], wanted: usize) {
+    for address in stack.addresses(query).await {
+        for token in tokens {
+            until(&format!("an answer with {wanted} events"), RECOVERY, async || {
+                let (_, answer) = answered(address, token, RECEIVED).await;
+                let now = usize::try_from(counted(&answer.json())).ok()?;
+                assert!(now <= wanted, "{now} of {wanted} events are counted");
+                (now == wanted).then_some(())
+            })
+            .await;
+        }
+    }
 }

@@ -7,13 +7,13 @@ use botstats_common::names::{
 };
 use serde_json::{Value, json};
 
-use super::clients::{RECOVERY, all_applied, answered, connect, counted};
+use super::clients::{
+    RECEIVED, RECOVERY, all_applied, all_are_counted, answered, connect, counted,
+};
 use super::confined;
 use super::stack::{Stack, id};
 use botstats_tests::harness::{event, publish_stubbornly, until};
 
-/// All messages of a month, in one row for each bot and channel.
-const RECEIVED: &str = "/analytics/statistics/account/*/13/year/30";
 /// Events of the cluster's account before and after the kills.
 const EVENTS: usize = 50;
 
@@ -69,7 +69,7 @@ pub(super) async fn cluster(stack: &Stack) -> String {
         assert_eq!(stream.cached_info().config.num_replicas, 3, "{name}");
     }
     let added = stack.botstats("cluster-botstats", &["account", "add", "acme"]).await;
-    let token = added["token"].as_str().expect("a token");
+    let tokens = [added["token"].as_str().expect("a token").to_owned()];
     let publisher = stack.password("cluster-nats-1", "publisher").await;
     let publisher =
         jetstream(&connect(stack.cluster_nats_port, "publisher", publisher).await, None);
@@ -81,20 +81,9 @@ pub(super) async fn cluster(stack: &Stack) -> String {
             publish_stubbornly(&publisher, &event, RECOVERY).await;
         }
     };
-    let has = async |wanted: usize| {
-        for address in stack.addresses("cluster-query").await {
-            until(&format!("an answer with {wanted} events"), RECOVERY, async || {
-                let (_, answer) = answered(address, token, RECEIVED).await;
-                let now = usize::try_from(counted(&answer.json())).ok()?;
-                assert!(now <= wanted, "{now} of {wanted} events are counted");
-                (now == wanted).then_some(())
-            })
-            .await;
-        }
-    };
     publish(0).await;
     all_applied(&operator, 2).await;
-    has(EVENTS).await;
+    all_are_counted(stack, "cluster-query", &tokens, EVENTS).await;
 
     let mut stream = js.get_stream(EVENTS_STREAM).await.expect("the stream");
     let info = stream.info().await.expect("the stream's info");
@@ -107,10 +96,10 @@ pub(super) async fn cluster(stack: &Stack) -> String {
         stack.docker(&["kill", id(&container)]).await;
     }
     publish(EVENTS).await;
-    has(2 * EVENTS).await;
+    all_are_counted(stack, "cluster-query", &tokens, 2 * EVENTS).await;
     stack.compose(&["--profile", "cluster", "up", "-d", "--no-recreate", "cluster-query"]).await;
     all_applied(&operator, 2).await;
-    has(2 * EVENTS).await;
+    all_are_counted(stack, "cluster-query", &tokens, 2 * EVENTS).await;
     format!(
         "up in {:.1} s; {} killed, {} events counted by who was left, and by all when they were back",
         up.as_secs_f64(),

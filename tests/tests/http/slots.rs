@@ -4,22 +4,18 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::jetstream::{self, stream};
-use botstats_common::io::{clock, nats, setup, stop};
-use botstats_common::lineage::Lineage;
-use botstats_common::names::{
-    DIRECTORY_BUCKET, EVENTS_STREAM, ReadSubject, SLOT_MAPPING, control_subject, slot_subjects,
-};
+use botstats_common::io::{clock, stop};
+use botstats_common::names::{DIRECTORY_BUCKET, ReadSubject};
 use botstats_common::slot::{Slot, Slots};
 use botstats_common::wire::{self, Frame, overview};
 use botstats_tests::harness::{
-    Answer, Behaviour, Configured, PATIENCE, Peer, Process, Query, Site, account_entry, connection,
-    event, get, get_as, metric, publish, statuses, until,
+    Answer, Behaviour, PATIENCE, Peer, Process, Query, Site, account_entry, event, get, get_as,
+    metric, publish, statuses, until,
 };
+use botstats_tests::spread::{Spread, name};
 use futures::StreamExt as _;
 use futures::future::join_all;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -88,7 +84,7 @@ async fn query_of(site: &Site, accounts: &[String]) -> Query {
     query
 }
 
-/// Somebody who asks for an account all the time, and must get a 200 each time.
+/// A client that asks for an account all the time, and must get a 200 each time.
 struct Asking {
     stop: CancellationToken,
     task: JoinHandle<usize>,
@@ -251,62 +247,24 @@ async fn what_an_ingest_refuses_is_never_empty() {
 }
 
 /// Streams of 64 slots each, and a server that spreads events over them.
-struct Streams {
-    nats: Configured,
-    client: async_nats::Client,
-    js: jetstream::Context,
-    // Last: the folder goes after those who use it.
-    folder: TempDir,
-}
+struct Streams(Spread);
 
-const STREAMS: [(&str, &str); 4] = [
-    (EVENTS_STREAM, "0-63"),
-    ("BOTSTATS_EVENTS_2", "64-127"),
-    ("BOTSTATS_EVENTS_3", "128-191"),
-    ("BOTSTATS_EVENTS_4", "192-255"),
-];
+/// The slots of each stream.
+const SLOTS: [&str; 4] = ["0-63", "64-127", "128-191", "192-255"];
 
 impl Streams {
     async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("nats-server.conf");
-        let (from, to) = SLOT_MAPPING;
-        let store = folder.path().join("jetstream");
-        let text = format!(
-            "jetstream {{ store_dir: {:?} }}\nmappings {{ \"{from}\": \"{to}\" }}\n",
-            store.display().to_string()
-        );
-        std::fs::write(&config, text).unwrap();
-        let nats = Configured::start(&config, &[], &folder.path().join("nats")).await;
-        let client = connection(&nats.url()).await;
-        let js = nats::jetstream(&client, None);
-        for (name, slots) in STREAMS {
-            let slots: Slots = slots.parse().unwrap();
-            let mut subjects: Vec<String> = slots.iter().map(slot_subjects).collect();
-            subjects.push(control_subject(name));
-            let metadata = Lineage { slots, parent: None }.metadata().into_iter().collect();
-            let config = stream::Config {
-                name: name.to_owned(),
-                subjects,
-                metadata,
-                deny_delete: true,
-                max_message_size: 72 * 1024,
-                ..stream::Config::default()
-            };
-            js.create_stream(config).await.unwrap();
-        }
-        setup::directory_bucket(&js, setup::Shape::default()).await.unwrap();
-        Self { nats, client, js, folder }
+        Self(Spread::start(SLOTS.len(), false).await)
     }
 
     fn folder(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.0.folder.path().join(name)
     }
 
     fn ingest(&self, stream: &str) -> Process {
         let folder = self.folder(stream);
         let settings = [
-            ("NATS_URL", self.nats.url()),
+            ("NATS_URL", self.0.nats.url()),
             ("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()),
             ("BOTSTATS_DATA", folder.join("data").display().to_string()),
             ("BOTSTATS_STREAM", stream.to_owned()),
@@ -316,11 +274,12 @@ impl Streams {
 
     /// Waits until each ingest has applied what its stream holds.
     async fn applied(&self) {
-        for (name, slots) in STREAMS {
-            let mut stream = self.js.get_stream(name).await.unwrap();
+        for (number, slots) in (1..).zip(SLOTS) {
+            let name = name(number);
+            let mut stream = self.0.js.get_stream(&name).await.unwrap();
             let last = stream.info().await.unwrap().state.last_sequence;
             until(&format!("sequence {last} of {name} applied"), PATIENCE, async || {
-                let statuses = statuses(&self.client).await;
+                let statuses = statuses(&self.0.client).await;
                 let mut ingests = statuses.into_iter().filter(|s| s.ready);
                 ingests.find(|status| {
                     let Some(ingest) = &status.ingest else { return false };
@@ -334,7 +293,7 @@ impl Streams {
 
     /// Puts an account into the directory, and publishes events of it.
     async fn add(&self, account: &str, events: usize) {
-        let bucket = self.js.get_key_value(DIRECTORY_BUCKET).await.unwrap();
+        let bucket = self.0.js.get_key_value(DIRECTORY_BUCKET).await.unwrap();
         let entry = account_entry(&token(account)).to_string();
         bucket.put(format!("account.{account}"), entry.into()).await.unwrap();
         bucket.put(format!("bot.{account}.b1"), "{}".into()).await.unwrap();
@@ -342,15 +301,15 @@ impl Streams {
             let place = [account, "b1", "web"];
             event(place, "message.received", clock::now_ms(), &n.to_string(), &json!({}))
         };
-        publish(&self.js, (0..events).map(event)).await;
+        publish(&self.0.js, (0..events).map(event)).await;
     }
 
     /// The ids of the NATS services of all ingests, with their slots.
     async fn ids(&self) -> Vec<(String, Slots)> {
-        let inbox = self.client.new_inbox();
-        let mut pongs = self.client.subscribe(inbox.clone()).await.unwrap();
+        let inbox = self.0.client.new_inbox();
+        let mut pongs = self.0.client.subscribe(inbox.clone()).await.unwrap();
         let ping = "$SRV.PING.botstats-ingest";
-        self.client.publish_with_reply(ping, inbox, "".into()).await.unwrap();
+        self.0.client.publish_with_reply(ping, inbox, "".into()).await.unwrap();
         let mut all = Vec::new();
         while let Ok(Some(pong)) = timeout(Duration::from_millis(500), pongs.next()).await {
             let pong: Value = serde_json::from_slice(&pong.payload).unwrap();
@@ -364,13 +323,13 @@ impl Streams {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_four_is_killed() {
     let streams = Streams::start().await;
-    let accounts = STREAMS.map(|(_, slots)| account_in(slots, 0));
+    let accounts = SLOTS.map(|slots| account_in(slots, 0));
     for account in &accounts {
         streams.add(account, 3).await;
     }
-    let mut ingests = STREAMS.map(|(stream, _)| streams.ingest(stream));
+    let mut ingests = [1, 2, 3, 4].map(|number| streams.ingest(&name(number)));
     streams.applied().await;
-    let settings = [("NATS_URL", streams.nats.url())];
+    let settings = [("NATS_URL", streams.0.nats.url())];
     let query = Query::start(&settings, "0s", &streams.folder("query")).await;
     query.ready().await;
     for account in &accounts {
@@ -386,7 +345,7 @@ async fn one_of_four_is_killed() {
     assert_eq!(ids.len(), 4, "{ids:?}");
     for (id, slots) in &ids {
         for account in &accounts {
-            let frames = asked_alone(&streams.client, id, account).await;
+            let frames = asked_alone(&streams.0.client, id, account).await;
             let owned = slots.contains(Slot::of_token(account));
             let refused = matches!(&frames[..], [Frame::Refused(why)] if why.contains("slot"));
             assert_eq!(refused, !owned, "{id} of {slots:?} about {account}: {frames:?}");

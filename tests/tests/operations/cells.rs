@@ -74,7 +74,8 @@ impl Site {
         run("botstats", arguments, &self.settings())
     }
 
-    /// Runs a command that must end with this code; gives its answer, or what it said.
+    /// Runs a command that must exit with this code; gives its answer and what it wrote to standard
+    /// error.
     fn ends(&self, code: i32, arguments: &[&str]) -> (Value, String) {
         let output = self.botstats(&[arguments, &["--json"]].concat());
         let told = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -167,8 +167,8 @@ fn counts(engine: &Engine) -> Vec<(String, u64)> {
 }
 
 /// Reads the links one after the other as the reader does, in batches of random sizes; loses
-/// batches and opens the store again now and then. Stops after so many messages of the first link,
-/// if that is given.
+/// batches and opens the store again now and then. Stops after `stop_after` messages of the first
+/// link, if that is given.
 fn follow(
     mut open: Open,
     dice: &mut Dice,

@@ -4,16 +4,16 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use async_nats::jetstream::stream::Config;
 use botstats_common::io::clock;
-use botstats_common::lineage::{Control, Fence, Lineage, StreamIdentity, first_sequence_after};
-use botstats_common::names::{EVENTS_STREAM, control_subject, slot_subjects};
+use botstats_common::lineage::{Fence, StreamIdentity, first_sequence_after};
+use botstats_common::names::EVENTS_STREAM;
 use botstats_common::slot::{Slot, Slots};
 use botstats_common::status::IngestStatus;
 use botstats_ingest::testing::{Contents, Engine, Message as Incoming};
 use botstats_tests::harness::{
     Outgoing, PATIENCE, Process, Site, copy, event, get, publish, until,
 };
+use botstats_tests::spread::{self, listen};
 use serde_json::json;
 
 const CHILD: &str = "BOTSTATS_EVENTS_B";
@@ -40,46 +40,19 @@ fn events(number: i64) -> Vec<Outgoing> {
     ACCOUNTS.iter().map(of).collect()
 }
 
-async fn config(site: &Site, stream: &str) -> Config {
-    site.js.get_stream(stream).await.unwrap().cached_info().config.clone()
-}
-
-async fn identity(site: &Site, stream: &str) -> StreamIdentity {
-    let info = site.js.get_stream(stream).await.unwrap().cached_info().clone();
-    let created_ns = info.created.unix_timestamp_nanos().try_into().unwrap();
-    StreamIdentity { name: stream.to_owned(), created_ns }
-}
-
-/// Lets a stream store the events of these slots.
-async fn list(site: &Site, stream: &str, slots: Slots) {
-    let mut changed = config(site, stream).await;
-    changed.subjects = slots.iter().map(slot_subjects).collect();
-    changed.subjects.push(control_subject(stream));
-    site.js.update_stream(changed).await.unwrap();
-}
-
 /// A site whose stream of events has slots.
 async fn site() -> Site {
     let site = Site::start("0s").await;
-    list(&site, EVENTS_STREAM, Slots::ALL).await;
+    listen(&site.js, EVENTS_STREAM, Slots::ALL).await;
     site
 }
 
 async fn make_child(site: &Site, slots: Slots) -> StreamIdentity {
-    let parent = identity(site, EVENTS_STREAM).await;
-    let lineage = Lineage { slots, parent: Some(parent) };
-    let mut made = config(site, EVENTS_STREAM).await;
-    made.name = CHILD.to_owned();
-    made.subjects = vec![control_subject(CHILD)];
-    made.metadata = lineage.metadata().into_iter().collect();
-    made.first_sequence = Some(first_sequence_after(1));
-    site.js.create_stream(made).await.unwrap();
-    identity(site, CHILD).await
+    spread::make_child(&site.js, EVENTS_STREAM, CHILD, slots).await
 }
 
 async fn fence(site: &Site, slots: Slots, to: StreamIdentity) {
-    let message = Control::Moved(Fence { slots, to }).encode();
-    publish(&site.js, [(control_subject(EVENTS_STREAM), Vec::new(), message)]).await;
+    spread::store_fence(&site.js, EVENTS_STREAM, Fence { slots, to }).await;
 }
 
 fn child_ingest(site: &Site, name: &str) -> Process {
@@ -180,8 +153,8 @@ async fn a_child_follows_its_parent_and_goes_on_alone() {
     // The split, with one event that a defect lets through behind the fence.
     fence(&site, moved(), child).await;
     say(12..13).await;
-    list(&site, EVENTS_STREAM, Slots::ALL.difference(moved())).await;
-    list(&site, CHILD, moved()).await;
+    listen(&site.js, EVENTS_STREAM, Slots::ALL.difference(moved())).await;
+    listen(&site.js, CHILD, moved()).await;
     let stays = status(&site, "the parent gave the slots away", EVENTS_STREAM, |s| {
         s.slots == Some(Slots::ALL.difference(moved())) && accepted(s) == 50
     })

@@ -9,7 +9,7 @@ use botstats_common::io::producer::{BATCHES_IN_FLIGHT, MAX_BATCH, Message, Publi
 use botstats_common::io::{clock, stop};
 use botstats_common::slot::Slots;
 use botstats_tests::harness::connection;
-use botstats_tests::spread::{Spread, name};
+use botstats_tests::spread::{Spread, make_child, name};
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -147,7 +147,7 @@ async fn slots_move_while_accounts_publish() {
     let mut parent = name(2);
     for (number, slots) in [(3, "192-255"), (4, "224-255")] {
         let (child, slots) = (name(number), slots.parse::<Slots>().unwrap());
-        spread.make_child(&child, &parent, slots).await;
+        make_child(&spread.js, &parent, &child, slots).await;
         let moved = spread.move_slots(&parent, &child, slots).await;
         eprintln!("moved {slots:?} in {moved:?}");
         batches(20).await;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::names::EVENTS_PREFIX;
 use crate::slot::{SLOT_COUNT, Slot};
 
 /// The stream that stores the events of each slot, as far as it is known; shared by all clones of a
@@ -110,7 +111,7 @@ impl Inner {
 /// The slot that decides which stream stores a message on that subject; `None` if it is no subject
 /// of events.
 pub(super) fn slot_of(subject: &str) -> Option<Slot> {
-    let tokens = subject.strip_prefix("botstats.events.")?;
+    let tokens = subject.strip_prefix(EVENTS_PREFIX)?;
     let (account, rest) = tokens.split_once('.')?;
     let (bot, channel) = rest.split_once('.')?;
     let is_event = ![account, bot, channel].contains(&"") && !channel.contains('.');

@@ -100,7 +100,7 @@ impl Waiting {
         true
     }
 
-    /// True if so many messages can go that way together.
+    /// True if `count` messages can go that way together.
     pub(super) fn has(&self, count: usize, way: Way, groups: &Groups) -> bool {
         match way {
             Way::OneByOne => self.queue.len() >= count,
@@ -219,7 +219,7 @@ mod tests {
         Message { tag, subject, payload: Bytes::from(vec![b'x'; size]) }
     }
 
-    /// Slots that are spread evenly over so many streams.
+    /// All slots, spread evenly over that number of streams.
     fn groups(streams: u8) -> Groups {
         let homes = Homes::new();
         let names: Vec<Arc<str>> = (0..streams).map(|number| number.to_string().into()).collect();

@@ -6,7 +6,7 @@
 use botstats_common::io::clock;
 use botstats_common::slot::{Slot, Slots};
 use botstats_tests::harness::event;
-use botstats_tests::spread::{Spread, name};
+use botstats_tests::spread::{Spread, make_child, name};
 use serde_json::json;
 
 use super::super::load::{Headers, fill};
@@ -28,7 +28,7 @@ pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>> {
     fill(&spread.client, Headers::ContentType, foreign).await?;
     let (parent, child) = (name(1), name(2));
     let foreign = spread.messages(&parent).await;
-    spread.make_child(&child, &parent, slots).await;
+    make_child(&spread.js, &parent, &child, slots).await;
     spread.move_slots(&parent, &child, slots).await;
     let (subject, _, payload) =
         event([account, "b1", "web"], "message.received", now_ms, "e1", &json!({}));

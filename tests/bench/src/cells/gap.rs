@@ -12,7 +12,7 @@ use botstats_common::io::producer::{BATCHES_IN_FLIGHT, MAX_BATCH, Message, Publi
 use botstats_common::io::{clock, stop};
 use botstats_common::slot::{Slot, Slots};
 use botstats_tests::harness::connection;
-use botstats_tests::spread::{Moved, Spread, name};
+use botstats_tests::spread::{Moved, Spread, make_child, name};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +37,7 @@ pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>> {
         for round in 0..rounds {
             let slots: Slots = Slot::all().skip(round * SLOTS).take(SLOTS).collect();
             let (parent, child) = (name(1), name(round + 2));
-            spread.make_child(&child, &parent, slots).await;
+            make_child(&spread.js, &parent, &child, slots).await;
             let (moved, wait) = watched(&spread, (&parent, &child), slots, is_saturated).await?;
             whole.push(ms(moved.whole()));
             removed.push(ms(moved.removed));

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use botstats::simulate::Event;
 use botstats_common::ids::Account;
 use botstats_common::io::clock;
+use botstats_common::io::setup::even_cells;
 use botstats_common::slot::{SLOT_COUNT, Slot};
 use botstats_common::wire::Reply;
 use botstats_ingest::testing::Engine;
@@ -15,7 +16,6 @@ use botstats_query::{
 };
 use botstats_tests::generate::Dice;
 use botstats_tests::model::TYPES;
-use botstats_tests::spread::ranges;
 
 use super::super::in_process::{FULL_BATCH, Fed, ON_THE_WAY_MS};
 use super::{Row, Scale, say, traffic};
@@ -88,8 +88,8 @@ fn evenness(scale: Scale) -> anyhow::Result<Vec<Row>> {
 fn owners(slots: &[Slot]) -> anyhow::Result<()> {
     let owner = |slot: Slot, cells: usize| -> anyhow::Result<usize> {
         let owners: Vec<usize> = (0..)
-            .zip(ranges(cells))
-            .filter(|(_, slots)| slots.contains(slot))
+            .zip(even_cells(cells))
+            .filter(|(_, (_, slots))| slots.contains(slot))
             .map(|(number, _)| number)
             .collect();
         let [owner] = owners[..] else {
@@ -135,7 +135,7 @@ fn answers(scale: Scale) -> anyhow::Result<Row> {
     let now_ms = clock::now_ms();
     let mut accounts: BTreeMap<Account, u64> = BTreeMap::new();
     let folder = tempfile::tempdir()?;
-    let ranges = ranges(CELLS);
+    let streams = even_cells(CELLS);
     let mut one = Fed::open(&folder.path().join("all"))?;
     let cells = (0..CELLS).map(|cell| Fed::open(&folder.path().join(cell.to_string())));
     let mut cells = cells.collect::<anyhow::Result<Vec<Fed>>>()?;
@@ -147,7 +147,7 @@ fn answers(scale: Scale) -> anyhow::Result<Row> {
         for event in batch {
             let account: Account =
                 event.subject.split('.').nth(2).context("an account")?.parse()?;
-            let owner = ranges.iter().position(|slots| slots.contains(Slot::of(&account)));
+            let owner = streams.iter().position(|(_, slots)| slots.contains(Slot::of(&account)));
             parts[owner.context("an owner")?].push(event);
             *accounts.entry(account).or_default() += 1;
         }
@@ -157,7 +157,7 @@ fn answers(scale: Scale) -> anyhow::Result<Row> {
     }
     let (mut equal, mut rows) = (0_u64, 0);
     for account in accounts.keys() {
-        let owner = ranges.iter().position(|slots| slots.contains(Slot::of(account)));
+        let owner = streams.iter().position(|(_, slots)| slots.contains(Slot::of(account)));
         let whole = answer(one.engine(), account, now_ms)?;
         let part = answer(cells[owner.context("an owner")?].engine(), account, now_ms)?;
         anyhow::ensure!(whole == part, "{account} has another answer in its cell");
