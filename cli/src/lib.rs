@@ -1,13 +1,13 @@
 //! The command `botstats`: everything that a person does with botstats.
 //!
 //! A command is a module with its arguments and a function that returns an [`Answer`]. Tests use
-//! three modules too: [`server`] (finds and runs a nats-server), [`simulate`] (realistic traffic
-//! from a seed) and [`cells`] (splits a stream step by step).
+//! two modules too: [`server`] (finds and runs a nats-server) and [`simulate`] (realistic traffic
+//! from a seed).
 //!
 //! *Invariants*: standard output has only the answer; progress and logs go to standard error. Every
 //! wait has a limit. No secret is an argument or in a log.
 
-pub mod cells;
+mod cells;
 mod commands;
 mod completions;
 mod deadletters;

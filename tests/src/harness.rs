@@ -52,12 +52,11 @@ pub use restored::{Snapshot, copy};
 pub use roles::{RoleQuery, Roles, not_ready, ready, shipped_configuration};
 pub use site::{Login, Query, Site, connection};
 pub use slots::{
-    Held, SPLIT_WAIT, as_one, check_chains, event_streams, held, held_of, map_slots_at,
-    slots_by_stream,
+    Held, as_one, check_chains, event_streams, held, held_of, map_slots_at, slots_by_stream,
 };
 pub use splits::{
-    SPLIT_LIMIT, SPLIT_STEPS, botstats, cell_stream, done, introduce_slots, part_of_split, split,
-    verified,
+    KilledSplit, SPLIT_LIMIT, SplitStep, botstats, cell_stream, done, introduce_slots,
+    killed_split, split, verified,
 };
 pub use stage::{Stage, ask_all, bot_tokens, event, large};
 pub use status::statuses;

@@ -27,13 +27,11 @@ use botstats_common::slot::Slots;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-pub use plan::{Order, Step};
-pub use requests::Streams;
-pub use split::Split;
-
 use crate::output::{Answer, BadUsage};
 use crate::status;
-use split::{Report, Wait};
+use plan::{Order, Step};
+use requests::Streams;
+use split::{Report, Split, Wait};
 use stream::{Cell, shown, some_slots};
 use verify::{About, Finding};
 

@@ -22,18 +22,15 @@ use super::stream::{Cell, shown};
 
 /// A split: which stream gets which slots from which other stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
-    /// The stream that has the slots.
-    pub parent: String,
-    /// The stream that gets them.
-    pub child: String,
-    /// The slots.
-    pub slots: Slots,
+pub(crate) struct Order {
+    pub(crate) parent: String,
+    pub(crate) child: String,
+    pub(crate) slots: Slots,
 }
 
 /// A step of a split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Make the child, which listens on its control subject only.
     MakeChild,
     /// Take the slots out of the parent's list. From here on there is no way back, and publishers

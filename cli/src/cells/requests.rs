@@ -52,14 +52,12 @@ pub(super) fn is_transient(error: &anyhow::Error) -> bool {
 
 /// The streams of events of a JetStream.
 #[derive(Debug, Clone)]
-pub struct Streams {
+pub(crate) struct Streams {
     js: Context,
 }
 
 impl Streams {
-    /// Those that this context reaches.
-    #[must_use]
-    pub fn new(js: Context) -> Self {
+    pub(crate) fn new(js: Context) -> Self {
         Self { js }
     }
 

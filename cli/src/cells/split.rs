@@ -25,8 +25,8 @@ const RETRY_LIMIT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// A split that is carried out step by step.
-#[derive(Debug, Clone)]
-pub struct Split {
+#[derive(Debug)]
+pub(crate) struct Split {
     streams: Streams,
     order: Order,
 }
@@ -49,23 +49,8 @@ pub(crate) enum Wait {
 }
 
 impl Split {
-    /// A split in that JetStream.
-    #[must_use]
-    pub fn new(streams: Streams, order: Order) -> Self {
+    pub(crate) fn new(streams: Streams, order: Order) -> Self {
         Self { streams, order }
-    }
-
-    /// Does the next step, whatever was done before, by this process or another. Returns the step
-    /// with a text about it; `None` if nothing is to be done. It does not wait for an ingest.
-    ///
-    /// # Errors
-    /// If the step is refused, or the servers do not do it.
-    pub async fn step(&self) -> anyhow::Result<Option<(Step, String)>> {
-        let (parent, child, step) = self.look().await?;
-        match step {
-            None => Ok(None),
-            Some(step) => Ok(Some((step, self.act(step, &parent, child.as_ref()).await?))),
-        }
     }
 
     async fn look(&self) -> anyhow::Result<(Cell, Option<Cell>, Option<Step>)> {

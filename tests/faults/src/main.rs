@@ -33,7 +33,8 @@ struct Arguments {
     /// leaders and ingests, deleted consumers and killed queries
     #[arg(long)]
     cluster: bool,
-    /// Only splits of cells, that number of them, each with a fault in one of its steps
+    /// Only splits of cells, that number of them, each with a fault in one of its steps: 16 have
+    /// each fault in each step once
     #[arg(long, conflicts_with_all = ["ingest_kills", "broker_kills", "others", "episode"])]
     splits: Option<usize>,
     /// Run only that episode of the plan

@@ -1,5 +1,6 @@
-//! Splits of cells that end after one of their steps, while events flow. An ingest or nats-server
-//! is killed at that moment, and `cells resume` finishes what was begun.
+//! Splits of cells whose command is killed after one of its steps, while events flow and clients
+//! ask. An ingest or nats-server is killed at that moment too, and `cells resume` finishes what was
+//! begun.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use tokio::time::sleep;
 
 use botstats_tests::generate::Dice;
 use botstats_tests::harness::{
-    Accounts, Process, SPLIT_LIMIT, SPLIT_STEPS, Site, Traffic, botstats, cell_stream,
-    check_chains, held, introduce_slots, part_of_split, slots_by_stream, until, verified,
+    Accounts, Process, Readers, SPLIT_LIMIT, Seen, Site, SplitStep, Traffic, botstats, cell_stream,
+    check_chains, held, introduce_slots, killed_split, slots_by_stream, until, verified,
 };
 
 /// Splits of one installation: more cells are more processes than a small machine bears.
@@ -28,28 +29,45 @@ const DOWN: Duration = Duration::from_millis(500);
 /// Questions for each account at the end.
 const QUESTIONS: usize = 2;
 
-/// What is killed, once a step is done.
-#[derive(Debug, Clone, Copy)]
-enum Killed {
-    /// Only the tool, as in all cases.
-    Nobody,
-    /// An ingest of the child.
+/// What is killed beside the command, once a step is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Killed {
+    Nothing,
+    /// The ingest of the child.
     Child,
-    /// An ingest of the parent.
+    /// The ingest of the parent.
     Parent,
-    /// nats-server; in a cluster the leader of the parent or of the child.
+    /// nats-server; in a cluster the leader of the stream that the step has changed: of the child
+    /// if the child was made or given slots, else of the parent.
     Nats,
 }
 
 impl Killed {
+    const ALL: [Self; 4] = [Self::Nothing, Self::Child, Self::Parent, Self::Nats];
+
     fn name(self) -> &'static str {
         match self {
-            Killed::Nobody => "kill the tool",
+            Killed::Nothing => "kill the command only",
             Killed::Child => "kill the child's ingest",
             Killed::Parent => "kill the parent's ingest",
             Killed::Nats => "kill nats-server",
         }
     }
+}
+
+/// The faults of a run: everything that is killed, after every step, in an order of the seed. After
+/// these 16 faults they come again in another order.
+pub fn plan(seed: u64, splits: usize) -> Vec<(Killed, SplitStep)> {
+    let mut dice = Dice::new(seed);
+    let mut plan = Vec::new();
+    while plan.len() < splits {
+        let each = |killed| SplitStep::ALL.map(|step| (killed, step));
+        let mut deck: Vec<(Killed, SplitStep)> = Killed::ALL.into_iter().flat_map(each).collect();
+        dice.shuffle(&mut deck);
+        plan.extend(deck);
+    }
+    plan.truncate(splits);
+    plan
 }
 
 /// What was done and measured.
@@ -63,20 +81,30 @@ pub struct SplitReport {
     pub stored_twice: usize,
     /// The longest that a publisher waited for an acknowledgement, in milliseconds.
     pub longest_wait_ms: u128,
+    /// Answers to clients that asked all the time.
+    pub answers: usize,
+    /// Those of them that were a 503, by the fault before.
+    pub unavailable: BTreeMap<String, usize>,
+    /// The longest that an answer took, in milliseconds.
+    pub slowest_answer_ms: i64,
 }
 
 /// Makes that number of splits, each with a fault.
 pub async fn run(seed: u64, splits: usize, cluster: bool) -> SplitReport {
     let mut report = SplitReport::default();
     let mut dice = Dice::new(seed);
-    while report.splits < splits {
-        let count = SPLITS.min(splits - report.splits);
-        installation(&mut dice, count, cluster, &mut report).await;
+    for faults in plan(seed, splits).chunks(SPLITS) {
+        installation(&mut dice, faults, cluster, &mut report).await;
     }
     report
 }
 
-async fn installation(dice: &mut Dice, splits: usize, cluster: bool, report: &mut SplitReport) {
+async fn installation(
+    dice: &mut Dice,
+    faults: &[(Killed, SplitStep)],
+    cluster: bool,
+    report: &mut SplitReport,
+) {
     let mut site = match cluster {
         true => Site::start_cluster("0s").await,
         false => Site::start_with("0s", true).await,
@@ -84,31 +112,29 @@ async fn installation(dice: &mut Dice, splits: usize, cluster: bool, report: &mu
     let mut ingests = BTreeMap::from([(EVENTS_STREAM.to_owned(), site.ingest("root"))]);
     let query = site.query("query").await;
     introduce_slots(&site).await;
-    let mut accounts = Accounts::add(&site, dice.bits(), ACCOUNTS, splits * MESSAGES).await;
+    let mut accounts = Accounts::add(&site, dice.bits(), ACCOUNTS, faults.len() * MESSAGES).await;
+    let readers = Readers::start(&site, &query).await;
     let traffic = Traffic::start(&site.js, accounts.messages(), RATE);
     traffic.more(RATE).await;
-    for number in 1..=splits {
+    let mut begun = Vec::new();
+    for (number, (killed, step)) in (1..).zip(faults) {
         let owned = slots_by_stream(&site.js).await;
         let parents: Vec<(&String, &Slots)> =
             owned.iter().filter(|(_, slots)| slots.len() > 1).collect();
         let (parent, slots) = *dice.pick(&parents);
         let moved = some_of(dice, *slots).to_string();
         let child = cell_stream(&number.to_string());
-        let killed = *dice.pick(&[Killed::Nobody, Killed::Child, Killed::Parent, Killed::Nats]);
-        let steps = dice.index(SPLIT_STEPS) + 1;
-        let what = format!("{} after step {steps}", killed.name());
+        let what = format!("{} after {step:?}", killed.name());
         eprintln!("  {parent} to {child}, slots {moved}: {what}");
+        begun.push((clock::now_ms(), what.clone()));
         let order = [parent.as_str(), &child, &moved];
-        let ingest = part_of_split(&site, order, steps, &child).await;
+        let ingest = killed_split(&site, order, *step, &child).await;
         ingests.insert(child.clone(), ingest);
         match killed {
-            Killed::Nobody => {}
+            Killed::Nothing => {}
             Killed::Child => ingests.get_mut(&child).expect("an ingest").restart(),
             Killed::Parent => ingests.get_mut(parent).expect("an ingest").restart(),
-            Killed::Nats => {
-                let stream = if steps < SPLIT_STEPS { parent } else { &child };
-                kill_nats(&mut site, stream).await;
-            }
+            Killed::Nats => kill_nats(&mut site, step.changes(parent, &child)).await,
         }
         until("the rest of the split", SPLIT_LIMIT, async || {
             let resumed = botstats(&site, &["cells", "resume", &child]);
@@ -121,7 +147,8 @@ async fn installation(dice: &mut Dice, splits: usize, cluster: bool, report: &mu
         report.splits += 1;
     }
     let published = traffic.finish().await;
-    let counted = site.all_counted(splits + 1).await;
+    report.add_answers(&readers.finish_among(&[200, 503]).await, &begun);
+    let counted = site.all_counted(faults.len() + 1).await;
     let all = held(&site.js).await;
     report.published += published.receipts.len();
     report.stored_twice += published.check(&all);
@@ -130,6 +157,23 @@ async fn installation(dice: &mut Dice, splits: usize, cluster: bool, report: &mu
     query.ready().await;
     accounts.judge(&query, &all, QUESTIONS).await;
     assert!(ingests.values().all(no_panic), "an ingest panicked");
+}
+
+impl SplitReport {
+    /// Adds answers, and the times at which splits began. Only the loss of an ingest or of
+    /// nats-server excuses a 503.
+    fn add_answers(&mut self, answers: &[Seen], begun: &[(i64, String)]) {
+        for seen in answers.iter().filter(|seen| seen.status == 503) {
+            let before = begun.iter().rfind(|(begun_ms, _)| *begun_ms <= seen.got_ms);
+            let (_, what) = before.expect("no 503 before the first split");
+            *self.unavailable.entry(what.clone()).or_default() += 1;
+        }
+        let of_command = |what: &&String| what.starts_with(Killed::Nothing.name());
+        assert_eq!(self.unavailable.keys().find(of_command), None, "{self:?}");
+        self.answers += answers.len();
+        let slowest_ms = answers.iter().map(Seen::took_ms).max().unwrap_or_default();
+        self.slowest_answer_ms = self.slowest_answer_ms.max(slowest_ms);
+    }
 }
 
 /// Some of the slots, in no order, but not all.

@@ -4,6 +4,7 @@
 use std::str::FromStr;
 
 use botstats_faults::plan::{Fault, MOMENTS_MS, Numbers};
+use botstats_faults::splits;
 
 const CASES: &str = include_str!("fixtures/faults.txt");
 
@@ -43,10 +44,22 @@ async fn a_cluster_holds_through_the_loss_of_leaders() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn splits_hold_through_faults_in_their_steps() {
-    // Once nats-server came back to an ingest that was just behind a fence, and stayed out of date.
-    let report = botstats_faults::splits::run(3, 5, false).await;
+    let report = splits::run(78, 5, false).await;
     eprintln!("{report:?}");
-    assert!(report.splits == 5 && report.published > 0, "{report:?}");
+    assert!(report.splits == 5 && report.published > 0 && report.answers > 0, "{report:?}");
+    // Once nats-server came back to an ingest that was just behind a fence, and stayed out of date.
+    assert!(report.faults.contains_key("kill nats-server after StoreFence"), "{report:?}");
+}
+
+#[test]
+fn sixteen_splits_have_each_fault_in_each_step() {
+    let plan = splits::plan(7, 40);
+    assert_eq!((plan.len(), &plan[..16]), (40, &splits::plan(7, 16)[..]));
+    for (number, fault) in plan.iter().enumerate() {
+        assert!(!plan[number / 16 * 16..number].contains(fault), "{fault:?} in {plan:?}");
+    }
+    assert_ne!(plan[..16], plan[16..32]);
+    assert_ne!(plan[..16], splits::plan(8, 16)[..]);
 }
 
 #[test]

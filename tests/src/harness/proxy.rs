@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 /// Bytes taken at a time.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -38,16 +39,42 @@ struct Weather {
 
 type Rewrite = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
+/// Holds back what the server says once a client has sent the text.
+#[derive(Clone)]
+struct Hold {
+    text: Arc<str>,
+    begun: CancellationToken,
+}
+
+impl Hold {
+    /// Begins if the piece has the end of the text; `tail` is what the client sent just before.
+    fn look(&self, tail: &mut Vec<u8>, piece: &[u8]) {
+        tail.extend_from_slice(piece);
+        if tail.windows(self.text.len()).any(|window| window == self.text.as_bytes()) {
+            self.begun.cancel();
+        }
+        tail.drain(..tail.len().saturating_sub(self.text.len()));
+    }
+}
+
+/// What some proxies do for as long as they live.
+#[derive(Clone, Default)]
+struct Habits {
+    rewrite: Option<Rewrite>,
+    hold: Option<Hold>,
+}
+
 /// The proxy; it ends with its value.
 pub struct Proxy {
     port: u16,
     weather: watch::Sender<Weather>,
+    habits: Habits,
 }
 
 impl Proxy {
     /// Listens on a free port of 127.0.0.1, for the server on that one.
     pub async fn start(server_port: u16) -> Self {
-        Self::run(server_port, None).await
+        Self::run(server_port, Habits::default()).await
     }
 
     /// The same, and changes the first line of what the server sends on each connection.
@@ -55,15 +82,27 @@ impl Proxy {
         server_port: u16,
         rewrite: impl Fn(&str) -> String + Send + Sync + 'static,
     ) -> Self {
-        Self::run(server_port, Some(Arc::new(rewrite))).await
+        Self::run(server_port, Habits { rewrite: Some(Arc::new(rewrite)), hold: None }).await
     }
 
-    async fn run(server_port: u16, rewrite: Option<Rewrite>) -> Self {
+    /// The same as [`Proxy::start`] until a client sends this text. That request reaches the server
+    /// whole, and from then on nothing that the server says reaches any client.
+    pub async fn holding_after(server_port: u16, text: &str) -> Self {
+        let hold = Hold { text: text.into(), begun: CancellationToken::new() };
+        Self::run(server_port, Habits { rewrite: None, hold: Some(hold) }).await
+    }
+
+    async fn run(server_port: u16, habits: Habits) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
         let (weather, seen) = watch::channel(Weather::default());
-        stop::spawn(accept(listener, server_port, seen, rewrite));
-        Self { port, weather }
+        stop::spawn(accept(listener, server_port, seen, habits.clone()));
+        Self { port, weather, habits }
+    }
+
+    /// True once a client has sent the text of [`Proxy::holding_after`].
+    pub fn holds(&self) -> bool {
+        self.habits.hold.as_ref().is_some_and(|hold| hold.begun.is_cancelled())
     }
 
     /// Where programs connect.
@@ -109,7 +148,7 @@ async fn accept(
     listener: TcpListener,
     server_port: u16,
     mut seen: watch::Receiver<Weather>,
-    rewrite: Option<Rewrite>,
+    habits: Habits,
 ) {
     loop {
         let client = tokio::select! {
@@ -124,7 +163,7 @@ async fn accept(
             },
         };
         if !seen.borrow().closed {
-            stop::spawn(connection(client, server_port, seen.clone(), rewrite.clone()));
+            stop::spawn(connection(client, server_port, seen.clone(), habits.clone()));
         }
     }
 }
@@ -133,7 +172,7 @@ async fn connection(
     mut client: TcpStream,
     server_port: u16,
     seen: watch::Receiver<Weather>,
-    rewrite: Option<Rewrite>,
+    Habits { rewrite, hold }: Habits,
 ) {
     let mut cut = seen.clone();
     let mine = cut.borrow_and_update().cuts;
@@ -149,11 +188,18 @@ async fn connection(
     }
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
+    let mut tail = Vec::new();
+    // The hold begins before the server has the piece, so the answer cannot pass.
+    let said = |piece: &[u8]| {
+        hold.iter().for_each(|hold| hold.look(&mut tail, piece));
+        true
+    };
+    let answered = |_: &[u8]| !hold.as_ref().is_some_and(|hold| hold.begun.is_cancelled());
     // The end of one direction ends the connection: that is what a cut looks like.
     tokio::select! {
         _ = cut.wait_for(|weather| weather.cuts != mine) => {}
-        () = forward(&mut from_client, &mut to_server, seen.clone()) => {}
-        () = forward(&mut from_server, &mut to_client, seen.clone()) => {}
+        () = forward(&mut from_client, &mut to_server, seen.clone(), said) => {}
+        () = forward(&mut from_server, &mut to_client, seen.clone(), answered) => {}
     }
 }
 
@@ -167,10 +213,12 @@ async fn greet(server: &mut TcpStream, client: &mut TcpStream, rewrite: &Rewrite
     client.write_all(changed.as_bytes()).await.ok()
 }
 
+/// Passes pieces on, until there is one that may not pass.
 async fn forward(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     mut seen: watch::Receiver<Weather>,
+    mut may_pass: impl FnMut(&[u8]) -> bool,
 ) {
     let mut piece = vec![0; PIECE_BYTES];
     loop {
@@ -184,6 +232,9 @@ async fn forward(
         }
         if !delay.is_zero() {
             sleep(delay).await;
+        }
+        if !may_pass(&piece[..length]) {
+            return std::future::pending().await;
         }
         if to.write_all(&piece[..length]).await.is_err() {
             return;

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use async_nats::jetstream;
 use botstats::server::Server;
 use botstats_common::io::clock;
-use botstats_common::lineage::{Lineage, StreamIdentity};
-use botstats_common::names::{CONTROL_PREFIX, SLOT_MAPPING, SLOT_PREFIX, is_events_stream};
+use botstats_common::lineage::{Control, Lineage, StreamIdentity};
+use botstats_common::names::{
+    CONTROL_PREFIX, SLOT_MAPPING, SLOT_PREFIX, control_subject, is_events_stream,
+};
 use botstats_common::slot::{Slot, Slots};
 use botstats_common::status::IngestStatus;
 use futures::TryStreamExt as _;
@@ -200,16 +201,28 @@ pub async fn check_chains(js: &jetstream::Context, held: &[Held], ingests: &[Ing
     }
 }
 
+/// The slots that a stream lists; `None` if there is no such stream or no answer.
+pub(super) async fn slots_of(js: &jetstream::Context, stream: &str) -> Option<Slots> {
+    let stream = js.get_stream(stream).await.ok()?;
+    let slot = |subject: &String| {
+        subject.strip_prefix(SLOT_PREFIX)?.strip_suffix(".*.*.*")?.parse::<Slot>().ok()
+    };
+    Some(stream.cached_info().config.subjects.iter().filter_map(slot).collect())
+}
+
+/// True if a stream has the fence that gives slots to that child.
+pub(super) async fn has_fence(js: &jetstream::Context, stream: &str, child: &str) -> bool {
+    let messages = stored_in(js, stream, &control_subject(stream)).await;
+    let ends = |Control::Moved(fence): Control| fence.to.name == child;
+    messages.iter().any(|message| Control::decode(&message.payload).is_some_and(ends))
+}
+
 /// Checks that every slot is in the list of exactly one stream; gives the slots by stream.
 pub async fn slots_by_stream(js: &jetstream::Context) -> BTreeMap<String, Slots> {
     let mut by_stream = BTreeMap::new();
     let mut all = Slots::NONE;
     for name in event_streams(js).await {
-        let stream = js.get_stream(&name).await.expect("the stream");
-        let slot = |subject: &String| {
-            subject.strip_prefix(SLOT_PREFIX)?.strip_suffix(".*.*.*")?.parse::<Slot>().ok()
-        };
-        let slots: Slots = stream.cached_info().config.subjects.iter().filter_map(slot).collect();
+        let slots = slots_of(js, &name).await.expect("the stream");
         assert!(all.intersection(slots).is_empty(), "{name} has {slots}, others have {all}");
         all = all.union(slots);
         by_stream.insert(name, slots);
@@ -217,7 +230,3 @@ pub async fn slots_by_stream(js: &jetstream::Context) -> BTreeMap<String, Slots>
     assert_eq!(all, Slots::ALL);
     by_stream
 }
-
-/// How long a publisher may wait for an acknowledgement in a split. The gap is some tens of
-/// milliseconds; this limit only tells it from a publisher that hangs.
-pub const SPLIT_WAIT: Duration = Duration::from_secs(5);

@@ -1,47 +1,124 @@
 //! The commands that make, split and check cells, run as an operator does.
 
+use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use botstats::cells::{Order, Split, Streams};
-use botstats_common::names::EVENTS_STREAM;
+use async_nats::jetstream;
+use botstats_common::names::{EVENTS_STREAM, control_subject};
+use botstats_common::slot::Slots;
 use tokio::task::block_in_place;
 
-use super::{PATIENCE, Process, Site, ready, run, until};
+use super::slots::{has_fence, slots_of};
+use super::{PATIENCE, Process, Proxy, Site, run, until};
 
 /// How long a split may take: its longest step waits for an ingest that reads the parent's past.
 pub const SPLIT_LIMIT: Duration = Duration::from_secs(90);
 
-/// The changes that a split makes: the stream, the slots out of the parent, the fence, the slots
-/// into the child.
-pub const SPLIT_STEPS: usize = 4;
+/// A change that a split makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SplitStep {
+    MakeChild,
+    TakeSlots,
+    StoreFence,
+    GiveSlots,
+}
 
-/// Makes that number of changes of a split and no more, as a tool does that is killed behind them,
-/// and starts an ingest of the new stream. Before slots are taken that ingest is ready.
-pub async fn part_of_split(
-    site: &Site,
-    [parent, child, slots]: [&str; 3],
-    steps: usize,
-    ingest: &str,
-) -> Process {
-    let order = Order {
-        parent: parent.to_owned(),
-        child: child.to_owned(),
-        slots: slots.parse().expect("slots"),
-    };
-    let split = Split::new(Streams::new(site.js.clone()), order);
-    let step = async || {
-        let (_, text) = split.step().await.expect("a step").expect("a step that is left");
-        eprintln!("{text}");
-    };
-    step().await;
+impl SplitStep {
+    /// All of them, in order.
+    pub const ALL: [Self; 4] =
+        [Self::MakeChild, Self::TakeSlots, Self::StoreFence, Self::GiveSlots];
+
+    /// The stream that the step changes.
+    pub fn changes<'a>(self, parent: &'a str, child: &'a str) -> &'a str {
+        match self {
+            Self::MakeChild | Self::GiveSlots => child,
+            Self::TakeSlots | Self::StoreFence => parent,
+        }
+    }
+
+    /// The beginning of what the program sends for the step, and for nothing else.
+    fn request(self, parent: &str, child: &str) -> String {
+        let subject = match self {
+            Self::MakeChild => format!("$JS.API.STREAM.CREATE.{child}"),
+            Self::TakeSlots => format!("$JS.API.STREAM.UPDATE.{parent}"),
+            Self::StoreFence => control_subject(parent),
+            Self::GiveSlots => format!("$JS.API.STREAM.UPDATE.{child}"),
+        };
+        format!("PUB {subject} ")
+    }
+
+    /// True if the server has done it.
+    async fn is_done(
+        self,
+        js: &jetstream::Context,
+        [parent, child]: [&str; 2],
+        moved: Slots,
+    ) -> bool {
+        let lists = async |stream| slots_of(js, stream).await;
+        match self {
+            Self::MakeChild => lists(child).await.is_some(),
+            Self::TakeSlots => {
+                lists(parent).await.is_some_and(|slots| slots.intersection(moved).is_empty())
+            }
+            Self::StoreFence => has_fence(js, parent, child).await,
+            Self::GiveSlots => lists(child).await == Some(moved),
+        }
+    }
+}
+
+/// A split by the command that will be killed.
+pub struct KilledSplit<'a> {
+    js: &'a jetstream::Context,
+    order: [&'a str; 3],
+    step: SplitStep,
+    proxy: Proxy,
+    tool: Process,
+}
+
+impl<'a> KilledSplit<'a> {
+    /// Starts the command with these further arguments. The answer to this step will not reach the
+    /// command.
+    pub async fn begin(
+        js: &'a jetstream::Context,
+        port: u16,
+        order: [&'a str; 3],
+        step: SplitStep,
+        more: &[&str],
+        folder: &Path,
+    ) -> Self {
+        let [parent, child, _] = order;
+        let proxy = Proxy::holding_after(port, &step.request(parent, child)).await;
+        let tool = begin_split(order, more, &[("NATS_URL", proxy.url())], folder);
+        Self { js, order, step, proxy, tool }
+    }
+
+    /// Kills the command once the server has done the step.
+    pub async fn kill(mut self) {
+        let Self { js, order: [parent, child, slots], step, .. } = self;
+        let moved = slots.parse().expect("slots");
+        until(&format!("{step:?} for {child}, without its answer"), SPLIT_LIMIT, async || {
+            let is_done = self.proxy.holds() && step.is_done(js, [parent, child], moved).await;
+            is_done.then_some(())
+        })
+        .await;
+        self.tool.kill();
+        eprintln!(
+            "$ botstats cells split {parent} {child} --slots {slots}\n{}killed after {step:?}",
+            self.tool.log()
+        );
+    }
+}
+
+/// A split whose command is killed after this step. Starts an ingest of this name once there is the
+/// stream, and gives it.
+pub async fn killed_split(site: &Site, order: [&str; 3], step: SplitStep, ingest: &str) -> Process {
+    let [_, child, _] = order;
+    let folder = site.folder(&format!("split-{child}"));
+    let split = KilledSplit::begin(&site.js, site.nats.port(), order, step, &[], &folder).await;
+    until_made(site, child).await;
     let ingest = site.ingest_of(child, ingest);
-    if steps > 1 {
-        ready(ingest.address("internal listener ready").await).await;
-    }
-    for _ in 1..steps {
-        step().await;
-    }
+    split.kill().await;
     ingest
 }
 
@@ -92,18 +169,35 @@ pub async fn split(
     [parent, child, slots]: [&str; 3],
     ingests: &[&str],
 ) -> Vec<Process> {
-    let arguments = ["cells", "split", parent, child, "--slots", slots];
-    let folder = site.folder(&format!("split-{child}"));
-    let mut tool = Process::start("botstats", &arguments, &site.settings(), &folder);
-    until(&format!("the stream {child}"), PATIENCE, async || {
-        site.js.get_stream(child).await.ok().map(drop)
-    })
-    .await;
+    let mut tool = begin_split(
+        [parent, child, slots],
+        &[],
+        &site.settings(),
+        &site.folder(&format!("split-{child}")),
+    );
+    until_made(site, child).await;
     let ingests = ingests.iter().map(|name| site.ingest_of(child, name)).collect();
     let status = tool.ended(SPLIT_LIMIT).await;
     eprintln!("$ botstats cells split {parent} {child} --slots {slots}\n{}", tool.log());
     assert!(status.success(), "{}", tool.log());
     ingests
+}
+
+fn begin_split(
+    [parent, child, slots]: [&str; 3],
+    more: &[&str],
+    settings: &[(&str, String)],
+    folder: &Path,
+) -> Process {
+    let arguments = [&["cells", "split", parent, child, "--slots", slots], more].concat();
+    Process::start("botstats", &arguments, settings, folder)
+}
+
+async fn until_made(site: &Site, child: &str) {
+    until(&format!("the stream {child}"), PATIENCE, async || {
+        site.js.get_stream(child).await.ok().map(drop)
+    })
+    .await;
 }
 
 /// The name of a cell's stream.

@@ -1,5 +1,5 @@
-//! Publishers that send at a steady rate, each message until it is acknowledged, whatever happens
-//! to the streams meanwhile.
+//! Publishers that send at a steady rate or as fast as acknowledgements come, each message until it
+//! is acknowledged, whatever happens to the streams meanwhile.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use botstats_common::io::{clock, stop};
-use futures::StreamExt as _;
-use futures::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
-use tokio_util::sync::CancellationToken;
 
+use super::readers::is_of_readers;
 use super::stream::header_map;
 use super::{Held, Outgoing, PATIENCE, until};
 
-/// How often messages are sent.
+/// How often messages are sent at a steady rate.
 const TICK: Duration = Duration::from_millis(10);
+/// Messages on their way at a time, if they are sent as fast as acknowledgements come.
+const IN_FLIGHT: usize = 256;
 /// How long an acknowledgement is waited for before the same is sent again.
 const ACK_LIMIT: Duration = Duration::from_secs(2);
 /// Pause before a message that no stream took is sent again.
@@ -39,9 +40,17 @@ pub struct Receipt {
     pub tries: usize,
 }
 
+/// How fast messages are sent.
+#[derive(Debug, Clone, Copy)]
+enum Pace {
+    Steady { a_tick: usize },
+    Saturated,
+}
+
 /// Publishers at work.
 pub struct Traffic {
-    stop: CancellationToken,
+    /// A permit for each message that may be sent; closed if no more may be.
+    allowed: Arc<Semaphore>,
     sent: Arc<AtomicUsize>,
     messages: Arc<Vec<Outgoing>>,
     task: JoinHandle<Vec<Receipt>>,
@@ -56,20 +65,37 @@ pub struct Published {
 impl Traffic {
     /// Publishes the messages, this number a second, until all are sent or [`Traffic::finish`].
     pub fn start(js: &jetstream::Context, messages: Vec<Outgoing>, a_second: usize) -> Self {
-        let (stop, sent) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+        let a_tick = a_second * usize::try_from(TICK.as_millis()).expect("a number") / 1_000;
+        let allowed = messages.len();
+        Self::run(js, messages, allowed, Pace::Steady { a_tick: a_tick.max(1) })
+    }
+
+    /// Publishes messages as fast as acknowledgements come, each as soon as [`Traffic::allow`] lets
+    /// it. A message that no stream takes is on its way until one does.
+    pub fn saturated(js: &jetstream::Context, messages: Vec<Outgoing>) -> Self {
+        Self::run(js, messages, 0, Pace::Saturated)
+    }
+
+    fn run(js: &jetstream::Context, messages: Vec<Outgoing>, allowed: usize, pace: Pace) -> Self {
+        let allowed = Arc::new(Semaphore::new(allowed));
+        let sent = Arc::new(AtomicUsize::new(0));
         let messages = Arc::new(messages);
         let mut js = js.clone();
         js.set_timeout(ACK_LIMIT);
-        let a_tick =
-            (a_second * usize::try_from(TICK.as_millis()).expect("a number") / 1_000).max(1);
         let task = stop::spawn(publish_all(
             js,
             Arc::clone(&messages),
-            a_tick,
-            stop.clone(),
+            pace,
+            Arc::clone(&allowed),
             Arc::clone(&sent),
         ));
-        Self { stop, sent, messages, task }
+        Self { allowed, sent, messages, task }
+    }
+
+    /// Lets saturated publishers send this number of further messages: a bound for what is judged
+    /// afterwards. At a steady rate all messages are allowed.
+    pub fn allow(&self, messages: usize) {
+        self.allowed.add_permits(messages);
     }
 
     /// Waits until that number of further messages were sent.
@@ -85,7 +111,7 @@ impl Traffic {
 
     /// Sends no more, and waits until everything is acknowledged.
     pub async fn finish(self) -> Published {
-        self.stop.cancel();
+        self.allowed.close();
         let receipts = self.task.await.expect("publishers that do not panic");
         Published { messages: self.messages, receipts }
     }
@@ -109,10 +135,13 @@ impl Published {
     }
 
     /// Checks that everything acknowledged is where the acknowledgement says, and that nothing is
-    /// stored that nobody sent. Gives how many messages are stored more than once.
+    /// stored that nobody sent, but for events of [`super::Readers`]. Gives how many messages are
+    /// stored more than once.
     pub fn check(&self, held: &[Held]) -> usize {
+        let held = held.iter().filter(|one| !is_of_readers(&one.message.subject));
+        let held: Vec<&Held> = held.collect();
         let stored: HashMap<(&str, u64), &Held> =
-            held.iter().map(|one| ((one.stream.as_str(), one.message.sequence), one)).collect();
+            held.iter().map(|one| ((one.stream.as_str(), one.message.sequence), *one)).collect();
         assert_eq!(stored.len(), held.len(), "a sequence of a stream came twice");
         for receipt in &self.receipts {
             let (subject, _, payload) = &self.messages[receipt.index];
@@ -129,26 +158,40 @@ impl Published {
 async fn publish_all(
     js: jetstream::Context,
     messages: Arc<Vec<Outgoing>>,
-    a_tick: usize,
-    stop: CancellationToken,
+    pace: Pace,
+    allowed: Arc<Semaphore>,
     sent: Arc<AtomicUsize>,
 ) -> Vec<Receipt> {
-    let mut pace = interval(TICK);
+    let mut ticks = interval(TICK);
+    let room = Arc::new(Semaphore::new(IN_FLIGHT));
     // A task each: sending must not wait for those that no stream takes.
-    let sending = FuturesUnordered::new();
+    let mut sending = Vec::new();
     for index in 0..messages.len() {
-        if index % a_tick == 0 {
-            pace.tick().await;
+        let mut permit = None;
+        match pace {
+            Pace::Steady { a_tick } if index % a_tick == 0 => {
+                ticks.tick().await;
+            }
+            Pace::Steady { .. } => {}
+            Pace::Saturated => permit = Arc::clone(&room).acquire_owned().await.ok(),
         }
-        if stop.is_cancelled() {
-            break;
+        match allowed.acquire().await {
+            Ok(allowed) => allowed.forget(),
+            Err(_) => break,
         }
         let (js, messages) = (js.clone(), Arc::clone(&messages));
-        sending.push(stop::spawn(async move { publish_one(&js, &messages[index], index).await }));
+        sending.push(stop::spawn(async move {
+            let receipt = publish_one(&js, &messages[index], index).await;
+            drop(permit);
+            receipt
+        }));
         sent.fetch_add(1, Ordering::Relaxed);
     }
-    let receipts = sending.map(|ended| ended.expect("a publisher that does not panic"));
-    receipts.collect().await
+    let mut receipts = Vec::with_capacity(sending.len());
+    for publisher in sending {
+        receipts.push(publisher.await.expect("a publisher that does not panic"));
+    }
+    receipts
 }
 
 async fn publish_one(

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::Context;
-use botstats::cells::{Order, Split, Step, Streams};
 use botstats_common::io::nats::jetstream;
 use botstats_common::io::stop::spawn;
 use botstats_common::names::{
@@ -17,7 +16,9 @@ use botstats_common::slot::{Slot, Slots};
 use botstats_common::status::{
     DeadLetter, DeadLettersReply, DeadLettersRequest, IngestStatus, Status,
 };
-use botstats_tests::harness::{Configured, PATIENCE, Process, connection, free_ports, run, until};
+use botstats_tests::harness::{
+    Configured, KilledSplit, PATIENCE, Process, SplitStep, connection, free_ports, run, until,
+};
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -127,10 +128,8 @@ impl Site {
         subjects
     }
 
-    fn split(&self, parent: &str, child: &str, slots: &str) -> Split {
-        let slots = slots.parse().unwrap();
-        let order = Order { parent: parent.to_owned(), child: child.to_owned(), slots };
-        Split::new(Streams::new(self.js.clone()), order)
+    fn split(&self, parent: &str, child: &str, slots: &str) {
+        self.json(&["cells", "split", parent, child, "--slots", slots, "--without-ingest"]);
     }
 
     /// Answers status requests as these ingests would.
@@ -237,15 +236,19 @@ async fn a_split_interrupted_after_each_step() {
     site.json(&["cells", "init"]);
     site.json(&["cells", "finish"]);
     let before = site.rest(EVENTS_STREAM).await;
-    let steps = [Step::MakeChild, Step::TakeSlots, Step::StoreFence, Step::GiveSlots];
-    for done in 0..=steps.len() {
+    for done in 0..=SplitStep::ALL.len() {
         let slot = u8::try_from(done).unwrap();
         let (child, slots) = (format!("{EVENTS_STREAM}_{done}"), slot.to_string());
         let account = account_of(slot);
         assert_eq!(site.publish(&account).await.unwrap(), EVENTS_STREAM);
-        let split = site.split(EVENTS_STREAM, &child, &slots);
-        for step in &steps[..done] {
-            assert_eq!(split.step().await.unwrap().unwrap().0, *step);
+        let order = [EVENTS_STREAM, child.as_str(), slots.as_str()];
+        if let Some(last) = done.checked_sub(1) {
+            let (step, folder) = (SplitStep::ALL[last], site.folder.path().join(&child));
+            let more = ["--without-ingest"];
+            KilledSplit::begin(&site.js, site.nats.port, order, step, &more, &folder)
+                .await
+                .kill()
+                .await;
         }
         // Between taking and giving nobody has the slot.
         let published = site.publish(&account).await;
@@ -275,7 +278,6 @@ async fn a_split_interrupted_after_each_step() {
         assert_eq!(site.json(&resume)["splits"], json!([]));
         assert_eq!(site.json(&["cells", "resume"])["splits"], json!([]));
         assert_eq!(site.json(&whole)["splits"][0]["steps"], json!([]));
-        assert_eq!(split.step().await.unwrap(), None);
     }
     assert_eq!(site.rest(EVENTS_STREAM).await, before, "more than the list was changed");
     let stored = site.stored(EVENTS_STREAM).await;
@@ -283,10 +285,8 @@ async fn a_split_interrupted_after_each_step() {
     assert_eq!(fences.count(), 5);
 
     // A child is split, too; sequences grow along the chain.
-    let whole = site.split(EVENTS_STREAM, B, "100-255");
-    while whole.step().await.unwrap().is_some() {}
-    let deeper = site.split(B, "BOTSTATS_EVENTS_C", "200-255");
-    while deeper.step().await.unwrap().is_some() {}
+    site.split(EVENTS_STREAM, B, "100-255");
+    site.split(B, "BOTSTATS_EVENTS_C", "200-255");
     let account = account_of(200);
     assert_eq!(site.publish(&account).await.unwrap(), "BOTSTATS_EVENTS_C");
     let first = site.info("BOTSTATS_EVENTS_C").await["state"]["first_seq"].as_u64().unwrap();
@@ -391,8 +391,7 @@ async fn a_new_installation_with_cells() {
     site.refuses(&["setup", "--cells", "3"], "was not made for the slots 0-84");
     assert_eq!(site.json(&["cells", "init"])["changed"], false);
     assert_eq!(site.json(&["cells", "finish"])["changed"], json!([]));
-    let split = site.split(EVENTS_STREAM, B, "0-9");
-    while split.step().await.unwrap().is_some() {}
+    site.split(EVENTS_STREAM, B, "0-9");
     assert_eq!(site.json(&["setup", "--cells", "4"])["streams_made"], 0);
     assert_eq!(site.json(&["setup"])["stream_made"], false);
 
