@@ -368,7 +368,8 @@ mod tests {
     }
 
     proptest! {
-        /// Kept counts and those of the others are as SPEC 9 says, in any order and any batches.
+        /// Kept counts and those of the others are as `docs/metrics.md` says, in any order and any
+        /// batches.
         #[test]
         fn counts_as_the_smallest_names(
             batches in prop::collection::vec(prop::collection::vec(0..12_u8, 0..6), 0..10),

@@ -49,7 +49,7 @@ pub(crate) fn value_of(code: u16) -> u64 {
 mod tests {
     use super::*;
 
-    /// Rounds by the text of SPEC 8: three significant digits, half up.
+    /// Rounds as `docs/metrics.md` says: three significant digits, half up.
     fn kept(ms: u64) -> u128 {
         let ms = u128::from(ms);
         let digits = ms.to_string().len();

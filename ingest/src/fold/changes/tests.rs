@@ -132,7 +132,7 @@ impl Change {
     }
 }
 
-/// All samples by the metric's code, as SPEC 9 counts them.
+/// All samples by the metric's code, as `docs/metrics.md` counts them.
 #[derive(Default)]
 struct Naive {
     pairs: BTreeMap<u32, NaivePair>,
