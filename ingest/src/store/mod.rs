@@ -73,7 +73,7 @@ const DEAD_LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_let
 /// The newest dead letters are kept, up to this many: enough to find what publishers do wrong.
 pub const MAX_DEAD_LETTERS: u64 = 100_000;
 /// Memory for redb's page cache, in bytes.
-const CACHE_BYTES: usize = 32 * 1024 * 1024;
+const CACHE_BYTES: usize = 40 * 1024 * 1024;
 const DEAD_LETTER_VERSION: u8 = 1;
 /// The version of a file's layout, tables, keys and values. A file of another format is refused.
 const FORMAT: u32 = 4;
