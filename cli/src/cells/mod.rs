@@ -273,7 +273,7 @@ impl Site<'_> {
                 }
             }
         }
-        Split::new(self.streams.clone(), order.clone()).finish(&self.client, wait).await
+        Split { streams: &self.streams, order }.finish(&self.client, wait).await
     }
 
     async fn resume(&self, child: Option<String>, wait: Wait) -> anyhow::Result<Answer> {

@@ -51,7 +51,7 @@ pub(super) fn is_transient(error: &anyhow::Error) -> bool {
 }
 
 /// The streams of events of a JetStream.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Streams {
     js: Context,
 }

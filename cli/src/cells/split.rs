@@ -26,9 +26,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// A split that is carried out step by step.
 #[derive(Debug)]
-pub(crate) struct Split {
-    streams: Streams,
-    order: Order,
+pub(crate) struct Split<'a> {
+    pub(crate) streams: &'a Streams,
+    pub(crate) order: &'a Order,
 }
 
 /// What a split did.
@@ -48,20 +48,16 @@ pub(crate) enum Wait {
     Not,
 }
 
-impl Split {
-    pub(crate) fn new(streams: Streams, order: Order) -> Self {
-        Self { streams, order }
-    }
-
+impl Split<'_> {
     async fn look(&self) -> anyhow::Result<(Cell, Option<Cell>, Option<Step>)> {
         let parent = self.streams.get(&self.order.parent).await?;
         let child = self.streams.find(&self.order.child).await?;
-        let step = next(&self.order, &parent, child.as_ref())?;
+        let step = next(self.order, &parent, child.as_ref())?;
         Ok((parent, child, step))
     }
 
     async fn act(&self, step: Step, parent: &Cell, child: Option<&Cell>) -> anyhow::Result<String> {
-        let Order { parent: from, child: to, slots } = &self.order;
+        let Order { parent: from, child: to, slots } = self.order;
         let moved: Vec<String> = slots.iter().map(slot_subjects).collect();
         Ok(match (step, child) {
             (Step::TakeSlots, _) => {
@@ -148,7 +144,7 @@ impl Split {
         if !may_be_taken {
             return error;
         }
-        let Order { child, slots, .. } = &self.order;
+        let Order { child, slots, .. } = self.order;
         error.context(format!(
             "the split is not finished, and publishers of the {} may wait: run `botstats cells resume {child}` as soon \
              as NATS answers",
@@ -158,7 +154,7 @@ impl Split {
 
     /// Waits until an ingest of the child is ready.
     async fn wait_for_ingest(&self, client: &Client, limit: Duration) -> anyhow::Result<String> {
-        let Order { child, slots, .. } = &self.order;
+        let Order { child, slots, .. } = self.order;
         let started = monotonic();
         let mut said = String::new();
         loop {

@@ -7,6 +7,7 @@ use std::path::Path;
 use async_nats::jetstream;
 use botstats::server::Server;
 use botstats_common::io::clock;
+use botstats_common::io::nats::stream_info;
 use botstats_common::lineage::{Control, Lineage, StreamIdentity};
 use botstats_common::names::{
     CONTROL_PREFIX, SLOT_MAPPING, SLOT_PREFIX, control_subject, is_events_stream,
@@ -160,10 +161,7 @@ pub async fn held_of(js: &jetstream::Context, account: &str) -> Vec<Message> {
 
 /// The slots that a stream was made for, and the stream that had them before.
 async fn lineage(js: &jetstream::Context, stream: &str) -> Lineage {
-    let stream = js.get_stream(stream).await.expect("the stream");
-    let metadata: BTreeMap<String, String> =
-        stream.cached_info().config.metadata.clone().into_iter().collect();
-    Lineage::of(&metadata).expect("a lineage")
+    stream_info(js, stream).await.expect("the stream").config.lineage().expect("a lineage")
 }
 
 /// Checks that each ingest counted each event once: those of its stream's slots, in its stream and
@@ -203,11 +201,7 @@ pub async fn check_chains(js: &jetstream::Context, held: &[Held], ingests: &[Ing
 
 /// The slots that a stream lists; `None` if there is no such stream or no answer.
 pub(super) async fn slots_of(js: &jetstream::Context, stream: &str) -> Option<Slots> {
-    let stream = js.get_stream(stream).await.ok()?;
-    let slot = |subject: &String| {
-        subject.strip_prefix(SLOT_PREFIX)?.strip_suffix(".*.*.*")?.parse::<Slot>().ok()
-    };
-    Some(stream.cached_info().config.subjects.iter().filter_map(slot).collect())
+    Some(stream_info(js, stream).await.ok()?.config.slots())
 }
 
 /// True if a stream has the fence that gives slots to that child.

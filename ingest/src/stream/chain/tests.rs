@@ -1,3 +1,5 @@
+//! Which chains fit, where they are read, and what is refused, as cases.
+
 use super::*;
 
 const GENERATION: u64 = 1 << 40;
