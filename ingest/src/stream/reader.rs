@@ -198,6 +198,7 @@ impl StreamReader {
             Ok(seen) => seen,
             Err(error) => return Err(self.not_observed(js, &error).await),
         };
+        let round_trip = seen.asked.elapsed();
         self.health.reached();
         let route = route(js, seen, self.position.last.as_ref(), self.decoder.ownership()).await?;
         let stream = route.seen.state.identity.name.clone();
@@ -214,7 +215,7 @@ impl StreamReader {
         self.health.check_settings(&route.seen);
         // The consumer belongs to the stream as it was when the consumer was made: that stream is
         // then checked.
-        let started = Pull::start(client, js, &stream, from).await;
+        let started = Pull::start(client, js, &stream, from, round_trip).await;
         let (mut pull, pending) = started.map_err(|e| no_consumer(&e, &route.seen))?;
         self.check(js, &route).await?;
         self.enter(&route);

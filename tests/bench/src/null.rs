@@ -25,10 +25,9 @@ use tokio_util::sync::CancellationToken;
 use super::usage;
 use botstats_tests::harness::{binary, connection};
 
-/// Messages of one pull request.
-const BATCH: u64 = 10_000;
-/// The next pull request is sent when at most this many messages are outstanding.
-const ASK_AGAIN_AT: u64 = BATCH / 2;
+/// Messages of one pull request: as many as a request of ingest has on a short line. The next
+/// request is sent when at most this many messages are outstanding.
+const BATCH: u64 = 500;
 /// How long a pull request waits for messages, in nanoseconds.
 const EXPIRES_NS: u64 = 30_000_000_000;
 
@@ -111,7 +110,7 @@ impl Pull {
     ) -> anyhow::Result<()> {
         let (mut asked, mut taken) = (0, 0);
         while taken < count {
-            while asked < count && asked - taken <= ASK_AGAIN_AT {
+            while asked < count && asked - taken <= BATCH {
                 let batch = BATCH.min(count - asked);
                 let request = format!(r#"{{"batch":{batch},"expires":{EXPIRES_NS}}}"#);
                 let (ask, inbox) = (self.ask.clone(), self.inbox.clone());
