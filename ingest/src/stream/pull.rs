@@ -1,16 +1,14 @@
 //! A consumer of the stream that acknowledges nothing, read through plain pull requests.
 //!
 //! The next request is sent before the last one is complete, so that the server always has one to
-//! serve. Each asks for as few messages as the round trip to the server allows: messages in flight
-//! must not delay other answers on a slow line.
+//! serve. Each asks for the messages of a moment: messages in flight must not delay other answers
+//! on a slow line.
 //!
 //! *Invariants*: messages come in the order of the consumer's own sequence without a gap, or there
 //! is an error. Whatever ends the consumer is an error.
 //!
 //! *Why* not the client library's stream of messages: it clones a context with every message, which
-//! is a third of what a message costs the client. *Why* small requests: messages in flight wait in
-//! this process, each with seven pieces of memory of its own. Thousands of them do not fit into the
-//! processor's cache (`docs/performance.md`).
+//! is a third of what a message costs the client (`docs/performance.md`).
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -24,10 +22,9 @@ use futures::StreamExt as _;
 
 /// The server sends a heartbeat this often while there are no messages.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// A pull request asks for the number of messages that arrive during this many round trips to the
-/// server. With fewer, the server would wait for the next request.
-const REQUEST_ROUND_TRIPS: u128 = 2;
-/// Bounds for that number. Smaller requests cost the server more.
+/// A pull request asks for the number of messages that arrive in about this time.
+const REQUEST_TIME: Duration = Duration::from_millis(100);
+/// Bounds for that number.
 const REQUEST_MESSAGES: RangeInclusive<usize> = 500..=10_000;
 /// The server completes a pull request early once it has sent this many bytes.
 const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
@@ -72,7 +69,6 @@ pub(super) struct Pull {
     consumer: consumer::Consumer<pull::Config>,
     inbox: Subject,
     messages: Subscriber,
-    round_trip: Duration,
     /// Messages that were asked for and have not arrived.
     asked: usize,
     /// The number of messages that the last request asked for.
@@ -87,7 +83,7 @@ pub(super) struct Pull {
 
 impl Pull {
     /// Makes a consumer that begins at a sequence; gives how many messages wait for it. None comes
-    /// before [`Pull::ask_ahead`]. `round_trip` is the time of one request to the server.
+    /// before [`Pull::ask_ahead`].
     ///
     /// # Errors
     /// [`PullError`].
@@ -96,7 +92,6 @@ impl Pull {
         js: &Context,
         stream: &str,
         from: u64,
-        round_trip: Duration,
     ) -> Result<(Self, u64), PullError> {
         let config = pull::Config {
             description: Some("botstats-ingest".to_owned()),
@@ -118,7 +113,6 @@ impl Pull {
             consumer,
             inbox,
             messages,
-            round_trip,
             asked: 0,
             last_asked: 0,
             asked_at: monotonic(),
@@ -128,15 +122,14 @@ impl Pull {
         Ok((pull, waiting))
     }
 
-    /// Sends the next request when no more messages are outstanding than the last one asked for: so
-    /// at most two requests are.
+    /// Sends the next request when less than half of the last one is outstanding: so at most one
+    /// and a half requests are.
     ///
     /// # Errors
     /// If the request cannot be sent.
     pub(super) async fn ask_ahead(&mut self) -> Result<(), PullError> {
-        if self.asked <= self.last_asked {
-            let time = self.asked_at.elapsed();
-            let batch = request_messages(self.arrived, time, self.round_trip);
+        if self.asked <= self.last_asked / 2 {
+            let batch = request_messages(self.arrived, self.asked_at.elapsed());
             let request = pull::BatchConfig {
                 batch,
                 max_bytes: MAX_REQUEST_BYTES,
@@ -246,9 +239,8 @@ fn metadata_of(reply: &str) -> Option<Metadata> {
 }
 
 /// The number of messages to ask for when `arrived` arrived in that time.
-fn request_messages(arrived: usize, time: Duration, round_trip: Duration) -> usize {
-    let ahead = round_trip.as_micros() * REQUEST_ROUND_TRIPS;
-    let due = (arrived as u128).saturating_mul(ahead) / time.as_micros().max(1);
+fn request_messages(arrived: usize, time: Duration) -> usize {
+    let due = arrived as u128 * REQUEST_TIME.as_micros() / time.as_micros().max(1);
     usize::try_from(due)
         .unwrap_or(usize::MAX)
         .clamp(*REQUEST_MESSAGES.start(), *REQUEST_MESSAGES.end())
@@ -260,24 +252,18 @@ mod tests {
 
     #[test]
     fn requests_follow_the_rate() {
-        let ms = Duration::from_millis;
-        for (arrived, time_ms, round_trip_ms, expected) in [
-            (0, 0, 50, 500),
-            (0, 1_000, 50, 500),
-            (500, 1, 50, 10_000),
-            (2_000, 100, 50, 2_000),
-            (3_000, 1_000, 50, 500),
-            // Without a round trip that matters, requests are as small as they may be.
-            (20_000, 100, 0, 500),
-            (20_000, 100, 1, 500),
-            (20_000, 100, 2, 800),
-            (usize::MAX, 1, 50, 10_000),
-            (usize::MAX, 1, u64::MAX, 10_000),
+        for (come, ms, expected) in [
+            (0, 0, 500),
+            (0, 1_000, 500),
+            (500, 1, 10_000),
+            (2_000, 100, 2_000),
+            (3_000, 1_000, 500),
+            (usize::MAX, 1, 10_000),
         ] {
             assert_eq!(
-                request_messages(arrived, ms(time_ms), ms(round_trip_ms)),
+                request_messages(come, Duration::from_millis(ms)),
                 expected,
-                "{arrived} in {time_ms} ms, round trip {round_trip_ms} ms"
+                "{come} in {ms}"
             );
         }
     }

@@ -21,6 +21,7 @@ use botstats_common::io::setup::{self, Shape};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::rules::refusals;
 use tokio::sync::mpsc;
+use tokio::task::unconstrained;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +82,11 @@ impl StreamReader {
     /// Reads until told to stop; batches go out as fast as they are taken. Runs best on a runtime
     /// of its own with one thread, which then does nothing but take and decode messages.
     ///
+    /// The task of the connection runs on that thread, too, and ends its turn after 128 reads
+    /// (tokio's budget of a task). The reader has no budget: in its turn it takes all messages that
+    /// the connection has. So few messages wait in this process, and their memory stays in the
+    /// processor's cache (`docs/performance.md`).
+    ///
     /// Each try has a connection of its own: a message that the client library cannot read ends the
     /// connection, and other parts of the program must keep theirs.
     pub async fn run(mut self, stop: CancellationToken) {
@@ -89,7 +95,7 @@ impl StreamReader {
             let before = self.position.sequence();
             let interruption = tokio::select! {
                 () = stop.cancelled() => return,
-                interruption = self.try_once(failures) => interruption,
+                interruption = unconstrained(self.try_once(failures)) => interruption,
             };
             failures = if self.position.sequence() > before { 0 } else { failures + 1 };
             let (text, pause) = match interruption {
@@ -198,7 +204,6 @@ impl StreamReader {
             Ok(seen) => seen,
             Err(error) => return Err(self.not_observed(js, &error).await),
         };
-        let round_trip = seen.asked.elapsed();
         self.health.reached();
         let route = route(js, seen, self.position.last.as_ref(), self.decoder.ownership()).await?;
         let stream = route.seen.state.identity.name.clone();
@@ -215,7 +220,7 @@ impl StreamReader {
         self.health.check_settings(&route.seen);
         // The consumer belongs to the stream as it was when the consumer was made: that stream is
         // then checked.
-        let started = Pull::start(client, js, &stream, from, round_trip).await;
+        let started = Pull::start(client, js, &stream, from).await;
         let (mut pull, pending) = started.map_err(|e| no_consumer(&e, &route.seen))?;
         self.check(js, &route).await?;
         self.enter(&route);

@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use super::usage;
 use botstats_tests::harness::{binary, connection};
 
-/// Messages of one pull request: as many as a request of ingest has on a short line. The next
-/// request is sent when at most this many messages are outstanding.
+/// Messages of one pull request. The next request is sent when at most this many messages are
+/// outstanding. With more, messages would wait in this process, and each would cost more.
 const BATCH: u64 = 500;
 /// How long a pull request waits for messages, in nanoseconds.
 const EXPIRES_NS: u64 = 30_000_000_000;

@@ -75,6 +75,7 @@ impl NatsSettings {
             .name(format!("botstats-{role:?}/{}", env!("CARGO_PKG_VERSION")).to_lowercase())
             .custom_inbox_prefix(self.inbox_prefix(role))
             .ping_interval(role.ping_interval())
+            .read_buffer_capacity(role.read_buffer_bytes())
             .connection_timeout(REQUEST_TIMEOUT)
             .request_timeout(Some(REQUEST_TIMEOUT))
             .reconnect_delay_callback(|attempts| {

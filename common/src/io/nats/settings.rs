@@ -20,6 +20,12 @@ const SERVICE_PING_INTERVAL: Duration = Duration::from_secs(2);
 /// The interval of pings for programs that may send much at once over a slow line: while they send,
 /// the server's answers are late.
 const SENDER_PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Bytes that a connection reads at once: the most that the client library takes.
+const READ_BYTES: u16 = u16::MAX;
+/// Bytes that a connection of ingest reads at once, about ten messages. With more, many messages
+/// wait in memory for the reader, and each costs a fifth more CPU time (`docs/performance.md`). A
+/// longer message grows the buffer.
+const STREAM_READ_BYTES: u16 = 4_096;
 
 /// Settings of the connection to NATS.
 #[derive(Debug, Clone, Args)]
@@ -115,6 +121,14 @@ impl Role {
         match self {
             Role::Ingest | Role::Query => SERVICE_PING_INTERVAL,
             Role::Producer | Role::Admin => SENDER_PING_INTERVAL,
+        }
+    }
+
+    /// The bytes that a connection reads at once.
+    pub(super) fn read_buffer_bytes(self) -> u16 {
+        match self {
+            Role::Ingest => STREAM_READ_BYTES,
+            Role::Producer | Role::Query | Role::Admin => READ_BYTES,
         }
     }
 }
