@@ -82,10 +82,10 @@ impl StreamReader {
     /// Reads until told to stop; batches go out as fast as they are taken. Runs best on a runtime
     /// of its own with one thread, which then does nothing but take and decode messages.
     ///
-    /// The task of the connection runs on that thread, too, and ends its turn after 128 reads
-    /// (tokio's budget of a task). The reader has no budget: in its turn it takes all messages that
-    /// the connection has. So few messages wait in this process, and their memory stays in the
-    /// processor's cache (`docs/performance.md`).
+    /// The task of the connection runs on that thread, too. It ends its turn after 128 reads,
+    /// tokio's budget for a task; for [`Role::Ingest`] a read is short. The reader has no budget:
+    /// in its turn it takes all messages that the connection has. So few messages wait in this
+    /// process, and their memory stays in the processor's cache (`docs/performance.md`).
     ///
     /// Each try has a connection of its own: a message that the client library cannot read ends the
     /// connection, and other parts of the program must keep theirs.
