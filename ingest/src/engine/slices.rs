@@ -44,7 +44,7 @@ pub(super) struct Conversations {
 
 /// A new event as the pass takes it.
 ///
-/// *Why* it is copied: events are met in the order of their hashes, which is not that in memory. A
+/// *Why* it is copied: events are met in the order of their keys, which is not that in memory. A
 /// loop that only copies waits for many of them at the same time.
 #[derive(Clone, Copy)]
 pub(super) struct New {
@@ -62,8 +62,15 @@ pub(super) struct New {
     first_day: u32,
 }
 
-/// Which slice it is: day and key, and whose.
-type Place = (u32, u128, PairNumbers);
+/// Which slice it is, and whose.
+#[derive(Clone, Copy)]
+struct Place {
+    day: u32,
+    key: u128,
+    numbers: PairNumbers,
+    /// The days that its conversation may have, this one perhaps not yet.
+    mask: u64,
+}
 
 /// What became of an event.
 #[derive(Clone, Copy)]
@@ -102,7 +109,7 @@ impl Conversations {
             names.clear();
             events.clear();
             let stored = decode_slice(day, body, &mut names, &mut events)?;
-            known.days.insert(day, key);
+            known.days.insert(day, key, known.days.mask(key));
             known.note(day, key, &events);
             last.slice(day, key, &stored, &events);
             Ok(())
@@ -275,14 +282,17 @@ impl Pass<'_> {
             };
             let events = new.next_if(|events| events[0].key == key).unwrap_or_default();
             let carried = carried.next_if(|carried| carried.key == key);
-            let numbers = match (events.first(), carried) {
-                (Some(event), _) => event.numbers,
-                (None, Some(carried)) if self.known.days.may_have(day, key) => carried.numbers,
-                (None, _) => continue,
+            let (numbers, mask) = match (events.first(), carried) {
+                (Some(event), _) => (event.numbers, event.mask),
+                (None, Some(carried)) => (carried.numbers, self.known.days.mask(key)),
+                (None, None) => continue,
             };
+            if events.is_empty() && !self.known.days.may_have(day, key, mask) {
+                continue;
+            }
             self.slices.seek(&group, key, &mut block, &mut self.changed)?;
             let state = carried.map(|carried| &carried.state);
-            self.run_slice((day, key, numbers), &block, events, state)?;
+            self.run_slice(Place { day, key, numbers, mask }, &block, events, state)?;
         }
         self.new = all;
         self.slices.put(&mut block, &mut self.changed)
@@ -299,39 +309,40 @@ impl Pass<'_> {
     /// Adds events to one slice, and folds it with a new state on entry if there is one.
     fn run_slice(
         &mut self,
-        (day, key, numbers): Place,
+        place: Place,
         block: &Block,
         events: &[New],
         carried: Option<&SessionState>,
     ) -> Result<(), StoreError> {
+        let Place { day, key, mask, .. } = place;
         self.buffers.before.clear();
         let stored = match block.get(key) {
             Some(body) => Some(decode_slice(day, body, self.names, &mut self.buffers.before)?),
             None => None,
         };
-        self.admit(day, key, stored.as_ref(), events)?;
+        self.admit(place, stored.as_ref(), events)?;
         match stored {
             None if self.buffers.incoming.is_empty() => Ok(()),
             None => {
                 let entry = match carried {
                     Some(state) => state.clone(),
-                    None => self.state_after(day.saturating_sub(1), key)?.unwrap_or_default(),
+                    None => self.state_before(place)?.unwrap_or_default(),
                 };
-                self.known.days.insert(day, key);
-                self.fold_short((day, key, numbers), None, entry)
+                self.known.days.insert(day, key, mask);
+                self.fold_short(place, None, entry)
             }
             Some(StoredSlice::Short(old)) => {
                 let new = carried.unwrap_or(&old).clone();
                 if self.buffers.incoming.is_empty() && new == old {
                     return Ok(());
                 }
-                self.fold_short((day, key, numbers), Some(old), new)
+                self.fold_short(place, Some(old), new)
             }
             Some(StoredSlice::Long { next_number, parts }) => {
                 if self.buffers.incoming.is_empty() && carried.is_none() {
                     return Ok(());
                 }
-                self.fold_long((day, key, numbers), next_number, parts, carried)
+                self.fold_long(place, next_number, parts, carried)
             }
         }
     }
@@ -340,18 +351,14 @@ impl Pass<'_> {
     /// are counted by themselves.
     fn admit(
         &mut self,
-        day: u32,
-        key: u128,
+        Place { day, key, mask, .. }: Place,
         stored: Option<&StoredSlice>,
         events: &[New],
     ) -> Result<(), StoreError> {
         self.buffers.incoming.clear();
         let is_long = matches!(stored, Some(StoredSlice::Long { .. }));
-        self.buffers.days.clear();
-        if let Some(first) = events.first() {
-            self.known.days.of_mask(first.mask, key, &mut self.buffers.days);
-            self.buffers.days.retain(|other| *other != day || is_long);
-        }
+        self.known.days.of(key, mask, &mut self.buffers.days);
+        self.buffers.days.retain(|other| *other != day || is_long);
         let index: Option<FxHashMap<u64, Entry>> = (events.len() > MAX_SCANS)
             .then(|| self.buffers.before.iter().map(|e| (e.id, *e)).collect());
         for event in events {
@@ -418,23 +425,26 @@ impl Pass<'_> {
         }
     }
 
-    /// The state after a stored slice, if it is alive at the midnight that follows.
-    fn state_after(&mut self, day: u32, key: u128) -> Result<Option<SessionState>, StoreError> {
-        if !self.known.days.may_have(day, key) {
+    /// The state after the slice of the day before, if there is one and it is alive at midnight.
+    fn state_before(&mut self, place: Place) -> Result<Option<SessionState>, StoreError> {
+        let Place { day, key, mask, .. } = place;
+        let before = day.saturating_sub(1);
+        if !self.known.days.may_have(before, key, mask) {
             return Ok(None);
         }
-        let Some(mut state) = self.read_elsewhere(day, key)? else { return Ok(None) };
+        let Some(mut state) = self.read_elsewhere(before, key)? else { return Ok(None) };
         pass_over(&mut state, &self.buffers.elsewhere);
-        Ok(Some(state).filter(|state| state.alive_at(begin_ms(day + 1))))
+        Ok(Some(state).filter(|state| state.alive_at(begin_ms(day))))
     }
 
     /// Folds a short slice, stored or new (`old` is none), with its incoming events.
     fn fold_short(
         &mut self,
-        (day, key, numbers): Place,
+        place: Place,
         old: Option<SessionState>,
         entry: SessionState,
     ) -> Result<(), StoreError> {
+        let Place { day, key, numbers, .. } = place;
         let Buffers { before, incoming, after, body, .. } = &mut self.buffers;
         let changes = &mut *self.effects.changes;
         let mut emit = |sample| changes.sample(numbers, sample);
@@ -457,18 +467,19 @@ impl Pass<'_> {
         }
         self.changed.put(key, body);
         let of_session = has_session(after);
-        self.carry((day, key, numbers), is_stored.then_some(&old), &new, of_session)
+        self.carry(place, is_stored.then_some(&old), &new, of_session)
     }
 
     /// Folds a long slice with its incoming events, from the first part that changes until the old
     /// and the new state agree again.
     fn fold_long(
         &mut self,
-        (day, key, numbers): Place,
+        place: Place,
         mut next_number: u32,
         starts: Vec<PartStart>,
         carried: Option<&SessionState>,
     ) -> Result<(), StoreError> {
+        let Place { day, key, numbers, .. } = place;
         let incoming = std::mem::take(&mut self.buffers.incoming);
         let names = &mut *self.names;
         let part_of = |event: &Entry, names: &Names| {
@@ -526,7 +537,7 @@ impl Pass<'_> {
         let Some((old, new)) = states else { return Ok(()) };
         let changes = &mut *self.effects.changes;
         SessionState::open_change(&old, &new, &mut |sample| changes.sample(numbers, sample));
-        self.carry((day, key, numbers), Some(&old), &new, true)
+        self.carry(place, Some(&old), &new, true)
     }
 
     /// Notes what the next midnight and the open conversations must know of the state after a
@@ -534,7 +545,7 @@ impl Pass<'_> {
     /// the open conversations.
     fn carry(
         &mut self,
-        (day, key, numbers): Place,
+        Place { day, key, numbers, mask }: Place,
         old: Option<&SessionState>,
         new: &SessionState,
         of_session: bool,
@@ -552,7 +563,7 @@ impl Pass<'_> {
         let (Buffers { other, days, elsewhere, .. }, known) = (&mut self.buffers, &self.known);
         let (slices, names) = (&self.slices, &mut *self.names);
         self.effects.open.note(key, new, || {
-            known.days.of(key, days);
+            known.days.of(key, mask, days);
             for later in days.iter().copied().filter(|later| *later > day) {
                 let Some(body) = slices.get(&day_bytes(later), key, other)? else { continue };
                 elsewhere.clear();

@@ -1,11 +1,8 @@
 //! Where a bucket stands in its packed table.
 //!
-//! *Format*: the group is the day (3 bytes) and the account (4); the key of an item is the mixed
-//! number of the pair (4) and a slot (1), most significant byte first. Slots 0 to 23 are the hours
-//! of the UTC day, [`NAMES`] has the names of the day.
-//!
-//! *Why* mixed: the pairs of an account often have numbers in a row; mixed ones spread over the
-//! blocks of the group, so that blocks are cut evenly.
+//! *Format*: the group is the day (3 bytes) and the account (4); the key of an item is the pair (4)
+//! and a slot (1), most significant byte first. Slots 0 to 23 are the hours of the UTC day,
+//! [`NAMES`] has the names of the day.
 
 use crate::event::registry::PairNumbers;
 use crate::store::packed::Shape;
@@ -35,7 +32,7 @@ impl PairDay {
     pub(crate) fn new(day: u32, numbers: PairNumbers) -> Option<Self> {
         let account = u128::from(numbers.account) << (ITEM_BITS - SLOT_BITS);
         let day = u128::from(day).checked_shl(ITEM_BITS - SLOT_BITS + ACCOUNT_BITS)?;
-        let all = day | account | u128::from(mix(numbers.pair));
+        let all = day | account | u128::from(numbers.pair);
         (all >> PAIR_DAY_BITS == 0).then_some(Self(all))
     }
 
@@ -78,50 +75,14 @@ pub(crate) fn of_group(group: &[u8]) -> Option<(u32, u32)> {
 
 /// The key of an item.
 pub(crate) fn item(pair: u32, slot: u8) -> u128 {
-    u128::from(mix(pair)) << SLOT_BITS | u128::from(slot)
+    u128::from(pair) << SLOT_BITS | u128::from(slot)
 }
 
 /// Pair and slot of an item's key; `None` if it is too long.
 #[inline]
 pub(crate) fn of_item(key: u128) -> Option<(u32, u8)> {
     let pair = u32::try_from(key >> SLOT_BITS).ok()?;
-    Some((unmix(pair), u8::try_from(key & 0xff).ok()?))
-}
-
-const FIRST: u32 = 0x85eb_ca6b;
-const SECOND: u32 = 0xc2b2_ae35;
-/// [`FIRST`] times this is 1, and [`SECOND`] times the other, modulo 2^32.
-const FIRST_INVERSE: u32 = inverse(FIRST);
-const SECOND_INVERSE: u32 = inverse(SECOND);
-
-/// A bijection that spreads numbers: the last step of MurmurHash3.
-#[inline]
-fn mix(mut n: u32) -> u32 {
-    n ^= n >> 16;
-    n = n.wrapping_mul(FIRST);
-    n ^= n >> 13;
-    n = n.wrapping_mul(SECOND);
-    n ^ n >> 16
-}
-
-#[inline]
-fn unmix(mut n: u32) -> u32 {
-    n ^= n >> 16;
-    n = n.wrapping_mul(SECOND_INVERSE);
-    n ^= n >> 13 ^ n >> 26;
-    n = n.wrapping_mul(FIRST_INVERSE);
-    n ^ n >> 16
-}
-
-/// The inverse of an odd number modulo 2^32, by Newton's iteration.
-const fn inverse(n: u32) -> u32 {
-    let mut inverse = n;
-    let mut bits = 3;
-    while bits < 32 {
-        inverse = inverse.wrapping_mul(2_u32.wrapping_sub(n.wrapping_mul(inverse)));
-        bits *= 2;
-    }
-    inverse
+    Some((pair, u8::try_from(key & 0xff).ok()?))
 }
 
 #[cfg(test)]
@@ -134,22 +95,12 @@ mod tests {
         assert_eq!(at.group(), [0, 0x4e, 0x20, 0, 0, 0, 3]);
         assert_eq!(at.group(), group(20_000, 3));
         assert_eq!((at.day(), of_group(&at.group())), (20_000, Some((20_000, 3))));
-        assert_eq!(at.item(24), 0x18_c9ae_c418);
+        assert_eq!(at.item(24), 0x718);
         assert_eq!((at.item(5), of_item(at.item(5))), (item(7, 5), Some((7, 5))));
         assert_eq!(PairDay::of_bits(at.bits()), at);
         assert!(at < PairDay::new(20_000, PairNumbers { account: 4, pair: 0 }).unwrap());
         assert!(at < PairDay::new(20_001, PairNumbers { account: 0, pair: 0 }).unwrap());
         assert_eq!(PairDay::new(1 << 24, PairNumbers { account: 0, pair: 0 }), None);
         assert_eq!((of_item(1 << 40), of_group(&[0; 6])), (None, None));
-    }
-
-    #[test]
-    fn mixing_is_undone() {
-        for n in (0..100_000).chain((0..=u32::MAX).step_by(65_537)) {
-            assert_eq!(unmix(mix(n)), n);
-        }
-        let mut halves = [0_i32; 2];
-        (0..1_000).for_each(|n| halves[usize::from(mix(n) >> 31 == 1)] += 1);
-        assert!(halves[0].abs_diff(halves[1]) < 100, "{halves:?}");
     }
 }

@@ -8,9 +8,9 @@
 //! *Why*: most conversations are new and have no slice on any of the last days. A filter a day
 //! would cost a few cache misses for each of 37 days; this one costs three in all.
 //!
-//! The filter takes 64 bytes for each conversation of the busiest day (8 cells of 8 bytes). A
-//! new conversation has a false positive on 3 of 100 days that are full, on 1 of 200 days that are
-//! half full. A full day gets another layer of twice the size, which is also used for all days from
+//! The filter takes 64 bytes for each conversation of the busiest day (8 cells of 8 bytes). A new
+//! conversation has a false positive on 3 of 100 days that are full, on 1 of 200 days that are half
+//! full. A full day gets another layer of four times the size, which is also used for all days from
 //! then on. A day for which the filter grew several times has that rate for each of its layers.
 
 use super::identities::{Identities, halves};
@@ -20,6 +20,8 @@ const CELLS_PER_CONVERSATION: usize = 8;
 const PROBES: u64 = 3;
 /// The number of conversations a day for which the first layer is made: it takes 256 KB.
 const FIRST_LAYER: usize = 4096;
+/// How many times larger the next layer is.
+const GROWTH: usize = 4;
 
 /// Which days a conversation may have slices on.
 #[derive(Debug)]
@@ -55,23 +57,30 @@ impl Default for DayMasks {
 }
 
 impl DayMasks {
+    /// What the filter has of a conversation: the other functions take it as `mask`, and it is good
+    /// until the conversation gets another day. Several look-ups in a row wait for memory at the
+    /// same time.
+    #[must_use]
+    pub(crate) fn mask(&self, conversation: u128) -> u64 {
+        self.layers.iter().fold(0, |mask, layer| mask | layer.mask(conversation))
+    }
+
     /// Adds a conversation to a day.
-    pub(crate) fn insert(&mut self, day: u32, conversation: u128) {
+    pub(crate) fn insert(&mut self, day: u32, conversation: u128, mask: u64) {
         let bit = bit_of(day);
-        let mask = 1 << bit;
-        if self.used & mask == 0 {
-            self.used |= mask;
+        if self.used >> bit & 1 == 0 {
+            self.used |= 1 << bit;
             self.days[bit] = day;
         }
         if self.days[bit] != day {
             self.far.insert(day, conversation, 0);
             return;
         }
-        if self.mask(conversation) & mask != 0 {
+        if mask >> bit & 1 != 0 {
             return;
         }
         if let Some(full) = self.layers.last().filter(|layer| layer.counts[bit] >= layer.room) {
-            self.layers.push(MaskLayer::new(2 * full.room));
+            self.layers.push(MaskLayer::new(GROWTH * full.room));
         }
         if let Some(layer) = self.layers.last_mut() {
             layer.insert(bit, conversation);
@@ -79,12 +88,7 @@ impl DayMasks {
     }
 
     /// Replaces `days` by the days on which the conversation may have slices, ascending.
-    pub(crate) fn of(&self, conversation: u128, days: &mut Vec<u32>) {
-        self.of_mask(self.mask(conversation), conversation, days);
-    }
-
-    /// The same, given what [`DayMasks::mask`] gave.
-    pub(crate) fn of_mask(&self, mut mask: u64, conversation: u128, days: &mut Vec<u32>) {
+    pub(crate) fn of(&self, conversation: u128, mut mask: u64, days: &mut Vec<u32>) {
         days.clear();
         while mask != 0 {
             days.push(self.days[bit_of(mask.trailing_zeros())]);
@@ -97,11 +101,10 @@ impl DayMasks {
 
     /// False if the conversation has no slice on that day.
     #[must_use]
-    pub(crate) fn may_have(&self, day: u32, conversation: u128) -> bool {
+    pub(crate) fn may_have(&self, day: u32, conversation: u128, mask: u64) -> bool {
         let bit = bit_of(day);
-        let mask = 1 << bit;
-        let own = self.used & mask != 0 && self.days[bit] == day;
-        (own && self.mask(conversation) & mask != 0) || self.far.may_have(day, conversation, 0)
+        let own = self.used & mask & 1 << bit != 0 && self.days[bit] == day;
+        own || self.far.may_have(day, conversation, 0)
     }
 
     /// Forgets all days before that one. If there are such days, that is a pass over all cells.
@@ -126,12 +129,6 @@ impl DayMasks {
         let cells: usize = self.layers.iter().map(|layer| layer.cells.len() * 8).sum();
         cells + self.far.bytes()
     }
-
-    /// What the filter has of a conversation. Several look-ups in a row wait for memory at the same
-    /// time.
-    pub(crate) fn mask(&self, conversation: u128) -> u64 {
-        self.layers.iter().fold(0, |mask, layer| mask | layer.mask(conversation))
-    }
 }
 
 /// The bit of a day.
@@ -146,9 +143,9 @@ impl MaskLayer {
     }
 
     fn places(&self, conversation: u128) -> impl Iterator<Item = usize> + use<> {
-        // The last 32 bits are those of the pair, which many conversations share.
-        let (first, rest) = halves(conversation);
-        let step = rest.rotate_left(32);
+        // The first 32 bits are those of the pair, which many conversations share: only the last
+        // ones count, of which both have enough.
+        let (step, first) = halves(conversation);
         let last = self.cells.len() as u64 - 1;
         (0..PROBES).map(move |probe| {
             let place = first.wrapping_add((step | 1).wrapping_mul(probe)) & last;
@@ -191,9 +188,17 @@ mod tests {
         xxh3_128(&n.to_le_bytes())
     }
 
+    fn insert(masks: &mut DayMasks, day: u32, conversation: u128) {
+        masks.insert(day, conversation, masks.mask(conversation));
+    }
+
+    fn may_have(masks: &DayMasks, day: u32, conversation: u128) -> bool {
+        masks.may_have(day, conversation, masks.mask(conversation))
+    }
+
     fn days_of(masks: &DayMasks, conversation: u128) -> Vec<u32> {
         let mut days = vec![1, 2, 3];
-        masks.of(conversation, &mut days);
+        masks.of(conversation, masks.mask(conversation), &mut days);
         days
     }
 
@@ -202,11 +207,11 @@ mod tests {
         let mut masks = DayMasks::default();
         let room = FIRST_LAYER as u64;
         for n in 0..room * 38 {
-            masks.insert(20_000 + u32::try_from(n % 38).unwrap(), hash(n));
+            insert(&mut masks, 20_000 + u32::try_from(n % 38).unwrap(), hash(n));
         }
         for n in 0..room * 38 {
             let day = 20_000 + u32::try_from(n % 38).unwrap();
-            assert!(days_of(&masks, hash(n)).contains(&day) && masks.may_have(day, hash(n)));
+            assert!(days_of(&masks, hash(n)).contains(&day) && may_have(&masks, day, hash(n)));
         }
         assert_eq!(masks.bytes(), FIRST_LAYER * 64);
         let others = room * 38..room * 38 + 10_000;
@@ -218,43 +223,43 @@ mod tests {
     fn grows_in_layers() {
         let mut masks = DayMasks::default();
         let (first, later) = (100, 101);
-        for n in 0..FIRST_LAYER as u64 * 4 {
-            masks.insert(first, hash(n));
+        for n in 0..FIRST_LAYER as u64 * 6 {
+            insert(&mut masks, first, hash(n));
         }
         assert!(masks.layers.len() > 2, "{}", masks.layers.len());
         let layers = masks.layers.len();
-        for n in 0..FIRST_LAYER as u64 * 4 {
-            masks.insert(later, hash(n));
+        for n in 0..FIRST_LAYER as u64 * 6 {
+            insert(&mut masks, later, hash(n));
         }
         assert_eq!(masks.layers.len(), layers, "the last layer has room for the next day");
-        assert!((0..FIRST_LAYER as u64 * 4).all(|n| days_of(&masks, hash(n)) == [first, later]));
+        assert!((0..FIRST_LAYER as u64 * 6).all(|n| days_of(&masks, hash(n)) == [first, later]));
         let others = 1_000_000..1_100_000;
-        let wrong = others.filter(|n| masks.may_have(first, hash(*n))).count();
+        let wrong = others.filter(|n| may_have(&masks, first, hash(*n))).count();
         assert!(wrong < 8_000, "{wrong} of 100,000");
         masks.forget_before(later);
-        assert!((0..FIRST_LAYER as u64 * 4).all(|n| days_of(&masks, hash(n)) == [later]));
+        assert!((0..FIRST_LAYER as u64 * 6).all(|n| days_of(&masks, hash(n)) == [later]));
         assert_eq!(masks.layers.len(), 1, "small layers go with their last day");
         masks.forget_before(later + 1);
-        assert!((0..FIRST_LAYER as u64 * 4).all(|n| days_of(&masks, hash(n)).is_empty()));
+        assert!((0..FIRST_LAYER as u64 * 6).all(|n| days_of(&masks, hash(n)).is_empty()));
     }
 
     #[test]
     fn days_far_apart() {
         let mut masks = DayMasks::default();
-        masks.insert(100, hash(1));
-        masks.insert(164, hash(2));
-        masks.insert(100 + 6_400, hash(1));
+        insert(&mut masks, 100, hash(1));
+        insert(&mut masks, 164, hash(2));
+        insert(&mut masks, 100 + 6_400, hash(1));
         assert_eq!(days_of(&masks, hash(1)), [100, 6_500]);
         assert_eq!(days_of(&masks, hash(2)), [164]);
-        assert!(masks.may_have(164, hash(2)) && !masks.may_have(100, hash(2)));
+        assert!(may_have(&masks, 164, hash(2)) && !may_have(&masks, 100, hash(2)));
         masks.forget_before(101);
         // The bit is free: a day can be in both.
-        masks.insert(164, hash(3));
-        masks.insert(164, hash(2));
+        insert(&mut masks, 164, hash(3));
+        insert(&mut masks, 164, hash(2));
         assert_eq!(days_of(&masks, hash(1)), [6_500]);
         assert_eq!(days_of(&masks, hash(2)), [164]);
         assert_eq!(days_of(&masks, hash(3)), [164]);
-        masks.insert(100, hash(1));
+        insert(&mut masks, 100, hash(1));
         assert_eq!(days_of(&masks, hash(1)), [100, 6_500]);
         masks.forget_before(6_501);
         assert!((1..4).all(|n| days_of(&masks, hash(n)).is_empty()));
@@ -277,7 +282,7 @@ mod tests {
                     masks.forget_before(day);
                     model.values_mut().for_each(|days| *days = days.split_off(&day));
                 } else {
-                    masks.insert(day, hash(n));
+                    insert(&mut masks, day, hash(n));
                     model.entry(n).or_default().insert(day);
                 }
             }
@@ -286,7 +291,7 @@ mod tests {
                 let found = days_of(&masks, hash(n));
                 prop_assert!(found.is_sorted_by(|a, b| a < b));
                 prop_assert!(known.iter().all(|day| found.contains(day)));
-                prop_assert!(known.iter().all(|day| masks.may_have(*day, hash(n))));
+                prop_assert!(known.iter().all(|day| may_have(&masks, *day, hash(n))));
                 prop_assert!(found.len() <= known.len() + 1, "{:?} {:?}", found, known);
             }
         }

@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_of_format_4_do_not_change() {
+    fn the_bytes_of_a_slice_do_not_change() {
         let mut names = Names::default();
         let (ann, bob) = (names.id(Some("ann")), names.id(Some("bob")));
         let events = [

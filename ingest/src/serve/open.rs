@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::fold::session::SessionState;
-use crate::store::keys::{of_pair, pair_first};
+use crate::store::keys::of_pair;
 
 /// The clock of a query may be this many milliseconds behind that of the server.
 const CLOCK_MS: i64 = 2 * 60 * 1000;
@@ -55,8 +55,8 @@ impl Open {
 /// All conversations that may be open.
 #[derive(Debug, Default)]
 pub(crate) struct OpenConversations {
-    /// By [`pair_first`], so that those of a pair are one range.
-    by_pair: BTreeMap<u128, Open>,
+    /// By key: those of a pair are one range.
+    by_key: BTreeMap<u128, Open>,
     /// The number of conversations after the last search.
     left: usize,
 }
@@ -71,26 +71,26 @@ impl OpenConversations {
     ) {
         for (key, state) in states {
             match state {
-                Some(state) => self.by_pair.insert(pair_first(key), state),
-                None => self.by_pair.remove(&pair_first(key)),
+                Some(state) => self.by_key.insert(key, state),
+                None => self.by_key.remove(&key),
             };
         }
-        if self.by_pair.len() > 2 * self.left + LEAST_GROWTH {
-            self.by_pair.retain(|_, state| state.may_be_open(now_ms));
-            self.left = self.by_pair.len();
+        if self.by_key.len() > 2 * self.left + LEAST_GROWTH {
+            self.by_key.retain(|_, state| state.may_be_open(now_ms));
+            self.left = self.by_key.len();
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.by_pair.is_empty()
+        self.by_key.is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_pair.len()
+        self.by_key.len()
     }
 
     /// Those of a pair that may be open.
     pub(crate) fn of(&self, pair: u32) -> impl Iterator<Item = &Open> {
-        self.by_pair.range(of_pair(pair)).map(|(_, open)| open)
+        self.by_key.range(of_pair(pair)).map(|(_, open)| open)
     }
 }

@@ -11,9 +11,9 @@
 //! | forgotten (not packed) | | user | 16 |
 //! | counts (not packed) | | pair / 512 | 4 |
 //!
-//! A conversation and a user are 96 bits of the hash of their id, then the 32 bits of their pair:
-//! so the pair is known, and ids of different pairs never meet. A hash comes first, so the keys of
-//! a busy pair are spread over all blocks.
+//! A conversation and a user are the 32 bits of their pair, then 96 bits of the hash of their id:
+//! so the pair is known, ids of different pairs never meet, and a commit that goes through them in
+//! order changes the buckets of one pair after the other.
 //!
 //! *Why* the day comes first: a commit touches neighbouring blocks, and all rows that are too old
 //! are one range.
@@ -23,6 +23,7 @@ use std::ops::RangeInclusive;
 /// Bytes of a day in a key: enough for 45,000 years.
 pub(crate) const DAY: usize = 3;
 const PAIR_BITS: u32 = u32::BITS;
+const HASH_BITS: u32 = u128::BITS - PAIR_BITS;
 
 pub(crate) fn day_bytes(day: u32) -> [u8; DAY] {
     let [_, a, b, c] = day.to_be_bytes();
@@ -35,25 +36,19 @@ pub(crate) fn day_of(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes([0, a, b, c]))
 }
 
-/// The key of a conversation or a user: the hash of its id, with its pair.
+/// The key of a conversation or a user: its pair, with the hash of its id.
 pub(crate) fn pair_key(pair: u32, hash: u128) -> u128 {
-    hash >> PAIR_BITS << PAIR_BITS | u128::from(pair)
+    u128::from(pair) << HASH_BITS | hash >> PAIR_BITS
 }
 
 /// The pair of a conversation or a user.
 pub(crate) fn pair_of(key: u128) -> u32 {
-    u32::try_from(key & u128::from(u32::MAX)).unwrap_or(u32::MAX)
+    u32::try_from(key >> HASH_BITS).unwrap_or(u32::MAX)
 }
 
-/// The key of a conversation or a user in another order, which only memory has: by pair, then hash.
-pub(crate) fn pair_first(key: u128) -> u128 {
-    key.rotate_right(PAIR_BITS)
-}
-
-/// All [`pair_first`] of a pair.
+/// All conversations and users of a pair.
 pub(crate) fn of_pair(pair: u32) -> RangeInclusive<u128> {
-    let first = u128::from(pair).rotate_right(PAIR_BITS);
-    first..=first | u128::MAX >> PAIR_BITS
+    pair_key(pair, 0)..=pair_key(pair, u128::MAX)
 }
 
 /// The key of a part of a long slice.
@@ -78,12 +73,13 @@ mod tests {
 
     #[test]
     fn keys_order_like_their_values_and_can_be_read() {
-        let key = pair_key(7, u128::MAX);
+        let key = pair_key(7, 0x1234_5678_9abc_def0_1122_3344_5566_7788);
+        assert_eq!(key, 0x0000_0007_1234_5678_9abc_def0_1122_3344);
         assert_eq!(pair_of(key), 7);
-        assert_eq!(key | u128::from(u32::MAX), u128::MAX);
-        assert_eq!(pair_key(7, 0x1234_5678), 7);
-        assert_eq!(of_pair(7), pair_first(pair_key(7, 0))..=pair_first(key));
-        assert_eq!(pair_first(pair_key(8, 0)), of_pair(7).end() + 1);
+        assert!(of_pair(7).contains(&key));
+        assert_eq!(pair_of(*of_pair(7).start()), 7);
+        assert_eq!(of_pair(7).end() + 1, *of_pair(8).start());
+        assert_eq!(pair_of(u128::MAX), u32::MAX);
         assert!(day_bytes(255) < day_bytes(256));
         assert_eq!(day_of(&day_bytes(20_700)), Some(20_700));
         let part = part_key(20_700, 9, 3);

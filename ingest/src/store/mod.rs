@@ -76,7 +76,7 @@ pub const MAX_DEAD_LETTERS: u64 = 100_000;
 const CACHE_BYTES: usize = 40 * 1024 * 1024;
 const DEAD_LETTER_VERSION: u8 = 1;
 /// The version of a file's layout, tables, keys and values. A file of another format is refused.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 const SLICES_SHAPE: Shape = Shape { name: "slices", group: DAY, key: 16 };
 const USERS_SHAPE: Shape = Shape { name: "users", group: 0, key: 16 };
 const BUCKETS_SHAPE: Shape = bucket_key::SHAPE;

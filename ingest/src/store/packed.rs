@@ -1,24 +1,23 @@
 //! A packed table: many small items in one row of redb, a *block*.
 //!
-//! An item has a group, a key and a body. The groups are apart from each other, so all items of
-//! old days can go at once. Within a group, a block covers all keys that begin with some bits.
-//! The first block of a group covers all keys; a block that grows beyond [`MAX_BLOCK_BYTES`] is cut
-//! in two at the next bit. Blocks are never merged: they go with their group, or when they are
-//! empty.
+//! An item has a group, a key and a body. The groups are apart from each other, so all items of old
+//! days can go at once. Within a group, a block covers the keys from its first to its last. The
+//! first block of a group covers all keys; a block that grows beyond [`MAX_BLOCK_BYTES`] is cut
+//! into pieces of about the same length. Blocks are never merged: they go with their group, or when
+//! they are empty.
 //!
 //! A commit sorts the items that it touches by group and key, and goes through them block by block:
 //! [`Packed::seek`] and [`Block::get`] for each item, at the end [`Packed::put`].
 //!
-//! *Invariants*: the blocks of a group cover different keys; no block is empty. While items are
-//! only added and grow, the rows are a function of the items, however they are cut into commits.
-//! Malformed rows are errors.
+//! *Invariants*: the blocks of a group cover different keys; no block is empty. Where blocks are
+//! cut depends on the commits; the items do not. Malformed rows are errors.
 //!
 //! *Why*: a row for each item costs redb a look-up, a copied page and 30 bytes an item.
 //!
 //! *Format*: the key of a row is the group and the first item key that the block covers, most
-//! significant byte first. The value (version 1): the version byte; a byte with the number of
-//! leading bits that the keys of the block share; then the items, ascending: key, length of the
-//! body as a varint in its shortest form, body.
+//! significant byte first. The value (version 2): the version byte; the last item key that the
+//! block covers; then the items, ascending: key, length of the body as a varint in its shortest
+//! form, body.
 
 mod block;
 #[cfg(test)]
@@ -139,24 +138,24 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> Packed<T> {
         let shape = self.shape;
         let first = shape.row_key(group, 0)?;
         let wanted = shape.row_key(group, key)?;
-        let mut prefix = 0;
+        let mut uncovered = Region { first: 0, last: block::largest(shape.key) };
         if let Some(row) = self.table.range(first.bytes()..=wanted.bytes())?.next_back() {
             let (row_key, value) = row?;
             let row = shape.row(row_key.value(), value.value())?;
             if row.region.covers(key) {
                 return block.load(&row).map_err(|e| shape.error(e));
             }
-            prefix = block::prefix_apart(key, row.region.first, shape.key);
+            uncovered.first = row.region.last.saturating_add(1);
         }
         // No block covers the key. The empty one reaches as far as its neighbours allow.
-        let last = shape.row_key(group, block::largest(shape.key))?;
+        let last = shape.row_key(group, uncovered.last)?;
         let after = (Bound::Excluded(wanted.bytes()), Bound::Included(last.bytes()));
         if let Some(row) = self.table.range::<&[u8]>(after)?.next() {
             let (row_key, value) = row?;
             let row = shape.row(row_key.value(), value.value())?;
-            prefix = prefix.max(block::prefix_apart(key, row.region.first, shape.key));
+            uncovered.last = row.region.first.saturating_sub(1);
         }
-        block.begin(group, Region::of(key, prefix, shape.key), shape.key);
+        block.begin(group, uncovered, shape.key);
         Ok(())
     }
 
@@ -333,7 +332,7 @@ impl Packed<Table<'_, &'static [u8], &'static [u8]>> {
         let wrong = |e| shape.error(e);
         let region = block.merge(changed, &mut self.merged).map_err(wrong)?;
         let row_key = shape.row_key(block.group(), region.first)?;
-        if self.merged.len() <= block::HEADER {
+        if self.merged.len() <= block::header(shape.key) {
             if block.is_stored() {
                 self.table.remove(row_key.bytes())?;
             }
@@ -344,12 +343,8 @@ impl Packed<Table<'_, &'static [u8], &'static [u8]>> {
             return Ok(());
         }
         let row = Row::read(shape.widths(), row_key.bytes(), &self.merged).map_err(wrong)?;
-        let pieces = self.cutter.cut(&row, self.limit).map_err(wrong)?;
-        if block.is_stored() && pieces.first().is_none_or(|piece| piece.0.first != region.first) {
-            self.table.remove(row_key.bytes())?;
-        }
-        for (region, items) in pieces {
-            block::write_piece(&mut self.piece, *region, &self.merged[items.clone()]);
+        for (region, items) in self.cutter.cut(&row, self.limit).map_err(wrong)? {
+            row.write_piece(region.last, items, &mut self.piece);
             let row_key = shape.row_key(block.group(), region.first)?;
             self.table.insert(row_key.bytes(), &self.piece[..])?;
         }

@@ -23,7 +23,7 @@ fn store(format: u32) -> PathBuf {
 
 #[test]
 fn the_present_format_reads_as_when_it_was_made() {
-    let mut product = Product::of_file(&store(4), KEEP_DAYS).unwrap();
+    let mut product = Product::of_file(&store(5), KEEP_DAYS).unwrap();
     let check = |product: &mut Product| {
         for (number, (question, directory, rows)) in fixture::questions().iter().enumerate() {
             let answer = product.answer(question, directory).unwrap();
@@ -43,10 +43,11 @@ fn the_present_format_reads_as_when_it_was_made() {
 #[test]
 fn other_formats_are_refused() {
     for (format, words) in [
-        (1, ["the file has format 1, this program writes 4", "botstats-ingest rebuild"]),
-        (2, ["the file has format 2, this program writes 4", "botstats-ingest rebuild"]),
-        (3, ["the file has format 3, this program writes 4", "botstats-ingest rebuild"]),
-        (5, ["the file has format 5, this program writes 4", "use the program that made it"]),
+        (1, ["the file has format 1, this program writes 5", "botstats-ingest rebuild"]),
+        (2, ["the file has format 2, this program writes 5", "botstats-ingest rebuild"]),
+        (3, ["the file has format 3, this program writes 5", "botstats-ingest rebuild"]),
+        (4, ["the file has format 4, this program writes 5", "botstats-ingest rebuild"]),
+        (6, ["the file has format 6, this program writes 5", "use the program that made it"]),
     ] {
         let refused = Product::of_file(&store(format), KEEP_DAYS).err().unwrap();
         let text = format!("{refused:#}");
@@ -57,7 +58,7 @@ fn other_formats_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ingest_says_so_and_touches_nothing() {
     let site = Site::start("0s").await;
-    for format in [1, 2, 3, 5] {
+    for format in [1, 2, 3, 4, 6] {
         let name = format!("format-{format}");
         let folder = site.folder(&name);
         let data = folder.join("data");

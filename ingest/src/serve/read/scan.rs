@@ -37,7 +37,7 @@ impl Item<'_> {
 }
 
 /// What is done with the items of a window. The items of a pair and day come one after another, its
-/// hours first. The pairs of a day come in the order of their mixed numbers.
+/// hours first. The pairs of a day come in the order of their numbers.
 pub(super) trait Visit {
     /// Whether the names of the days are visited too.
     const WITH_NAMES: bool;

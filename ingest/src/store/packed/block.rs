@@ -7,11 +7,11 @@ use std::ops::Range;
 
 use botstats_common::varint;
 
+/// The part of a block's bytes that a cut leaves unused, for items that come later: one of so many.
+const SPARE: usize = 16;
 /// The bytes of the longest item key.
 pub(super) const MAX_KEY: usize = 16;
-const VERSION: u8 = 1;
-/// The version and the prefix.
-pub(super) const HEADER: usize = 2;
+const VERSION: u8 = 2;
 
 /// Why bytes are not a block, or items do not belong into one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -22,8 +22,8 @@ pub(super) enum BlockError {
     Key,
     #[error("a block has no items")]
     Empty,
-    #[error("a block's prefix is too long, or its start has bits beyond the prefix")]
-    Prefix,
+    #[error("a block ends before it begins")]
+    Region,
     #[error("a block ends within an item")]
     Short,
     #[error("the length of an item is malformed")]
@@ -36,50 +36,27 @@ pub(super) enum BlockError {
     Changed,
 }
 
-/// The item keys that a block covers: all those whose first `prefix` bits are those of `first`.
+/// The item keys that a block covers: from `first` to `last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Region {
     pub(super) first: u128,
     pub(super) last: u128,
-    pub(super) prefix: u8,
 }
 
 impl Region {
-    /// The region with that many bits in common with the key; item keys have `width` bytes.
-    pub(super) fn of(key: u128, prefix: u8, width: usize) -> Self {
-        let free = bits(width).saturating_sub(prefix.into());
-        let free = u128::MAX.checked_shr(128 - free).unwrap_or(0);
-        Self { first: key & !free, last: key | free, prefix }
-    }
-
     pub(super) fn covers(&self, key: u128) -> bool {
         self.first <= key && key <= self.last
     }
-
-    fn halves(&self) -> [Self; 2] {
-        let prefix = self.prefix.saturating_add(1);
-        let middle = self.first + (self.last - self.first) / 2;
-        [
-            Self { first: self.first, last: middle, prefix },
-            Self { first: middle.saturating_add(1), last: self.last, prefix },
-        ]
-    }
 }
 
-/// The number of bits of an item key.
-fn bits(width: usize) -> u32 {
-    u32::try_from(8 * width.min(MAX_KEY)).unwrap_or(128)
-}
-
-/// The largest item key.
+/// The largest item key; item keys have `width` bytes.
 pub(super) fn largest(width: usize) -> u128 {
-    Region::of(0, 0, width).last
+    key_of(&[u8::MAX; MAX_KEY][..width.min(MAX_KEY)])
 }
 
-/// The length of the shortest prefix with which a region has the key, but not the other key.
-pub(super) fn prefix_apart(key: u128, other: u128, width: usize) -> u8 {
-    let common = (key ^ other).leading_zeros().saturating_sub(128 - bits(width));
-    u8::try_from(common.saturating_add(1)).unwrap_or(u8::MAX)
+/// The bytes of a block before its items: the version and the last key.
+pub(super) fn header(width: usize) -> usize {
+    1 + width
 }
 
 pub(super) fn key_of(bytes: &[u8]) -> u128 {
@@ -99,8 +76,9 @@ pub(super) fn push_key(out: &mut Vec<u8>, key: u128, width: usize) {
     out.extend_from_slice(&key.to_be_bytes()[MAX_KEY - width.min(MAX_KEY)..]);
 }
 
-fn push_header(out: &mut Vec<u8>, prefix: u8) {
-    out.extend_from_slice(&[VERSION, prefix]);
+fn push_header(out: &mut Vec<u8>, last: u128, width: usize) {
+    out.push(VERSION);
+    push_key(out, last, width);
 }
 
 fn push_item(out: &mut Vec<u8>, key: u128, body: &[u8], width: usize) {
@@ -142,20 +120,27 @@ impl<'a> Row<'a> {
         if start.len() != width {
             return Err(BlockError::Key);
         }
-        let prefix = match *value {
-            [VERSION, prefix, _, ..] => prefix,
-            [version, ..] if version != VERSION => return Err(BlockError::Version(version)),
-            _ => return Err(BlockError::Empty),
+        let last = match value {
+            [VERSION, rest @ ..] if rest.len() > width => &rest[..width],
+            [VERSION, ..] | [] => return Err(BlockError::Empty),
+            [version, ..] => return Err(BlockError::Version(*version)),
         };
-        let region = Region::of(key_of(start), prefix, width);
-        if u32::from(prefix) > bits(width) || region.first != key_of(start) {
-            return Err(BlockError::Prefix);
+        let region = Region { first: key_of(start), last: key_of(last) };
+        if region.last < region.first {
+            return Err(BlockError::Region);
         }
         Ok(Self { group, region, width, value })
     }
 
     pub(super) fn items(&self) -> Items<'a> {
-        Items { rest: &self.value[HEADER..], row: *self, previous: None }
+        Items { rest: &self.value[header(self.width)..], row: *self, previous: None }
+    }
+
+    /// Writes the value of a block that has some of the items, by their bytes.
+    pub(super) fn write_piece(&self, last: u128, items: &Range<usize>, out: &mut Vec<u8>) {
+        out.clear();
+        push_header(out, last, self.width);
+        out.extend_from_slice(&self.value[items.clone()]);
     }
 }
 
@@ -302,7 +287,7 @@ impl Block {
     pub(super) fn merge(&self, changed: &Changed, out: &mut Vec<u8>) -> Result<Region, BlockError> {
         let region = self.region.ok_or(BlockError::Changed)?;
         out.clear();
-        push_header(out, region.prefix);
+        push_header(out, region.last, self.width);
         let mut from = 0;
         let mut previous = None;
         for (key, body) in changed.items() {
@@ -378,56 +363,42 @@ pub(super) struct Cutter {
     offsets: Vec<u32>,
     /// The blocks that it becomes, with the bytes of their items.
     pieces: Vec<(Region, Range<usize>)>,
-    limit: usize,
 }
 
 impl Cutter {
-    /// A block that has at most `limit` bytes, or one item, stays whole; another is cut in two at
-    /// the next bit of the key, and so on. Halves without items are left out.
+    /// Cuts a block into pieces of about the same length, as few as leave each a part of its
+    /// `limit` unused ([`SPARE`]). An item that is longer is a piece of its own.
     pub(super) fn cut(
         &mut self,
         row: &Row<'_>,
         limit: usize,
     ) -> Result<&[(Region, Range<usize>)], BlockError> {
         index(row, &mut self.offsets)?;
+        let begin = header(row.width);
+        let (bytes, room) = (row.value.len() - begin, limit.saturating_sub(begin).max(1));
+        let count = bytes.div_ceil((room - room / SPARE).max(1));
         self.pieces.clear();
-        self.limit = limit;
-        self.cut_region(row, row.region, 0..self.offsets.len().saturating_sub(1));
+        let (mut first, mut from) = (row.region.first, begin);
+        for item in self.offsets.windows(2) {
+            let (item, end) = (item[0] as usize, item[1] as usize);
+            let wanted = bytes * (self.pieces.len() + 1) / count;
+            if item > from && (item - begin >= wanted || end - from > room) {
+                let key = key_of(&row.value[item..item + row.width]);
+                self.pieces.push((Region { first, last: key.saturating_sub(1) }, from..item));
+                (first, from) = (key, item);
+            }
+        }
+        self.pieces.push((Region { first, last: row.region.last }, from..row.value.len()));
         Ok(&self.pieces)
     }
-
-    fn cut_region(&mut self, row: &Row<'_>, region: Region, places: Range<usize>) {
-        let Some(offsets) = self.offsets.get(places.start..=places.end) else { return };
-        let [begin, inner @ .., end] = offsets else { return };
-        let bytes = *begin as usize..*end as usize;
-        if inner.is_empty() || HEADER + bytes.len() <= self.limit {
-            self.pieces.push((region, bytes));
-            return;
-        }
-        let [lower, upper] = region.halves();
-        let below = offsets[..places.len()].partition_point(|offset| {
-            let offset = *offset as usize;
-            key_of(&row.value[offset..offset + row.width]) < upper.first
-        });
-        let middle = places.start + below;
-        self.cut_region(row, lower, places.start..middle);
-        self.cut_region(row, upper, middle..places.end);
-    }
-}
-
-/// Writes the value of a piece.
-pub(super) fn write_piece(out: &mut Vec<u8>, region: Region, items: &[u8]) {
-    out.clear();
-    push_header(out, region.prefix);
-    out.extend_from_slice(items);
 }
 
 /// A decoded row, for tests that feed arbitrary bytes to the decoder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DecodedBlock {
     pub(crate) group: Vec<u8>,
-    pub(crate) start: u128,
-    pub(crate) prefix: u8,
+    pub(crate) first: u128,
+    pub(crate) last: u128,
     pub(crate) items: Vec<(u128, Vec<u8>)>,
 }
 
@@ -445,8 +416,8 @@ impl DecodedBlock {
         }
         Ok(Self {
             group: row.group.to_vec(),
-            start: row.region.first,
-            prefix: row.region.prefix,
+            first: row.region.first,
+            last: row.region.last,
             items: decoded,
         })
     }
@@ -454,9 +425,9 @@ impl DecodedBlock {
     /// The key and the value of its row; item keys have `width` bytes.
     pub(super) fn encode(&self, width: usize) -> (Vec<u8>, Vec<u8>) {
         let mut key = self.group.clone();
-        push_key(&mut key, self.start, width);
+        push_key(&mut key, self.first, width);
         let mut value = Vec::new();
-        push_header(&mut value, self.prefix);
+        push_header(&mut value, self.last, width);
         for (key, body) in &self.items {
             push_item(&mut value, *key, body, width);
         }

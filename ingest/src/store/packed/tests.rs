@@ -226,43 +226,31 @@ proptest! {
         prop_assert_eq!(rows(&database), []);
     }
 
-    /// While items only come and grow, the rows are a function of the items.
+    /// While items only come and grow, the blocks of a group cover all keys.
     #[test]
-    fn layout_of_growing_tables(
-        which in 0..SHAPES.len(),
-        items in prop::collection::vec((places(), bodies(), 0_usize..6, any::<u16>()), 0..120),
-    ) {
-        let shape = SHAPES[which];
-        let model: Items =
-            items.iter().map(|(at, body, ..)| (place(shape, *at), body.clone())).collect();
-        let whole: Vec<(Place, Option<Vec<u8>>)> =
-            model.iter().map(|(at, body)| (at.clone(), Some(body.clone()))).collect();
-        let at_once = database();
-        let write = at_once.begin_write().unwrap();
-        change(&mut table(&write, shape), &Items::new(), whole.iter().map(|(a, b)| (a, b)));
-        write.commit().unwrap();
-
-        let in_parts = database();
-        let mut known = Items::new();
-        for commit in 0..6 {
-            let mut changes = BTreeMap::new();
-            for (at, _, when, part) in items.iter().filter(|item| item.2 <= commit) {
-                let at = place(shape, *at);
-                let body = &model[&at];
-                let cut = usize::from(*part) % (body.len() + 1);
-                let end = if *when == commit { cut } else { body.len() };
-                let body = body[..end.max(known.get(&at).map_or(0, Vec::len))].to_vec();
-                changes.insert(at, Some(body));
+    fn growing_tables_have_no_gaps(which in 0..SHAPES.len(), commits in changes()) {
+        let (shape, database) = (SHAPES[which], database());
+        let mut model = Items::new();
+        for commit in commits {
+            let mut changes: BTreeMap<Place, Option<Vec<u8>>> = BTreeMap::new();
+            for (at, body) in commit {
+                let at = place(shape, at);
+                let known = model.get(&at).cloned().unwrap_or_default();
+                changes.insert(at, Some([known, body.unwrap_or_default()].concat()));
             }
-            if commit == 5 {
-                changes.extend(whole.iter().cloned());
-            }
-            let write = in_parts.begin_write().unwrap();
-            change(&mut table(&write, shape), &known, &changes);
+            let write = database.begin_write().unwrap();
+            change(&mut table(&write, shape), &model, &changes);
             write.commit().unwrap();
-            known.extend(changes.into_iter().filter_map(|(at, body)| Some((at, body?))));
+            model.extend(changes.into_iter().filter_map(|(at, body)| Some((at, body?))));
         }
-        prop_assert_eq!(rows(&at_once), rows(&in_parts));
+        let mut ends: BTreeMap<Vec<u8>, u128> = BTreeMap::new();
+        for (key, value) in rows(&database) {
+            let DecodedBlock { group, first, last, .. } = shape.decode(&key, &value).unwrap();
+            let before = ends.insert(group, last);
+            prop_assert_eq!(first, before.map_or(0, |last| last + 1));
+        }
+        prop_assert!(ends.values().all(|last| *last == largest(shape.key)));
+        prop_assert_eq!(items(&read_table(&database, shape), &[], None).unwrap(), model);
     }
 
     #[test]
@@ -282,18 +270,17 @@ proptest! {
     fn damaged_rows(
         which in 0..SHAPES.len(),
         items in prop::collection::vec((keys(), bodies()), 1..12),
-        prefix in 0_u8..20,
+        ends in (keys(), keys()),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4), 1..3),
     ) {
         let shape = SHAPES[which];
-        let prefix = prefix.min(8);
-        let region = Region::of(items[0].0 & largest(shape.key), prefix, shape.key);
-        let inside = |key: u128| region.first | key & (region.last - region.first);
         let items: BTreeMap<u128, Vec<u8>> =
-            items.into_iter().map(|(key, body)| (inside(key), body)).collect();
+            items.into_iter().map(|(key, body)| (key & largest(shape.key), body)).collect();
+        let (least, most) = (*items.keys().next().unwrap(), *items.keys().last().unwrap());
+        let (first, last) = (ends.0 & least, most | (ends.1 & largest(shape.key)));
         let items: Vec<(u128, Vec<u8>)> = items.into_iter().collect();
         let group = groups(shape)[0].clone();
-        let block = DecodedBlock { group: group.clone(), start: region.first, prefix, items };
+        let block = DecodedBlock { group: group.clone(), first, last, items };
         let (mut key, mut value) = shape.encode(&block);
         prop_assert_eq!(shape.decode(&key, &value).unwrap(), block);
         for (at, byte, how) in damage {
@@ -320,7 +307,7 @@ proptest! {
         let mut packed = table(&write, shape);
         prop_assert_eq!(super::tests::items(&packed, &[], None).is_ok(), decoded.is_ok());
         let (mut read, mut changed) = (Block::default(), Changed::default());
-        let places = [0, largest(shape.key), region.first, region.last];
+        let places = [0, largest(shape.key), first, last];
         for at in places {
             let mut body = Vec::new();
             let found = packed.get(&group, at, &mut body).map(|body| body.map(<[u8]>::to_vec));
@@ -353,51 +340,54 @@ fn golden() {
         (0xc0_0000_0002, vec![]),
         (0xff_ffff_ffff, vec![9; 130]),
     ];
-    let block =
-        DecodedBlock { group: vec![0, 0x4e, 0x20], start: 0xc0_0000_0000, prefix: 2, items };
+    let (first, last) = (0xc0_0000_0000, 0xff_ffff_ffff);
+    let block = DecodedBlock { group: vec![0, 0x4e, 0x20], first, last, items };
     let (key, value) = shape.encode(&block);
     assert_eq!(key, [0, 0x4e, 0x20, 0xc0, 0, 0, 0, 0]);
-    let head = [
-        1, 2, 0xc0, 0, 0, 0, 1, 1, b'a', 0xc0, 0, 0, 0, 2, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0x82, 1,
-    ];
-    assert_eq!(value, [&head[..], &[9; 130]].concat());
+    let head = [2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xc0, 0, 0, 0, 1, 1, b'a', 0xc0, 0, 0, 0, 2, 0];
+    let long = [0xff, 0xff, 0xff, 0xff, 0xff, 0x82, 1];
+    assert_eq!(value, [&head[..], &long, &[9; 130]].concat());
     assert_eq!(shape.decode(&key, &value).unwrap(), block);
 }
 
 #[test]
 fn golden_of_a_long_key() {
     let items = vec![(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10, vec![5])];
-    let block = DecodedBlock { group: vec![], start: 0, prefix: 0, items };
+    let block = DecodedBlock { group: vec![], first: 0, last: u128::MAX >> 1, items };
     let (key, value) = shape(0, 16).encode(&block);
     assert_eq!(key, [0; 16]);
-    assert_eq!(value, [1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1, 5]);
+    let last = [[0x7f].as_slice(), &[0xff; 15]].concat();
+    let item = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1, 5];
+    assert_eq!(value, [&[2], &last[..], &item].concat());
 }
 
 #[test]
 fn malformed_rows() {
     let key = [0, 0, 1, 0x80, 0, 0, 0, 0];
+    let head = [2, 0x90, 0, 0, 0, 0];
     let refused = |key: &[u8], value: &[u8], error: BlockError| {
         let found = shape(3, 5).decode(key, value).unwrap_err().to_string();
         assert_eq!(found, StoreError::value("packed", error).to_string());
     };
-    let short = [1, 1, 0x80, 0, 0, 0, 0, 2, 7];
-    assert!(shape(3, 5).decode(&key, &[1, 1, 0x80, 0, 0, 0, 0, 1, 7]).is_ok());
+    let with = |items: &[u8]| [&head, items].concat();
+    let short = with(&[0x80, 0, 0, 0, 0, 2, 7]);
+    let whole = with(&[0x80, 0, 0, 0, 0, 1, 7]);
+    assert!(shape(3, 5).decode(&key, &whole).is_ok());
     refused(&key[..7], &short, BlockError::Key);
     refused(&[0; 9], &short, BlockError::Key);
     refused(&key, &[], BlockError::Empty);
-    refused(&key, &[1], BlockError::Empty);
-    refused(&key, &[1, 1], BlockError::Empty);
-    refused(&key, &[2, 1, 0x80, 0, 0, 0, 0, 1, 7], BlockError::Version(2));
-    refused(&key, &[1, 0, 0x80, 0, 0, 0, 0, 1, 7], BlockError::Prefix);
-    refused(&key, &[1, 41, 0x80, 0, 0, 0, 0, 1, 7], BlockError::Prefix);
-    refused(&key, &[1, 255, 0x80, 0, 0, 0, 0, 1, 7], BlockError::Prefix);
+    refused(&key, &[2], BlockError::Empty);
+    refused(&key, &head[..5], BlockError::Empty);
+    refused(&key, &head, BlockError::Empty);
+    refused(&key, &[&[1], &whole[1..]].concat(), BlockError::Version(1));
+    refused(&key, &[&[2, 0x7f], &whole[2..]].concat(), BlockError::Region);
     refused(&key, &short, BlockError::Short);
-    refused(&key, &[1, 1, 0x80, 0], BlockError::Short);
-    refused(&key, &[1, 1, 0x80, 0, 0, 0, 0], BlockError::Length);
-    refused(&key, &[1, 1, 0x80, 0, 0, 0, 0, 0x81, 0, 7], BlockError::Length);
-    refused(&key, &[1, 1, 0x7f, 0, 0, 0, 0, 1, 7], BlockError::Order);
-    let twice = [1, 1, 0x80, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0];
-    refused(&key, &twice, BlockError::Order);
+    refused(&key, &with(&[0x80, 0]), BlockError::Short);
+    refused(&key, &with(&[0x80, 0, 0, 0, 0]), BlockError::Length);
+    refused(&key, &with(&[0x80, 0, 0, 0, 0, 0x81, 0, 7]), BlockError::Length);
+    refused(&key, &with(&[0x7f, 0, 0, 0, 0, 1, 7]), BlockError::Order);
+    refused(&key, &with(&[0x90, 0, 0, 0, 1, 1, 7]), BlockError::Order);
+    refused(&key, &with(&[0x80, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0]), BlockError::Order);
 }
 
 #[test]
@@ -406,16 +396,35 @@ fn blocks_that_cover_the_same_keys() {
     let write = database.begin_write().unwrap();
     {
         let mut table = write.open_table(TABLE).unwrap();
-        for (start, prefix) in [(0, 1), (0x40_0000_0000, 2), (0x80_0000_0000, 1)] {
-            let items = vec![(start, vec![1])];
-            let (key, value) =
-                shape.encode(&DecodedBlock { group: vec![0; 3], start, prefix, items });
+        for (first, last) in [(0, 7), (5, 6), (8, largest(5))] {
+            let items = vec![(first, vec![1])];
+            let block = DecodedBlock { group: vec![0; 3], first, last, items };
+            let (key, value) = shape.encode(&block);
             table.insert(&key[..], &value[..]).unwrap();
         }
     }
     let packed = table(&write, shape);
     assert!(items(&packed, &[], None).is_err());
     assert!(items_of_group(&packed, &[0; 3], 1..=largest(5)).is_err());
+}
+
+/// The first items of a group fill nearly all of their blocks; later ones leave at most a third.
+#[test]
+fn pieces_are_filled() {
+    let (shape, database) = (shape(3, 16), database());
+    let write = database.begin_write().unwrap();
+    let mut packed = Packed::new(write.open_table(TABLE).unwrap(), shape);
+    let mut model = Items::new();
+    for (commit, filled) in [(0_u128, 0.9), (1, 0.67), (2, 0.67)] {
+        let keys = (0..4_000_u128).map(|n| (3 * n + commit).wrapping_mul(0x9e37_79b9 << 96 | n));
+        let changes: BTreeMap<Place, Option<Vec<u8>>> =
+            keys.map(|key| ((vec![7; 3], key), Some(vec![1; 60]))).collect();
+        change(&mut packed, &model, &changes);
+        model.extend(changes.into_iter().filter_map(|(at, body)| Some((at, body?))));
+        let rows = redb::ReadableTableMetadata::len(&packed.table).unwrap();
+        let least = model.len() * (16 + 1 + 60) / MAX_BLOCK_BYTES;
+        assert!(rows as f64 * filled <= least as f64, "{rows} rows, {least} full ones would do");
+    }
 }
 
 #[test]
@@ -463,7 +472,8 @@ fn a_block_of_the_limit_is_whole() {
     let write = database.begin_write().unwrap();
     let mut packed = Packed::new(write.open_table(TABLE).unwrap(), shape);
     let (mut block, mut changed) = (Block::default(), Changed::default());
-    for (bytes, rows) in [(MAX_BLOCK_BYTES - 2 - 17 - 18, 1), (MAX_BLOCK_BYTES - 2 - 17 - 17, 2)] {
+    let longest = MAX_BLOCK_BYTES - 17 - 17 - 18;
+    for (bytes, rows) in [(longest, 1), (longest + 1, 2)] {
         packed.block_of(&[], 0, &mut block).unwrap();
         changed.put(0, &[]);
         changed.put(1, &vec![0; bytes]);
