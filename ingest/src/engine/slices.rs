@@ -68,7 +68,8 @@ struct Place {
     day: u32,
     key: u128,
     numbers: PairNumbers,
-    /// The days that its conversation may have, this one perhaps not yet.
+    /// The days that its conversation may have ([`DayMasks::mask`]), as before this slice: the day
+    /// of a new slice may be missing.
     mask: u64,
 }
 
@@ -357,8 +358,10 @@ impl Pass<'_> {
     ) -> Result<(), StoreError> {
         self.buffers.incoming.clear();
         let is_long = matches!(stored, Some(StoredSlice::Long { .. }));
-        self.known.days.of(key, mask, &mut self.buffers.days);
-        self.buffers.days.retain(|other| *other != day || is_long);
+        if !events.is_empty() {
+            self.known.days.of(key, mask, &mut self.buffers.days);
+            self.buffers.days.retain(|other| *other != day || is_long);
+        }
         let index: Option<FxHashMap<u64, Entry>> = (events.len() > MAX_SCANS)
             .then(|| self.buffers.before.iter().map(|e| (e.id, *e)).collect());
         for event in events {

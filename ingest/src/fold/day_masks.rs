@@ -6,22 +6,21 @@
 //! into filters of its own. When a day is forgotten its bit is cleared in all cells.
 //!
 //! *Why*: most conversations are new and have no slice on any of the last days. A filter a day
-//! would cost a few cache misses for each of 37 days; this one costs three in all.
+//! would cost a few cache misses for each of 37 days; this one costs three for each layer.
 //!
-//! The filter takes 64 bytes for each conversation of the busiest day (8 cells of 8 bytes). A new
-//! conversation has a false positive on 3 of 100 days that are full, on 1 of 200 days that are half
-//! full. A full day gets another layer of four times the size, which is also used for all days from
-//! then on. A day for which the filter grew several times has that rate for each of its layers.
+//! A layer takes 64 bytes for each conversation of a day that it has room for (8 cells of 8 bytes).
+//! A new conversation has a false positive on 3 of 100 days that are full, on 1 of 200 days that
+//! are half full. A full day gets another layer of twice the size, which is also used for all days
+//! from then on. A day for which the filter grew several times has that rate for each of its
+//! layers.
 
 use super::identities::{Identities, halves};
 
 /// Cells for each conversation for which a layer has room.
 const CELLS_PER_CONVERSATION: usize = 8;
 const PROBES: u64 = 3;
-/// The number of conversations a day for which the first layer is made: it takes 256 KB.
-const FIRST_LAYER: usize = 4096;
-/// How many times larger the next layer is.
-const GROWTH: usize = 4;
+/// The number of conversations a day for which the first layer is made: it takes 1 MB.
+const FIRST_LAYER: usize = 16_384;
 
 /// Which days a conversation may have slices on.
 #[derive(Debug)]
@@ -57,9 +56,11 @@ impl Default for DayMasks {
 }
 
 impl DayMasks {
-    /// What the filter has of a conversation: the other functions take it as `mask`, and it is good
-    /// until the conversation gets another day. Several look-ups in a row wait for memory at the
-    /// same time.
+    /// What the filter has of a conversation: the other functions take it as `mask`. A mask does
+    /// not know days that the conversation gets later, and is not good any more once days are
+    /// forgotten.
+    ///
+    /// Many calls in a row, one for each conversation, wait for memory at the same time.
     #[must_use]
     pub(crate) fn mask(&self, conversation: u128) -> u64 {
         self.layers.iter().fold(0, |mask, layer| mask | layer.mask(conversation))
@@ -80,7 +81,7 @@ impl DayMasks {
             return;
         }
         if let Some(full) = self.layers.last().filter(|layer| layer.counts[bit] >= layer.room) {
-            self.layers.push(MaskLayer::new(GROWTH * full.room));
+            self.layers.push(MaskLayer::new(2 * full.room));
         }
         if let Some(layer) = self.layers.last_mut() {
             layer.insert(bit, conversation);
@@ -143,8 +144,8 @@ impl MaskLayer {
     }
 
     fn places(&self, conversation: u128) -> impl Iterator<Item = usize> + use<> {
-        // The first 32 bits are those of the pair, which many conversations share: only the last
-        // ones count, of which both have enough.
+        // The first 32 bits are those of the pair, which many conversations share. Only low bits of
+        // `first` and `step` are used: all of these are bits of the hash.
         let (step, first) = halves(conversation);
         let last = self.cells.len() as u64 - 1;
         (0..PROBES).map(move |probe| {
@@ -183,9 +184,11 @@ mod tests {
     use xxhash_rust::xxh3::xxh3_128;
 
     use super::*;
+    use crate::store::keys::pair_key;
 
+    /// A conversation; all are of one pair.
     fn hash(n: u64) -> u128 {
-        xxh3_128(&n.to_le_bytes())
+        pair_key(7, xxh3_128(&n.to_le_bytes()))
     }
 
     fn insert(masks: &mut DayMasks, day: u32, conversation: u128) {
@@ -223,24 +226,43 @@ mod tests {
     fn grows_in_layers() {
         let mut masks = DayMasks::default();
         let (first, later) = (100, 101);
-        for n in 0..FIRST_LAYER as u64 * 6 {
+        for n in 0..FIRST_LAYER as u64 * 4 {
             insert(&mut masks, first, hash(n));
         }
         assert!(masks.layers.len() > 2, "{}", masks.layers.len());
         let layers = masks.layers.len();
-        for n in 0..FIRST_LAYER as u64 * 6 {
+        for n in 0..FIRST_LAYER as u64 * 4 {
             insert(&mut masks, later, hash(n));
         }
         assert_eq!(masks.layers.len(), layers, "the last layer has room for the next day");
-        assert!((0..FIRST_LAYER as u64 * 6).all(|n| days_of(&masks, hash(n)) == [first, later]));
+        assert!((0..FIRST_LAYER as u64 * 4).all(|n| days_of(&masks, hash(n)) == [first, later]));
         let others = 1_000_000..1_100_000;
         let wrong = others.filter(|n| may_have(&masks, first, hash(*n))).count();
         assert!(wrong < 8_000, "{wrong} of 100,000");
         masks.forget_before(later);
-        assert!((0..FIRST_LAYER as u64 * 6).all(|n| days_of(&masks, hash(n)) == [later]));
+        assert!((0..FIRST_LAYER as u64 * 4).all(|n| days_of(&masks, hash(n)) == [later]));
         assert_eq!(masks.layers.len(), 1, "small layers go with their last day");
         masks.forget_before(later + 1);
-        assert!((0..FIRST_LAYER as u64 * 6).all(|n| days_of(&masks, hash(n)).is_empty()));
+        assert!((0..FIRST_LAYER as u64 * 4).all(|n| days_of(&masks, hash(n)).is_empty()));
+    }
+
+    /// A mask that was taken early is as good for its conversation as a new one.
+    #[test]
+    fn a_mask_taken_before_others_came() {
+        let mut masks = DayMasks::default();
+        let all = 0..FIRST_LAYER as u64 + 1_000;
+        let early: Vec<u64> = all.clone().map(|n| masks.mask(hash(n))).collect();
+        for (n, mask) in all.clone().zip(early) {
+            masks.insert(100, hash(n), mask);
+        }
+        assert_eq!(masks.layers.len(), 2);
+        assert!(all.clone().all(|n| days_of(&masks, hash(n)) == [100]));
+        let before: Vec<u64> = all.clone().map(|n| masks.mask(hash(n))).collect();
+        for (n, mask) in all.clone().zip(before) {
+            assert!(masks.may_have(100, hash(n), mask));
+            masks.insert(101, hash(n), mask);
+        }
+        assert!(all.clone().all(|n| days_of(&masks, hash(n)) == [100, 101]));
     }
 
     #[test]

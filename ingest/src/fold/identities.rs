@@ -128,7 +128,8 @@ impl Bits {
     fn of(conversation: u128, id: u64) -> Self {
         const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
         let (high, low) = halves(conversation);
-        let block = folded(low ^ id, high);
+        // `low` is all hash. `high` has the pair, which many conversations share.
+        let block = folded(high ^ id, low);
         Self { block, in_block: folded(block ^ id, ODD) }
     }
 
@@ -158,10 +159,11 @@ mod tests {
     use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
     use super::*;
+    use crate::store::keys::pair_key;
 
     fn event(n: u64) -> (u128, u64) {
-        // Conversations of seven events.
-        (xxh3_128(&(n / 7).to_le_bytes()), xxh3_64(&n.to_le_bytes()))
+        // Conversations of seven events, all of one pair.
+        (pair_key(7, xxh3_128(&(n / 7).to_le_bytes())), xxh3_64(&n.to_le_bytes()))
     }
 
     #[test]

@@ -12,8 +12,10 @@
 //! | counts (not packed) | | pair / 512 | 4 |
 //!
 //! A conversation and a user are the 32 bits of their pair, then 96 bits of the hash of their id:
-//! so the pair is known, ids of different pairs never meet, and a commit that goes through them in
-//! order changes the buckets of one pair after the other.
+//! so the pair is known, and ids of different pairs never meet.
+//!
+//! *Why* the pair comes first: a commit goes through conversations and users in this order, and so
+//! notes the changes of a pair's buckets one after the other, which are then found together.
 //!
 //! *Why* the day comes first: a commit touches neighbouring blocks, and all rows that are too old
 //! are one range.

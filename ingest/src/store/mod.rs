@@ -6,7 +6,7 @@
 //!
 //! *Not here*: rules. What a bucket or a slice becomes is decided in `fold`.
 //!
-//! *Format*: the tables below; keys in `store/keys.rs`; values in `fold/bucket.rs`,
+//! *Format*: the tables below; keys in `store/keys.rs`; values in `fold/body.rs`,
 //! `fold/timeline.rs`, `store/meta.rs` and here; `store/checked.rs` has the layout of the file
 //! itself, which holds redb's pages with their checksums.
 

@@ -1,16 +1,16 @@
 //! A packed table: many small items in one row of redb, a *block*.
 //!
 //! An item has a group, a key and a body. The groups are apart from each other, so all items of old
-//! days can go at once. Within a group, a block covers the keys from its first to its last. The
-//! first block of a group covers all keys; a block that grows beyond [`MAX_BLOCK_BYTES`] is cut
-//! into pieces of about the same length. Blocks are never merged: they go with their group, or when
-//! they are empty.
+//! days can go at once. Within a group, a block covers a range of keys, also those that have no
+//! item yet. The first block of a group covers all keys; a block that grows beyond
+//! [`MAX_BLOCK_BYTES`] is cut into pieces of about the same length. Blocks are never merged: they
+//! go with their group, or when they are empty.
 //!
 //! A commit sorts the items that it touches by group and key, and goes through them block by block:
 //! [`Packed::seek`] and [`Block::get`] for each item, at the end [`Packed::put`].
 //!
-//! *Invariants*: the blocks of a group cover different keys; no block is empty. Where blocks are
-//! cut depends on the commits; the items do not. Malformed rows are errors.
+//! *Invariants*: the blocks of a group cover different keys; no block is empty. Malformed rows are
+//! errors. The same items in other commits may be cut into other blocks; what is read is the same.
 //!
 //! *Why*: a row for each item costs redb a look-up, a copied page and 30 bytes an item.
 //!
@@ -339,14 +339,16 @@ impl Packed<Table<'_, &'static [u8], &'static [u8]>> {
             return Ok(());
         }
         if self.merged.len() <= self.limit {
-            self.table.insert(row_key.bytes(), &self.merged[..])?;
-            return Ok(());
+            let old = self.table.insert(row_key.bytes(), &self.merged[..])?;
+            return overlaps(old.is_some() != block.is_stored()).map_err(wrong);
         }
         let row = Row::read(shape.widths(), row_key.bytes(), &self.merged).map_err(wrong)?;
         for (region, items) in self.cutter.cut(&row, self.limit).map_err(wrong)? {
             row.write_piece(region.last, items, &mut self.piece);
+            let is_stored = block.is_stored() && region.first == row.region.first;
             let row_key = shape.row_key(block.group(), region.first)?;
-            self.table.insert(row_key.bytes(), &self.piece[..])?;
+            let old = self.table.insert(row_key.bytes(), &self.piece[..])?;
+            overlaps(old.is_some() != is_stored).map_err(wrong)?;
         }
         Ok(())
     }
@@ -358,4 +360,9 @@ impl Packed<Table<'_, &'static [u8], &'static [u8]>> {
     pub(crate) fn delete_before(&mut self, group: &[u8]) -> Result<(), StoreError> {
         Ok(self.table.retain_in(..group, |_, _| false)?)
     }
+}
+
+/// A new block must not take the row of another.
+fn overlaps(is_taken: bool) -> Result<(), BlockError> {
+    if is_taken { Err(BlockError::Overlap) } else { Ok(()) }
 }

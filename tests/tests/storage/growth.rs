@@ -25,7 +25,7 @@ const FILE_PERCENT: u64 = 105;
 
 /// The same for what a day or a few decide.
 const FEW_PERCENT: u64 = 200;
-/// Rows that may be added to any table: a block of a packed table that is cut in two is one.
+/// Rows that may be added to any table: each piece of a packed table's block that is cut is one.
 const SPARE_ROWS: u64 = 2;
 
 /// What is kept at the end of a day: rows by table, the file's bytes, and what is held in memory.

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use botstats_common::varint;
 
-/// The part of a block's bytes that a cut leaves unused, for items that come later: one of so many.
+/// A cut leaves about this part of a block unused, for items that come later: one of so many.
 const SPARE: usize = 16;
 /// The bytes of the longest item key.
 pub(super) const MAX_KEY: usize = 16;
@@ -136,7 +136,8 @@ impl<'a> Row<'a> {
         Items { rest: &self.value[header(self.width)..], row: *self, previous: None }
     }
 
-    /// Writes the value of a block that has some of the items, by their bytes.
+    /// Writes the value of a block with some of this row's items: `items` is where their bytes are
+    /// in this row's value.
     pub(super) fn write_piece(&self, last: u128, items: &Range<usize>, out: &mut Vec<u8>) {
         out.clear();
         push_header(out, last, self.width);
@@ -366,8 +367,8 @@ pub(super) struct Cutter {
 }
 
 impl Cutter {
-    /// Cuts a block into pieces of about the same length, as few as leave each a part of its
-    /// `limit` unused ([`SPARE`]). An item that is longer is a piece of its own.
+    /// Cuts a block into pieces of about the same length, about as many as are needed if none is
+    /// quite full ([`SPARE`]). No piece is longer than `limit`, but for one that is a single item.
     pub(super) fn cut(
         &mut self,
         row: &Row<'_>,
@@ -377,12 +378,12 @@ impl Cutter {
         let begin = header(row.width);
         let (bytes, room) = (row.value.len() - begin, limit.saturating_sub(begin).max(1));
         let count = bytes.div_ceil((room - room / SPARE).max(1));
+        let wanted = bytes.div_ceil(count.max(1));
         self.pieces.clear();
         let (mut first, mut from) = (row.region.first, begin);
         for item in self.offsets.windows(2) {
             let (item, end) = (item[0] as usize, item[1] as usize);
-            let wanted = bytes * (self.pieces.len() + 1) / count;
-            if item > from && (item - begin >= wanted || end - from > room) {
+            if item > from && (item - from >= wanted || end - from > room) {
                 let key = key_of(&row.value[item..item + row.width]);
                 self.pieces.push((Region { first, last: key.saturating_sub(1) }, from..item));
                 (first, from) = (key, item);

@@ -10,7 +10,7 @@ use super::block::largest;
 use super::*;
 
 const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("packed");
-/// Few bytes, so that small cases have deep trees of blocks.
+/// Few bytes, so that small cases have many blocks.
 const LIMIT: usize = 60;
 const SHAPES: [Shape; 5] = [shape(0, 16), shape(3, 16), shape(7, 5), shape(3, 5), shape(0, 1)];
 
@@ -104,7 +104,8 @@ fn items_of_group<T: ReadableTable<&'static [u8], &'static [u8]>>(
     Ok(found)
 }
 
-/// Everything that can be read is what the model has, and the blocks are as short as they may be.
+/// Everything that can be read is what the model has, and no block is longer than the limit unless
+/// it is one item.
 fn agrees(database: &Database, shape: Shape, model: &Items, keys: &[u128]) {
     let packed = read_table(database, shape);
     assert_eq!(items(&packed, &[], None).unwrap(), *model);
@@ -408,7 +409,25 @@ fn blocks_that_cover_the_same_keys() {
     assert!(items_of_group(&packed, &[0; 3], 1..=largest(5)).is_err());
 }
 
-/// The first items of a group fill nearly all of their blocks; later ones leave at most a third.
+/// A cut never replaces the row of another block.
+#[test]
+fn a_piece_that_would_replace_a_block_is_refused() {
+    let (shape, database) = (shape(3, 5), database());
+    let write = database.begin_write().unwrap();
+    let mut packed = table(&write, shape);
+    let (mut block, mut changed) = (Block::default(), Changed::default());
+    packed.block_of(&[0; 3], 0, &mut block).unwrap();
+    let items = vec![(7, vec![1])];
+    let other = DecodedBlock { group: vec![0; 3], first: 7, last: largest(5), items };
+    let (key, value) = shape.encode(&other);
+    packed.table.insert(&key[..], &value[..]).unwrap();
+    (0..10).for_each(|key| changed.put(key, &[1; 30]));
+    let refused = packed.put(&mut block, &mut changed).unwrap_err().to_string();
+    assert_eq!(refused, StoreError::value("packed", BlockError::Overlap).to_string());
+}
+
+/// The first items of a group fill nearly all of their blocks; later ones leave at most a third
+/// unused.
 #[test]
 fn pieces_are_filled() {
     let (shape, database) = (shape(3, 16), database());
@@ -480,4 +499,19 @@ fn a_block_of_the_limit_is_whole() {
         packed.put(&mut block, &mut changed).unwrap();
         assert_eq!(redb::ReadableTableMetadata::len(&packed.table).unwrap(), rows);
     }
+}
+
+#[test]
+fn a_long_item_is_alone_and_those_beside_it_stay_together() {
+    let (shape, database) = (shape(0, 16), database());
+    let write = database.begin_write().unwrap();
+    let bytes = |key| if key == 50 { 10 * MAX_BLOCK_BYTES } else { 20 };
+    let changes: BTreeMap<Place, Option<Vec<u8>>> =
+        (0..100).map(|key| ((vec![], key), Some(vec![7; bytes(key)]))).collect();
+    let mut packed = Packed::new(write.open_table(TABLE).unwrap(), shape);
+    change(&mut packed, &Items::new(), &changes);
+    drop(packed);
+    write.commit().unwrap();
+    let items = |(key, value): &(Vec<u8>, Vec<u8>)| shape.decode(key, value).unwrap().items.len();
+    assert_eq!(rows(&database).iter().map(items).collect::<Vec<_>>(), [50, 1, 49]);
 }
