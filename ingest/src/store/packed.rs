@@ -72,6 +72,23 @@ impl Shape {
         Row::read(self.widths(), key, value).map_err(|e| self.error(e))
     }
 
+    /// Writes a row: a new one, or one that is stored and gets another value.
+    ///
+    /// # Errors
+    /// [`BlockError::Overlap`] if a new row would take the place of another.
+    fn insert(
+        self,
+        table: &mut Table<'_, &'static [u8], &'static [u8]>,
+        key: &RowKey,
+        value: &[u8],
+        is_stored: bool,
+    ) -> Result<(), StoreError> {
+        match table.insert(key.bytes(), value)?.is_some() == is_stored {
+            true => Ok(()),
+            false => Err(self.error(BlockError::Overlap)),
+        }
+    }
+
     /// The key of a row.
     fn row_key(self, group: &[u8], key: u128) -> Result<RowKey, StoreError> {
         let mut row = RowKey { bytes: [0; MAX_ROW_KEY], end: self.group + self.key };
@@ -339,16 +356,14 @@ impl Packed<Table<'_, &'static [u8], &'static [u8]>> {
             return Ok(());
         }
         if self.merged.len() <= self.limit {
-            let old = self.table.insert(row_key.bytes(), &self.merged[..])?;
-            return overlaps(old.is_some() != block.is_stored()).map_err(wrong);
+            return shape.insert(&mut self.table, &row_key, &self.merged, block.is_stored());
         }
         let row = Row::read(shape.widths(), row_key.bytes(), &self.merged).map_err(wrong)?;
         for (region, items) in self.cutter.cut(&row, self.limit).map_err(wrong)? {
             row.write_piece(region.last, items, &mut self.piece);
             let is_stored = block.is_stored() && region.first == row.region.first;
             let row_key = shape.row_key(block.group(), region.first)?;
-            let old = self.table.insert(row_key.bytes(), &self.piece[..])?;
-            overlaps(old.is_some() != is_stored).map_err(wrong)?;
+            shape.insert(&mut self.table, &row_key, &self.piece, is_stored)?;
         }
         Ok(())
     }
@@ -360,9 +375,4 @@ impl Packed<Table<'_, &'static [u8], &'static [u8]>> {
     pub(crate) fn delete_before(&mut self, group: &[u8]) -> Result<(), StoreError> {
         Ok(self.table.retain_in(..group, |_, _| false)?)
     }
-}
-
-/// A new block must not take the row of another.
-fn overlaps(is_taken: bool) -> Result<(), BlockError> {
-    if is_taken { Err(BlockError::Overlap) } else { Ok(()) }
 }

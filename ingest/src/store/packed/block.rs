@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use botstats_common::varint;
 
-/// A cut leaves about this part of a block unused, for items that come later: one of so many.
+/// A cut leaves about a sixteenth of each block unused, for items that come later.
 const SPARE: usize = 16;
 /// The bytes of the longest item key.
 pub(super) const MAX_KEY: usize = 16;
@@ -377,8 +377,8 @@ impl Cutter {
         index(row, &mut self.offsets)?;
         let begin = header(row.width);
         let (bytes, room) = (row.value.len() - begin, limit.saturating_sub(begin).max(1));
-        let count = bytes.div_ceil((room - room / SPARE).max(1));
-        let wanted = bytes.div_ceil(count.max(1));
+        // A row has an item: there is at least one byte.
+        let wanted = bytes.div_ceil(bytes.div_ceil(room - room / SPARE));
         self.pieces.clear();
         let (mut first, mut from) = (row.region.first, begin);
         for item in self.offsets.windows(2) {
