@@ -29,8 +29,8 @@ pub mod testing {
     pub use crate::event::batch::{Batch, MAX_BATCH_MESSAGES, Place, Taken};
     pub use crate::event::decoder::{Arrival, DecodedStream, Decoder, Meaning, Said};
     pub use crate::event::{
-        Address, Decoded, Event, HashKey, Headers, Kind, MAX_REASON_BYTES, Message, Rule, decode,
-        flag,
+        Address, Decoded, Event, HashKey, Headers, IdHash, Kind, MAX_REASON_BYTES, Message, Rule,
+        decode, flag,
     };
     pub use crate::serve::health::Health;
     pub use crate::serve::overview::Overviews;
@@ -39,6 +39,7 @@ pub mod testing {
         Contents, MAX_DEAD_LETTERS, Ownership, PairContents, Progress, Reencoded, STORE_FILE,
         StorageBackend, Store, StoredTable, reencode,
     };
+    pub use crate::stream::handover::{FromReader, ToFold, handover};
     pub use crate::stream::raw_message::parse_reply;
     pub use crate::stream::reader::StreamReader;
 }

@@ -17,11 +17,10 @@ use botstats_common::io::stop::spawn;
 use botstats_common::names::EventSource;
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
-use crate::event::batch::Batch;
 use crate::serve::health::Health;
 use crate::serve::scrape;
 use crate::serve::service::{self, Context};
@@ -29,6 +28,7 @@ use crate::settings::Settings;
 use crate::store::{
     DAMAGED_FILE, Folder, OpenError, REBUILD_FILE, STORE_FILE, StoreError, replace,
 };
+use crate::stream::handover::{FromReader, handover};
 use crate::stream::reader::StreamReader;
 use crate::telemetry::{self, METRICS};
 
@@ -267,7 +267,7 @@ pub(crate) async fn read_and_fold(
     health: &Health,
     stop: &CancellationToken,
 ) -> Result<Engine, RunError> {
-    let (sender, receiver) = mpsc::channel(1);
+    let (to_fold, from_reader) = handover();
     let checkpoint = engine.progress().checkpoint.clone();
     let reading = stop.child_token();
     // Ends the reader also when the fold panics.
@@ -277,7 +277,7 @@ pub(crate) async fn read_and_fold(
         source.stream.clone(),
         checkpoint,
         engine.decoder(),
-        sender,
+        to_fold,
         health.clone(),
     );
     let reader = reader.run(reading.clone());
@@ -291,7 +291,7 @@ pub(crate) async fn read_and_fold(
         })?;
     let read = thread("reader", move || runtime.block_on(reader))?;
     let health = health.clone();
-    let done = thread("fold", move || fold(engine, receiver, &health))?;
+    let done = thread("fold", move || fold(engine, from_reader, &health))?;
     // The fold ends when the reader has ended, or by an error.
     let folded = done.await.map_err(|_| RunError::Ended("the fold"))?;
     reading.cancel();
@@ -318,14 +318,15 @@ fn thread<T: Send + 'static>(
 
 fn fold(
     mut engine: Engine,
-    mut batches: mpsc::Receiver<Batch>,
+    mut batches: FromReader,
     health: &Health,
 ) -> Result<Engine, StoreError> {
-    while let Some(batch) = batches.blocking_recv() {
+    while let Some(batch) = batches.next() {
         let begun = monotonic();
         engine.apply_batch(&batch)?;
         METRICS.commit_seconds.record(begun.elapsed().as_secs_f64());
         health.applied(engine.progress(), engine.memory_use());
+        batches.applied(batch);
     }
     Ok(engine)
 }

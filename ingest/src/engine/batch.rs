@@ -52,12 +52,12 @@ impl Pending<'_> {
 
     /// The key of its conversation.
     pub(super) fn conversation(&self) -> u128 {
-        pair_key(self.numbers.pair, self.event.conversation)
+        pair_key(self.numbers.pair, self.event.conversation.number())
     }
 
     /// The key of its user.
     pub(super) fn user(&self) -> u128 {
-        pair_key(self.numbers.pair, self.event.user)
+        pair_key(self.numbers.pair, self.event.user.number())
     }
 
     /// What no two events that count have in common.

@@ -30,6 +30,9 @@ use crate::store::keys::day_bytes;
 use crate::store::packed::{Block, Changed};
 use crate::store::{PackedTable, Parts, Snapshot, StoreError};
 
+/// About so many events of a day are copied at once, those of a conversation together: they stay in
+/// the processor's cache until they are met.
+const COPIED_EVENTS: usize = 1_024;
 /// Up to this many look-ups go through the events of a slice: an index takes longer to make.
 const MAX_SCANS: usize = 8;
 
@@ -61,6 +64,9 @@ pub(super) struct New {
     first_day: u32,
 }
 
+/// Day, key and place in the batch of a new event: the order in which the pass meets them.
+type Ordered = (u32, u128, u32);
+
 /// Which slice it is, and whose.
 #[derive(Clone, Copy)]
 struct Place {
@@ -70,14 +76,6 @@ struct Place {
     /// The days that its conversation may have ([`DayMasks::mask`]), as before this slice: the day
     /// of a new slice may be missing.
     mask: u64,
-}
-
-/// What became of an event.
-#[derive(Clone, Copy)]
-enum Verdict {
-    Accepted,
-    /// The stored event that has its identity.
-    Known(Entry),
 }
 
 /// How many events of the batch ended in which way.
@@ -152,7 +150,7 @@ impl Conversations {
         effects: Effects<'_>,
     ) -> Result<Outcomes, StoreError> {
         let events = &batch.events;
-        let mut order: Vec<(u32, u128, usize)> = (0..)
+        let mut order: Vec<Ordered> = (0..)
             .zip(events)
             .filter(|(_, event)| event.repeats.is_none())
             .map(|(place, event)| (event.day(), event.conversation(), place))
@@ -165,7 +163,7 @@ impl Conversations {
             parts,
             effects,
             events,
-            verdicts: vec![Verdict::Accepted; events.len()],
+            stored: FxHashMap::default(),
             changed: Changed::default(),
             carried: Vec::new(),
             new: Vec::new(),
@@ -184,13 +182,14 @@ struct Pass<'a> {
     parts: Parts<'a>,
     effects: Effects<'a>,
     events: &'a [Pending<'a>],
-    /// One for each event; of repeats not used.
-    verdicts: Vec<Verdict>,
+    /// The stored events that have identities of new ones, by the places of these; of all others the
+    /// first counts.
+    stored: FxHashMap<usize, Entry>,
     /// Slices of the present block to write.
     changed: Changed,
     /// Conversations whose state at the coming midnight has changed, by key.
     carried: Vec<Carried>,
-    /// The events of the present day, by key and place.
+    /// The next events of the present day, by key and place.
     new: Vec<New>,
     buffers: Buffers,
 }
@@ -216,7 +215,7 @@ struct Buffers {
 }
 
 impl Pass<'_> {
-    fn run(&mut self, order: &[(u32, u128, usize)]) -> Result<(), StoreError> {
+    fn run(&mut self, order: &[Ordered]) -> Result<(), StoreError> {
         let mut rest = order;
         let mut day = rest.first().map_or(0, |(day, ..)| *day);
         loop {
@@ -235,24 +234,28 @@ impl Pass<'_> {
     fn run_day(
         &mut self,
         day: u32,
-        order: &[(u32, u128, usize)],
+        order: &[Ordered],
         carried: &[Carried],
     ) -> Result<(), StoreError> {
         let group = day_bytes(day);
         let mut block = Block::default();
-        let mut all = std::mem::take(&mut self.new);
-        all.clear();
-        all.extend(order.iter().map(|(_, key, place)| self.copied(*key, *place)));
-        let mut new = all.chunk_by(|a, b| a.key == b.key).peekable();
+        let mut rest = order;
+        let mut copied = std::mem::take(&mut self.new);
+        let mut met = copied.len();
         let mut carried = carried.iter().peekable();
         loop {
-            let key = match (new.peek(), carried.peek()) {
-                (Some(events), Some(carried)) => events[0].key.min(carried.key),
-                (Some(events), None) => events[0].key,
+            if met == copied.len() {
+                (rest, met) = (self.copy(rest, &mut copied), 0);
+            }
+            let new = &copied[met..];
+            let key = match (new.first(), carried.peek()) {
+                (Some(event), Some(carried)) => event.key.min(carried.key),
+                (Some(event), None) => event.key,
                 (None, Some(carried)) => carried.key,
                 (None, None) => break,
             };
-            let events = new.next_if(|events| events[0].key == key).unwrap_or_default();
+            let events = &new[..new.iter().take_while(|event| event.key == key).count()];
+            met += events.len();
             let carried = carried.next_if(|carried| carried.key == key);
             let (numbers, mask) = match (events.first(), carried) {
                 (Some(event), _) => (event.numbers, event.mask),
@@ -266,8 +269,20 @@ impl Pass<'_> {
             let state = carried.map(|carried| &carried.state);
             self.run_slice(Place { day, key, numbers, mask }, &block, events, state)?;
         }
-        self.new = all;
+        self.new = copied;
         self.slices.put(&mut block, &mut self.changed)
+    }
+
+    /// Copies the next events, whole conversations, if there are any; gives those that remain.
+    fn copy<'o>(&self, order: &'o [Ordered], copied: &mut Vec<New>) -> &'o [Ordered] {
+        let end = match order.get(COPIED_EVENTS - 1) {
+            Some((_, key, _)) => order.partition_point(|(_, other, _)| other <= key),
+            None => order.len(),
+        };
+        let (next, rest) = order.split_at(end);
+        copied.clear();
+        copied.extend(next.iter().map(|(_, key, place)| self.copied(*key, *place as usize)));
+        rest
     }
 
     fn copied(&self, key: u128, place: usize) -> New {
@@ -346,7 +361,7 @@ impl Pass<'_> {
                 known = self.find_elsewhere(key, entry.id, event.first_day)?;
             }
             if let Some(known) = known {
-                self.verdicts[event.place] = Verdict::Known(known);
+                self.stored.insert(event.place, known);
                 continue;
             }
             self.known.identities.insert(day, key, entry.id);
@@ -413,16 +428,10 @@ impl Pass<'_> {
 
     fn outcomes(&self) -> Outcomes {
         let mut outcomes = Outcomes::default();
-        for (verdict, event) in self.verdicts.iter().zip(self.events) {
-            let known = match (event.repeats, verdict) {
-                (None, Verdict::Accepted) => None,
-                (None, Verdict::Known(known)) => Some(*known),
-                (Some(first), _) => Some(match self.verdicts[first] {
-                    Verdict::Accepted => self.events[first].entry(),
-                    Verdict::Known(known) => known,
-                }),
-            };
-            match known {
+        for (place, event) in self.events.iter().enumerate() {
+            let first = event.repeats.map(|first| self.events[first].entry());
+            let stored = self.stored.get(&event.repeats.unwrap_or(place)).copied();
+            match stored.or(first) {
                 None => outcomes.accepted += 1,
                 Some(known) if known == event.entry() => outcomes.duplicates += 1,
                 Some(_) => outcomes.conflicts += 1,

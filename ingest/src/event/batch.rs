@@ -58,6 +58,13 @@ impl Batch {
         Self { stream, ownership, arrivals: Vec::new(), read: None }
     }
 
+    /// Begins the next batch of the same stream, in the memory of `arrivals`, which is empty; gives
+    /// this one.
+    pub(crate) fn next(&mut self, arrivals: Vec<Arrival>) -> Self {
+        let (stream, ownership) = (self.stream.clone(), self.ownership);
+        std::mem::replace(self, Self { stream, ownership, arrivals, read: None })
+    }
+
     /// Decodes the next message of the stream and takes it.
     ///
     /// # Errors

@@ -9,14 +9,14 @@ use botstats_common::io::logging::RateLimit;
 use botstats_common::lineage::{Control, Fence};
 use botstats_common::names::control_subject;
 use botstats_common::slot::Slots;
+use hashbrown::HashTable;
 use parking_lot::RwLock;
-use rustc_hash::FxHashMap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::batch::Place;
 use super::subject::{address, slot_of};
 use crate::event::registry::{PairNumbers, Registry};
-use crate::event::{Address, Decoded, HashKey, Message, Rule, decode_known};
+use crate::event::{Address, Decoded, HashKey, IdHash, Message, Rule, decode_known};
 use crate::store::{Ownership, StoreError};
 use crate::telemetry;
 
@@ -91,8 +91,8 @@ impl DecodedStream {
 pub struct Decoder {
     registry: Arc<RwLock<Registry>>,
     key: HashKey,
-    /// Subjects of accepted events.
-    subjects: FxHashMap<Box<str>, PairNumbers>,
+    /// Subjects of accepted events, by their hashes: no two of them have one hash, as no two ids have.
+    subjects: HashTable<(IdHash, PairNumbers)>,
     /// The slots that are counted, and those of which an event now is a stray.
     ownership: Ownership,
     /// Not all slots are counted.
@@ -107,7 +107,7 @@ impl Decoder {
         ownership: Ownership,
         stream: DecodedStream,
     ) -> Self {
-        let subjects = FxHashMap::default();
+        let subjects = HashTable::new();
         let has_foreign = ownership.counted != Slots::ALL;
         Self { registry, key, subjects, ownership, has_foreign, stream }
     }
@@ -137,12 +137,13 @@ impl Decoder {
         if self.has_foreign && self.is_foreign(message.subject) {
             return Ok(Meaning::Foreign);
         }
-        let decoded = match self.subjects.get(message.subject) {
-            Some(numbers) => decode_known(*numbers, message, &self.key),
+        let hash = self.key.subject(message.subject);
+        let decoded = match self.subjects.find(hash.half(), |(of, _)| *of == hash) {
+            Some((_, numbers)) => decode_known(*numbers, message, &self.key),
             None if message.subject == self.stream.control => {
                 return Ok(self.control(message.payload));
             }
-            None => match self.decode_unknown(message)? {
+            None => match self.decode_unknown(message, hash)? {
                 Some(decoded) => decoded,
                 None => return Ok(Meaning::Foreign),
             },
@@ -160,6 +161,7 @@ impl Decoder {
     fn decode_unknown(
         &mut self,
         message: &Message<'_>,
+        hash: IdHash,
     ) -> Result<Option<Decoded<PairNumbers>>, StoreError> {
         let address = match address(message.subject) {
             Ok(address) => address,
@@ -175,7 +177,7 @@ impl Decoder {
             return Ok(Some(Decoded::DeadLetter(Rule::Stray, reason.into())));
         }
         let decoded = decode_known(address, message, &self.key);
-        decoded.try_map(|address| self.learn(message.subject, &address)).map(Some)
+        decoded.try_map(|address| self.learn(hash, &address)).map(Some)
     }
 
     /// Decodes a control message.
@@ -204,7 +206,7 @@ impl Decoder {
     }
 
     /// The numbers of a subject that is not in the cache.
-    fn learn(&mut self, subject: &str, address: &Address<'_>) -> Result<PairNumbers, StoreError> {
+    fn learn(&mut self, subject: IdHash, address: &Address<'_>) -> Result<PairNumbers, StoreError> {
         let known = self.registry.read().numbers(address);
         let numbers = match known {
             Some(numbers) => numbers,
@@ -219,7 +221,7 @@ impl Decoder {
         if self.subjects.len() >= MAX_SUBJECTS {
             self.subjects.clear();
         }
-        self.subjects.insert(subject.into(), numbers);
+        self.subjects.insert_unique(subject.half(), (subject, numbers), |(of, _)| of.half());
         Ok(numbers)
     }
 }

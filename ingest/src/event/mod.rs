@@ -26,7 +26,7 @@ use async_nats::HeaderMap;
 use botstats_common::event::{MAX_AGE_MS, MAX_AHEAD_MS, MAX_FORGOTTEN_AGE_MS};
 
 pub(crate) use data::{MAX_NAME_BYTES, MAX_SENT_BYTES};
-pub use hash::HashKey;
+pub use hash::{HashKey, IdHash};
 pub use kind::Kind;
 
 use envelope::Data;
@@ -89,7 +89,7 @@ pub mod flag {
 pub struct Event {
     /// Hash of the conversation id, which is unique only within one (account, bot, channel). For
     /// `user.forgotten`, which has none, another hash of the user id.
-    pub conversation: u128,
+    pub conversation: IdHash,
     /// Hash of source and id; identifies the event within its conversation.
     pub id: u64,
     /// Hash of the remaining content: equal for a duplicate, another for a conflict.
@@ -101,7 +101,7 @@ pub struct Event {
     /// Bits of [`flag`], by kind.
     pub flags: u8,
     /// Hash of the user id, which is unique only within one (account, bot, channel).
-    pub user: u128,
+    pub user: IdHash,
     /// The goal, tag, intent, integration or operator that it names, as sent, but of a long
     /// one only the first 131 bytes or less. Most have no memory of their own: memory that one
     /// thread takes and another gives back is slow to take again.

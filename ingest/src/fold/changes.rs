@@ -124,7 +124,7 @@ impl Changes {
     /// A user was active in a quarter.
     pub(crate) fn user(&mut self, numbers: PairNumbers, quarter: u32, ordinal: u32) {
         if let Some(place) = self.place(numbers, quarter) {
-            self.push(place, HourChange::user(place.quarter, ordinal, true));
+            self.push(place, [HourChange::user(place.quarter, ordinal, true)]);
         }
     }
 
@@ -132,7 +132,7 @@ impl Changes {
     /// nothing changes.
     pub(crate) fn not_user(&mut self, numbers: PairNumbers, quarter: u32, ordinal: u32) {
         if let Some(place) = self.place(numbers, quarter) {
-            self.push(place, HourChange::user(place.quarter, ordinal, false));
+            self.push(place, [HourChange::user(place.quarter, ordinal, false)]);
         }
     }
 
@@ -149,13 +149,13 @@ impl Changes {
     }
 
     #[inline]
-    fn push(&mut self, place: Place, change: HourChange) {
+    fn push(&mut self, place: Place, changes: impl IntoIterator<Item = HourChange>) {
         let run = place.pair_day.bits() << HOUR_BITS | u128::from(place.hour);
         if self.runs.last().is_none_or(|last| last >> RUN_BITS != run) {
             self.runs.push(run << RUN_BITS | self.runs.len() as u128);
             self.begins.push(u32::try_from(self.changes.len()).unwrap_or(u32::MAX));
         }
-        self.changes.push(change);
+        self.changes.extend(changes);
     }
 
     #[inline]

@@ -74,7 +74,9 @@ impl DayMasks {
             self.days[bit] = day;
         }
         if self.days[bit] != day {
-            self.far.insert(day, conversation, 0);
+            if !self.far.may_have(day, conversation, 0) {
+                self.far.insert(day, conversation, 0);
+            }
             return;
         }
         if mask >> bit & 1 != 0 {

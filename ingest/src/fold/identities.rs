@@ -52,7 +52,7 @@ struct Bits {
 }
 
 impl Identities {
-    /// Adds an event of a conversation to a day.
+    /// Adds an event of a conversation to a day. One that is there already takes room again.
     pub(crate) fn insert(&mut self, day: u32, conversation: u128, id: u64) {
         let bits = Bits::of(conversation, id);
         if !self.days.contains_key(&day) {
@@ -63,9 +63,6 @@ impl Identities {
             self.days.insert(day, vec![BloomLayer::new(first)]);
         }
         let Some(layers) = self.days.get_mut(&day) else { return };
-        if layers.iter().any(|layer| layer.has(bits)) {
-            return;
-        }
         if layers.last().is_some_and(|layer| layer.left == 0) {
             layers.push(BloomLayer::new(layers.iter().map(|layer| layer.room).sum()));
         }

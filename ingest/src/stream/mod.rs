@@ -3,6 +3,7 @@
 mod batch;
 pub(crate) mod chain;
 mod delivery;
+pub(crate) mod handover;
 pub(crate) mod identity;
 pub(crate) mod info;
 mod poll;

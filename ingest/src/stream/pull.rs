@@ -30,8 +30,8 @@ const REQUEST_MESSAGES: RangeInclusive<usize> = 500..=10_000;
 const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
 /// The server drops a pull request after this time; the reader sends the next one long before.
 const REQUEST_LIFE: Duration = Duration::from_secs(30);
-/// A reply subject has no number behind this many dots after its prefix.
-const MAX_DOTS: usize = 9;
+/// A reply subject has no number behind this many tokens after its prefix.
+const MAX_TOKENS: usize = 9;
 /// The header with the number of messages that remain of a pull request that ends early.
 const PENDING_MESSAGES: &str = "Nats-Pending-Messages";
 
@@ -212,29 +212,32 @@ struct Metadata {
 /// ADR-15).
 fn metadata_of(reply: &str) -> Option<Metadata> {
     let rest = reply.strip_prefix("$JS.ACK.")?;
-    // One pass over the bytes: this is done for every message.
-    let (mut dots, mut count) = ([0; MAX_DOTS], 0);
-    for (at, _) in rest.bytes().enumerate().filter(|(_, byte)| *byte == b'.') {
-        if let Some(dot) = dots.get_mut(count) {
-            *dot = at;
+    // One pass over the bytes, which makes a number of each token: this is done for every message.
+    let (mut numbers, mut count, mut number) = ([None; MAX_TOKENS], 0, Some(0_u64));
+    for byte in rest.bytes().chain([b'.']) {
+        if byte == b'.' {
+            if let Some(of_token) = numbers.get_mut(count) {
+                *of_token = number;
+            }
+            (count, number) = (count + 1, Some(0));
+        } else {
+            let digit = Some(byte.wrapping_sub(b'0')).filter(|digit| *digit < 10);
+            number = number
+                .zip(digit)
+                .and_then(|(n, digit)| n.checked_mul(10)?.checked_add(digit.into()));
         }
-        count += 1;
     }
     // Tokens before the number of deliveries.
     let before = match count {
-        6 => 2,
-        8.. => 4,
+        7 => 2,
+        9.. => 4,
         _ => return None,
     };
-    let number = |token: usize| {
-        let end = if token < count { *dots.get(token)? } else { rest.len() };
-        rest.get(dots.get(token - 1)? + 1..end)?.parse::<u64>().ok()
-    };
     Some(Metadata {
-        sequence: number(before + 1)?,
-        consumer_sequence: number(before + 2)?,
-        stored_ns: i64::try_from(number(before + 3)?).ok()?,
-        behind: number(before + 4)?,
+        sequence: numbers[before + 1]?,
+        consumer_sequence: numbers[before + 2]?,
+        stored_ns: i64::try_from(numbers[before + 3]?).ok()?,
+        behind: numbers[before + 4]?,
     })
 }
 

@@ -20,7 +20,6 @@ use botstats_common::io::nats::{NatsSettings, Role, StreamInfoError, explain};
 use botstats_common::io::setup::{self, Shape};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::rules::refusals;
-use tokio::sync::mpsc;
 use tokio::task::unconstrained;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::{Interruption, Position};
 use super::chain::{ChainRefusal, Reading, Route, route};
 use super::delivery::{Consumer, Delivery, connects};
+use super::handover::ToFold;
 use super::identity::{Start, recognise, start};
 use super::info::{Observation, observe};
 use super::poll::poll;
@@ -60,7 +60,7 @@ pub struct StreamReader {
     stream: String,
     position: Position,
     decoder: Decoder,
-    batches: mpsc::Sender<Batch>,
+    to_fold: ToFold,
     health: Health,
 }
 
@@ -72,11 +72,11 @@ impl StreamReader {
         stream: String,
         checkpoint: Option<Checkpoint>,
         decoder: Decoder,
-        batches: mpsc::Sender<Batch>,
+        to_fold: ToFold,
         health: Health,
     ) -> Self {
         let position = Position { last: checkpoint };
-        Self { settings, stream, position, decoder, batches, health }
+        Self { settings, stream, position, decoder, to_fold, health }
     }
 
     /// Reads until told to stop; batches go out as fast as they are taken. Runs best on a runtime
@@ -242,7 +242,7 @@ impl StreamReader {
         let batch = Batch::new(seen.state.identity.clone(), ownership);
         let mut delivery =
             Delivery::new(client.clone(), seen.state, consumer, taken, &mut self.decoder, batch);
-        let interruption = delivery.run(&mut self.position, &self.batches, polled).await;
+        let interruption = delivery.run(&mut self.position, &mut self.to_fold, polled).await;
         // What was taken is handed over in any case: the next consumer goes on after it.
         let rest = delivery.into_batch();
         let fence = match interruption {
@@ -270,18 +270,19 @@ impl StreamReader {
     }
 
     /// Sends a batch to the fold. If the batch ends with a fence, waits until it is applied.
-    async fn hand_over(&self, batch: Batch, fence: Option<u64>) -> Result<(), Interruption> {
+    async fn hand_over(&mut self, batch: Batch, fence: Option<u64>) -> Result<(), Interruption> {
         if let Some(fence) = fence {
             self.health.ends_at(fence);
             let stream = &batch.stream.name;
             tracing::info!(fence, "the events of the stream {stream} end, the next stream follows");
         }
-        self.batches.send(batch).await.map_err(|_| Interruption::Stopped)?;
+        let ready = self.to_fold.ready().await;
+        ready.and_then(|_| self.to_fold.hand_over(batch)).map_err(|_| Interruption::Stopped)?;
         // So lag and progress are those of one stream at any time.
         while let Some(fence) = fence
             && self.health.applied_sequence() < fence
         {
-            if self.batches.is_closed() {
+            if self.to_fold.has_fold_ended() {
                 return Err(Interruption::Stopped);
             }
             sleep(FENCE_PAUSE).await;

@@ -15,11 +15,10 @@ use botstats_common::names::EVENTS_STREAM;
 use botstats_ingest::testing::Engine;
 use botstats_ingest::testing::MemoryUse;
 use botstats_ingest::testing::Progress;
-use botstats_ingest::testing::{Health, StreamReader};
+use botstats_ingest::testing::{Health, StreamReader, handover};
 use clap::{Parser, ValueEnum};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::usage;
@@ -143,20 +142,21 @@ async fn by_reader(url: &str, count: u64) -> anyhow::Result<Drained> {
         Readiness::default(),
         std::time::Duration::ZERO,
     );
-    let (sender, mut batches) = mpsc::channel(1);
+    let (to_fold, mut batches) = handover();
     let end = CancellationToken::new();
     let folder = tempfile::tempdir()?;
     let decoder = Engine::open(folder.path(), super::in_process::KEEP_DAYS)?.decoder();
     let (begun, cpu) = (clock::monotonic(), usage::own_cpu());
     let stream = EVENTS_STREAM.to_owned();
-    let reader = StreamReader::new(settings, stream, None, decoder, sender, health);
+    let reader = StreamReader::new(settings, stream, None, decoder, to_fold, health);
     let reading = stop::spawn(reader.run(end.clone()));
     // In a thread of its own, as the fold.
     let dropping = tokio::task::spawn_blocking(move || {
         let mut taken = 0;
         while taken < count {
-            let Some(batch) = batches.blocking_recv() else { break };
+            let Some(batch) = batches.next() else { break };
             taken += u64::try_from(batch.arrivals.len()).unwrap_or_default();
+            batches.applied(batch);
         }
         taken
     });

@@ -14,8 +14,8 @@ pub(crate) struct HourChange {
     /// The kind in the two highest bits, and by kind: a quarter and a field's place; a sample's
     /// cell; a quarter of a user, with [`HourChange::ADDS`].
     cell: u32,
-    /// What is added; of a user the ordinal.
-    amount: i64,
+    /// What is added; of a user the bits of the ordinal.
+    amount: i32,
 }
 
 impl HourChange {
@@ -28,23 +28,35 @@ impl HourChange {
     /// Bits of a field's place.
     const PLACE_BITS: u32 = 6;
 
-    pub(crate) fn field(quarter: u8, field: Field, amount: i64) -> Self {
+    /// Adds `amount` to a field.
+    pub(crate) fn field(quarter: u8, field: Field, amount: i64) -> impl Iterator<Item = Self> {
         let place = PLACES.get(field as usize).copied().unwrap_or_default();
-        Self {
-            cell: Self::FIELD | u32::from(quarter) << Self::PLACE_BITS | u32::from(place),
-            amount,
-        }
+        let cell = u32::from(quarter) << Self::PLACE_BITS | u32::from(place);
+        Self::sum(Self::FIELD | cell, amount)
     }
 
     /// Adds `amount` samples to a cell of [`super::sample_cell`].
-    pub(crate) fn sample(cell: u32, amount: i64) -> Self {
-        Self { cell: Self::SAMPLE | cell, amount }
+    pub(crate) fn sample(cell: u32, amount: i64) -> impl Iterator<Item = Self> {
+        Self::sum(Self::SAMPLE | cell, amount)
+    }
+
+    /// Changes that add `amount` together. One adds less than 2^31, which is 25 days in
+    /// milliseconds, so only a longer duration takes several.
+    #[inline]
+    fn sum(cell: u32, amount: i64) -> impl Iterator<Item = Self> {
+        let mut rest = Some(amount);
+        std::iter::from_fn(move || {
+            let all = rest?;
+            let amount = i32::try_from(all).unwrap_or(if all < 0 { -i32::MAX } else { i32::MAX });
+            rest = Some(all - i64::from(amount)).filter(|rest| *rest != 0);
+            Some(Self { cell, amount })
+        })
     }
 
     /// A user is active in a quarter, or no longer so.
     pub(crate) fn user(quarter: u8, ordinal: u32, adds: bool) -> Self {
         let adds = if adds { Self::ADDS } else { 0 };
-        Self { cell: Self::USER | adds | u32::from(quarter), amount: ordinal.into() }
+        Self { cell: Self::USER | adds | u32::from(quarter), amount: ordinal.cast_signed() }
     }
 }
 
@@ -86,13 +98,13 @@ impl HourChanges {
                 let place = low as usize & ((1 << HourChange::PLACE_BITS) - 1);
                 let Some(sum) = self.sums[quarter].get_mut(place) else { return };
                 let before = if self.touched[quarter] >> place & 1 != 0 { *sum } else { 0 };
-                *sum = before.saturating_add(amount);
+                *sum = before.saturating_add(amount.into());
                 self.touched[quarter] |= 1 << place;
             }
-            HourChange::SAMPLE => self.samples.push((low.into(), amount)),
+            HourChange::SAMPLE => self.samples.push((low.into(), amount.into())),
             _ => {
                 let order = self.users.len() as u64;
-                let ordinal = u64::from(u32::try_from(amount).unwrap_or(u32::MAX));
+                let ordinal = u64::from(amount.cast_unsigned());
                 self.users.push(ordinal << 32 | order << 3 | u64::from(low & 7));
             }
         }

@@ -80,10 +80,11 @@ fn add(changes: &mut HourChanges, change: &Change) {
     match *change {
         Change::Field(quarter, field, amount) => {
             let field = BY_PLACE[usize::from(PLACES[field])];
-            changes.add(HourChange::field(quarter, field, amount));
+            HourChange::field(quarter, field, amount).for_each(|change| changes.add(change));
         }
         Change::Sample(metric, code, quarter, amount) => {
-            changes.add(HourChange::sample(sample_cell(metric, code, quarter), amount));
+            let cell = sample_cell(metric, code, quarter);
+            HourChange::sample(cell, amount).for_each(|change| changes.add(change));
         }
         Change::User(quarter, ordinal, adds) => {
             changes.add(HourChange::user(quarter, ordinal, adds));
