@@ -182,8 +182,8 @@ struct Pass<'a> {
     parts: Parts<'a>,
     effects: Effects<'a>,
     events: &'a [Pending<'a>],
-    /// The stored events that have identities of new ones, by the places of these; of all others the
-    /// first counts.
+    /// The stored events that have identities of new ones, by the places of these; of all others
+    /// the first counts.
     stored: FxHashMap<usize, Entry>,
     /// Slices of the present block to write.
     changed: Changed,

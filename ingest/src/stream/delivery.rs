@@ -23,8 +23,8 @@ use crate::store::{StoreError, StreamIdentity};
 /// Bounds for the time that a message waits for others to share its commit.
 const WAIT: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
 /// Within these bounds it waits this long for each message that is still in the stream, since large
-/// commits catch up soonest: with 100,000 in the stream, commits of 100,000 instead of 36,000 take a
-/// fifth less CPU time of the fold, and a tenth less disk space (`docs/performance.md`).
+/// commits catch up soonest: with 100,000 in the stream, commits of 100,000 instead of 36,000 take
+/// a fifth less CPU time of the fold, and a tenth less disk space (`docs/performance.md`).
 const WAIT_FOR_EACH: Duration = Duration::from_micros(10);
 /// Pause between two checks that the connection is still the consumer's.
 const CONNECTION_CHECK: Duration = Duration::from_millis(100);

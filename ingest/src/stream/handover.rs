@@ -1,8 +1,8 @@
 //! Batches between the reader and the fold: while the reader fills one, the fold applies the other.
 //!
-//! *Invariants*: there are never more than these two. The reader can hand over a batch only when the
-//! fold has applied the one before, and fills the memory of that one next: fresh memory for each
-//! batch costs a page fault for every 28 events, and each page is cleared first.
+//! *Invariants*: there are never more than these two. The reader can hand over a batch only when
+//! the fold has applied the one before, and fills the memory of that one next: the kernel would
+//! have to clear fresh memory for each batch.
 
 use tokio::sync::mpsc;
 
@@ -67,5 +67,58 @@ impl FromReader {
         arrivals.shrink_to(capacity);
         // The reader has ended if this fails.
         let _ended = self.applied.try_send(arrivals);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::event::Decoded;
+    use crate::event::batch::Place;
+    use crate::event::decoder::Said;
+    use crate::store::{Ownership, StreamIdentity};
+
+    fn batch(mut arrivals: Vec<Arrival>, messages: u64) -> Batch {
+        arrivals.extend((1..=messages).map(|sequence| {
+            let place = Place { sequence, stored_ns: 0, subject_hash: 0 };
+            Arrival { place, said: Said::Event(Decoded::UnknownType) }
+        }));
+        Batch { arrivals, ..Batch::new(StreamIdentity::default(), Ownership::default()) }
+    }
+
+    fn ready(to_fold: &mut ToFold) -> Option<Result<Vec<Arrival>, FoldEnded>> {
+        to_fold.ready().now_or_never()
+    }
+
+    #[test]
+    fn two_batches_go_round_and_keep_memory_for_twice_what_they_had() {
+        let (mut to_fold, mut from_reader) = handover();
+        let mut memory = ready(&mut to_fold).unwrap().unwrap();
+        for (messages, least, most) in [(1_000, 1_000, 2_000), (10, 10, 20), (0, 0, 0)] {
+            to_fold.hand_over(batch(memory, messages)).unwrap();
+            let taken = from_reader.next().unwrap();
+            assert_eq!(taken.arrivals.len() as u64, messages);
+            assert!(ready(&mut to_fold).is_none(), "the fold has not applied it yet");
+            from_reader.applied(taken);
+            memory = ready(&mut to_fold).unwrap().unwrap();
+            assert!(memory.is_empty());
+            assert!((least..=most).contains(&memory.capacity()), "{}", memory.capacity());
+        }
+        drop(to_fold);
+        assert!(from_reader.next().is_none());
+    }
+
+    #[test]
+    fn nothing_is_handed_over_after_the_fold_has_ended() {
+        let (mut to_fold, from_reader) = handover();
+        assert!(!to_fold.has_fold_ended());
+        drop(from_reader);
+        assert!(to_fold.has_fold_ended());
+        assert!(to_fold.hand_over(batch(Vec::new(), 1)).is_err());
+        // The memory of the second batch is still there, but no more comes.
+        assert!(ready(&mut to_fold).unwrap().is_ok());
+        assert!(ready(&mut to_fold).unwrap().is_err());
     }
 }
