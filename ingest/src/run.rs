@@ -321,7 +321,7 @@ fn fold(
     mut batches: FromReader,
     health: &Health,
 ) -> Result<Engine, StoreError> {
-    while let Some(batch) = batches.next() {
+    while let Some(batch) = batches.receive() {
         let begun = monotonic();
         engine.apply_batch(&batch)?;
         METRICS.commit_seconds.record(begun.elapsed().as_secs_f64());

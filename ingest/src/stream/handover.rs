@@ -55,7 +55,7 @@ impl ToFold {
 
 impl FromReader {
     /// Waits for the next batch; none after the reader has ended. Not for asynchronous code.
-    pub fn next(&mut self) -> Option<Batch> {
+    pub fn receive(&mut self) -> Option<Batch> {
         self.filled.blocking_recv()
     }
 
@@ -98,7 +98,7 @@ mod tests {
         let mut memory = ready(&mut to_fold).unwrap().unwrap();
         for (messages, least, most) in [(1_000, 1_000, 2_000), (10, 10, 20), (0, 0, 0)] {
             to_fold.hand_over(batch(memory, messages)).unwrap();
-            let taken = from_reader.next().unwrap();
+            let taken = from_reader.receive().unwrap();
             assert_eq!(taken.arrivals.len() as u64, messages);
             assert!(ready(&mut to_fold).is_none(), "the fold has not applied it yet");
             from_reader.applied(taken);
@@ -107,7 +107,7 @@ mod tests {
             assert!((least..=most).contains(&memory.capacity()), "{}", memory.capacity());
         }
         drop(to_fold);
-        assert!(from_reader.next().is_none());
+        assert!(from_reader.receive().is_none());
     }
 
     #[test]

@@ -154,7 +154,7 @@ async fn by_reader(url: &str, count: u64) -> anyhow::Result<Drained> {
     let dropping = tokio::task::spawn_blocking(move || {
         let mut taken = 0;
         while taken < count {
-            let Some(batch) = batches.next() else { break };
+            let Some(batch) = batches.receive() else { break };
             taken += u64::try_from(batch.arrivals.len()).unwrap_or_default();
             batches.applied(batch);
         }
