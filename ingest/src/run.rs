@@ -1,8 +1,8 @@
 //! The running ingest: open the store, read the stream, fold, answer.
 //!
-//! A task reads, one plain thread folds and commits, a few blocking threads answer reads. A bounded
-//! channel of one batch lies between reader and fold: while a commit runs the next batch grows, so
-//! commits are small under light load and large under heavy load.
+//! A task reads, one plain thread folds and commits, a few blocking threads answer reads. Two
+//! batches go round between reader and fold: while one is committed the other grows, so commits are
+//! small under light load and large under heavy load.
 
 use std::path::Path;
 use std::time::Duration;

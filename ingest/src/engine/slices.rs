@@ -182,8 +182,7 @@ struct Pass<'a> {
     parts: Parts<'a>,
     effects: Effects<'a>,
     events: &'a [Pending<'a>],
-    /// The stored events that have identities of new ones, by the places of these; of all others
-    /// the first counts.
+    /// By the place of a new event: the stored event that has its identity, if there is one.
     stored: FxHashMap<usize, Entry>,
     /// Slices of the present block to write.
     changed: Changed,

@@ -91,8 +91,7 @@ impl DecodedStream {
 pub struct Decoder {
     registry: Arc<RwLock<Registry>>,
     key: HashKey,
-    /// Subjects of accepted events, by their keyed hashes, which stand for them as those of ids do:
-    /// the subjects themselves would take most of the memory, and a wait for it each time.
+    /// By the keyed hashes of subjects of accepted events. As with ids, no two have the same hash.
     subjects: HashTable<(IdHash, PairNumbers)>,
     /// The slots that are counted, and those of which an event now is a stray.
     ownership: Ownership,

@@ -1,4 +1,4 @@
-//! The hashes by which the store knows conversations and users, and the decoder subjects.
+//! The hashes by which the store knows conversations and users, and the decoder knows subjects.
 //!
 //! *Invariants*: nothing outside of this file reads the key, and no log line shows it.
 //!

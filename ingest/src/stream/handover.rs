@@ -1,8 +1,8 @@
 //! Batches between the reader and the fold: while the reader fills one, the fold applies the other.
 //!
 //! *Invariants*: there are never more than these two. The reader can hand over a batch only when
-//! the fold has applied the one before, and fills the memory of that one next: the kernel would
-//! have to clear fresh memory for each batch.
+//! the fold has applied the one before, and then fills the memory of that one: otherwise the kernel
+//! would have to clear fresh memory for each batch.
 
 use tokio::sync::mpsc;
 
@@ -59,8 +59,8 @@ impl FromReader {
         self.filled.blocking_recv()
     }
 
-    /// Gives back a batch that was applied, whose memory is used again. After a large one the next
-    /// may be small, and then most of it is freed.
+    /// Gives back a batch that was applied: its memory is used again, but not more than for twice
+    /// as many messages as it had.
     pub fn applied(&self, Batch { mut arrivals, .. }: Batch) {
         let capacity = 2 * arrivals.len();
         arrivals.clear();

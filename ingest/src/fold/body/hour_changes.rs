@@ -40,8 +40,8 @@ impl HourChange {
         Self::sum(Self::SAMPLE | cell, amount)
     }
 
-    /// Changes that add `amount` together. One adds less than 2^31, which is 25 days in
-    /// milliseconds, so only a longer duration takes several.
+    /// Changes that add `amount` together: one, or several if it is 2^31 or more. A duration of 25
+    /// days has that many milliseconds.
     #[inline]
     fn sum(cell: u32, amount: i64) -> impl Iterator<Item = Self> {
         let mut rest = Some(amount);
