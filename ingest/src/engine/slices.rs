@@ -30,8 +30,8 @@ use crate::store::keys::day_bytes;
 use crate::store::packed::{Block, Changed};
 use crate::store::{PackedTable, Parts, Snapshot, StoreError};
 
-/// About so many events of a day are copied at once, those of a conversation together: they stay in
-/// the processor's cache until they are met.
+/// Events of a day are copied in groups of this size, and a group is larger only to end with a
+/// whole conversation. So a group is in the processor's cache while its events are met.
 const COPIED_EVENTS: usize = 1_024;
 /// Up to this many look-ups go through the events of a slice: an index takes longer to make.
 const MAX_SCANS: usize = 8;

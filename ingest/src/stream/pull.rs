@@ -213,13 +213,15 @@ struct Metadata {
 fn metadata_of(reply: &str) -> Option<Metadata> {
     let rest = reply.strip_prefix("$JS.ACK.")?;
     // One pass over the bytes, which makes a number of each token: this is done for every message.
-    let (mut numbers, mut count, mut number) = ([None; MAX_TOKENS], 0, Some(0_u64));
-    for byte in rest.bytes().chain([b'.']) {
+    let (mut numbers, mut count) = ([None; MAX_TOKENS], 0);
+    let (mut begin, mut number) = (0, Some(0_u64));
+    for (at, byte) in rest.bytes().chain([b'.']).enumerate() {
         if byte == b'.' {
             if let Some(of_token) = numbers.get_mut(count) {
-                *of_token = number;
+                *of_token = number.filter(|_| begin < at);
             }
-            (count, number) = (count + 1, Some(0));
+            count += 1;
+            (begin, number) = (at + 1, Some(0));
         } else {
             let digit = Some(byte.wrapping_sub(b'0')).filter(|digit| *digit < 10);
             number = number
@@ -285,6 +287,9 @@ mod tests {
             (format!("$JS.FC.EVENTS.c0.{tail}"), &None),
             ("$JS.ACK.EVENTS.c0.1.12.3.-5.7".to_owned(), &None),
             ("$JS.ACK.EVENTS.c0.1.12.x.5.7".to_owned(), &None),
+            ("$JS.ACK.EVENTS.c0.1.12..5.7".to_owned(), &None),
+            ("$JS.ACK.EVENTS.c0.1.12.3.5.".to_owned(), &None),
+            ("$JS.ACK.EVENTS.c0.1.18446744073709551616.3.5.7".to_owned(), &None),
             ("$JS.ACK.EVENTS.c0.1.12.3".to_owned(), &None),
             (String::new(), &None),
         ] {
