@@ -83,7 +83,7 @@ observe:
 
 # Run benchmarks; arguments are names of measures, such as: just bench drain --rounds 3 --quick
 bench *arguments:
-    cargo build --release --workspace --bins
+    cargo build --release -p botstats -p botstats-ingest -p botstats-query -p botstats-bench --bins
     cargo run --release -p botstats-bench --bin bench -- {{ arguments }}
 
 # Count the instructions of the hot paths with Valgrind

@@ -1,10 +1,10 @@
 //! The benchmark: how fast the product is, beside what the same machine could do at best.
 //!
-//! `cargo build --release --workspace --bins`, then `cargo run --release -p botstats-bench`;
-//! [docs/performance.md](../../../docs/performance.md) says what each number is. Each measure makes
-//! its own servers and data, interleaves the things that it compares, and gives all its rounds; the
-//! report shows medians. CPU time an event is steadier than a rate: on a busy machine trust it, and
-//! ratios of what was interleaved, and no rate alone.
+//! `just bench` builds all programs and runs it;
+//! [docs/performance.md](../../../docs/performance.md) has the commands, and says what each number
+//! is. Each measure makes its own servers and data, interleaves the things that it compares, and
+//! gives all its rounds; the report shows medians. CPU time an event is steadier than a rate: on a
+//! busy machine trust it, and ratios of what was interleaved, and no rate alone.
 //!
 //! To add a measure: a module with
 //! `pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>>`, and an entry in
