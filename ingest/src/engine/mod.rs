@@ -7,6 +7,7 @@
 mod batch;
 mod open;
 mod slices;
+mod upcoming;
 mod users;
 
 use std::path::Path;

@@ -17,12 +17,13 @@ use rustc_hash::FxHashMap;
 
 use super::batch::{Batch, Pending};
 use super::open::{LastSlices, OpenUpdates};
+use super::upcoming::{New, Upcoming};
 use super::users::Activities;
 use crate::event::registry::PairNumbers;
 use crate::fold::changes::Changes;
 use crate::fold::day_masks::DayMasks;
 use crate::fold::identities::Identities;
-use crate::fold::names::{NameId, Names};
+use crate::fold::names::Names;
 use crate::fold::session::SessionState;
 use crate::fold::timeline::{Entry, StoredSlice, begin_ms, decode_slice, pass_over};
 use crate::serve::open::OpenConversations;
@@ -30,9 +31,8 @@ use crate::store::keys::day_bytes;
 use crate::store::packed::{Block, Changed};
 use crate::store::{PackedTable, Parts, Snapshot, StoreError};
 
-/// Events of a day are copied in groups of this size, and a group is larger only to end with a
-/// whole conversation. So a group is in the processor's cache while its events are met.
-const COPIED_EVENTS: usize = 1_024;
+/// Identities of about this many events go into the filter at a time.
+const KNOWN_TOGETHER: usize = 1_024;
 /// Up to this many look-ups go through the events of a slice: an index takes longer to make.
 const MAX_SCANS: usize = 8;
 
@@ -43,29 +43,6 @@ pub(super) struct Conversations {
     /// Which identities the events of a conversation may have on a day.
     identities: Identities,
 }
-
-/// A new event as the pass takes it.
-///
-/// *Why* it is copied: events are met in the order of their keys, which is not that in memory. A
-/// loop that only copies waits for many of them at the same time.
-#[derive(Clone, Copy)]
-pub(super) struct New {
-    key: u128,
-    /// The key of its user.
-    pub(super) user: u128,
-    pub(super) entry: Entry,
-    /// The days that its conversation may have ([`DayMasks::mask`]).
-    mask: u64,
-    /// Its place in the batch.
-    pub(super) place: usize,
-    pub(super) numbers: PairNumbers,
-    name: NameId,
-    duration_ms: Option<u32>,
-    first_day: u32,
-}
-
-/// Day, key and place in the batch of a new event: the order in which the pass meets them.
-type Ordered = (u32, u128, u32);
 
 /// Which slice it is, and whose.
 #[derive(Clone, Copy)]
@@ -150,12 +127,7 @@ impl Conversations {
         effects: Effects<'_>,
     ) -> Result<Outcomes, StoreError> {
         let events = &batch.events;
-        let mut order: Vec<Ordered> = (0..)
-            .zip(events)
-            .filter(|(_, event)| event.repeats.is_none())
-            .map(|(place, event)| (event.day(), event.conversation(), place))
-            .collect();
-        order.sort_unstable();
+        let mut upcoming = Upcoming::of(events);
         let mut pass = Pass {
             known: self,
             names,
@@ -165,11 +137,11 @@ impl Conversations {
             events,
             stored: FxHashMap::default(),
             changed: Changed::default(),
+            accepted: Vec::new(),
             carried: Vec::new(),
-            new: Vec::new(),
             buffers: Buffers::default(),
         };
-        pass.run(&order)?;
+        pass.run(&mut upcoming)?;
         Ok(pass.outcomes())
     }
 }
@@ -186,10 +158,10 @@ struct Pass<'a> {
     stored: FxHashMap<usize, Entry>,
     /// Slices of the present block to write.
     changed: Changed,
+    /// Events of the present day that count: their keys and identities.
+    accepted: Vec<(u128, u64)>,
     /// Conversations whose state at the coming midnight has changed, by key.
     carried: Vec<Carried>,
-    /// The next events of the present day, by key and place.
-    new: Vec<New>,
     buffers: Buffers,
 }
 
@@ -214,82 +186,63 @@ struct Buffers {
 }
 
 impl Pass<'_> {
-    fn run(&mut self, order: &[Ordered]) -> Result<(), StoreError> {
-        let mut rest = order;
-        let mut day = rest.first().map_or(0, |(day, ..)| *day);
-        loop {
-            let (of_day, later) = rest.split_at(rest.partition_point(|(d, ..)| *d == day));
-            rest = later;
+    fn run(&mut self, upcoming: &mut Upcoming) -> Result<(), StoreError> {
+        let mut next = upcoming.peek(&self.known.days).map(|(day, _)| day);
+        while let Some(day) = next {
             let carried = std::mem::take(&mut self.carried);
-            self.run_day(day, of_day, &carried)?;
-            match rest.first() {
-                _ if !self.carried.is_empty() => day += 1,
-                Some((next, ..)) => day = *next,
-                None => return Ok(()),
-            }
+            self.run_day(day, upcoming, &carried)?;
+            next = match upcoming.peek(&self.known.days) {
+                _ if !self.carried.is_empty() => Some(day + 1),
+                next => next.map(|(day, _)| day),
+            };
         }
+        Ok(())
     }
 
     fn run_day(
         &mut self,
         day: u32,
-        order: &[Ordered],
+        upcoming: &mut Upcoming,
         carried: &[Carried],
     ) -> Result<(), StoreError> {
         let group = day_bytes(day);
         let mut block = Block::default();
-        let mut rest = order;
-        let mut copied = std::mem::take(&mut self.new);
-        let mut met = copied.len();
         let mut carried = carried.iter().peekable();
         loop {
-            if met == copied.len() {
-                (rest, met) = (self.copy(rest, &mut copied), 0);
-            }
-            let new = &copied[met..];
-            let key = match (new.first(), carried.peek()) {
-                (Some(event), Some(carried)) => event.key.min(carried.key),
-                (Some(event), None) => event.key,
-                (None, Some(carried)) => carried.key,
-                (None, None) => break,
+            let next = upcoming.peek(&self.known.days).filter(|(other, _)| *other == day);
+            let next = next.map(|(_, key)| key);
+            let Some(key) = next.into_iter().chain(carried.peek().map(|c| c.key)).min() else {
+                break;
             };
-            let events = &new[..new.iter().take_while(|event| event.key == key).count()];
-            met += events.len();
             let carried = carried.next_if(|carried| carried.key == key);
-            let (numbers, mask) = match (events.first(), carried) {
-                (Some(event), _) => (event.numbers, event.mask),
-                (None, Some(carried)) => (carried.numbers, self.known.days.mask(key)),
+            let (events, mask) = match next {
+                Some(next) if next == key => upcoming.take(),
+                _ => (&[][..], self.known.days.mask(key)),
+            };
+            let numbers = match (events.first(), carried) {
+                (Some(event), _) => event.numbers,
+                (None, Some(carried)) => carried.numbers,
                 (None, None) => continue,
             };
             if events.is_empty() && !self.known.days.may_have(day, key, mask) {
                 continue;
             }
+            if self.accepted.len() >= KNOWN_TOGETHER {
+                self.know(day);
+            }
             self.slices.seek(&group, key, &mut block, &mut self.changed)?;
             let state = carried.map(|carried| &carried.state);
             self.run_slice(Place { day, key, numbers, mask }, &block, events, state)?;
         }
-        self.new = copied;
+        self.know(day);
         self.slices.put(&mut block, &mut self.changed)
     }
 
-    /// Copies the next events, whole conversations, if there are any; gives those that remain.
-    fn copy<'o>(&self, order: &'o [Ordered], copied: &mut Vec<New>) -> &'o [Ordered] {
-        let end = match order.get(COPIED_EVENTS - 1) {
-            Some((_, key, _)) => order.partition_point(|(_, other, _)| other <= key),
-            None => order.len(),
-        };
-        let (next, rest) = order.split_at(end);
-        copied.clear();
-        copied.extend(next.iter().map(|(_, key, place)| self.copied(*key, *place as usize)));
-        rest
-    }
-
-    fn copied(&self, key: u128, place: usize) -> New {
-        let event = &self.events[place];
-        let Pending { numbers, name, first_day, .. } = *event;
-        let (user, duration_ms) = (event.user(), event.event.duration_ms);
-        let (entry, mask) = (event.entry(), self.known.days.mask(key));
-        New { key, user, entry, mask, place, numbers, name, duration_ms, first_day }
+    /// Puts the identities of `accepted` into the filter. Events of one batch never need to find
+    /// each other there: the batch itself knows which of them have the same identity.
+    fn know(&mut self, day: u32) {
+        self.known.identities.insert_all(day, &self.accepted);
+        self.accepted.clear();
     }
 
     /// Adds events to one slice, and folds it with a new state on entry if there is one.
@@ -363,7 +316,7 @@ impl Pass<'_> {
                 self.stored.insert(event.place, known);
                 continue;
             }
-            self.known.identities.insert(day, key, entry.id);
+            self.accepted.push((key, entry.id));
             self.buffers.incoming.push(entry);
             let effects = &mut self.effects;
             let New { numbers, name, duration_ms, .. } = *event;

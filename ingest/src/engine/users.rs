@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use botstats_common::quarter::{QUARTERS_PER_DAY, QUARTERS_PER_HOUR, Quarter};
 
-use super::slices::New;
+use super::upcoming::New;
 use crate::event::Kind;
 use crate::event::registry::PairNumbers;
 use crate::fold::body::mask_of_user;

@@ -29,6 +29,9 @@ const FIRST_LAYER: usize = 1024;
 /// day before. Such a layer takes 9 MB.
 const MAX_FIRST_LAYER: usize = 1 << 22;
 
+/// This many events wait for memory at the same time.
+const FETCHED_EVENTS: usize = 64;
+
 /// The filters of all days that have events.
 #[derive(Debug, Default)]
 pub(crate) struct Identities {
@@ -54,20 +57,36 @@ struct Bits {
 impl Identities {
     /// Adds an event of a conversation to a day. One that is there already takes room again.
     pub(crate) fn insert(&mut self, day: u32, conversation: u128, id: u64) {
-        let bits = Bits::of(conversation, id);
-        if !self.days.contains_key(&day) {
-            let before = self.days.range(..day).next_back();
-            let events: usize =
-                before.map_or(0, |(_, layers)| layers.iter().map(|l| l.room - l.left).sum());
-            let first = (events + events / 4).clamp(FIRST_LAYER, MAX_FIRST_LAYER);
-            self.days.insert(day, vec![BloomLayer::new(first)]);
+        self.insert_all(day, &[(conversation, id)]);
+    }
+
+    /// As [`Identities::insert`], for many events of a day, which wait for memory at the same time.
+    pub(crate) fn insert_all(&mut self, day: u32, events: &[(u128, u64)]) {
+        if events.is_empty() {
+            return;
         }
-        let Some(layers) = self.days.get_mut(&day) else { return };
-        if layers.last().is_some_and(|layer| layer.left == 0) {
-            layers.push(BloomLayer::new(layers.iter().map(|layer| layer.room).sum()));
-        }
-        if let Some(layer) = layers.last_mut() {
-            layer.insert(bits);
+        let layers = match self.days.get_mut(&day) {
+            Some(layers) => layers,
+            None => {
+                let before = self.days.range(..day).next_back();
+                let events: usize =
+                    before.map_or(0, |(_, layers)| layers.iter().map(|l| l.room - l.left).sum());
+                let first = (events + events / 4).clamp(FIRST_LAYER, MAX_FIRST_LAYER);
+                self.days.entry(day).or_insert_with(|| vec![BloomLayer::new(first)])
+            }
+        };
+        for events in events.chunks(FETCHED_EVENTS) {
+            if let Some(layer) = layers.last() {
+                layer.fetch(events);
+            }
+            for (conversation, id) in events {
+                if layers.last().is_some_and(|layer| layer.left == 0) {
+                    layers.push(BloomLayer::new(layers.iter().map(|layer| layer.room).sum()));
+                }
+                if let Some(layer) = layers.last_mut() {
+                    layer.insert(Bits::of(*conversation, *id));
+                }
+            }
         }
     }
 
@@ -104,6 +123,14 @@ impl BloomLayer {
     fn place(&self, bits: Bits) -> usize {
         let place = (u128::from(bits.block) * self.blocks.len() as u128) >> 64;
         usize::try_from(place).unwrap_or(0)
+    }
+
+    /// Brings the blocks of events into the processor's cache.
+    fn fetch(&self, events: &[(u128, u64)]) {
+        let words = events
+            .iter()
+            .map(|(conversation, id)| self.blocks[self.place(Bits::of(*conversation, *id))][0]);
+        std::hint::black_box(words.fold(0, |all, word| all ^ word));
     }
 
     fn has(&self, bits: Bits) -> bool {
@@ -166,11 +193,13 @@ mod tests {
     #[test]
     fn no_false_negatives_and_few_false_positives() {
         let mut identities = Identities::default();
-        for day in [20_000, 20_001] {
-            for n in 0..100_000 {
-                let (conversation, id) = event(n);
-                identities.insert(day, conversation, id);
-            }
+        // One by one, and in lists that a full layer cuts.
+        let events: Vec<_> = (0..100_000).map(event).collect();
+        for (conversation, id) in &events {
+            identities.insert(20_000, *conversation, *id);
+        }
+        for events in events.chunks(1_000) {
+            identities.insert_all(20_001, events);
         }
         for (day, most) in [(20_000, 400), (20_001, 100)] {
             let has = |n| {
@@ -182,6 +211,8 @@ mod tests {
             assert!(wrong < most, "day {day}: {wrong} of 100,000");
         }
         assert!(!(0..100).map(event).any(|(c, id)| identities.may_have(19_999, c, id)));
+        identities.insert_all(19_999, &[]);
+        assert!(identities.days().eq([20_000, 20_001]));
         // The first day doubled its room until 131,072.
         let expected = (131_072 + 125_000) * BITS_PER_EVENT / 8;
         assert!(identities.bytes().abs_diff(expected) < 1_000, "{}", identities.bytes());
