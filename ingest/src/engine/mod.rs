@@ -1,8 +1,8 @@
 //! The projection at work: messages in, one commit out; and the handle that answers reads.
 //!
-//! A batch of messages goes: [`batch`] -> [`slices`] (what is new, and what it changes) ->
-//! [`users`] -> buckets -> commit with the checkpoint. Everything of a batch is in one transaction;
-//! how messages are cut into batches is not visible in the result.
+//! A batch of messages goes: [`batch`] -> [`upcoming`] (in order) -> [`slices`] (what is new, and
+//! what it changes) -> [`users`] -> buckets -> commit with the checkpoint. Everything of a batch is
+//! in one transaction; how messages are cut into batches is not visible in the result.
 
 mod batch;
 mod open;

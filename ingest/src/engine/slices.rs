@@ -31,7 +31,8 @@ use crate::store::keys::day_bytes;
 use crate::store::packed::{Block, Changed};
 use crate::store::{PackedTable, Parts, Snapshot, StoreError};
 
-/// Identities of about this many events go into the filter at a time.
+/// Identities go into the filter when about this many events have been met, so that they wait for
+/// memory together, and always at the end of a day.
 const KNOWN_TOGETHER: usize = 1_024;
 /// Up to this many look-ups go through the events of a slice: an index takes longer to make.
 const MAX_SCANS: usize = 8;
@@ -191,9 +192,9 @@ impl Pass<'_> {
         while let Some(day) = next {
             let carried = std::mem::take(&mut self.carried);
             self.run_day(day, upcoming, &carried)?;
-            next = match upcoming.peek(&self.known.days) {
-                _ if !self.carried.is_empty() => Some(day + 1),
-                next => next.map(|(day, _)| day),
+            next = match self.carried.is_empty() {
+                true => upcoming.peek(&self.known.days).map(|(day, _)| day),
+                false => Some(day + 1),
             };
         }
         Ok(())
@@ -313,7 +314,7 @@ impl Pass<'_> {
                 known = self.find_elsewhere(key, entry.id, event.first_day)?;
             }
             if let Some(known) = known {
-                self.stored.insert(event.place, known);
+                self.stored.insert(event.place as usize, known);
                 continue;
             }
             self.accepted.push((key, entry.id));

@@ -1,10 +1,10 @@
 //! The new events of a batch in the order in which they are met: by day, then by the key of their
 //! conversation, then as they came.
 //!
-//! *Why* no sorted list of places: that order is not the order in memory, so memory would be waited
-//! for at each event. Events are copied in the order of memory into *partitions*. A partition
-//! covers a range of days and keys, and is small enough for a processor's cache; only there they
-//! are sorted. This is a sample sort: a sample of the events says where partitions begin.
+//! *Why*: that order is not the order in memory, so a loop over sorted places would wait for memory
+//! at each event. So events are copied, in the order of memory, into *partitions*. A partition
+//! covers a range of days and keys, fits in a processor's cache, and is sorted there. This is a
+//! sample sort: a sample of the events says where partitions begin.
 
 use super::batch::Pending;
 use crate::event::registry::PairNumbers;
@@ -12,11 +12,12 @@ use crate::fold::day_masks::DayMasks;
 use crate::fold::names::NameId;
 use crate::fold::timeline::Entry;
 
-/// About this many events are in a partition, more if one conversation has more on a day. Few in
-/// the tests of this crate, so that small batches have many partitions.
+/// A partition has about this many events (more if one conversation has more on a day), so that it
+/// fits in a processor's cache. Few in the tests of this crate, so that small batches have many
+/// partitions.
 const PARTITION_EVENTS: usize = if cfg!(test) { 8 } else { 1_024 };
-/// The sample has this many events for each partition.
-const SAMPLED_EVENTS: usize = 8;
+/// The sample has this many events for each partition, so that partitions have similar sizes.
+const SAMPLED_EVENTS: usize = if cfg!(test) { 2 } else { 8 };
 
 /// A new event of a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,7 +29,7 @@ pub(super) struct New {
     pub(super) user: u128,
     pub(super) entry: Entry,
     /// Its place in the batch.
-    pub(super) place: usize,
+    pub(super) place: u32,
     pub(super) numbers: PairNumbers,
     pub(super) name: NameId,
     pub(super) duration_ms: Option<u32>,
@@ -39,12 +40,13 @@ pub(super) struct New {
 /// The events that are still to be met, but for those that repeat another one of the batch.
 pub(super) struct Upcoming {
     partitions: std::vec::IntoIter<Vec<New>>,
-    /// Those of the present partition, in order.
+    /// Events of the present partition, in order.
     sorted: Vec<New>,
-    /// The days that the conversation of each of them may have ([`DayMasks::mask`]), up to the end
-    /// of the present day: the day adds itself to conversations.
+    /// For each event of `sorted`, up to the end of the present day: the days that its conversation
+    /// may have ([`DayMasks::mask`]). Masks of a later day are made when that day begins, because
+    /// this day adds itself to conversations.
     masks: Vec<u64>,
-    /// How many of them were met.
+    /// How many events of `sorted` were met.
     met: usize,
     /// Kept from partition to partition, so that none allocates: day, key, place in the partition.
     order: Vec<(u32, u128, u32)>,
@@ -61,7 +63,7 @@ impl Upcoming {
             counts[partition] += usize::from(event.repeats.is_none());
         }
         let mut partitions: Vec<Vec<New>> = counts.into_iter().map(Vec::with_capacity).collect();
-        for (place, (event, partition)) in events.iter().zip(partition_of).enumerate() {
+        for (place, (event, partition)) in (0..).zip(events.iter().zip(partition_of)) {
             if event.repeats.is_none() {
                 partitions[partition].push(New::of(event, place));
             }
@@ -90,8 +92,8 @@ impl Upcoming {
         Some((next.day, next.key))
     }
 
-    /// Takes all events of the conversation and day that [`Upcoming::peek`] gave, with the days
-    /// that the conversation may have ([`DayMasks::mask`]).
+    /// After [`Upcoming::peek`]: takes all events of the conversation and day that it gave, with
+    /// the days that the conversation may have ([`DayMasks::mask`]).
     pub(super) fn take(&mut self) -> (&[New], u64) {
         let rest = &self.sorted[self.met..];
         let mask = self.masks.get(self.met).copied().unwrap_or_default();
@@ -103,7 +105,7 @@ impl Upcoming {
 }
 
 impl New {
-    fn of(event: &Pending<'_>, place: usize) -> Self {
+    fn of(event: &Pending<'_>, place: u32) -> Self {
         let (day, key) = order_of(event);
         let Pending { numbers, name, first_day, .. } = *event;
         let (user, entry, duration_ms) = (event.user(), event.entry(), event.event.duration_ms);
@@ -121,7 +123,8 @@ fn begins(events: &[Pending<'_>]) -> Vec<(u32, u128)> {
     if partitions < 2 {
         return Vec::new();
     }
-    let step = events.len().div_ceil(partitions * SAMPLED_EVENTS);
+    // An odd number: publishers that take turns are sampled in turn.
+    let step = events.len().div_ceil(partitions * SAMPLED_EVENTS) | 1;
     let mut sample: Vec<_> = events.iter().step_by(step).map(order_of).collect();
     sample.sort_unstable();
     let mut begins: Vec<_> = sample.into_iter().step_by(SAMPLED_EVENTS).skip(1).collect();
@@ -174,7 +177,7 @@ mod tests {
                         repeats: (place % 10 == 9).then(|| place - 1),
                     })
                     .collect();
-                let places = (0..).zip(&pending).filter(|(_, event)| event.repeats.is_none());
+                let places = (0_u32..).zip(&pending).filter(|(_, event)| event.repeats.is_none());
                 let mut wanted: Vec<_> =
                     places.map(|(place, event)| (order_of(event), place)).collect();
                 wanted.sort_unstable();
@@ -193,7 +196,7 @@ mod tests {
                     days_of.insert(day, key, mask);
                     before.push(next);
                     for new in events {
-                        assert_eq!(*new, New::of(&pending[new.place], new.place));
+                        assert_eq!(*new, New::of(&pending[new.place as usize], new.place));
                         met.push((next, new.place));
                     }
                     // All of them, so that a slice is written once.

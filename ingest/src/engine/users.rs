@@ -38,7 +38,7 @@ pub(super) struct Activities {
 struct Activity {
     user: u128,
     /// The event's place in the batch.
-    place: usize,
+    place: u32,
     quarter: u32,
     account: u32,
 }
@@ -168,7 +168,7 @@ impl UserPass<'_> {
     /// Marks users as active, and moves first seen.
     fn activate(&mut self, active: &[Activity]) -> Result<(), StoreError> {
         // New users get ordinals in the order of the stream, however messages are cut into batches.
-        let mut newcomers: Vec<(usize, usize, u32)> = Vec::new();
+        let mut newcomers: Vec<(u32, usize, u32)> = Vec::new();
         let mut place = 0;
         let mut places = Vec::new();
         for activities in active.chunk_by(|a, b| a.user == b.user) {

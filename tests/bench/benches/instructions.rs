@@ -8,7 +8,7 @@
 //! | group | what |
 //! | --- | --- |
 //! | decode | messages to events |
-//! | fold | `Engine::apply_decoded`, on top of some history: all of a commit but decoding |
+//! | fold | `Engine::apply_batch`, on top of some history: all of a commit but decoding |
 //! | commit | all of `Engine::apply`, decode and fold included, on top of the same history |
 //! | gather | a read of thirty days by day, all numbers, from buckets to cells |
 //! | render | that answer, and one by hour, from cells to JSON |

@@ -11,8 +11,8 @@ use clap::Parser;
 /// Measures how fast botstats is: prints a table, and with --json the same with every round.
 ///
 /// The programs must be built first, in the same profile:
-/// `cargo build --release -p botstats -p botstats-ingest -p botstats-query`, then
-/// `cargo run --release -p botstats-bench --bin bench`.
+/// `cargo build --release -p botstats -p botstats-ingest -p botstats-query -p botstats-bench
+/// --bins`, then `cargo run --release -p botstats-bench --bin bench`.
 #[derive(Debug, Parser)]
 #[command(name = "bench", after_help = measures())]
 struct Arguments {
@@ -110,7 +110,8 @@ fn main() -> anyhow::Result<()> {
                 anyhow::ensure!(
                     own.with_file_name(program).is_file(),
                     "there is no {program} beside this program: build the programs first, \
-                     `cargo build --release -p botstats -p botstats-ingest -p botstats-query`"
+                     `cargo build --release -p botstats -p botstats-ingest -p botstats-query \
+                     -p botstats-bench --bins`"
                 );
             }
             let mut scale = match (arguments.quick, arguments.tiny) {
