@@ -59,18 +59,18 @@ pub(super) struct Upcoming {
 impl Upcoming {
     pub(super) fn of(events: &[Pending<'_>]) -> Self {
         let begins = begins(events);
+        let new = || (0..).zip(events).filter(|(_, event)| event.repeats.is_none());
         let mut counts = vec![0; begins.len() + 1];
         let mut partition_of = Vec::with_capacity(events.len());
-        for event in events {
-            let partition = begins.partition_point(|begin| *begin <= order_of(event));
+        for (_, event) in new() {
+            let at = order_of(event);
+            let partition = begins.partition_point(|begin| *begin <= at);
             partition_of.push(partition);
-            counts[partition] += usize::from(event.repeats.is_none());
+            counts[partition] += 1;
         }
         let mut partitions: Vec<Vec<New>> = counts.into_iter().map(Vec::with_capacity).collect();
-        for (place, (event, partition)) in (0..).zip(events.iter().zip(partition_of)) {
-            if event.repeats.is_none() {
-                partitions[partition].push(New::of(event, place));
-            }
+        for ((place, event), partition) in new().zip(partition_of) {
+            partitions[partition].push(New::of(event, place));
         }
         let (sorted, masks, order) = (Vec::new(), Vec::new(), Vec::new());
         Self { partitions: partitions.into_iter(), sorted, masks, met: 0, order }
