@@ -42,7 +42,7 @@ pub(super) struct Pending<'a> {
     pub(super) first_day: u32,
     /// The event of this batch that has its identity and comes first, as an index in
     /// [`Batch::events`].
-    pub(super) repeats: Option<usize>,
+    pub(super) repeats: Option<u32>,
 }
 
 impl Pending<'_> {
@@ -83,7 +83,7 @@ impl<'a> Batch<'a> {
         pairs: u32,
         names: &mut Names,
     ) -> Self {
-        let (events, dead_letters) = (Vec::new(), Vec::new());
+        let (events, dead_letters) = (Vec::with_capacity(arrivals.len()), Vec::new());
         let mut batch = Self { events, dead_letters, pairs, progress: before.clone(), count: 0 };
         names.clear();
         while let Some(arrival) = arrivals.get(batch.count).filter(|a| batch.has_room_for(a)) {
@@ -148,22 +148,23 @@ impl<'a> Batch<'a> {
     /// the first can count: if an event of the store refuses it, it refuses the others too.
     fn find_repeats(&mut self) {
         // The table has places alone: it stays small, and most look-ups end at an empty one.
-        let mut first: HashTable<usize> = HashTable::with_capacity(self.events.len());
-        for index in 0..self.events.len() {
+        let mut first: HashTable<u32> = HashTable::with_capacity(self.events.len());
+        for (index, place) in (0..self.events.len()).zip(0_u32..) {
             let events = &self.events;
-            let hash = |place: &usize| FxBuildHasher.hash_one(events[*place].identity());
-            let same = |place: &usize| events[*place].identity() == events[index].identity();
-            let mut earlier = match first.entry(hash(&index), same, hash) {
+            let identity = |place: &u32| events[*place as usize].identity();
+            let hash = |place: &u32| FxBuildHasher.hash_one(identity(place));
+            let same = |other: &u32| identity(other) == identity(&place);
+            let mut earlier = match first.entry(hash(&place), same, hash) {
                 Spot::Occupied(earlier) => earlier,
                 Spot::Vacant(none) => {
-                    none.insert(index);
+                    none.insert(place);
                     continue;
                 }
             };
-            if events[*earlier.get()].day() >= events[index].first_day {
+            if events[*earlier.get() as usize].day() >= events[index].first_day {
                 self.events[index].repeats = Some(*earlier.get());
             } else {
-                *earlier.get_mut() = index;
+                *earlier.get_mut() = place;
             }
         }
     }

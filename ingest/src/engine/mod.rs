@@ -36,6 +36,7 @@ use crate::telemetry;
 use batch::{Batch, NS_PER_MS};
 use open::OpenUpdates;
 use slices::{Conversations, Effects, Outcomes};
+use upcoming::Upcoming;
 use users::{Activities, count_users, prune_generations};
 
 /// What an engine holds in memory beside redb's page cache, which is bounded by a constant.
@@ -62,6 +63,8 @@ pub struct Engine {
     open: Arc<RwLock<OpenConversations>>,
     counts: Counts,
     hash_key: HashKey,
+    /// The events of a batch in order; its memory serves the next batch.
+    upcoming: Upcoming,
     /// What a batch changes in the buckets; empty between batches.
     changes: Changes,
     /// Names of the present batch.
@@ -123,6 +126,7 @@ impl Engine {
             open: Arc::new(RwLock::new(open)),
             counts,
             hash_key,
+            upcoming: Upcoming::default(),
             changes: Changes::from_day(0),
             names: Names::default(),
             max_names: MAX_NAMES,
@@ -264,7 +268,7 @@ impl Engine {
             Effects { changes: &mut self.changes, activities: &mut activities, open: &mut open };
         let tables = (commit.slices()?, commit.parts()?);
         let Outcomes { accepted, duplicates, conflicts } =
-            self.conversations.add(&batch, &mut self.names, tables, effects)?;
+            self.conversations.add(&batch, &mut self.upcoming, &mut self.names, tables, effects)?;
         batch.progress.accepted += accepted;
         batch.progress.duplicates += duplicates;
         batch.progress.conflicts += conflicts;

@@ -119,16 +119,17 @@ impl Conversations {
         self.identities.forget_before(day);
     }
 
-    /// Adds the events of a batch to their slices.
+    /// Adds the events of a batch to their slices, in the order and the memory of `upcoming`.
     pub(super) fn add(
         &mut self,
         batch: &Batch<'_>,
+        upcoming: &mut Upcoming,
         names: &mut Names,
         (slices, parts): (PackedTable<'_>, Parts<'_>),
         effects: Effects<'_>,
     ) -> Result<Outcomes, StoreError> {
         let events = &batch.events;
-        let mut upcoming = Upcoming::of(events);
+        upcoming.fill(events);
         let mut pass = Pass {
             known: self,
             names,
@@ -142,7 +143,7 @@ impl Conversations {
             carried: Vec::new(),
             buffers: Buffers::default(),
         };
-        pass.run(&mut upcoming)?;
+        pass.run(upcoming)?;
         Ok(pass.outcomes())
     }
 }
@@ -156,7 +157,7 @@ struct Pass<'a> {
     effects: Effects<'a>,
     events: &'a [Pending<'a>],
     /// By the place of a new event: the stored event that has its identity, if there is one.
-    stored: FxHashMap<usize, Entry>,
+    stored: FxHashMap<u32, Entry>,
     /// Slices of the present block to write.
     changed: Changed,
     /// Events of the present day that count: their keys and identities.
@@ -314,7 +315,7 @@ impl Pass<'_> {
                 known = self.find_elsewhere(key, entry.id, event.first_day)?;
             }
             if let Some(known) = known {
-                self.stored.insert(event.place as usize, known);
+                self.stored.insert(event.place, known);
                 continue;
             }
             self.accepted.push((key, entry.id));
@@ -381,8 +382,8 @@ impl Pass<'_> {
 
     fn outcomes(&self) -> Outcomes {
         let mut outcomes = Outcomes::default();
-        for (place, event) in self.events.iter().enumerate() {
-            let first = event.repeats.map(|first| self.events[first].entry());
+        for (place, event) in (0..).zip(self.events) {
+            let first = event.repeats.map(|first| self.events[first as usize].entry());
             let stored = self.stored.get(&event.repeats.unwrap_or(place)).copied();
             match stored.or(first) {
                 None => outcomes.accepted += 1,

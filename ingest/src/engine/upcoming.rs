@@ -23,6 +23,10 @@ const PARTITION_EVENTS: usize = if cfg!(test) { 8 } else { 1_024 };
 /// The sample has this many events for each partition, so that partitions have similar sizes.
 const SAMPLED_EVENTS: usize = if cfg!(test) { 2 } else { 8 };
 
+/// How many of the most significant bits of a conversation's key are in [`order_of`]. Few in the
+/// tests of this crate, so that many conversations have them in common.
+const ORDER_BITS: u32 = if cfg!(test) { 40 } else { 64 };
+
 /// A new event of a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct New {
@@ -41,9 +45,16 @@ pub(super) struct New {
     pub(super) first_day: u32,
 }
 
-/// The events that are still to be met, but for those that repeat another one of the batch.
+/// The events of a batch that are still to be met, but for those that repeat another one. The
+/// memory of one batch serves the next.
+#[derive(Default)]
 pub(super) struct Upcoming {
-    partitions: std::vec::IntoIter<Vec<New>>,
+    /// Events of all partitions, one partition after the other; then old ones.
+    events: Vec<New>,
+    /// Where the partitions end in `events`.
+    ends: Vec<usize>,
+    /// How many partitions were sorted.
+    partitions_sorted: usize,
     /// Events of the present partition, in order.
     sorted: Vec<New>,
     /// For each event of `sorted`, up to the end of the present day: the days that its conversation
@@ -52,41 +63,84 @@ pub(super) struct Upcoming {
     masks: Vec<u64>,
     /// How many events of `sorted` were met.
     met: usize,
-    /// Kept from partition to partition, so that none allocates: day, key, place in the partition.
-    order: Vec<(u32, u128, u32)>,
+    /// Of each event of the present partition: [`order_of`], and its place there.
+    order: Vec<u128>,
+    /// The partition of each event of the batch.
+    partition_of: Vec<usize>,
 }
 
 impl Upcoming {
-    pub(super) fn of(events: &[Pending<'_>]) -> Self {
+    /// Begins with the events of a batch.
+    pub(super) fn fill(&mut self, events: &[Pending<'_>]) {
         let begins = begins(events);
         let new = || (0..).zip(events).filter(|(_, event)| event.repeats.is_none());
-        let mut counts = vec![0; begins.len() + 1];
-        let mut partition_of = Vec::with_capacity(events.len());
+        self.partition_of.clear();
+        self.ends.clear();
+        self.ends.resize(begins.len() + 1, 0);
         for (_, event) in new() {
-            let at = order_of(event);
-            let partition = begins.partition_point(|begin| *begin <= at);
-            partition_of.push(partition);
-            counts[partition] += 1;
+            let order = order_of(event.day(), event.conversation());
+            let partition = begins.partition_point(|begin| *begin <= order);
+            self.partition_of.push(partition);
+            self.ends[partition] += 1;
         }
-        let mut partitions: Vec<Vec<New>> = counts.into_iter().map(Vec::with_capacity).collect();
-        for ((place, event), partition) in new().zip(partition_of) {
-            partitions[partition].push(New::of(event, place));
+        let mut count = 0;
+        for end in &mut self.ends {
+            // For now where the partition begins; each event moves it by one.
+            count += std::mem::replace(end, count);
         }
-        let (sorted, masks, order) = (Vec::new(), Vec::new(), Vec::new());
-        Self { partitions: partitions.into_iter(), sorted, masks, met: 0, order }
+        if let Some(event) = events.first() {
+            self.make_room(count, New::of(event, 0));
+        }
+        for ((place, event), partition) in new().zip(&self.partition_of) {
+            let end = &mut self.ends[*partition];
+            self.events[*end] = New::of(event, place);
+            *end += 1;
+        }
+        self.sorted.clear();
+        (self.partitions_sorted, self.met) = (0, 0);
+    }
+
+    /// Makes room for that many events, filled with any event; keeps memory for at most twice as
+    /// many.
+    fn make_room(&mut self, count: usize, any: New) {
+        if self.events.len() < count {
+            self.events.reserve_exact(count - self.events.len());
+            self.events.resize(count, any);
+        } else {
+            self.events.truncate(2 * count);
+            self.events.shrink_to(2 * count);
+        }
+    }
+
+    /// Sorts the next partition; false if there is none.
+    fn sort_next(&mut self) -> bool {
+        let Some(end) = self.ends.get(self.partitions_sorted).copied() else { return false };
+        let begin = self.partitions_sorted.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let events = &self.events[begin..end];
+        let order = |(place, new): (u32, &New)| order_of(new.day, new.key) | u128::from(place);
+        self.order.clear();
+        self.order.extend((0..).zip(events).map(order));
+        self.order.sort_unstable();
+        let place = |order: &u128| usize::try_from(order & u128::from(u32::MAX)).unwrap_or(0);
+        self.sorted.clear();
+        self.sorted.extend(self.order.iter().map(|order| events[place(order)]));
+        // Keys of two conversations may begin alike.
+        let all = |new: &New| (new.day, new.key, new.place);
+        if !self.sorted.is_sorted_by_key(all) {
+            self.sorted.sort_unstable_by_key(all);
+        }
+        self.masks.clear();
+        self.met = 0;
+        self.partitions_sorted += 1;
+        true
     }
 
     /// Day and key of the next event, if there is one.
     pub(super) fn peek(&mut self, days: &DayMasks) -> Option<(u32, u128)> {
         while self.met == self.sorted.len() {
-            let events = self.partitions.next()?;
-            self.order.clear();
-            self.order.extend((0..).zip(&events).map(|(place, new)| (new.day, new.key, place)));
-            self.order.sort_unstable();
-            self.sorted.clear();
-            self.sorted.extend(self.order.iter().map(|(.., place)| events[*place as usize]));
-            self.masks.clear();
-            self.met = 0;
+            if !self.sort_next() {
+                return None;
+            }
         }
         let next = self.sorted.get(self.met)?;
         if self.met == self.masks.len() {
@@ -110,19 +164,22 @@ impl Upcoming {
 
 impl New {
     fn of(event: &Pending<'_>, place: u32) -> Self {
-        let (day, key) = order_of(event);
+        let (day, key) = (event.day(), event.conversation());
         let Pending { numbers, name, first_day, .. } = *event;
         let (user, entry, duration_ms) = (event.user(), event.entry(), event.event.duration_ms);
         Self { day, key, user, entry, place, numbers, name, duration_ms, first_day }
     }
 }
 
-fn order_of(event: &Pending<'_>) -> (u32, u128) {
-    (event.day(), event.conversation())
+/// Events of a day and of conversations whose keys begin alike have the same one; others are in
+/// the order of their days and keys. The 32 least significant bits are 0.
+fn order_of(day: u32, key: u128) -> u128 {
+    let key = key >> (u128::BITS - ORDER_BITS) << (u64::BITS - ORDER_BITS);
+    u128::from(day) << 96 | key << 32
 }
 
-/// Where partitions begin, but for the first one.
-fn begins(events: &[Pending<'_>]) -> Vec<(u32, u128)> {
+/// Where partitions begin, but for the first one: by [`order_of`].
+fn begins(events: &[Pending<'_>]) -> Vec<u128> {
     let partitions = events.len() / PARTITION_EVENTS;
     if partitions < 2 {
         return Vec::new();
@@ -131,7 +188,8 @@ fn begins(events: &[Pending<'_>]) -> Vec<(u32, u128)> {
     let step = events.len() / (partitions * SAMPLED_EVENTS);
     let any = |n: usize| usize::try_from(FxBuildHasher.hash_one(n) >> 32).unwrap_or(0) % step;
     let stretches = events.chunks_exact(step).enumerate();
-    let mut sample: Vec<_> = stretches.map(|(n, events)| order_of(&events[any(n)])).collect();
+    let order = |event: &Pending<'_>| order_of(event.day(), event.conversation());
+    let mut sample: Vec<_> = stretches.map(|(n, events)| order(&events[any(n)])).collect();
     sample.sort_unstable();
     let mut begins: Vec<_> = sample.into_iter().step_by(SAMPLED_EVENTS).skip(1).collect();
     begins.dedup();
@@ -162,6 +220,7 @@ mod tests {
 
     #[test]
     fn events_are_met_in_order_whatever_the_partitions() {
+        let mut upcoming = Upcoming::default();
         // One day or several, many conversations or one that has most events.
         for (days, conversations) in [(1, 1), (1, 40), (3, 7), (9, 300), (40, 2)] {
             for count in [0_u64, 1, 7, 8, 16, 17, 100, 1_000] {
@@ -184,12 +243,13 @@ mod tests {
                     })
                     .collect();
                 let places = (0_u32..).zip(&pending).filter(|(_, event)| event.repeats.is_none());
-                let mut wanted: Vec<_> =
-                    places.map(|(place, event)| (order_of(event), place)).collect();
+                let mut wanted: Vec<_> = places
+                    .map(|(place, event)| ((event.day(), event.conversation()), place))
+                    .collect();
                 wanted.sort_unstable();
 
                 let (mut days_of, mut before) = (DayMasks::default(), Vec::new());
-                let mut upcoming = Upcoming::of(&pending);
+                upcoming.fill(&pending);
                 let mut met = Vec::new();
                 while let Some(next) = upcoming.peek(&days_of) {
                     assert_eq!(upcoming.peek(&days_of), Some(next));
@@ -230,7 +290,10 @@ mod tests {
                 repeats: None,
             })
             .collect();
-        let largest = Upcoming::of(&pending).partitions.map(|events| events.len()).max();
+        let mut upcoming = Upcoming::default();
+        upcoming.fill(&pending);
+        let begins = [0].into_iter().chain(upcoming.ends.iter().copied());
+        let largest = upcoming.ends.iter().zip(begins).map(|(end, begin)| end - begin).max();
         assert!(largest.is_some_and(|largest| largest <= 10 * PARTITION_EVENTS), "{largest:?}");
     }
 }

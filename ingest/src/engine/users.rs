@@ -112,6 +112,7 @@ impl UserPass<'_> {
             keys.sort_unstable();
         }
         keys.dedup();
+        self.named.reserve_exact(keys.len());
         let mut block = Block::default();
         for key in keys {
             if !block.covers(&[], key) {

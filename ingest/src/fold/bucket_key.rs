@@ -20,7 +20,7 @@ const SLOT_BITS: u32 = 8;
 const ITEM_BITS: u32 = 40;
 const ACCOUNT_BITS: u32 = 32;
 /// Bits of a [`PairDay`].
-pub(crate) const PAIR_DAY_BITS: u32 = 88;
+const PAIR_DAY_BITS: u32 = 88;
 
 /// A pair on a day; ordered as its items are in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

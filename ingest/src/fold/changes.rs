@@ -1,7 +1,10 @@
 //! What a commit changes in the buckets.
 //!
 //! *Why* flat lists: a commit has some ten changes an event in as many buckets as there are events.
-//! Changes that follow one another and belong to one hour are a *run*; only the runs are sorted.
+//! Changes that follow one another and belong to one hour are a *run* ([`Runs`]); only the runs are
+//! sorted. Those that have a name are sorted once more, a day of a pair at a time.
+
+mod runs;
 
 use botstats_common::metric::TypeCode;
 use botstats_common::quarter::{QUARTERS_PER_HOUR, Quarter};
@@ -10,7 +13,7 @@ use botstats_common::split::Split;
 use crate::event::Kind;
 use crate::event::registry::PairNumbers;
 use crate::fold::body::{HourChange, HourChanges, NamedCell, sample_cell, sampled, section};
-use crate::fold::bucket_key::{NAMES, PAIR_DAY_BITS, PairDay};
+use crate::fold::bucket_key::{NAMES, PairDay};
 use crate::fold::metrics::{counted, source};
 use crate::fold::names::{NameId, Names};
 use crate::fold::names_of_day::{NamesOfDay, OTHER, Wanted, fixed_index};
@@ -18,47 +21,61 @@ use crate::fold::session::Sample;
 use crate::fold::value_code::code_of;
 use crate::store::packed::{Block, Changed};
 use crate::store::{PackedTable, StoreError};
+use runs::{Run, Runs};
 
 const HOURS: u8 = 24;
 const HOUR_BITS: u32 = 5;
-/// Bits of the number of a run.
-const RUN_BITS: u32 = 32;
 
 /// Changes of buckets. The memory of one commit serves the next.
 #[derive(Debug)]
 pub(crate) struct Changes {
     /// Buckets of days before this one are deleted: their changes are dropped.
     first_day: u32,
-    changes: Vec<HourChange>,
-    /// The pair, day and hour of each run (93 bits), then its number (32 bits).
-    runs: Vec<u128>,
-    /// Where each run begins in `changes`, by its number.
-    begins: Vec<u32>,
-    named: Vec<NamedChange>,
+    /// By pair and day, then hour ([`run_key`]).
+    changes: Runs<HourChange>,
+    /// By pair and day, with hour 0.
+    named: Runs<NamedChange>,
 }
 
 /// A change of a cell that has a name.
 #[derive(Debug, Clone, Copy)]
 struct NamedChange {
-    /// The pair and day, then the number of the split (8 bits).
-    key: u128,
-    name: NameId,
-    /// The hour, true if it is a sample (1 bit), the cell without the name's index.
-    cell: u32,
+    /// The number of the split (8 bits), the name's (32), the hour (5), whether it is a sample (1),
+    /// the cell without the name's index (18).
+    key: u64,
     amount: i64,
 }
 
 impl NamedChange {
-    /// Bits of a cell without the name's index.
     const CELL_BITS: u32 = 18;
-    const SPLIT_BITS: u32 = 8;
+    const HOUR: u32 = Self::CELL_BITS + 1;
+    const NAME: u32 = Self::HOUR + HOUR_BITS;
+    const SPLIT: u32 = Self::NAME + u32::BITS;
 
-    fn pair_day(&self) -> PairDay {
-        PairDay::of_bits(self.key >> Self::SPLIT_BITS)
+    fn split(self) -> Option<Split> {
+        Split::of_number(u8::try_from(self.key >> Self::SPLIT).ok()?)
     }
 
-    fn split(&self) -> Option<Split> {
-        Split::of_number(u8::try_from(self.key & 0xff).ok()?)
+    fn name(self) -> NameId {
+        NameId::of_number(u32::try_from(self.key >> Self::NAME & u64::from(u32::MAX)).unwrap_or(0))
+    }
+
+    fn with_name(self, name: NameId) -> Self {
+        let others = self.key & !(u64::from(u32::MAX) << Self::NAME);
+        Self { key: others | u64::from(name.number()) << Self::NAME, ..self }
+    }
+
+    fn hour(self) -> u8 {
+        let hour = self.key >> Self::HOUR & ((1 << HOUR_BITS) - 1);
+        u8::try_from(hour).unwrap_or(u8::MAX)
+    }
+
+    fn is_sample(self) -> bool {
+        self.key >> Self::CELL_BITS & 1 != 0
+    }
+
+    fn cell(self) -> u32 {
+        u32::try_from(self.key & ((1 << Self::CELL_BITS) - 1)).unwrap_or(0)
     }
 }
 
@@ -72,16 +89,14 @@ struct Place {
 
 impl Changes {
     pub(crate) fn from_day(first_day: u32) -> Self {
-        let (changes, runs, begins, named) = Default::default();
-        Self { first_day, changes, runs, begins, named }
+        let (changes, named) = Default::default();
+        Self { first_day, changes, named }
     }
 
     /// Forgets all changes; those of days before `first_day` are dropped from now on.
     pub(crate) fn clear(&mut self, first_day: u32) {
         self.first_day = first_day;
         self.changes.clear();
-        self.runs.clear();
-        self.begins.clear();
         self.named.clear();
     }
 
@@ -150,12 +165,7 @@ impl Changes {
 
     #[inline]
     fn push(&mut self, place: Place, changes: impl IntoIterator<Item = HourChange>) {
-        let run = place.pair_day.bits() << HOUR_BITS | u128::from(place.hour);
-        if self.runs.last().is_none_or(|last| last >> RUN_BITS != run) {
-            self.runs.push(run << RUN_BITS | self.runs.len() as u128);
-            self.begins.push(u32::try_from(self.changes.len()).unwrap_or(u32::MAX));
-        }
-        self.changes.extend(changes);
+        self.changes.extend(run_key(place.pair_day, place.hour), changes);
     }
 
     #[inline]
@@ -178,12 +188,14 @@ impl Changes {
         value: i64,
         sign: i64,
     ) {
-        let key = pair_day.bits() << NamedChange::SPLIT_BITS | u128::from(split.number());
+        let of_name = u64::from(split.number()) << NamedChange::SPLIT
+            | u64::from(name.number()) << NamedChange::NAME
+            | u64::from(hour) << NamedChange::HOUR;
         let mut push = |is_sample: bool, cell: Option<u32>, amount: i64| {
             let Some(cell) = cell else { return };
-            let above = u32::from(hour) << 1 | u32::from(is_sample);
-            let cell = above << NamedChange::CELL_BITS | cell;
-            self.named.push(NamedChange { key, name, cell, amount });
+            let is_sample = u64::from(is_sample) << NamedChange::CELL_BITS;
+            let key = of_name | is_sample | u64::from(cell);
+            self.named.extend(run_key(pair_day, 0), [NamedChange { key, amount }]);
         };
         for (field, amount) in source(metric).amounts(value, sign) {
             push(false, section::field(field, quarter), amount);
@@ -205,16 +217,15 @@ impl Changes {
         buckets: &mut PackedTable<'_>,
         whole_from_day: u32,
     ) -> Result<(), StoreError> {
-        self.runs.sort_unstable();
-        self.named.iter_mut().for_each(|change| change.name = names.counted(change.name));
-        self.named.sort_unstable_by_key(|change| (change.key, change.name, change.cell));
-        let runs = self.runs.chunk_by(|a, b| pair_day_of(*a) == pair_day_of(*b));
-        let named = self.named.chunk_by(|a, b| a.pair_day() == b.pair_day());
-        let (mut runs, mut named) = (runs.peekable(), named.peekable());
+        self.changes.sort();
+        self.named.sort();
+        let of_pair_day = |a: &Run, b: &Run| pair_day_of(*a) == pair_day_of(*b);
+        let mut runs = self.changes.runs().chunk_by(of_pair_day).peekable();
+        let mut named = self.named.runs().chunk_by(of_pair_day).peekable();
         let mut pass = Pass::new(self, names, max_names, buckets);
         loop {
-            let by_run = runs.peek().and_then(|runs| runs.first()).map(|run| pair_day_of(*run));
-            let by_name = named.peek().and_then(|named| named.first()).map(NamedChange::pair_day);
+            let of = |runs: &&[Run]| runs.first().map(|run| pair_day_of(*run));
+            let (by_run, by_name) = (runs.peek().and_then(of), named.peek().and_then(of));
             let Some(pair_day) = by_run.into_iter().chain(by_name).min() else { break };
             let runs = if by_run == Some(pair_day) { runs.next() } else { None };
             let named = if by_name == Some(pair_day) { named.next() } else { None };
@@ -227,12 +238,17 @@ impl Changes {
     }
 }
 
-fn pair_day_of(run: u128) -> PairDay {
-    PairDay::of_bits(run >> (RUN_BITS + HOUR_BITS) & ((1 << PAIR_DAY_BITS) - 1))
+/// What the changes of a run have in common. Ordered as the buckets are in the table.
+fn run_key(pair_day: PairDay, hour: u8) -> u128 {
+    pair_day.bits() << HOUR_BITS | u128::from(hour)
 }
 
-fn hour_of(run: u128) -> u8 {
-    u8::try_from(run >> RUN_BITS & ((1 << HOUR_BITS) - 1)).unwrap_or(u8::MAX)
+fn pair_day_of(run: Run) -> PairDay {
+    PairDay::of_bits(run.key() >> HOUR_BITS)
+}
+
+fn hour_of(run: Run) -> u8 {
+    u8::try_from(run.key() & ((1 << HOUR_BITS) - 1)).unwrap_or(u8::MAX)
 }
 
 /// A named change whose name has an index.
@@ -246,8 +262,8 @@ struct Resolved {
 
 /// One pass over the table, in the order of its items.
 struct Pass<'a, 'n, 'txn> {
-    changes: &'a [HourChange],
-    begins: &'a [u32],
+    changes: &'a Runs<HourChange>,
+    named: &'a Runs<NamedChange>,
     names: &'n Names,
     max_names: usize,
     buckets: &'a mut PackedTable<'txn>,
@@ -256,6 +272,8 @@ struct Pass<'a, 'n, 'txn> {
     changed: Changed,
     hour: HourChanges,
     names_of_day: NamesOfDay,
+    /// Named changes of the pair's day.
+    named_of_day: Vec<NamedChange>,
     wanted: Vec<Wanted<'n>>,
     resolved: Vec<Resolved>,
     /// Names that were evicted from the pair's day, by split.
@@ -270,13 +288,13 @@ impl<'a, 'n, 'txn> Pass<'a, 'n, 'txn> {
         max_names: usize,
         buckets: &'a mut PackedTable<'txn>,
     ) -> Self {
-        let (changes, begins) = (&changes.changes[..], &changes.begins[..]);
-        let (hour, names_of_day, wanted) = Default::default();
+        let Changes { changes, named, .. } = changes;
+        let (hour, names_of_day, named_of_day, wanted) = Default::default();
         let (block, changed, resolved, evicted, body) = Default::default();
         let is_whole = true;
         Self {
             changes,
-            begins,
+            named,
             names,
             max_names,
             buckets,
@@ -285,6 +303,7 @@ impl<'a, 'n, 'txn> Pass<'a, 'n, 'txn> {
             changed,
             hour,
             names_of_day,
+            named_of_day,
             wanted,
             resolved,
             evicted,
@@ -296,15 +315,22 @@ impl<'a, 'n, 'txn> Pass<'a, 'n, 'txn> {
     fn apply(
         &mut self,
         pair_day: PairDay,
-        mut runs: &[u128],
-        named: &[NamedChange],
+        mut runs: &[Run],
+        named: &[Run],
     ) -> Result<(), StoreError> {
         self.resolved.clear();
         self.evicted.clear();
         if !named.is_empty() {
             let first = runs.first().map_or(0, |run| hour_of(*run));
             self.seek(pair_day, first)?;
-            self.resolve(pair_day, named)?;
+            let mut of_day = std::mem::take(&mut self.named_of_day);
+            let (all, names) = (self.named, self.names);
+            let changes = named.iter().flat_map(|run| all.of(*run));
+            of_day.extend(changes.map(|change| change.with_name(names.counted(change.name()))));
+            of_day.sort_unstable_by_key(|change| change.key);
+            self.resolve(pair_day, &of_day)?;
+            of_day.clear();
+            self.named_of_day = of_day;
         }
         let mut resolved = std::mem::take(&mut self.resolved);
         let mut rest = &resolved[..];
@@ -340,17 +366,17 @@ impl<'a, 'n, 'txn> Pass<'a, 'n, 'txn> {
         } else {
             self.names_of_day.load(self.buckets.get(&group, key, &mut self.body)?)?;
         }
-        for of_split in named.chunk_by(|a, b| a.key == b.key) {
-            let Some(split) = of_split.first().and_then(NamedChange::split) else { continue };
+        for of_split in named.chunk_by(|a, b| a.split() == b.split()) {
+            let Some(split) = of_split.first().and_then(|change| change.split()) else { continue };
             self.wanted.clear();
             let mut begin = 0;
-            for of_name in of_split.chunk_by(|a, b| a.name == b.name) {
+            for of_name in of_split.chunk_by(|a, b| a.name() == b.name()) {
                 let tag = begin;
                 begin += of_name.len();
                 let Some(first) = of_name.first().filter(|_| !cancels_out(of_name)) else {
                     continue;
                 };
-                let name = self.names.text(first.name);
+                let name = self.names.text(first.name());
                 match (fixed_index(name), name) {
                     (None, Some(name)) => self.wanted.push(Wanted::new(name, tag)),
                     (index, _) => push(&mut self.resolved, split, index.unwrap_or(OTHER), of_name),
@@ -361,7 +387,7 @@ impl<'a, 'n, 'txn> Pass<'a, 'n, 'txn> {
             names.resolve(split, &mut self.wanted, self.max_names, &mut evicted)?;
             for wanted in &self.wanted {
                 let from = of_split.get(wanted.tag..).unwrap_or_default();
-                let of_name = from.chunk_by(|a, b| a.name == b.name).next().unwrap_or_default();
+                let of_name = from.chunk_by(|a, b| a.name() == b.name()).next().unwrap_or_default();
                 push(&mut self.resolved, split, wanted.index, of_name);
             }
             if !evicted.is_empty() {
@@ -377,7 +403,7 @@ impl<'a, 'n, 'txn> Pass<'a, 'n, 'txn> {
         &mut self,
         pair_day: PairDay,
         hour: u8,
-        runs: &[u128],
+        runs: &[Run],
         named: &[Resolved],
     ) -> Result<(), StoreError> {
         self.seek(pair_day, hour)?;
@@ -387,14 +413,8 @@ impl<'a, 'n, 'txn> Pass<'a, 'n, 'txn> {
             return Ok(());
         }
         self.hour.clear();
-        for run in runs {
-            // The number of the run.
-            let run = (run & u128::from(u32::MAX)) as usize;
-            let begin = self.begins.get(run).map_or(0, |begin| *begin as usize);
-            let end = self.begins.get(run + 1).map_or(self.changes.len(), |end| *end as usize);
-            for change in self.changes.get(begin..end).unwrap_or_default() {
-                self.hour.add(*change);
-            }
+        for change in runs.iter().flat_map(|run| self.changes.of(*run)) {
+            self.hour.add(*change);
         }
         for change in named {
             self.hour.add_named(change.section, change.cell, change.amount);
@@ -435,19 +455,18 @@ fn take_while<'s, T>(items: &mut &'s [T], of: impl Fn(&T) -> bool) -> &'s [T] {
 /// True if the changes of one name, sorted by cell, change nothing.
 fn cancels_out(of_name: &[NamedChange]) -> bool {
     of_name
-        .chunk_by(|a, b| a.cell == b.cell)
+        .chunk_by(|a, b| a.key == b.key)
         .all(|of_cell| of_cell.iter().map(|change| change.amount).sum::<i64>() == 0)
 }
 
 fn push(resolved: &mut Vec<Resolved>, split: Split, index: u32, of_name: &[NamedChange]) {
     for change in of_name {
-        let is_sample = change.cell >> NamedChange::CELL_BITS & 1 != 0;
+        let is_sample = change.is_sample();
         let section = if is_sample { section::of_samples(split) } else { None };
-        let cell = change.cell & ((1 << NamedChange::CELL_BITS) - 1);
         resolved.push(Resolved {
-            hour: u8::try_from(change.cell >> (NamedChange::CELL_BITS + 1)).unwrap_or(u8::MAX),
+            hour: change.hour(),
             section: section.unwrap_or(section::of_fields(split)),
-            cell: section::with_index(split, is_sample, index, cell),
+            cell: section::with_index(split, is_sample, index, change.cell()),
             amount: change.amount,
         });
     }

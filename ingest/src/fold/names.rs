@@ -17,6 +17,15 @@ impl NameId {
     /// No name was sent.
     pub(crate) const ABSENT: NameId = NameId(0);
 
+    /// Tells it from other names of the batch.
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) fn of_number(number: u32) -> Self {
+        Self(number)
+    }
+
     /// Its place among the names.
     fn place(self) -> Option<usize> {
         usize::try_from(self.0.checked_sub(1)?).ok()
