@@ -22,7 +22,6 @@ use crate::event::batch::{Batch as Decoded, Place};
 use crate::event::decoder::{Arrival, DecodedStream, Decoder};
 use crate::event::hash::HashKey;
 use crate::event::registry::Registry;
-use crate::fold::changes::Changes;
 use crate::fold::names::Names;
 use crate::fold::names_of_day::MAX_NAMES;
 use crate::fold::timeline::SLICE_DAYS;
@@ -34,10 +33,9 @@ use crate::store::{
 };
 use crate::telemetry;
 use batch::{Batch, NS_PER_MS};
-use open::OpenUpdates;
 use slices::{Conversations, Effects, Outcomes};
 use upcoming::Upcoming;
-use users::{Activities, count_users, prune_generations};
+use users::{count_users, prune_generations};
 
 /// What an engine holds in memory beside redb's page cache, which is bounded by a constant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,8 +63,8 @@ pub struct Engine {
     hash_key: HashKey,
     /// The events of a batch in order; its memory serves the next batch.
     upcoming: Upcoming,
-    /// What a batch changes in the buckets; empty between batches.
-    changes: Changes,
+    /// What the events of a batch change.
+    effects: Effects,
     /// Names of the present batch.
     names: Names,
     /// How many names of a day have counts of their own.
@@ -127,7 +125,7 @@ impl Engine {
             counts,
             hash_key,
             upcoming: Upcoming::default(),
-            changes: Changes::from_day(0),
+            effects: Effects::default(),
             names: Names::default(),
             max_names: MAX_NAMES,
             stream: progress.checkpoint.as_ref().map(|c| c.stream.clone()).unwrap_or_default(),
@@ -261,25 +259,23 @@ impl Engine {
         let stored_ms = batch.progress.checkpoint.as_ref().map_or(0, |c| c.stored_ns / NS_PER_MS);
 
         let commit = self.store.begin()?;
-        self.changes.clear(keep.1);
-        let mut activities = Activities::default();
-        let mut open = OpenUpdates::new(&self.open.read(), stored_ms);
-        let effects =
-            Effects { changes: &mut self.changes, activities: &mut activities, open: &mut open };
+        let effects = &mut self.effects;
+        effects.begin(keep.1, &self.open.read(), stored_ms);
         let tables = (commit.slices()?, commit.parts()?);
         let Outcomes { accepted, duplicates, conflicts } =
             self.conversations.add(&batch, &mut self.upcoming, &mut self.names, tables, effects)?;
         batch.progress.accepted += accepted;
         batch.progress.duplicates += duplicates;
         batch.progress.conflicts += conflicts;
-        count_users(&commit, &mut self.counts, activities, &mut self.changes)?;
+        let Effects { changes, activities, open } = effects;
+        count_users(&commit, &mut self.counts, activities, changes)?;
         {
             let registry = self.registry.read();
             let new_pairs = self.pairs..batch.pairs;
             commit.put_pairs(new_pairs.filter_map(|n| Some((n, registry.row(n)?))))?;
         }
         let whole_from = batch.progress.deleted_to_day;
-        self.changes.apply(&self.names, self.max_names, &mut commit.buckets()?, whole_from)?;
+        changes.apply(&self.names, self.max_names, &mut commit.buckets()?, whole_from)?;
         commit.put_counts(&mut self.counts)?;
         commit.put_dead_letters(&batch.dead_letters)?;
         commit.put_progress(&batch.progress)?;

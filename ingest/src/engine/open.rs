@@ -7,8 +7,8 @@ use crate::fold::session::SessionState;
 use crate::fold::timeline::{Entry, StoredSlice, pass_over};
 use crate::serve::open::{Open, OpenConversations};
 
-/// What a commit changes in the open conversations.
-#[derive(Debug)]
+/// What a commit changes in the open conversations. The memory of one commit serves the next.
+#[derive(Debug, Default)]
 pub(super) struct OpenUpdates {
     /// The moment at which the batch's last message was stored, in Unix milliseconds.
     stored_ms: i64,
@@ -18,14 +18,15 @@ pub(super) struct OpenUpdates {
 }
 
 impl OpenUpdates {
-    /// No change yet of these conversations.
-    pub(super) fn new(open: &OpenConversations, stored_ms: i64) -> Self {
-        Self { stored_ms, has_any: !open.is_empty(), updates: Vec::new() }
+    /// Begins a commit: no change yet of these conversations.
+    pub(super) fn begin(&mut self, open: &OpenConversations, stored_ms: i64) {
+        self.updates.clear();
+        (self.stored_ms, self.has_any) = (stored_ms, !open.is_empty());
     }
 
     /// Notes the states that the commit left.
-    pub(super) fn apply(self, open: &mut OpenConversations) {
-        open.note(self.updates, self.stored_ms);
+    pub(super) fn apply(&mut self, open: &mut OpenConversations) {
+        open.note(self.updates.drain(..), self.stored_ms);
     }
 
     /// Notes the state in which a conversation is, unless a later slice follows.
@@ -73,7 +74,7 @@ impl LastSlices {
     pub(super) fn new(stored_ms: i64) -> Self {
         // An open one has an event of the last 24 hours; a query's clock may need a day before.
         let first_day = day_of_ms(stored_ms).saturating_sub(2);
-        let updates = OpenUpdates::new(&OpenConversations::default(), stored_ms);
+        let updates = OpenUpdates { stored_ms, ..OpenUpdates::default() };
         Self { updates, first_day, last: FxHashMap::default() }
     }
 

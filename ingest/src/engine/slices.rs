@@ -64,11 +64,22 @@ pub(super) struct Outcomes {
     pub(super) conflicts: u64,
 }
 
-/// What the events of a batch change.
-pub(super) struct Effects<'a> {
-    pub(super) changes: &'a mut Changes,
-    pub(super) activities: &'a mut Activities,
-    pub(super) open: &'a mut OpenUpdates,
+/// What the events of a batch change. The memory of one batch serves the next.
+#[derive(Default)]
+pub(super) struct Effects {
+    pub(super) changes: Changes,
+    pub(super) activities: Activities,
+    pub(super) open: OpenUpdates,
+}
+
+impl Effects {
+    /// Begins a batch, whose last message was stored at that moment. Buckets of days before
+    /// `first_day` are deleted.
+    pub(super) fn begin(&mut self, first_day: u32, open: &OpenConversations, stored_ms: i64) {
+        self.changes.clear(first_day);
+        self.activities.clear();
+        self.open.begin(open, stored_ms);
+    }
 }
 
 impl Conversations {
@@ -126,7 +137,7 @@ impl Conversations {
         upcoming: &mut Upcoming,
         names: &mut Names,
         (slices, parts): (PackedTable<'_>, Parts<'_>),
-        effects: Effects<'_>,
+        effects: &mut Effects,
     ) -> Result<Outcomes, StoreError> {
         let events = &batch.events;
         upcoming.fill(events);
@@ -154,7 +165,7 @@ struct Pass<'a> {
     names: &'a mut Names,
     slices: PackedTable<'a>,
     parts: Parts<'a>,
-    effects: Effects<'a>,
+    effects: &'a mut Effects,
     events: &'a [Pending<'a>],
     /// By the place of a new event: the stored event that has its identity, if there is one.
     stored: FxHashMap<u32, Entry>,

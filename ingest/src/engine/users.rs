@@ -26,7 +26,7 @@ use crate::store::keys::{day_of, pair_of};
 use crate::store::packed::{Block, Changed};
 use crate::store::{Commit, Counts, PackedTable, StoreError, StoredUser};
 
-/// What users did in the batch.
+/// What users did in the batch. The memory of one batch serves the next.
 #[derive(Default)]
 pub(super) struct Activities {
     active: Vec<Activity>,
@@ -50,6 +50,11 @@ impl Activity {
 }
 
 impl Activities {
+    pub(super) fn clear(&mut self) {
+        self.active.clear();
+        self.forgotten.clear();
+    }
+
     /// Notes what an accepted event says of its user.
     pub(super) fn add(&mut self, event: &New) {
         let New { place, user, numbers, entry: Entry { kind, time_ms, .. }, .. } = *event;
@@ -79,18 +84,17 @@ struct Named {
 pub(super) fn count_users(
     commit: &Commit,
     counts: &mut Counts,
-    activities: Activities,
+    Activities { active, forgotten }: &mut Activities,
     changes: &mut Changes,
 ) -> Result<(), StoreError> {
-    let Activities { mut active, mut forgotten } = activities;
     active.sort_unstable();
     // The latest first: what it cuts off gets an ordinal that is not in the store yet, so an
     // earlier one must find the rest under the stored ordinal.
     forgotten.sort_unstable_by_key(|activity| (activity.user, Reverse(activity.quarter)));
     let mut pass = UserPass { commit, counts, changes, named: Vec::new() };
-    pass.find(&active, &forgotten)?;
-    pass.forget(&forgotten)?;
-    pass.activate(&active)?;
+    pass.find(active, forgotten)?;
+    pass.forget(forgotten)?;
+    pass.activate(active)?;
     pass.store()
 }
 

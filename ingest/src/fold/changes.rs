@@ -27,7 +27,7 @@ const HOURS: u8 = 24;
 const HOUR_BITS: u32 = 5;
 
 /// Changes of buckets. The memory of one commit serves the next.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Changes {
     /// Buckets of days before this one are deleted: their changes are dropped.
     first_day: u32,
@@ -88,11 +88,6 @@ struct Place {
 }
 
 impl Changes {
-    pub(crate) fn from_day(first_day: u32) -> Self {
-        let (changes, named) = Default::default();
-        Self { first_day, changes, named }
-    }
-
     /// Forgets all changes; those of days before `first_day` are dropped from now on.
     pub(crate) fn clear(&mut self, first_day: u32) {
         self.first_day = first_day;
@@ -318,6 +313,7 @@ impl<'a, 'n, 'txn> Pass<'a, 'n, 'txn> {
         mut runs: &[Run],
         named: &[Run],
     ) -> Result<(), StoreError> {
+        self.changes.fetch(runs);
         self.resolved.clear();
         self.evicted.clear();
         if !named.is_empty() {

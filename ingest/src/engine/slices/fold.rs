@@ -21,7 +21,7 @@ impl Pass<'_> {
     ) -> Result<(), StoreError> {
         let Place { day, key, numbers, .. } = place;
         let Buffers { before, incoming, after, body, .. } = &mut self.buffers;
-        let changes = &mut *self.effects.changes;
+        let changes = &mut self.effects.changes;
         let mut emit = |sample| changes.sample(numbers, sample);
         let is_stored = old.is_some();
         let mut old = old.unwrap_or_default();
@@ -70,7 +70,7 @@ impl Pass<'_> {
         let mut all: Vec<PartStart> = starts[..first].to_vec();
         // The old and the new state after the part before; none if they agreed before the end.
         let mut states: Option<(SessionState, SessionState)> = None;
-        let changes = &mut *self.effects.changes;
+        let changes = &mut self.effects.changes;
         let mut emit = |sample| changes.sample(numbers, sample);
         for (i, start) in starts.iter().enumerate().skip(first) {
             let Buffers { before, after, .. } = &mut self.buffers;
@@ -110,7 +110,7 @@ impl Pass<'_> {
         self.buffers.incoming = incoming;
         // Else the state at the end is what it was.
         let Some((old, new)) = states else { return Ok(()) };
-        let changes = &mut *self.effects.changes;
+        let changes = &mut self.effects.changes;
         SessionState::open_change(&old, &new, &mut |sample| changes.sample(numbers, sample));
         self.carry(place, Some(&old), &new, true)
     }

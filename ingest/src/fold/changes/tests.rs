@@ -36,7 +36,7 @@ impl Buckets {
         let write = database.begin_write().unwrap();
         write.open_table(TABLE).unwrap();
         write.commit().unwrap();
-        let (changes, names) = (Changes::from_day(0), Names::default());
+        let (changes, names) = (Changes::default(), Names::default());
         Self { database, changes, names, max_names, whole_from_day: 0 }
     }
 
