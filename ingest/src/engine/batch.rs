@@ -149,6 +149,7 @@ impl<'a> Batch<'a> {
     fn find_repeats(&mut self) {
         // The table has places alone: it stays small, and most look-ups end at an empty one.
         let mut first: HashTable<u32> = HashTable::with_capacity(self.events.len());
+        // `place` is `index` as the table has it.
         for (index, place) in (0..self.events.len()).zip(0_u32..) {
             let events = &self.events;
             let identity = |place: &u32| events[*place as usize].identity();

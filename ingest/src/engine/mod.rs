@@ -37,7 +37,7 @@ use slices::{Conversations, Effects, Outcomes};
 use upcoming::Upcoming;
 use users::{count_users, prune_generations};
 
-/// What an engine holds in memory beside redb's page cache, which is bounded by a constant.
+/// The parts of an engine's memory that grow with the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MemoryUse {
     /// Bytes of the filters of conversations' days and of identities.
@@ -61,10 +61,7 @@ pub struct Engine {
     open: Arc<RwLock<OpenConversations>>,
     counts: Counts,
     hash_key: HashKey,
-    /// The events of a batch in order; its memory serves the next batch.
-    upcoming: Upcoming,
-    /// What the events of a batch change.
-    effects: Effects,
+    lists: Lists,
     /// Names of the present batch.
     names: Names,
     /// How many names of a day have counts of their own.
@@ -124,8 +121,7 @@ impl Engine {
             open: Arc::new(RwLock::new(open)),
             counts,
             hash_key,
-            upcoming: Upcoming::default(),
-            effects: Effects::default(),
+            lists: Lists::default(),
             names: Names::default(),
             max_names: MAX_NAMES,
             stream: progress.checkpoint.as_ref().map(|c| c.stream.clone()).unwrap_or_default(),
@@ -259,11 +255,11 @@ impl Engine {
         let stored_ms = batch.progress.checkpoint.as_ref().map_or(0, |c| c.stored_ns / NS_PER_MS);
 
         let commit = self.store.begin()?;
-        let effects = &mut self.effects;
+        let Lists { upcoming, effects, .. } = self.lists.for_batch_of(batch.events.len());
         effects.begin(keep.1, &self.open.read(), stored_ms);
         let tables = (commit.slices()?, commit.parts()?);
         let Outcomes { accepted, duplicates, conflicts } =
-            self.conversations.add(&batch, &mut self.upcoming, &mut self.names, tables, effects)?;
+            self.conversations.add(&batch, upcoming, &mut self.names, tables, effects)?;
         batch.progress.accepted += accepted;
         batch.progress.duplicates += duplicates;
         batch.progress.conflicts += conflicts;
@@ -291,6 +287,27 @@ impl Engine {
         self.pairs = batch.pairs;
         self.progress = batch.progress;
         Ok(())
+    }
+}
+
+/// The events of a batch in order, and what they change: the memory of one batch serves the next.
+#[derive(Default)]
+struct Lists {
+    upcoming: Upcoming,
+    effects: Effects,
+    /// The most events that a batch had since the lists were made.
+    most: usize,
+}
+
+impl Lists {
+    /// Lists for a batch with that many events. Those of far larger batches are given back, so that
+    /// catching up leaves nothing behind.
+    fn for_batch_of(&mut self, events: usize) -> &mut Self {
+        if events < self.most / 10 {
+            *self = Self::default();
+        }
+        self.most = self.most.max(events);
+        self
     }
 }
 

@@ -22,7 +22,7 @@ use super::users::Activities;
 use crate::event::registry::PairNumbers;
 use crate::fold::changes::Changes;
 use crate::fold::day_masks::DayMasks;
-use crate::fold::identities::Identities;
+use crate::fold::identities::{Arriving, Identities};
 use crate::fold::names::Names;
 use crate::fold::session::SessionState;
 use crate::fold::timeline::{Entry, StoredSlice, begin_ms, decode_slice, pass_over};
@@ -31,9 +31,6 @@ use crate::store::keys::day_bytes;
 use crate::store::packed::{Block, Changed};
 use crate::store::{PackedTable, Parts, Snapshot, StoreError};
 
-/// Identities go into the filter when about this many events have been met, so that they wait for
-/// memory together, and always at the end of a day.
-const KNOWN_TOGETHER: usize = 1_024;
 /// Up to this many look-ups go through the events of a slice: an index takes longer to make.
 const MAX_SCANS: usize = 8;
 
@@ -73,8 +70,8 @@ pub(super) struct Effects {
 }
 
 impl Effects {
-    /// Begins a batch, whose last message was stored at that moment. Buckets of days before
-    /// `first_day` are deleted.
+    /// Begins a batch. Buckets of days before `first_day` are deleted; the batch's last message was
+    /// stored at `stored_ms`.
     pub(super) fn begin(&mut self, first_day: u32, open: &OpenConversations, stored_ms: i64) {
         self.changes.clear(first_day);
         self.activities.clear();
@@ -91,13 +88,14 @@ impl Conversations {
     ) -> Result<Self, StoreError> {
         let mut known = Self { days: DayMasks::default(), identities: Identities::default() };
         let (mut names, mut events) = (Names::default(), Vec::new());
+        let mut arriving = Arriving::default();
         let mut last = LastSlices::new(stored_ms);
         snapshot.slices(|day, key, body| {
             names.clear();
             events.clear();
             let stored = decode_slice(day, body, &mut names, &mut events)?;
             known.days.insert(day, key, known.days.mask(key));
-            known.note(day, key, &events);
+            known.note(&mut arriving, (day, key), &events);
             last.slice(day, key, &stored, &events);
             Ok(())
         })?;
@@ -105,18 +103,19 @@ impl Conversations {
             names.clear();
             events.clear();
             if let StoredSlice::Short(entry) = decode_slice(day, body, &mut names, &mut events)? {
-                known.note(day, key, &events);
+                known.note(&mut arriving, (day, key), &events);
                 last.part((day, key, number), &entry, &events);
             }
             Ok(())
         })?;
+        arriving.finish(&mut known.identities);
         last.finish().apply(open);
         Ok(known)
     }
 
-    fn note(&mut self, day: u32, key: u128, events: &[Entry]) {
+    fn note(&mut self, arriving: &mut Arriving, (day, key): (u32, u128), events: &[Entry]) {
         for event in events {
-            self.identities.insert(day, key, event.id);
+            arriving.insert(&mut self.identities, day, key, event.id);
         }
     }
 
@@ -150,7 +149,7 @@ impl Conversations {
             events,
             stored: FxHashMap::default(),
             changed: Changed::default(),
-            accepted: Vec::new(),
+            arriving: Arriving::default(),
             carried: Vec::new(),
             buffers: Buffers::default(),
         };
@@ -171,8 +170,9 @@ struct Pass<'a> {
     stored: FxHashMap<u32, Entry>,
     /// Slices of the present block to write.
     changed: Changed,
-    /// Events of the present day that count: their keys and identities.
-    accepted: Vec<(u128, u64)>,
+    /// Identities of events that count. Events of one batch never need to find each other in the
+    /// filter: the batch itself knows which of them have the same identity.
+    arriving: Arriving,
     /// Conversations whose state at the coming midnight has changed, by key.
     carried: Vec<Carried>,
     buffers: Buffers,
@@ -209,6 +209,7 @@ impl Pass<'_> {
                 false => Some(day + 1),
             };
         }
+        self.arriving.finish(&mut self.known.identities);
         Ok(())
     }
 
@@ -240,22 +241,11 @@ impl Pass<'_> {
             if events.is_empty() && !self.known.days.may_have(day, key, mask) {
                 continue;
             }
-            if self.accepted.len() >= KNOWN_TOGETHER {
-                self.know(day);
-            }
             self.slices.seek(&group, key, &mut block, &mut self.changed)?;
             let state = carried.map(|carried| &carried.state);
             self.run_slice(Place { day, key, numbers, mask }, &block, events, state)?;
         }
-        self.know(day);
         self.slices.put(&mut block, &mut self.changed)
-    }
-
-    /// Puts the identities of `accepted` into the filter. Events of one batch never need to find
-    /// each other there: the batch itself knows which of them have the same identity.
-    fn know(&mut self, day: u32) {
-        self.known.identities.insert_all(day, &self.accepted);
-        self.accepted.clear();
     }
 
     /// Adds events to one slice, and folds it with a new state on entry if there is one.
@@ -329,7 +319,7 @@ impl Pass<'_> {
                 self.stored.insert(event.place, known);
                 continue;
             }
-            self.accepted.push((key, entry.id));
+            self.arriving.insert(&mut self.known.identities, day, key, entry.id);
             self.buffers.incoming.push(entry);
             let effects = &mut self.effects;
             let New { numbers, name, duration_ms, .. } = *event;

@@ -388,6 +388,23 @@ fn feedback_of_the_next_day_leaves_a_conversation_open() {
 }
 
 #[test]
+fn lists_begin_empty_and_are_given_back_when_batches_get_far_smaller() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut engine = Engine::open(folder.path(), 40).unwrap();
+    let event = |id| payload(&Given { ms: 0, kind: Kind::Received, automatic: false, id });
+    let forgotten = event(20).replace("message.received", "user.forgotten");
+    let events: Vec<_> = (0..20).map(event).chain([forgotten]).collect();
+    apply_at(&mut engine, 1, 0, &events);
+    assert_ne!(engine.lists.effects.activities, users::Activities::default());
+    for (batch, kept) in [(3, 21), (2, 21), (1, 1), (5, 5), (0, 5)] {
+        let lists = engine.lists.for_batch_of(batch);
+        lists.effects.begin(0, &engine.open.read(), 0);
+        assert_eq!(lists.effects.activities, users::Activities::default(), "{batch}");
+        assert_eq!(lists.most, kept, "{batch}");
+    }
+}
+
+#[test]
 fn a_user_may_be_forgotten_twice_in_one_commit() {
     let quarter = |n: u32| Quarter::of_ms(START_MS).0 + n;
     for reversed in [false, true] {

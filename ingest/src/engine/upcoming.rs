@@ -24,7 +24,7 @@ const PARTITION_EVENTS: usize = if cfg!(test) { 8 } else { 1_024 };
 const SAMPLED_EVENTS: usize = if cfg!(test) { 2 } else { 8 };
 
 /// How many of the most significant bits of a conversation's key are in [`order_of`]. Few in the
-/// tests of this crate, so that many conversations have them in common.
+/// tests of this crate, so that several conversations have one order.
 const ORDER_BITS: u32 = if cfg!(test) { 40 } else { 64 };
 
 /// A new event of a batch.
@@ -49,7 +49,8 @@ pub(super) struct New {
 /// memory of one batch serves the next.
 #[derive(Default)]
 pub(super) struct Upcoming {
-    /// Events of all partitions, one partition after the other; then old ones.
+    /// Events of all partitions, one partition after the other; then events of an earlier batch,
+    /// which are never read.
     events: Vec<New>,
     /// Where the partitions end in `events`.
     ends: Vec<usize>,
@@ -63,14 +64,15 @@ pub(super) struct Upcoming {
     masks: Vec<u64>,
     /// How many events of `sorted` were met.
     met: usize,
-    /// Of each event of the present partition: [`order_of`], and its place there.
+    /// One number for each event of the present partition: [`order_of`], and in its low 32 bits the
+    /// event's place in the partition.
     order: Vec<u128>,
     /// The partition of each event of the batch.
     partition_of: Vec<usize>,
 }
 
 impl Upcoming {
-    /// Begins with the events of a batch.
+    /// Takes the new events of a batch, and forgets those of the batch before.
     pub(super) fn fill(&mut self, events: &[Pending<'_>]) {
         let begins = begins(events);
         let new = || (0..).zip(events).filter(|(_, event)| event.repeats.is_none());
@@ -85,11 +87,12 @@ impl Upcoming {
         }
         let mut count = 0;
         for end in &mut self.ends {
-            // For now where the partition begins; each event moves it by one.
+            // Here `end` is where the partition begins; below each event moves it on by one.
             count += std::mem::replace(end, count);
         }
-        if let Some(event) = events.first() {
-            self.make_room(count, New::of(event, 0));
+        if let Some(any) = events.first().filter(|_| self.events.len() < count) {
+            self.events.reserve_exact(count - self.events.len());
+            self.events.resize(count, New::of(any, 0));
         }
         for ((place, event), partition) in new().zip(&self.partition_of) {
             let end = &mut self.ends[*partition];
@@ -98,18 +101,6 @@ impl Upcoming {
         }
         self.sorted.clear();
         (self.partitions_sorted, self.met) = (0, 0);
-    }
-
-    /// Makes room for that many events, filled with any event; keeps memory for at most twice as
-    /// many.
-    fn make_room(&mut self, count: usize, any: New) {
-        if self.events.len() < count {
-            self.events.reserve_exact(count - self.events.len());
-            self.events.resize(count, any);
-        } else {
-            self.events.truncate(2 * count);
-            self.events.shrink_to(2 * count);
-        }
     }
 
     /// Sorts the next partition; false if there is none.
@@ -124,7 +115,7 @@ impl Upcoming {
         let place = |order: &u128| usize::try_from(order & u128::from(u32::MAX)).unwrap_or(0);
         self.sorted.clear();
         self.sorted.extend(self.order.iter().map(|order| events[place(order)]));
-        // Keys of two conversations may begin alike.
+        // Events of one order are mixed so far: the whole key decides.
         let all = |new: &New| (new.day, new.key, new.place);
         if !self.sorted.is_sorted_by_key(all) {
             self.sorted.sort_unstable_by_key(all);
@@ -171,8 +162,8 @@ impl New {
     }
 }
 
-/// Events of a day and of conversations whose keys begin alike have the same one; others are in
-/// the order of their days and keys. The 32 least significant bits are 0.
+/// Orders events by day and key, but two events of a day whose conversations' keys begin alike have
+/// one order. The low 32 bits are 0.
 fn order_of(day: u32, key: u128) -> u128 {
     let key = key >> (u128::BITS - ORDER_BITS) << (u64::BITS - ORDER_BITS);
     u128::from(day) << 96 | key << 32
@@ -249,6 +240,11 @@ mod tests {
                 wanted.sort_unstable();
 
                 let (mut days_of, mut before) = (DayMasks::default(), Vec::new());
+                // Of a batch that is left midway nothing stays.
+                upcoming.fill(&pending[pending.len() / 3..]);
+                if upcoming.peek(&days_of).is_some() {
+                    upcoming.take();
+                }
                 upcoming.fill(&pending);
                 let mut met = Vec::new();
                 while let Some(next) = upcoming.peek(&days_of) {

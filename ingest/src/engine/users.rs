@@ -27,14 +27,14 @@ use crate::store::packed::{Block, Changed};
 use crate::store::{Commit, Counts, PackedTable, StoreError, StoredUser};
 
 /// What users did in the batch. The memory of one batch serves the next.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Activities {
     active: Vec<Activity>,
     forgotten: Vec<Activity>,
 }
 
 /// A user's activity in a quarter, or that it was to be forgotten in one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Activity {
     user: u128,
     /// The event's place in the batch.

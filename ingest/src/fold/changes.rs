@@ -33,7 +33,8 @@ pub(crate) struct Changes {
     first_day: u32,
     /// By pair and day, then hour ([`run_key`]).
     changes: Runs<HourChange>,
-    /// By pair and day, with hour 0.
+    /// By pair and day: the hour of a run is 0, as names are those of a day. The hour of a change
+    /// is in its own key.
     named: Runs<NamedChange>,
 }
 
@@ -41,14 +42,17 @@ pub(crate) struct Changes {
 #[derive(Debug, Clone, Copy)]
 struct NamedChange {
     /// The number of the split (8 bits), the name's (32), the hour (5), whether it is a sample (1),
-    /// the cell without the name's index (18).
+    /// the cell without the name's index ([`section::MAX_WIDTH`]).
     key: u64,
     amount: i64,
 }
 
+const _: () = assert!(NamedChange::SPLIT + u8::BITS <= u64::BITS);
+
 impl NamedChange {
-    const CELL_BITS: u32 = 18;
-    const HOUR: u32 = Self::CELL_BITS + 1;
+    // Where the parts begin.
+    const IS_SAMPLE: u32 = section::MAX_WIDTH;
+    const HOUR: u32 = Self::IS_SAMPLE + 1;
     const NAME: u32 = Self::HOUR + HOUR_BITS;
     const SPLIT: u32 = Self::NAME + u32::BITS;
 
@@ -71,11 +75,11 @@ impl NamedChange {
     }
 
     fn is_sample(self) -> bool {
-        self.key >> Self::CELL_BITS & 1 != 0
+        self.key >> Self::IS_SAMPLE & 1 != 0
     }
 
     fn cell(self) -> u32 {
-        u32::try_from(self.key & ((1 << Self::CELL_BITS) - 1)).unwrap_or(0)
+        u32::try_from(self.key & ((1 << Self::IS_SAMPLE) - 1)).unwrap_or(0)
     }
 }
 
@@ -188,7 +192,7 @@ impl Changes {
             | u64::from(hour) << NamedChange::HOUR;
         let mut push = |is_sample: bool, cell: Option<u32>, amount: i64| {
             let Some(cell) = cell else { return };
-            let is_sample = u64::from(is_sample) << NamedChange::CELL_BITS;
+            let is_sample = u64::from(is_sample) << NamedChange::IS_SAMPLE;
             let key = of_name | is_sample | u64::from(cell);
             self.named.extend(run_key(pair_day, 0), [NamedChange { key, amount }]);
         };
@@ -219,8 +223,8 @@ impl Changes {
         let mut named = self.named.runs().chunk_by(of_pair_day).peekable();
         let mut pass = Pass::new(self, names, max_names, buckets);
         loop {
-            let of = |runs: &&[Run]| runs.first().map(|run| pair_day_of(*run));
-            let (by_run, by_name) = (runs.peek().and_then(of), named.peek().and_then(of));
+            let first = |runs: &&[Run]| runs.first().map(|run| pair_day_of(*run));
+            let (by_run, by_name) = (runs.peek().and_then(first), named.peek().and_then(first));
             let Some(pair_day) = by_run.into_iter().chain(by_name).min() else { break };
             let runs = if by_run == Some(pair_day) { runs.next() } else { None };
             let named = if by_name == Some(pair_day) { named.next() } else { None };

@@ -29,6 +29,8 @@ const FIRST_LAYER: usize = 1024;
 /// day before. Such a layer takes 9 MB.
 const MAX_FIRST_LAYER: usize = 1 << 22;
 
+/// About this many events of a day go into their filter together ([`Arriving`]).
+const ARRIVING_EVENTS: usize = 1_024;
 /// The blocks of this many events are waited for together. They are 4 KiB, a small part of the
 /// nearest cache of a processor.
 const FETCHED_EVENTS: usize = 64;
@@ -55,6 +57,36 @@ struct Bits {
     in_block: u64,
 }
 
+/// Events on their way into the filters: together, so that they wait for memory at the same time.
+#[derive(Debug, Default)]
+pub(crate) struct Arriving {
+    day: u32,
+    events: Vec<(u128, u64)>,
+}
+
+impl Arriving {
+    /// As [`Identities::insert`], but the filters may not know the event before
+    /// [`Arriving::finish`].
+    pub(crate) fn insert(
+        &mut self,
+        identities: &mut Identities,
+        day: u32,
+        conversation: u128,
+        id: u64,
+    ) {
+        if self.day != day || self.events.len() >= ARRIVING_EVENTS {
+            self.finish(identities);
+            self.day = day;
+        }
+        self.events.push((conversation, id));
+    }
+
+    pub(crate) fn finish(&mut self, identities: &mut Identities) {
+        identities.insert_all(self.day, &self.events);
+        self.events.clear();
+    }
+}
+
 impl Identities {
     /// Adds an event of a conversation to a day. One that is there already takes room again.
     pub(crate) fn insert(&mut self, day: u32, conversation: u128, id: u64) {
@@ -62,7 +94,7 @@ impl Identities {
     }
 
     /// As [`Identities::insert`], for many events of a day, which wait for memory at the same time.
-    pub(crate) fn insert_all(&mut self, day: u32, events: &[(u128, u64)]) {
+    fn insert_all(&mut self, day: u32, events: &[(u128, u64)]) {
         if events.is_empty() {
             return;
         }
@@ -189,6 +221,23 @@ mod tests {
     fn event(n: u64) -> (u128, u64) {
         // Conversations of seven events, all of one pair.
         (pair_key(7, xxh3_128(&(n / 7).to_le_bytes())), xxh3_64(&n.to_le_bytes()))
+    }
+
+    #[test]
+    fn what_arrives_in_any_order_of_days_is_known_at_the_end() {
+        let (mut identities, mut arriving) = (Identities::default(), Arriving::default());
+        // Several lists of a day, then days in turn.
+        let day = |n: u64| if n < 5_000 { 20_000 } else { 20_000 + u32::try_from(n % 3).unwrap() };
+        for n in 0..6_000 {
+            let (conversation, id) = event(n);
+            arriving.insert(&mut identities, day(n), conversation, id);
+        }
+        arriving.finish(&mut identities);
+        for n in 0..6_000 {
+            let (conversation, id) = event(n);
+            assert!(identities.may_have(day(n), conversation, id), "event {n}");
+        }
+        assert_eq!(identities.days().collect::<Vec<_>>(), [20_000, 20_001, 20_002]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ impl NameId {
     /// No name was sent.
     pub(crate) const ABSENT: NameId = NameId(0);
 
-    /// Tells it from other names of the batch.
+    /// A number that no other name of the batch has.
     pub(crate) fn number(self) -> u32 {
         self.0
     }

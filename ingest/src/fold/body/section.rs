@@ -49,6 +49,12 @@ pub(super) fn is_known(section: u8) -> bool {
     NUMBERS.contains(&section)
 }
 
+/// The most bits that a cell has below the name's index.
+pub(crate) const MAX_WIDTH: u32 = OPERATOR_BITS + CODE_BITS + QUARTER_BITS;
+/// Bits of the number of a metric of [`OPERATOR`].
+const OPERATOR_BITS: u32 = 2;
+const _: () = assert!(OPERATOR.len() <= 1 << OPERATOR_BITS);
+
 /// The bits below the name's index in a section's cells.
 fn width(split: Split, samples: bool) -> u32 {
     let bits = match (split, samples) {
@@ -57,7 +63,7 @@ fn width(split: Split, samples: bool) -> u32 {
         (Split::Integration, false) => 3,
         (Split::Operator, false) => 4,
         (Split::Integration, true) => CODE_BITS,
-        (Split::Operator, true) => 2 + CODE_BITS,
+        (Split::Operator, true) => OPERATOR_BITS + CODE_BITS,
     };
     bits + QUARTER_BITS
 }

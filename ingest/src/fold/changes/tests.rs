@@ -447,4 +447,8 @@ fn days_that_are_deleted_or_not_whole() {
     buckets.changes.new_user(numbers, quarter, -1);
     let error = buckets.commit().unwrap_err();
     assert!(error.to_string().contains("negative"), "{error}");
+    // Nothing of it is left for the next commit.
+    buckets.changes.clear(DAY);
+    buckets.commit().unwrap();
+    assert_eq!(buckets.contents(), Contents::default());
 }
