@@ -80,7 +80,7 @@ impl Upcoming {
         self.ends.clear();
         self.ends.resize(begins.len() + 1, 0);
         for (_, event) in new() {
-            let order = order_of(event.day(), event.conversation());
+            let order = order_of_pending(event);
             let partition = begins.partition_point(|begin| *begin <= order);
             self.partition_of.push(partition);
             self.ends[partition] += 1;
@@ -169,6 +169,10 @@ fn order_of(day: u32, key: u128) -> u128 {
     u128::from(day) << 96 | key << 32
 }
 
+fn order_of_pending(event: &Pending<'_>) -> u128 {
+    order_of(event.day(), event.conversation())
+}
+
 /// Where partitions begin, but for the first one: by [`order_of`].
 fn begins(events: &[Pending<'_>]) -> Vec<u128> {
     let partitions = events.len() / PARTITION_EVENTS;
@@ -179,8 +183,8 @@ fn begins(events: &[Pending<'_>]) -> Vec<u128> {
     let step = events.len() / (partitions * SAMPLED_EVENTS);
     let any = |n: usize| usize::try_from(FxBuildHasher.hash_one(n) >> 32).unwrap_or(0) % step;
     let stretches = events.chunks_exact(step).enumerate();
-    let order = |event: &Pending<'_>| order_of(event.day(), event.conversation());
-    let mut sample: Vec<_> = stretches.map(|(n, events)| order(&events[any(n)])).collect();
+    let sample = stretches.map(|(n, events)| order_of_pending(&events[any(n)]));
+    let mut sample: Vec<_> = sample.collect();
     sample.sort_unstable();
     let mut begins: Vec<_> = sample.into_iter().step_by(SAMPLED_EVENTS).skip(1).collect();
     begins.dedup();
