@@ -5,6 +5,7 @@ use botstats_common::io::nats::NatsSettings;
 use botstats_common::zones;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, CommandFactory as _, FromArgMatches, Parser, Subcommand};
+use futures::future::LocalBoxFuture;
 
 use crate::directory::accounts::{self, AccountCommand};
 use crate::directory::bots::{self, BotCommand, KeyCommand};
@@ -178,8 +179,14 @@ impl Cli {
     }
 }
 
-/// Runs a command.
-pub async fn run(cli: Cli) -> anyhow::Result<Answer> {
+/// Runs a command. Boxed, so that the compiler makes the code of all commands here, and not in the
+/// program.
+#[must_use]
+pub fn run(cli: Cli) -> LocalBoxFuture<'static, anyhow::Result<Answer>> {
+    Box::pin(run_command(cli))
+}
+
+async fn run_command(cli: Cli) -> anyhow::Result<Answer> {
     let nats = &cli.shared.args.nats;
     match cli.command {
         Verb::Up(command) => {

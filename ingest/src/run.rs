@@ -5,6 +5,7 @@
 //! small under light load and large under heavy load.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -108,7 +109,8 @@ async fn serve(
             Some(listener) => listener,
             None => listen(address, |_| Ok(()))?,
         };
-        internal::serve(listener, readiness.clone(), move || measured.measure(), stop.clone())
+        let set_gauges = Arc::new(move || measured.measure());
+        internal::serve(listener, readiness.clone(), set_gauges, stop.clone())
     };
     listening.await.map_err(|source| RunError::Listen { address, source })?;
     // The store is opened before the connection to NATS, so that a bad file shows at once.

@@ -131,7 +131,7 @@ async fn serve(
     let app = Arc::new(App::new(directory, of_accounts, of_bots, readiness.clone(), page));
     telemetry::begin();
     let observed = Arc::clone(&app);
-    let observe = move || observed.observe();
+    let observe = Arc::new(move || observed.observe());
     let Listeners { http: listener, internal } = listeners;
     internal::serve(internal, readiness.clone(), observe, tasks.clone())
         .map_err(listen_error("BOTSTATS_INTERNAL_ADDR", settings.internal_addr))?;

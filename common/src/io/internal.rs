@@ -17,21 +17,22 @@ use super::listen::reached_at;
 use super::readiness::Readiness;
 use super::{process, telemetry};
 
-/// Serves the internal listener until the token is cancelled. `set_gauges` is called before the
-/// metrics are read, and sets the gauges that are measured only then.
+/// Sets the gauges that are measured only when the metrics are read.
+pub type SetGauges = Arc<dyn Fn() + Send + Sync>;
+
+/// Serves the internal listener until the token is cancelled.
 ///
 /// # Errors
 /// If the listener has no local address.
 pub fn serve(
     listener: TcpListener,
     readiness: Readiness,
-    set_gauges: impl Fn() + Send + Sync + 'static,
+    set_gauges: SetGauges,
     stop: CancellationToken,
 ) -> std::io::Result<SocketAddr> {
     let bound = listener.local_addr()?;
     process::begin();
     super::stop::spawn(telemetry::keep(stop.clone()));
-    let set_gauges = Arc::new(set_gauges);
     let router = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
@@ -58,10 +59,7 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
     (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{lines}"))
 }
 
-async fn metrics(
-    State(readiness): State<Readiness>,
-    set_gauges: Arc<impl Fn() + Send + Sync + 'static>,
-) -> impl IntoResponse {
+async fn metrics(State(readiness): State<Readiness>, set_gauges: SetGauges) -> impl IntoResponse {
     // `set_gauges` asks the file system, which may block.
     let text = tokio::task::spawn_blocking(move || {
         set_gauges();
@@ -111,7 +109,7 @@ mod tests {
         let readiness = Readiness::waiting_for(&["nats", "stream"]);
         let stop = CancellationToken::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = serve(listener, readiness.clone(), || {}, stop.clone()).unwrap();
+        let address = serve(listener, readiness.clone(), Arc::new(|| {}), stop.clone()).unwrap();
         readiness.present("nats");
         readiness.missing("stream", "no stream BOTSTATS_EVENTS".to_owned());
         let error = healthcheck(address).await.unwrap_err();

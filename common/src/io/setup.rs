@@ -9,6 +9,7 @@ use async_nats::jetstream::stream::{
     Compression, Config, DiscardPolicy, RetentionPolicy, StorageType,
 };
 use async_nats::jetstream::{self, ErrorCode};
+use futures::future::BoxFuture;
 
 use super::nats::{NO_JETSTREAM, StreamInfoError, stream_info};
 use super::settings::show_duration;
@@ -311,15 +312,38 @@ async fn make_or_check(
     wanted: Config,
     judge: impl FnOnce(&StreamConfig) -> Result<Vec<Finding>, SetupError>,
 ) -> Result<Outcome, SetupError> {
+    let Some(found) = make_or_find(js, &what, wanted).await? else { return Ok(Outcome::Made) };
+    let findings = judge(&found)?;
+    match refusals(&findings) {
+        Some(why) => Err(SetupError::Refused { what, why }),
+        None => Ok(Outcome::Checked(findings.into_iter().map(|finding| finding.text).collect())),
+    }
+}
+
+/// Makes a stream, or gives the settings that it has if it is there. Boxed, so that the compiler
+/// makes the requests' code here, once, and not in each crate that calls this.
+fn make_or_find<'a>(
+    js: &'a jetstream::Context,
+    what: &'a str,
+    wanted: Config,
+) -> BoxFuture<'a, Result<Option<StreamConfig>, SetupError>> {
+    Box::pin(try_to_make(js, what, wanted))
+}
+
+async fn try_to_make(
+    js: &jetstream::Context,
+    what: &str,
+    wanted: Config,
+) -> Result<Option<StreamConfig>, SetupError> {
     let failed = |error| match error {
-        StreamInfoError::NoJetStream => SetupError::NoJetStream { what: what.clone() },
-        error => SetupError::Request { what: what.clone(), hint: "", source: error.into() },
+        StreamInfoError::NoJetStream => SetupError::NoJetStream { what: what.to_owned() },
+        error => SetupError::Request { what: what.to_owned(), hint: "", source: error.into() },
     };
     let name = wanted.name.clone();
     let found = match stream_info(js, &name).await {
         Ok(info) => info,
         Err(StreamInfoError::NoStream(_)) => match js.create_stream(wanted).await {
-            Ok(_) => return Ok(Outcome::Made),
+            Ok(_) => return Ok(None),
             Err(error) => match error.kind() {
                 // Another process made the stream in the meantime: check that stream.
                 CreateStreamErrorKind::JetStream(e)
@@ -329,17 +353,14 @@ async fn make_or_check(
                 }
                 kind => {
                     let hint = hint(&kind);
+                    let what = what.to_owned();
                     return Err(SetupError::Request { what, hint, source: error.into() });
                 }
             },
         },
         Err(error) => return Err(failed(error)),
     };
-    let findings = judge(&found.config)?;
-    match refusals(&findings) {
-        Some(why) => Err(SetupError::Refused { what, why }),
-        None => Ok(Outcome::Checked(findings.into_iter().map(|finding| finding.text).collect())),
-    }
+    Ok(Some(found.config))
 }
 
 /// What to do about a stream that the server does not make, by the code of JetStream's error.

@@ -7,6 +7,7 @@
 //! | HUP | stops in order, unless it was ignored when the program started (`nohup`) | nothing: a terminal that closes and systemd's `SendSIGHUP` send one more |
 //! | USR1, USR2, ALRM, VTALRM, PROF, IO | nothing | nothing |
 
+use futures::future::BoxFuture;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -72,11 +73,12 @@ fn is_ignored(kind: SignalKind) -> bool {
 }
 
 /// Starts a task that lives as long as the program or its token; the one place for bare spawns.
+/// Boxed, so that the compiler makes tokio's code about a task for each type of result, and not for
+/// each task.
 #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
-pub fn spawn<F>(task: F) -> tokio::task::JoinHandle<F::Output>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
+pub fn spawn<T: Send + 'static>(
+    task: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    let task: BoxFuture<'static, T> = Box::pin(task);
     tokio::spawn(task)
 }

@@ -158,6 +158,8 @@ impl Site {
         let mut settings = self.settings();
         settings.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
         settings.push(("BOTSTATS_DATA", folder.join("data").display().to_string()));
+        // As in the image.
+        settings.push(("GLIBC_TUNABLES", "glibc.malloc.mxfast=0".to_owned()));
         settings
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
+use futures::future::BoxFuture;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::mpsc;
 
@@ -116,8 +117,18 @@ impl NatsSettings {
         self.connect_reporting(role, None).await
     }
 
-    /// Connects once; violations of permissions by the connection are sent to `violations`.
-    pub(super) async fn connect_reporting(
+    /// Connects once; violations of permissions by the connection are sent to `violations`. Boxed,
+    /// so that the compiler makes the client library's code here, once, and not in each crate that
+    /// connects.
+    pub(super) fn connect_reporting(
+        &self,
+        role: Role,
+        violations: Option<mpsc::Sender<Violation>>,
+    ) -> BoxFuture<'_, Result<Client, ConnectError>> {
+        Box::pin(self.try_to_connect(role, violations))
+    }
+
+    async fn try_to_connect(
         &self,
         role: Role,
         violations: Option<mpsc::Sender<Violation>>,

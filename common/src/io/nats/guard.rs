@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_nats::Client;
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -51,10 +52,7 @@ impl NatsSettings {
                     Ok(client) => {
                         let (settings, own_client) = (self.clone(), client.clone());
                         let guard = Guard { settings, role, client: own_client, violations };
-                        let (readiness_of_guard, stop_of_guard) = (readiness.clone(), stop.clone());
-                        spawn(async move {
-                            stop_of_guard.run_until_cancelled(guard.run(readiness_of_guard)).await
-                        });
+                        spawn(guard.run_until(readiness.clone(), stop.clone()));
                         readiness.present("nats");
                         tracing::info!("connected to NATS at {}", self.url);
                         return Ok(client);
@@ -94,6 +92,13 @@ fn add(denied: &mut Denied, violation: Violation) {
 }
 
 impl Guard {
+    /// Boxed as in [`NatsSettings::connect_reporting`].
+    fn run_until(self, readiness: Readiness, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            stop.run_until_cancelled(self.run(readiness)).await;
+        })
+    }
+
     /// Keeps the denied subscriptions in the readiness, and makes a new connection when one is
     /// allowed.
     async fn run(mut self, readiness: Readiness) {

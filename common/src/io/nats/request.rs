@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::context::{RequestError, RequestErrorKind};
 use async_nats::{Client, jetstream};
+use futures::future::BoxFuture;
 use serde::Deserialize;
 
 use crate::rules::StreamConfig;
@@ -94,14 +95,19 @@ const STREAM_NOT_FOUND: u64 = 10_059;
 /// JetStream's error code for an account without JetStream.
 const NO_JETSTREAM_IN_ACCOUNT: u64 = 10_039;
 
-/// Asks for the info of a stream.
+/// Asks for the info of a stream. Boxed, so that the compiler makes the request's code here, once,
+/// and not in each crate that asks.
 ///
 /// # Errors
 /// [`StreamInfoError`]; no answer within [`REQUEST_TIMEOUT`] is one.
-pub async fn stream_info(
-    js: &jetstream::Context,
-    stream: &str,
-) -> Result<StreamInfo, StreamInfoError> {
+pub fn stream_info<'a>(
+    js: &'a jetstream::Context,
+    stream: &'a str,
+) -> BoxFuture<'a, Result<StreamInfo, StreamInfoError>> {
+    Box::pin(ask_info(js, stream))
+}
+
+async fn ask_info(js: &jetstream::Context, stream: &str) -> Result<StreamInfo, StreamInfoError> {
     let asked = js.request(format!("STREAM.INFO.{stream}"), &()).await;
     let info: RawInfo = asked.map_err(|error: RequestError| match error.kind() {
         RequestErrorKind::NoResponders => StreamInfoError::NoJetStream,
