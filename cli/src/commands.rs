@@ -179,8 +179,8 @@ impl Cli {
     }
 }
 
-/// Runs a command. Boxed, so that the compiler makes the code of all commands here, and not in the
-/// program.
+/// Runs a command. Boxed, so that the compiler makes the code of all commands in this library, and
+/// not again in the crate of the program.
 #[must_use]
 pub fn run(cli: Cli) -> LocalBoxFuture<'static, anyhow::Result<Answer>> {
     Box::pin(run_command(cli))
