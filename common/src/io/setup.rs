@@ -320,8 +320,8 @@ async fn make_or_check(
     }
 }
 
-/// Makes a stream and gives none. If the stream is there, gives its settings. Boxed, so that the compiler
-/// makes the requests' code here, once, and not in each crate that calls this.
+/// Makes a stream and gives none. If the stream is there, gives its settings. Boxed, so that the
+/// compiler makes the requests' code here, once, and not in each crate that calls this.
 fn make_or_find<'a>(
     js: &'a jetstream::Context,
     what: &'a str,
