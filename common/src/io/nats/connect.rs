@@ -109,26 +109,17 @@ impl NatsSettings {
         Ok(options)
     }
 
-    /// Connects once.
+    /// Connects once. Boxed, so that the compiler makes the client library's code here, once, and
+    /// not in each crate that connects.
     ///
     /// # Errors
     /// [`ConnectError`] says what is missing or wrong.
-    pub async fn connect(&self, role: Role) -> Result<Client, ConnectError> {
-        self.connect_reporting(role, None).await
+    pub fn connect(&self, role: Role) -> BoxFuture<'_, Result<Client, ConnectError>> {
+        Box::pin(self.connect_reporting(role, None))
     }
 
-    /// Connects once; violations of permissions by the connection are sent to `violations`. Boxed,
-    /// so that the compiler makes the client library's code here, once, and not in each crate that
-    /// connects.
-    pub(super) fn connect_reporting(
-        &self,
-        role: Role,
-        violations: Option<mpsc::Sender<Violation>>,
-    ) -> BoxFuture<'_, Result<Client, ConnectError>> {
-        Box::pin(self.try_to_connect(role, violations))
-    }
-
-    async fn try_to_connect(
+    /// Connects once; violations of permissions by the connection are sent to `violations`.
+    pub(super) async fn connect_reporting(
         &self,
         role: Role,
         violations: Option<mpsc::Sender<Violation>>,

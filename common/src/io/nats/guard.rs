@@ -34,11 +34,21 @@ static WAITING: RateLimit = RateLimit::new();
 
 impl NatsSettings {
     /// Connects, and tries again until it works or the token is cancelled. `readiness` gets the
-    /// reason for waiting, and later the subscriptions that the server denies.
+    /// reason for waiting, and later the subscriptions that the server denies. Boxed as
+    /// [`NatsSettings::connect`] is.
     ///
     /// # Errors
     /// Only if waiting can't help: a file of the settings is bad, or the program stops.
-    pub async fn connect_when_there(
+    pub fn connect_when_there<'a>(
+        &'a self,
+        role: Role,
+        readiness: &'a Readiness,
+        stop: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<Client, ConnectError>> {
+        Box::pin(self.try_until_connected(role, readiness, stop))
+    }
+
+    async fn try_until_connected(
         &self,
         role: Role,
         readiness: &Readiness,
@@ -52,7 +62,10 @@ impl NatsSettings {
                     Ok(client) => {
                         let (settings, own_client) = (self.clone(), client.clone());
                         let guard = Guard { settings, role, client: own_client, violations };
-                        spawn(guard.run_until(readiness.clone(), stop.clone()));
+                        let (readiness_of_guard, stop_of_guard) = (readiness.clone(), stop.clone());
+                        spawn(async move {
+                            stop_of_guard.run_until_cancelled(guard.run(readiness_of_guard)).await
+                        });
                         readiness.present("nats");
                         tracing::info!("connected to NATS at {}", self.url);
                         return Ok(client);
@@ -92,13 +105,6 @@ fn add(denied: &mut Denied, violation: Violation) {
 }
 
 impl Guard {
-    /// Boxed as in [`NatsSettings::connect_reporting`].
-    fn run_until(self, readiness: Readiness, stop: CancellationToken) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            stop.run_until_cancelled(self.run(readiness)).await;
-        })
-    }
-
     /// Keeps the denied subscriptions in the readiness, and makes a new connection when one is
     /// allowed.
     async fn run(mut self, readiness: Readiness) {
