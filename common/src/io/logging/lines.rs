@@ -157,18 +157,21 @@ mod tests {
         let (sender, told) = mpsc::channel();
         let lines = Lines::start(writer, move |dropped| sender.send(dropped).unwrap());
         let line = [[b'x'; 1023].as_slice(), b"\n"].concat();
-        // More than the buffer and the pipe hold together.
-        let pushed = 4 * MAX_WAITING_BYTES / line.len();
-        (0..pushed).for_each(|_| lines.push(&line));
-        lines.flush(Duration::from_millis(1));
-        let dropped = lines.state().dropped;
-        assert!(dropped > 0 && lines.state().waiting.len() <= MAX_WAITING_BYTES);
+        let fit = MAX_WAITING_BYTES / line.len();
+        // More than the pipe holds: when the thread has taken them all, it waits for a reader.
+        (0..fit).for_each(|_| lines.push(&line));
+        while !lines.state().waiting.is_empty() {
+            thread::yield_now();
+        }
+        let dropped = 3;
+        (0..fit + dropped).for_each(|_| lines.push(&line));
+        assert_eq!(lines.state().waiting.len(), MAX_WAITING_BYTES);
+        assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
 
-        let written = pushed - usize::try_from(dropped).unwrap();
-        let mut read = vec![0; written * line.len()];
+        let mut read = vec![0; 2 * fit * line.len()];
         reader.read_exact(&mut read).unwrap();
         assert!(read.chunks(line.len()).all(|one| one == line));
-        assert_eq!(told.recv_timeout(LONG), Ok(dropped));
+        assert_eq!(told.recv_timeout(LONG), Ok(u64::try_from(dropped).unwrap()));
         lines.push(b"again\n");
         let mut read = [0; 6];
         reader.read_exact(&mut read).unwrap();
