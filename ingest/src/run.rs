@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -33,6 +34,11 @@ use crate::stream::handover::{FromReader, handover};
 use crate::stream::reader::StreamReader;
 use crate::telemetry::{self, METRICS};
 
+/// The longest time between two syncs of the store while batches come. Messages that a crash loses
+/// are read from the stream again before reads are answered.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// After this time without a batch the store is synced.
+const IDLE_SYNC: Duration = Duration::from_millis(100);
 /// Pause before the store is opened again after a failure, such as a full disk.
 const REOPEN_PAUSE: Duration = Duration::from_secs(2);
 /// Pause between two log lines that the store is damaged.
@@ -318,18 +324,28 @@ fn thread<T: Send + 'static>(
     started.map(|_| done).map_err(|source| RunError::File { what: what(), source })
 }
 
-fn fold(
-    mut engine: Engine,
-    mut batches: FromReader,
-    health: &Health,
-) -> Result<Engine, StoreError> {
-    while let Some(batch) = batches.receive() {
-        let begun = monotonic();
-        engine.apply_batch(&batch)?;
-        METRICS.commit_seconds.record(begun.elapsed().as_secs_f64());
-        health.applied(engine.progress(), engine.memory_use());
-        batches.applied(batch);
+fn fold(mut engine: Engine, batches: FromReader, health: &Health) -> Result<Engine, StoreError> {
+    let mut synced = monotonic();
+    loop {
+        let limit = if engine.is_synced() { Duration::MAX } else { IDLE_SYNC };
+        let is_due = match batches.receive(limit) {
+            Ok(batch) => {
+                let begun = monotonic();
+                engine.apply_batch(&batch)?;
+                METRICS.commit_seconds.record(begun.elapsed().as_secs_f64());
+                health.applied(engine.progress(), engine.memory_use());
+                batches.applied(batch);
+                synced.elapsed() >= SYNC_INTERVAL
+            }
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        if is_due {
+            engine.sync()?;
+            synced = monotonic();
+        }
     }
+    engine.sync()?;
     Ok(engine)
 }
 

@@ -16,6 +16,7 @@ use crate::event::registry::MANY_PAIRS;
 
 pub(crate) struct Metrics {
     pub(crate) commit_seconds: Histogram,
+    pub(crate) sync_seconds: Histogram,
     /// By `outcome`.
     pub(crate) reads: Counters,
     pub(crate) read_seconds: Histogram,
@@ -44,6 +45,10 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     commit_seconds: seconds(
         "botstats_ingest_commit_seconds",
         "Time to fold and commit one batch, in seconds",
+    ),
+    sync_seconds: seconds(
+        "botstats_ingest_sync_seconds",
+        "Time to write the changes of commits to the disk, in seconds",
     ),
     reads: Counters::new(
         "botstats_ingest_reads_total",

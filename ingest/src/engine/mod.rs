@@ -37,6 +37,10 @@ use slices::{Conversations, Effects, Outcomes};
 use upcoming::Upcoming;
 use users::{count_users, prune_generations};
 
+/// The most messages that wait for a sync to the disk. At 50,000 events a second this is half a
+/// second of messages, and every tenth commit is synced.
+const MAX_UNSYNCED: usize = 25_000;
+
 /// The parts of an engine's memory that grow with the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MemoryUse {
@@ -52,8 +56,8 @@ pub struct MemoryUse {
 
 /// The open projection.
 ///
-/// After an error of [`Engine::apply`] the engine's memory may be ahead of the file: the engine
-/// must be opened again.
+/// After an error of [`Engine::apply`] the engine's memory does not fit the file any more: the
+/// engine must be opened again.
 pub struct Engine {
     store: Arc<Store>,
     registry: Arc<RwLock<Registry>>,
@@ -75,6 +79,10 @@ pub struct Engine {
     keep_days: u32,
     /// The days before which slices were deleted, and before which buckets were deleted.
     deleted_before: (u32, u32),
+    /// The number of messages that wait for a sync; `None` before the first commit.
+    unsynced: Option<usize>,
+    /// The most messages that wait for a sync.
+    max_unsynced: usize,
     /// The lock of the folder, if this engine took it.
     _folder: Option<Folder>,
 }
@@ -131,6 +139,8 @@ impl Engine {
             registry: Arc::new(RwLock::new(registry)),
             keep_days,
             deleted_before: (0, 0),
+            unsynced: None,
+            max_unsynced: MAX_UNSYNCED,
             _folder: None,
         })
     }
@@ -205,6 +215,11 @@ impl Engine {
         self.max_names = max_names;
     }
 
+    /// Bounds the messages that wait for a sync. For tests.
+    pub fn set_max_unsynced(&mut self, messages: usize) {
+        self.max_unsynced = messages;
+    }
+
     /// Decodes messages of the stream that was read last, and applies them.
     ///
     /// # Errors
@@ -218,13 +233,35 @@ impl Engine {
         self.apply_batch(&batch)
     }
 
+    /// True if everything applied so far is on the disk.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.unsynced.is_none_or(|messages| messages == 0)
+    }
+
+    /// Syncs everything applied so far to the disk.
+    ///
+    /// # Errors
+    /// As [`Engine::apply_batch`].
+    pub fn sync(&mut self) -> Result<(), StoreError> {
+        if !self.is_synced() {
+            self.store.sync()?;
+            self.unsynced = Some(0);
+        }
+        Ok(())
+    }
+
     /// Applies messages that one decoder of this engine decoded, in the order of their sequences,
     /// and commits. Skips messages at or before the checkpoint. The reader has compared the stream
     /// with the checkpoint, and the slots with those of the store.
     ///
+    /// Reads see the commit at once. Small commits are synced to the disk later, by
+    /// [`Engine::sync`] or when many messages wait for that: often they change the same pages,
+    /// which are then written once.
+    ///
     /// # Errors
-    /// If the store cannot be read or written. Then the engine must be opened again, as of its last
-    /// commit.
+    /// If the store cannot be read or written. Then the engine must be opened again, as of the last
+    /// sync.
     pub fn apply_batch(&mut self, batch: &Decoded) -> Result<(), StoreError> {
         self.stream = batch.stream.clone();
         if !self.is_attached {
@@ -254,6 +291,7 @@ impl Engine {
         let keep = first_days_kept(&mut batch.progress, self.keep_days);
         let stored_ms = batch.progress.checkpoint.as_ref().map_or(0, |c| c.stored_ns / NS_PER_MS);
 
+        let unsynced = self.can_wait(&batch);
         let commit = self.store.begin()?;
         let Lists { upcoming, effects, .. } = self.lists.for_batch_of(batch.events.len());
         effects.begin(keep.1, &self.open.read(), stored_ms);
@@ -279,7 +317,11 @@ impl Engine {
             commit.delete_before(keep.0, keep.1)?;
             prune_generations(&commit, keep.0)?;
         }
-        commit.commit()?;
+        match unsynced {
+            Some(_) => commit.commit()?,
+            None => commit.commit_and_sync()?,
+        }
+        self.unsynced = unsynced.or(Some(0));
 
         self.conversations.forget_before(keep.0);
         open.apply(&mut self.open.write());
@@ -287,6 +329,19 @@ impl Engine {
         self.pairs = batch.pairs;
         self.progress = batch.progress;
         Ok(())
+    }
+
+    /// The number of messages that wait for a sync after the batch; none if its commit is synced.
+    fn can_wait(&self, batch: &Batch<'_>) -> Option<usize> {
+        // The first commit is synced, so that a full disk shows before reads are answered.
+        let unsynced = self.unsynced?;
+        // So is one that passes to another stream or gives slots away.
+        let (before, after) = (&self.progress, &batch.progress);
+        let [old, new] = [before, after].map(|of| of.checkpoint.as_ref().map(|c| &c.stream));
+        let goes_on = old == new && before.ownership == after.ownership;
+        // Large commits are synced alone, as they have few pages in common.
+        let has_room = unsynced + 2 * batch.count <= self.max_unsynced;
+        (has_room && goes_on).then_some(unsynced + batch.count.max(1))
     }
 }
 

@@ -465,6 +465,8 @@ async fn serve_status(client: Client, context: Context, stop: CancellationToken)
 }
 
 fn status(context: &Context) -> Status {
+    // First, so that the sequence is not from before the ingest was ready.
+    let ready = context.readiness.is_ready();
     let (freshness, progress, refused) = context.health.state();
     let (_, Served { slots, by_slot }) = context.health.served();
     let events: BTreeMap<String, u64> =
@@ -473,7 +475,7 @@ fn status(context: &Context) -> Status {
         program: "ingest".to_owned(),
         instance: context.instance.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        ready: context.readiness.is_ready(),
+        ready,
         missing: context.readiness.all_missing(),
         limited: context.readiness.all_limited(),
         zones: None,

@@ -75,7 +75,14 @@ impl From<std::io::Error> for StoreError {
     }
 }
 
-from_redb!(StorageError, TableError, TransactionError, CommitError, DatabaseError);
+from_redb!(
+    StorageError,
+    TableError,
+    TransactionError,
+    CommitError,
+    DatabaseError,
+    SetDurabilityError
+);
 
 impl StoreError {
     pub(crate) fn value(table: &'static str, reason: impl ToString) -> Self {

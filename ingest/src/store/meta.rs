@@ -213,7 +213,7 @@ pub(super) fn put_progress(table: &mut Meta<'_>, progress: &Progress) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use super::super::{META, STORE_FILE, Store, begin};
+    use super::super::{META, STORE_FILE, Store};
     use super::*;
 
     #[test]
@@ -278,9 +278,9 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join(STORE_FILE);
             let store = Store::open(&path).unwrap();
-            let write = begin(&store.database).unwrap();
-            change(&mut write.open_table(META).unwrap());
-            write.commit().unwrap();
+            let commit = store.begin().unwrap();
+            change(&mut commit.transaction.open_table(META).unwrap());
+            commit.commit_and_sync().unwrap();
             drop(store);
             Store::open(&path).map(|_| ())
         };

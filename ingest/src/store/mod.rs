@@ -1,8 +1,9 @@
 //! The store: one redb file that holds everything an ingest knows.
 //!
 //! *Invariants*: only this module writes redb. A commit holds state and checkpoint in one
-//! transaction, so a crash at any moment leaves the fold of exactly the messages up to the
-//! checkpoint. A value starts with a version; an unknown one is refused.
+//! transaction, so after a crash at any moment the file has the fold of exactly the messages up to
+//! the checkpoint of the last synced commit. A value starts with a version; an unknown one is
+//! refused.
 //!
 //! *Not here*: rules. What a bucket or a slice becomes is decided in `fold`.
 //!
@@ -26,10 +27,12 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
+use botstats_common::io::clock::monotonic;
 use redb::backends::FileBackend;
 use redb::{
-    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
-    ReadableTableMetadata as _, Table, TableDefinition, TableHandle as _, WriteTransaction,
+    Database, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase as _,
+    ReadableTable as _, ReadableTableMetadata as _, Table, TableDefinition, TableHandle as _,
+    WriteTransaction,
 };
 
 pub(crate) use botstats_common::lineage::StreamIdentity;
@@ -50,6 +53,7 @@ use crate::event::Rule;
 use crate::event::hash::HashKey;
 use crate::fold::bucket_key;
 use crate::fold::session::RULES;
+use crate::telemetry::METRICS;
 use checked::{CheckedFile, FirstFailure};
 use keys::{DAY, day_bytes};
 use packed::{Packed, Shape};
@@ -145,8 +149,10 @@ impl Store {
             // To open a store writes nothing, so a store on a full disk can be opened.
             return Ok(Self { database, first_failure });
         }
-        let write = begin(&database)?;
+        let store = Self { database, first_failure };
+        let commit = store.begin()?;
         {
+            let write = &commit.transaction;
             write.open_table(PAIRS)?;
             write.open_table(SLICES)?;
             write.open_table(PARTS)?;
@@ -157,8 +163,8 @@ impl Store {
             write.open_table(DEAD_LETTERS)?;
             meta::make(&mut write.open_table(META)?)?;
         }
-        write.commit()?;
-        Ok(Self { database, first_failure })
+        commit.commit_and_sync()?;
+        Ok(store)
     }
 
     /// The first failure of the file since it was opened. After a failure the file cannot be read
@@ -177,15 +183,13 @@ impl Store {
     }
 
     pub(crate) fn begin(&self) -> Result<Commit, StoreError> {
-        Ok(Commit { transaction: begin(&self.database)? })
+        Ok(Commit { transaction: self.database.begin_write()? })
     }
-}
 
-fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
-    let mut transaction = database.begin_write()?;
-    // The next open after a crash then takes milliseconds, however large the file is.
-    transaction.set_quick_repair(true);
-    Ok(transaction)
+    /// Syncs all commits to the disk.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.begin()?.commit_and_sync()
+    }
 }
 
 /// Why a message was refused. The message itself is in the stream.
@@ -315,7 +319,8 @@ impl Snapshot {
     }
 }
 
-/// A write transaction. It is rolled back if it is dropped without [`Commit::commit`].
+/// A write transaction. It is rolled back if it is dropped without [`Commit::commit`] or
+/// [`Commit::commit_and_sync`].
 pub(crate) struct Commit {
     transaction: WriteTransaction,
 }
@@ -383,8 +388,20 @@ impl Commit {
         self.buckets()?.delete_before(&day_bytes(buckets))
     }
 
-    pub(crate) fn commit(self) -> Result<(), StoreError> {
+    /// Commits in memory: snapshots see it at once. A crash loses all commits since the last sync.
+    pub(crate) fn commit(mut self) -> Result<(), StoreError> {
+        self.transaction.set_durability(Durability::None)?;
         Ok(self.transaction.commit()?)
+    }
+
+    /// Commits, and syncs this and all commits before to the disk.
+    pub(crate) fn commit_and_sync(mut self) -> Result<(), StoreError> {
+        // The next open after a crash then takes milliseconds, however large the file is.
+        self.transaction.set_quick_repair(true);
+        let begun = monotonic();
+        self.transaction.commit()?;
+        METRICS.sync_seconds.record(begun.elapsed().as_secs_f64());
+        Ok(())
     }
 }
 

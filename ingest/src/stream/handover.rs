@@ -4,6 +4,9 @@
 //! the fold has applied the one before, and then fills the memory of that one: otherwise the kernel
 //! would have to clear fresh memory for each batch.
 
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 
 use crate::event::batch::Batch;
@@ -16,21 +19,21 @@ pub(super) struct FoldEnded;
 /// The reader's side.
 #[derive(Debug)]
 pub struct ToFold {
-    filled: mpsc::Sender<Batch>,
+    filled: SyncSender<Batch>,
     applied: mpsc::Receiver<Vec<Arrival>>,
 }
 
 /// The fold's side.
 #[derive(Debug)]
 pub struct FromReader {
-    filled: mpsc::Receiver<Batch>,
+    filled: Receiver<Batch>,
     applied: mpsc::Sender<Vec<Arrival>>,
 }
 
 /// Both sides.
 #[must_use]
 pub fn handover() -> (ToFold, FromReader) {
-    let (filled, to_apply) = mpsc::channel(1);
+    let (filled, to_apply) = sync_channel(1);
     let (emptied, applied) = mpsc::channel(1);
     // The memory of the second batch; there is room, as nothing was sent yet.
     let _sent = emptied.try_send(Vec::new());
@@ -49,14 +52,17 @@ impl ToFold {
     }
 
     pub(super) fn has_fold_ended(&self) -> bool {
-        self.filled.is_closed()
+        self.applied.is_closed()
     }
 }
 
 impl FromReader {
-    /// Waits for the next batch; none after the reader has ended. Not for asynchronous code.
-    pub fn receive(&mut self) -> Option<Batch> {
-        self.filled.blocking_recv()
+    /// Waits for the next batch, for no longer than `limit`. Not for asynchronous code.
+    ///
+    /// # Errors
+    /// If none came in that time, or the reader has ended.
+    pub fn receive(&self, limit: Duration) -> Result<Batch, RecvTimeoutError> {
+        self.filled.recv_timeout(limit)
     }
 
     /// Gives back a batch that was applied: its memory is used again, but not more than for twice
@@ -88,17 +94,20 @@ mod tests {
         Batch { arrivals, ..Batch::new(StreamIdentity::default(), Ownership::default()) }
     }
 
+    /// Much longer than any of these tests takes.
+    const LONG: Duration = Duration::from_secs(60);
+
     fn ready(to_fold: &mut ToFold) -> Option<Result<Vec<Arrival>, FoldEnded>> {
         to_fold.ready().now_or_never()
     }
 
     #[test]
     fn two_batches_go_round_and_keep_memory_for_twice_what_they_had() {
-        let (mut to_fold, mut from_reader) = handover();
+        let (mut to_fold, from_reader) = handover();
         let mut memory = ready(&mut to_fold).unwrap().unwrap();
         for (messages, least, most) in [(1_000, 1_000, 2_000), (10, 10, 20), (0, 0, 0)] {
             to_fold.hand_over(batch(memory, messages)).unwrap();
-            let taken = from_reader.receive().unwrap();
+            let taken = from_reader.receive(LONG).unwrap();
             assert_eq!(taken.arrivals.len() as u64, messages);
             assert!(ready(&mut to_fold).is_none(), "the fold has not applied it yet");
             from_reader.applied(taken);
@@ -106,8 +115,10 @@ mod tests {
             assert!(memory.is_empty());
             assert!((least..=most).contains(&memory.capacity()), "{}", memory.capacity());
         }
+        let nothing = from_reader.receive(Duration::from_millis(1));
+        assert_eq!(nothing.unwrap_err(), RecvTimeoutError::Timeout);
         drop(to_fold);
-        assert!(from_reader.receive().is_none());
+        assert_eq!(from_reader.receive(LONG).unwrap_err(), RecvTimeoutError::Disconnected);
     }
 
     #[test]

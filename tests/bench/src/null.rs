@@ -4,6 +4,7 @@
 //! benchmark's program starts itself again with a hidden option.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
@@ -140,9 +141,9 @@ async fn by_reader(url: &str, count: u64) -> anyhow::Result<Drained> {
         Progress::default(),
         MemoryUse::default(),
         Readiness::default(),
-        std::time::Duration::ZERO,
+        Duration::ZERO,
     );
-    let (to_fold, mut batches) = handover();
+    let (to_fold, batches) = handover();
     let end = CancellationToken::new();
     let folder = tempfile::tempdir()?;
     let decoder = Engine::open(folder.path(), super::in_process::KEEP_DAYS)?.decoder();
@@ -154,7 +155,7 @@ async fn by_reader(url: &str, count: u64) -> anyhow::Result<Drained> {
     let dropping = tokio::task::spawn_blocking(move || {
         let mut taken = 0;
         while taken < count {
-            let Some(batch) = batches.receive() else { break };
+            let Ok(batch) = batches.receive(Duration::MAX) else { break };
             taken += u64::try_from(batch.arrivals.len()).unwrap_or_default();
             batches.applied(batch);
         }

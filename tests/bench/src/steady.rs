@@ -19,11 +19,12 @@ use tokio::sync::mpsc;
 use super::ingest::{applied, applied_sequence};
 use super::load::{EVENTS_PER_ACCOUNT_DAY, Headers, Publisher, acknowledged, even};
 use super::report::percentile;
+use super::usage::Usage;
 use super::{Row, Scale, Target, say, usage};
 use botstats_tests::harness::Site;
 
 /// Events a second, and for how many seconds.
-const RATES: [(u64, u64); 3] = [(100, 10), (50_000, 10), (150_000, 6)];
+const RATES: [(u64, u64); 4] = [(100, 10), (1_000, 10), (50_000, 10), (150_000, 6)];
 /// The highest rate, in events a second, with a target: nats-server, publisher and ingest may not
 /// reach a higher one on two cores.
 const TARGET_RATE: u64 = 50_000;
@@ -51,6 +52,8 @@ struct Round {
     /// Milliseconds between two answers about the applied sequence.
     resolution_ms: f64,
     cpu_us: f64,
+    /// Bytes that ingest made the system write to disks, an event.
+    written: f64,
 }
 
 pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>> {
@@ -60,7 +63,8 @@ pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>> {
         let ingest = site.ingest("ingest");
         // The first round warms up: pairs, users and the file grow.
         let (mut reached, mut p50, mut p99) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut most, mut resolution, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut most, mut resolution) = (Vec::new(), Vec::new());
+        let (mut cpu, mut written) = (Vec::new(), Vec::new());
         for (round, seed) in (0..=scale.rounds).zip(1..) {
             let measured = one(&site, ingest.pid(), rate, scale.of(rate * seconds), seed).await?;
             say(&format!(
@@ -76,6 +80,7 @@ pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>> {
                 most.push(percentile(&measured.delays_ms, 100));
                 resolution.push(measured.resolution_ms);
                 cpu.push(measured.cpu_us);
+                written.push(measured.written);
             }
         }
         let p99 = Row::new(format!("{rate}/s: publish to counted, p99"), "ms", p99);
@@ -86,6 +91,7 @@ pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>> {
             Row::new(format!("{rate}/s: publish to counted, most"), "ms", most),
             Row::new(format!("{rate}/s: time between two looks, p99"), "ms", resolution),
             Row::new(format!("{rate}/s: CPU of ingest an event"), "us", cpu),
+            Row::new(format!("{rate}/s: written to the disk by ingest, an event"), "B", written),
         ]);
     }
     Ok(rows)
@@ -125,7 +131,7 @@ async fn one(site: &Site, pid: u32, rate: u64, count: u64, seed: u64) -> anyhow:
     publish(&publisher, events, rate, begun, &stored).await?;
     collecting.await??;
     let looks = looking.await??;
-    let used = (usage::of(pid) - used).cpu;
+    let used = usage::of(pid) - used;
     Ok(evaluate(acknowledged_at, &looks, begun, used, count))
 }
 
@@ -172,7 +178,7 @@ fn evaluate(
     mut acknowledged_at: mpsc::UnboundedReceiver<(u64, Instant)>,
     looks: &[(u64, Instant)],
     begun: Instant,
-    used: Duration,
+    used: Usage,
     count: u64,
 ) -> Round {
     let ms = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64() * 1e3;
@@ -190,6 +196,7 @@ fn evaluate(
         rate: count as f64 / last.saturating_duration_since(begun).as_secs_f64() / 1e3,
         delays_ms,
         resolution_ms: percentile(&between, 99),
-        cpu_us: used.as_secs_f64() * 1e6 / count as f64,
+        cpu_us: used.cpu.as_secs_f64() * 1e6 / count as f64,
+        written: used.disk_written as f64 / count as f64,
     }
 }

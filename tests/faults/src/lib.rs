@@ -9,8 +9,8 @@
 //!
 //! *Invariants* that are checked: an acknowledged event is in the stream under its sequence; every
 //! event counts once, whatever was published again; counts, dead letters and answers are the
-//! model's; a checkpoint never decreases; an account has at most one 200 a window; after each step
-//! of faults everything works again without a person.
+//! model's; the checkpoint of an ingest that answers never decreases; an account has at most one
+//! 200 a window; after each step of faults everything works again without a person.
 //!
 //! *Not here*: faults of disks (`tests/tests/storage`), and a stream that is restored or exchanged
 //! (`tests/tests/streams/identity.rs`).

@@ -130,6 +130,13 @@ impl Process {
         signal(self.pid(), name);
     }
 
+    /// Stops it in order: then the folder of an ingest has everything that was applied.
+    pub async fn stop(&mut self) {
+        self.signal("TERM");
+        let status = self.ended(super::PATIENCE).await;
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
     /// Waits until it has ended by itself.
     pub async fn ended(&mut self, limit: Duration) -> ExitStatus {
         let running = self.running.as_mut().expect("it was started");

@@ -23,7 +23,7 @@ async fn a_childs_store_may_begin_as_a_copy_of_the_parents_before_the_fence() {
     Traffic::start(&site.js, first, RATE).all().await;
     let mut spare = site.ingest("spare");
     ready(spare.address("internal listener ready").await).await;
-    spare.kill();
+    spare.stop().await;
     copy(&site.folder("spare"), &site.folder("copied"));
 
     let child = cell_stream("B");
@@ -47,7 +47,7 @@ async fn a_childs_store_may_begin_as_a_copy_of_the_parents_before_the_fence() {
     accounts.judge(&query, &all, 3).await;
 
     // The parent's store has counted what came after the fence: it is not the child's past.
-    root.kill();
+    root.stop().await;
     copy(&site.folder("root"), &site.folder("late"));
     root.restart();
     let _late = site.ingest_of(&child, "late");

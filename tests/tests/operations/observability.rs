@@ -612,6 +612,7 @@ async fn what_the_state_has_counted_goes_on_without_a_leap() {
     let before = counted(&metrics(address).await.1);
     assert!(before.iter().all(Option::is_some));
 
+    stage.ingest.stop().await;
     stage.site.nats.kill();
     stage.ingest.restart();
     let address = stage.ingest.address("internal listener ready").await;

@@ -2,6 +2,7 @@
 //! messages up to the checkpoint, or the store refuses to open. `BOTSTATS_TEST_DISK` sets how many
 //! times as many cases as usual are tried.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use botstats_common::io::settings;
@@ -91,11 +92,28 @@ impl Run {
         Ok(applied)
     }
 
+    /// A product on that disk that syncs every fifth commit by itself.
+    fn product(&self, disk: Disk) -> anyhow::Result<Product> {
+        let mut product = Product::on(disk, KEEP_DAYS)?;
+        product.engine()?.set_max_unsynced(5 * self.batches[0].len());
+        Ok(product)
+    }
+
+    /// Applies one batch, and syncs after each seventh; true if everything is synced.
+    fn apply(&self, product: &mut Product, number: usize) -> anyhow::Result<bool> {
+        product.apply(&self.batches[number])?;
+        let engine = product.engine()?;
+        if number % 7 == 6 {
+            engine.sync()?;
+        }
+        Ok(engine.is_synced())
+    }
+
     /// Applies what is left; in the end everything is there.
     fn finish(&self, product: &mut Product) -> anyhow::Result<()> {
         let applied = self.applied(product)?;
-        for batch in &self.batches[applied..] {
-            product.apply(batch)?;
+        for number in applied..self.batches.len() {
+            self.apply(product, number)?;
         }
         anyhow::ensure!(self.applied(product)? == self.batches.len(), "not all is there");
         Ok(())
@@ -106,24 +124,27 @@ impl Run {
 fn the_power_is_cut_at_every_operation() {
     let run = Run::new(SEED, 900);
     let disk = Disk::default();
-    let mut product = Product::on(disk.clone(), KEEP_DAYS).unwrap();
+    let mut product = run.product(disk.clone()).unwrap();
     let begin = disk.bytes();
     disk.record();
-    // The number of disk operations after each committed batch.
-    let mut committed = Vec::new();
-    for batch in &run.batches {
-        product.apply(batch).unwrap();
-        committed.push(disk.operations());
+    // By syncs: the number of batches on the disk, and of its operations until then.
+    let mut syncs = vec![(0, 0)];
+    for number in 0..COMMITS {
+        if run.apply(&mut product, number).unwrap() {
+            syncs.push((number + 1, disk.operations()));
+        }
     }
     let log = disk.recorded();
-    assert_eq!(committed.len(), COMMITS);
+    assert!((COMMITS / 5..COMMITS / 2).contains(&syncs.len()), "{syncs:?}");
 
     let mut replay = Replay::new(begin);
     let mut dice = Dice::new(SEED);
     let mut tried = 0;
     for (k, operation) in log.iter().enumerate() {
         replay.step(operation.clone());
-        let before = committed.iter().filter(|end| **end <= k + 1).count();
+        // The sync before and the next one.
+        let next = syncs.partition_point(|(_, end)| *end <= k + 1);
+        let possible = &syncs[next - 1..syncs.len().min(next + 1)];
         let mut images = vec![replay.nothing_more(), replay.everything()];
         images.extend((0..thoroughness()).map(|_| replay.some(&mut dice)));
         for (image, bytes) in images.into_iter().enumerate() {
@@ -132,7 +153,8 @@ fn the_power_is_cut_at_every_operation() {
                 .unwrap_or_else(|error| panic!("{case}: {error:#}"));
             let applied =
                 run.applied(&mut product).unwrap_or_else(|error| panic!("{case}: {error:#}"));
-            assert!([before, before + 1].contains(&applied), "{case}: {applied}, not {before}");
+            let is_possible = possible.iter().any(|(batches, _)| *batches == applied);
+            assert!(is_possible, "{case}: {applied}, not of {possible:?}");
             // What is not visible in answers is right too if the rest comes out right.
             if (k + image).is_multiple_of((40 / thoroughness()).max(1)) {
                 run.finish(&mut product).unwrap_or_else(|error| panic!("{case}: {error:#}"));
@@ -141,7 +163,7 @@ fn the_power_is_cut_at_every_operation() {
         }
     }
     println!("{} operations, {tried} images", log.len());
-    assert!(log.len() > 10 * COMMITS, "so few operations: {}", log.len());
+    assert!(log.len() > 10 * syncs.len(), "so few operations: {}", log.len());
 }
 
 #[test]
@@ -159,15 +181,24 @@ fn the_disk_fails_or_fills_up() {
         disk.operations()
     };
     let mut failures = 0;
-    let step = (23 / thoroughness()).max(1);
+    let step = (10 / thoroughness()).max(1);
     for k in (0..all).step_by(step) {
         for fault in [Fault::From(k), Fault::FullFrom(k)] {
             let disk = Disk::of(made.clone());
             disk.set_fault(Some(fault));
             let case = format!("seed {}, {fault:?} of {all}", SEED + 1);
-            let mut seen = None;
-            if let Ok(mut product) = Product::on(disk.clone(), KEEP_DAYS) {
-                seen = run.batches.iter().find_map(|batch| product.apply(batch).err());
+            let (mut seen, mut synced) = (None, 0);
+            if let Ok(mut product) = run.product(disk.clone()) {
+                for number in 0..COMMITS {
+                    match run.apply(&mut product, number) {
+                        Ok(true) => synced = number + 1,
+                        Ok(false) => {}
+                        Err(error) => {
+                            seen = Some(error);
+                            break;
+                        }
+                    }
+                }
                 if seen.is_none() {
                     run.applied(&mut product).unwrap_or_else(|e| panic!("{case}: {e:#}"));
                 }
@@ -182,11 +213,32 @@ fn the_disk_fails_or_fills_up() {
             disk.set_fault(None);
             let mut product =
                 Product::on(disk, KEEP_DAYS).unwrap_or_else(|e| panic!("{case}: {e:#}"));
+            let applied = run.applied(&mut product).unwrap_or_else(|e| panic!("{case}: {e:#}"));
+            assert!(applied >= synced, "{case}: {applied} instead of {synced}");
             run.finish(&mut product).unwrap_or_else(|e| panic!("{case}: {e:#}"));
         }
     }
     println!("{all} operations, every {step}th failed; {failures} were seen by a commit");
     assert!(failures > 10, "so few failures were seen: {failures}");
+}
+
+/// What a snapshot shows stays on the disk while later commits use other pages again.
+#[test]
+fn a_snapshot_lasts_over_commits() {
+    let run = Run::new(SEED + 3, 1_500);
+    let mut product = run.product(Disk::default()).unwrap();
+    let mut held = VecDeque::new();
+    for number in 0..COMMITS {
+        run.apply(&mut product, number).unwrap();
+        let snapshot = product.engine().unwrap().store().snapshot().unwrap();
+        let contents = snapshot.contents().unwrap();
+        held.push_back((snapshot, contents));
+        // Each lives through more than one sync.
+        if held.len() > 12 {
+            let (snapshot, contents) = held.pop_front().unwrap();
+            assert!(snapshot.contents().unwrap() == contents, "seed {}, {number}", SEED + 3);
+        }
+    }
 }
 
 /// What a damaged file may be.

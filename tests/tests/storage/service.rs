@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use botstats_common::io::clock;
+use botstats_common::io::{clock, stop};
 use botstats_tests::harness::{
     Outgoing, PATIENCE, Process, Stage, event, get, publish, run, stored, until,
 };
+use botstats_tests::in_process::Product;
 use botstats_tests::model::GroupMode;
 use serde_json::json;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 fn events(from: i64, count: i64) -> Vec<Outgoing> {
     let now_ms = clock::now_ms();
@@ -51,6 +55,41 @@ fn data_of(stage: &Stage) -> PathBuf {
     stage.site.folder("ingest").join("data")
 }
 
+/// What a crash would lose: an event comes every 10 ms meanwhile, so that it is never quiet.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_applied_is_soon_on_the_disk() {
+    let stage = Stage::start("0s", 1).await;
+    let file = data_of(&stage).join("botstats.redb");
+    let on_disk = |sequence: u64| {
+        let file = file.clone();
+        async move || {
+            // A copy that is taken during a sync may not open.
+            let mut copy = Product::of_file(&file, 400).ok()?;
+            copy.sequence().ok().filter(|found| *found >= sequence)
+        }
+    };
+    let js = stage.site.js.clone();
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let publishing = stop::spawn(async move {
+        for number in 0.. {
+            if stopped.is_cancelled() {
+                break;
+            }
+            publish(&js, events(number, 1)).await;
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+    for _ in 0..3 {
+        let applied = stage.site.ingest_statuses().await[0].sequence;
+        until("a sync under load", PATIENCE, on_disk(applied + 1)).await;
+    }
+    stop.cancel();
+    publishing.await.unwrap();
+    let last = stage.site.applied(PATIENCE).await.sequence;
+    until("the last sync", PATIENCE, on_disk(last)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_file_is_not_used() {
     let mut stage = Stage::start("1h", 1).await;
@@ -58,7 +97,7 @@ async fn a_damaged_file_is_not_used() {
     stage.site.applied(PATIENCE).await;
     let data = data_of(&stage);
     let file = data.join("botstats.redb");
-    stage.ingest.kill();
+    stage.ingest.stop().await;
     damage(&file);
 
     // It lives, says what is wrong and what to do, answers nothing and keeps the file.

@@ -18,11 +18,6 @@ fn events(numbers: std::ops::Range<i64>) -> Vec<Outgoing> {
     numbers.map(event).collect()
 }
 
-async fn stopped(ingest: &mut Process) {
-    ingest.signal("TERM");
-    assert!(ingest.ended(PATIENCE).await.success());
-}
-
 /// Checks what that query service says of an account.
 async fn equals_the_model(site: &Site, query: &Query, stage: &Stage, account: usize) {
     site.applied(PATIENCE).await;
@@ -44,7 +39,7 @@ async fn the_folder_of_a_stopped_ingest() {
     let first = events(0..300);
     publish(&stage.site.js, first.clone()).await;
     stage.site.applied(PATIENCE).await;
-    stopped(&mut stage.ingest).await;
+    stage.ingest.stop().await;
     let restored = stage.site.folder("restored");
     std::fs::create_dir(&restored).unwrap();
     copy(&stage.site.folder("ingest").join("data"), &restored.join("data"));
@@ -54,7 +49,7 @@ async fn the_folder_of_a_stopped_ingest() {
     stage.ingest.restart();
     publish(&stage.site.js, first.into_iter().skip(250).chain(events(300..600))).await;
     stage.site.applied(PATIENCE).await;
-    stopped(&mut stage.ingest).await;
+    stage.ingest.stop().await;
     stage.ingest = stage.site.ingest("restored");
     stage.equals_the_model(GroupMode::Hour, 2).await;
     let status = stage.site.applied(PATIENCE).await;
@@ -74,7 +69,7 @@ async fn backed_up(events_before: i64) -> (Stage, Backup) {
     publish(&stage.site.js, events(0..events_before)).await;
     stage.site.applied(PATIENCE).await;
     assert_eq!(stage.ask(&stage.logins[0]).await.status, 200);
-    stopped(&mut stage.ingest).await;
+    stage.ingest.stop().await;
     stage.site.nats.stop();
     let backup =
         Backup { nats: stage.site.folder("nats.backup"), ingest: stage.site.folder("data.backup") };
@@ -134,7 +129,7 @@ async fn a_folder_that_is_newer_than_the_stream() {
     publish(&stage.site.js, events(100..150)).await;
     stage.ingest.restart();
     stage.site.applied(PATIENCE).await;
-    stopped(&mut stage.ingest).await;
+    stage.ingest.stop().await;
 
     // The stream's copy is older than the folder's.
     let site = Site::restored(&backup.nats, "1h").await;
@@ -152,7 +147,7 @@ async fn a_folder_that_is_newer_than_the_stream() {
     );
 
     // As it says: what is in the stream is counted anew.
-    stopped(&mut ingest).await;
+    ingest.stop().await;
     let rebuild =
         run("botstats-ingest", &["rebuild"], &site.ingest_settings(&site.folder("ingest")));
     assert!(rebuild.status.success(), "{rebuild:?}");

@@ -143,7 +143,7 @@ async fn a_child_follows_its_parent_and_goes_on_alone() {
     status(&site, "it follows after a restart", CHILD, follows(24)).await;
 
     // A copy of the parent's store is a store of the child.
-    parent.kill();
+    parent.stop().await;
     std::fs::create_dir(site.folder("copied")).unwrap();
     copy(&site.folder("parent").join("data"), &site.folder("copied").join("data"));
     parent.restart();
@@ -185,7 +185,7 @@ async fn a_child_follows_its_parent_and_goes_on_alone() {
     })
     .await;
     for process in [&mut ingest, &mut copied, &mut late] {
-        process.kill();
+        process.stop().await;
     }
     let wanted = uncut(&said);
     for name in ["child", "copied", "late"] {
@@ -234,7 +234,7 @@ async fn what_is_no_chain_is_refused() {
     status(&site, "the child's ingest", CHILD, |s| accepted(s) == 2).await;
 
     // The store of the child is none of the parent's.
-    follower.kill();
+    follower.stop().await;
     let mut settings = site.ingest_settings(&site.folder("child"));
     settings.push(("BOTSTATS_STREAM", EVENTS_STREAM.to_owned()));
     let wrong = Process::start("botstats-ingest", &[], &settings, &site.folder("child"));
@@ -245,7 +245,7 @@ async fn what_is_no_chain_is_refused() {
     fence(&site, moved(), child).await;
     publish(&site.js, events(2).split_off(MOVED.len())).await;
     status(&site, "the parent is past the fence", EVENTS_STREAM, |s| accepted(s) == 6).await;
-    parent.kill();
+    parent.stop().await;
     std::fs::create_dir(site.folder("copied")).unwrap();
     copy(&site.folder("parent").join("data"), &site.folder("copied").join("data"));
     let copied = child_ingest(&site, "copied");

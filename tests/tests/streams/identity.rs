@@ -49,7 +49,7 @@ async fn refuses(stage: &Stage, login: &Login, because: &str) -> IngestStatus {
 
 /// Runs `rebuild`, starts ingest, and checks that it answers what the stream holds now.
 async fn rebuilt(stage: &mut Stage) {
-    stage.ingest.kill();
+    stage.ingest.stop().await;
     let folder = stage.site.folder("ingest");
     let settings = stage.site.ingest_settings(&folder);
     let mut rebuild =
@@ -83,7 +83,7 @@ async fn a_stream_made_again() {
     rebuilt(&mut stage).await;
 
     // And while it does not.
-    stage.ingest.kill();
+    stage.ingest.stop().await;
     stage.site.js.delete_stream(EVENTS_STREAM).await.unwrap();
     stage.site.make_stream().await;
     stage.ingest.restart();
@@ -199,7 +199,7 @@ async fn a_stream_restored_by_nats() {
     assert_eq!(restorations(&stage), 0);
 
     // While ingest is stopped; the copy has more than was counted.
-    stage.ingest.kill();
+    stage.ingest.stop().await;
     publish(&stage.site.js, events(120..130)).await;
     let newer = Snapshot::of(&client, EVENTS_STREAM).await;
     newer.put_back(&client, EVENTS_STREAM).await;
@@ -211,7 +211,7 @@ async fn a_stream_restored_by_nats() {
     // An older copy lacks what was counted, and goes on lacking it when others take the sequences.
     older.put_back(&client, EVENTS_STREAM).await;
     refuses(&stage, &login, "restored from an older copy").await;
-    stage.ingest.kill();
+    stage.ingest.stop().await;
     publish(&stage.site.js, events(200..260)).await;
     stage.ingest.restart();
     refuses(&stage, &login, "does not have the message that was applied").await;
@@ -222,7 +222,7 @@ async fn a_stream_restored_by_nats() {
 
     // Published again in their order all events have the same sequences, but another time.
     let messages = stored(&stage.site.js).await;
-    stage.ingest.kill();
+    stage.ingest.stop().await;
     stage.site.js.delete_stream(EVENTS_STREAM).await.unwrap();
     stage.site.make_stream().await;
     publish(&stage.site.js, messages.iter().map(outgoing)).await;
@@ -242,6 +242,7 @@ async fn a_purged_stream() {
     // Everything was counted before it went: nothing is missed, the numbers stay.
     let before = stage.ask(&login).await.json();
     purge(&stage).await;
+    stage.ingest.stop().await;
     stage.ingest.restart();
     until("an answer after the purge", PATIENCE, async || {
         let answer = stage.ask(&login).await;
@@ -254,7 +255,7 @@ async fn a_purged_stream() {
     assert_ne!(before, after, "what came after the purge is counted");
 
     // Something went before it was counted: refuse.
-    stage.ingest.kill();
+    stage.ingest.stop().await;
     publish(&stage.site.js, events(30..40)).await;
     purge(&stage).await;
     publish(&stage.site.js, events(40..50)).await;
@@ -287,7 +288,7 @@ async fn a_stream_restored_from_an_older_copy() {
     refuses(&stage, &login, "older copy").await;
 
     // It has grown again, past the sequence that was counted, with other messages.
-    stage.ingest.kill();
+    stage.ingest.stop().await;
     publish(&stage.site.js, events(200..260)).await;
     stage.ingest.restart();
     refuses(&stage, &login, "is not the message that was applied").await;
@@ -309,14 +310,14 @@ async fn the_newest_messages_erased() {
     let newest = event(place, "message.received", clock::now_ms(), "x", &json!({}));
     publish(&stage.site.js, [newest]).await;
     stage.site.applied(PATIENCE).await;
-    stage.ingest.kill();
+    stage.ingest.stop().await;
     let stream = stage.site.js.get_stream(EVENTS_STREAM).await.unwrap();
     stream.purge().filter("botstats.events.erased.>").await.unwrap();
 
     // What was counted last can't be recognised any more: refused, not waited for.
     stage.ingest.restart();
     refuses(&stage, &login, "is not the message that was applied").await;
-    stage.ingest.kill();
+    stage.ingest.stop().await;
 
     // A new ingest counts what is there, and does not wait for what is not.
     let _second = stage.site.ingest("second");

@@ -156,21 +156,21 @@ mod tests {
         let (mut reader, writer) = io::pipe().unwrap();
         let (sender, told) = mpsc::channel();
         let lines = Lines::start(writer, move |dropped| sender.send(dropped).unwrap());
-        let line = [[b'x'; 1023].as_slice(), b"\n"].concat();
-        let fit = MAX_WAITING_BYTES / line.len();
-        // More than the pipe holds: when the thread has taken them all, it waits for a reader.
-        (0..fit).for_each(|_| lines.push(&line));
+        let line = |length: usize| [vec![b'x'; length - 1].as_slice(), b"\n"].concat();
+        // The pipe holds less: when the thread has taken this line, it waits for a reader.
+        lines.push(&line(MAX_WAITING_BYTES));
         while !lines.state().waiting.is_empty() {
             thread::yield_now();
         }
-        let dropped = 3;
-        (0..fit + dropped).for_each(|_| lines.push(&line));
+        let (fit, dropped) = (MAX_WAITING_BYTES / 1024, 3);
+        (0..fit + dropped).for_each(|_| lines.push(&line(1024)));
         assert_eq!(lines.state().waiting.len(), MAX_WAITING_BYTES);
         assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
 
-        let mut read = vec![0; 2 * fit * line.len()];
+        let mut read = vec![0; 2 * MAX_WAITING_BYTES];
         reader.read_exact(&mut read).unwrap();
-        assert!(read.chunks(line.len()).all(|one| one == line));
+        let wanted = [line(MAX_WAITING_BYTES), line(1024).repeat(fit)].concat();
+        assert!(read == wanted);
         assert_eq!(told.recv_timeout(LONG), Ok(u64::try_from(dropped).unwrap()));
         lines.push(b"again\n");
         let mut read = [0; 6];
