@@ -37,9 +37,9 @@ use slices::{Conversations, Effects, Outcomes};
 use upcoming::Upcoming;
 use users::{count_users, prune_generations};
 
-/// The most messages that wait for a sync to the disk. At 50,000 events a second this is half a
-/// second of messages, and every tenth commit is synced.
-const MAX_UNSYNCED: usize = 25_000;
+/// The most messages that wait for a sync to the disk. A sync of more would keep the next commit
+/// waiting. At 10,000 events a second every seventh commit is synced, at 50,000 each.
+const MAX_UNSYNCED: usize = 4_000;
 
 /// The parts of an engine's memory that grow with the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
