@@ -34,8 +34,8 @@ use crate::stream::handover::{FromReader, handover};
 use crate::stream::reader::StreamReader;
 use crate::telemetry::{self, METRICS};
 
-/// The longest time between two syncs of the store while batches come. Messages that a crash loses
-/// are read from the stream again before reads are answered.
+/// The store is synced at least this often while batches come. A longer interval means more
+/// messages to read again after a crash.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// After this time without a batch the store is synced.
 const IDLE_SYNC: Duration = Duration::from_millis(100);
@@ -343,6 +343,9 @@ fn fold(mut engine: Engine, batches: FromReader, health: &Health) -> Result<Engi
         if is_due {
             engine.sync()?;
             synced = monotonic();
+        }
+        if engine.is_synced() {
+            health.synced();
         }
     }
     engine.sync()?;

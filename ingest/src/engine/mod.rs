@@ -37,8 +37,8 @@ use slices::{Conversations, Effects, Outcomes};
 use upcoming::Upcoming;
 use users::{count_users, prune_generations};
 
-/// The most messages that wait for a sync to the disk. A sync of more would keep the next commit
-/// waiting. At 10,000 events a second every seventh commit is synced, at 50,000 each.
+/// The most messages that wait for a sync to the disk. A larger sync would delay the next commit.
+/// At 10,000 events a second about every eighth commit is synced, at 50,000 every commit.
 const MAX_UNSYNCED: usize = 4_000;
 
 /// The parts of an engine's memory that grow with the store.
@@ -56,7 +56,7 @@ pub struct MemoryUse {
 
 /// The open projection.
 ///
-/// After an error of [`Engine::apply`] the engine's memory does not fit the file any more: the
+/// After an error of [`Engine::apply`] the engine's memory no longer matches the file: the
 /// engine must be opened again.
 pub struct Engine {
     store: Arc<Store>,
@@ -335,11 +335,11 @@ impl Engine {
     fn can_wait(&self, batch: &Batch<'_>) -> Option<usize> {
         // The first commit is synced, so that a full disk shows before reads are answered.
         let unsynced = self.unsynced?;
-        // So is one that passes to another stream or gives slots away.
+        // A commit that passes to another stream or gives slots away is synced, too.
         let (before, after) = (&self.progress, &batch.progress);
         let [old, new] = [before, after].map(|of| of.checkpoint.as_ref().map(|c| &c.stream));
         let goes_on = old == new && before.ownership == after.ownership;
-        // Large commits are synced alone, as they have few pages in common.
+        // The next commit may be as large.
         let has_room = unsynced + 2 * batch.count <= self.max_unsynced;
         (has_room && goes_on).then_some(unsynced + batch.count.max(1))
     }

@@ -31,6 +31,8 @@ pub struct Health {
 struct Inner {
     freshness: Freshness,
     progress: Progress,
+    /// The progress as of the last sync.
+    synced: Progress,
     memory: MemoryUse,
     refused: Option<String>,
     /// The settings of the stream that can keep events from being counted.
@@ -118,6 +120,7 @@ impl Health {
         let has_slots = progress.ownership != Ownership::default();
         let inner = Inner {
             freshness,
+            synced: progress.clone(),
             progress,
             memory,
             refused: None,
@@ -256,6 +259,17 @@ impl Health {
         }
         inner.progress = progress.clone();
         inner.memory = memory;
+    }
+
+    /// Everything that was applied is on the disk.
+    pub(crate) fn synced(&self) {
+        let mut inner = self.inner.lock();
+        inner.synced = inner.progress.clone();
+    }
+
+    /// The progress as of the last sync: no crash takes it back.
+    pub(crate) fn synced_progress(&self) -> Progress {
+        self.inner.lock().synced.clone()
     }
 
     /// Up to when (Unix milliseconds, the server's clock) everything is counted, and which accounts

@@ -78,13 +78,15 @@ impl Sources {
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
 fn measure_health(health: &Health) {
-    let (freshness, progress, _) = health.state();
+    // A counter that goes back looks like one that began again.
+    let progress = health.synced_progress();
     for (outcome, n) in progress.by_outcome() {
         COUNTED.events.of(outcome).absolute(n);
     }
     for (rule, n) in progress.dead_letters {
         COUNTED.dead_letters.of(&rule).absolute(n);
     }
+    let (freshness, ..) = health.state();
     let lag = freshness.last_sequence() - freshness.sequence();
     METRICS.sequence.set(freshness.sequence() as f64);
     METRICS.stream_sequence.set(freshness.last_sequence() as f64);

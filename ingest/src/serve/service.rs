@@ -465,7 +465,7 @@ async fn serve_status(client: Client, context: Context, stop: CancellationToken)
 }
 
 fn status(context: &Context) -> Status {
-    // First, so that the sequence is not from before the ingest was ready.
+    // Before the sequence: a ready ingest must not report one from before it was ready.
     let ready = context.readiness.is_ready();
     let (freshness, progress, refused) = context.health.state();
     let (_, Served { slots, by_slot }) = context.health.served();

@@ -244,8 +244,8 @@ impl CheckedFile {
 
     fn sync(&self) -> Result<()> {
         self.write_sums(&mut self.state())?;
-        // Not under the lock, so that reads go on. Reads may write pages from redb's buffer
-        // meanwhile; what is synced here does not refer to these.
+        // Not under the lock, so that reads go on. Meanwhile reads may write pages from redb's
+        // buffer; the synced header does not refer to those.
         self.disk.sync_data()?;
         let mut state = self.state();
         if std::mem::take(&mut state.written) {

@@ -131,7 +131,10 @@ async fn the_metrics_and_those_who_use_them() {
         let (text, page) = metrics(of_ingest).await;
         let answered = [("outcome", "answered")];
         let reads = page.get("botstats_ingest_reads_total")?.value(&answered)?;
-        (reads >= 2.0).then_some((text, page))
+        // An event is counted here when it is on the disk.
+        let events = page.get("botstats_ingest_events_total")?;
+        let conflicts = events.value(&[("outcome", "conflict")])?;
+        (reads >= 2.0 && conflicts >= 1.0).then_some((text, page))
     })
     .await;
     let (query_text, query_metrics) = metrics(query.internal).await;
@@ -609,10 +612,16 @@ async fn what_the_state_has_counted_goes_on_without_a_leap() {
         })
     };
     let address = stage.ingest.address("internal listener ready").await;
-    let before = counted(&metrics(address).await.1);
-    assert!(before.iter().all(Option::is_some));
+    let accepted = stage.site.applied(PATIENCE).await.events["accepted"];
+    let before = until("everything is on the disk", PATIENCE, async || {
+        let page = metrics(address).await.1;
+        let events = page.get("botstats_ingest_events_total")?;
+        let synced = events.value(&[("outcome", "accepted")])? == accepted as f64;
+        synced.then(|| counted(&page))
+    })
+    .await;
+    assert!(accepted > 0 && before.iter().all(Option::is_some));
 
-    stage.ingest.stop().await;
     stage.site.nats.kill();
     stage.ingest.restart();
     let address = stage.ingest.address("internal listener ready").await;

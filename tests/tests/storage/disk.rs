@@ -176,7 +176,7 @@ fn the_disk_fails_or_fills_up() {
     };
     let all = {
         let disk = Disk::of(made.clone());
-        let mut product = Product::on(disk.clone(), KEEP_DAYS).unwrap();
+        let mut product = run.product(disk.clone()).unwrap();
         run.finish(&mut product).unwrap();
         disk.operations()
     };
@@ -222,7 +222,7 @@ fn the_disk_fails_or_fills_up() {
     assert!(failures > 10, "so few failures were seen: {failures}");
 }
 
-/// What a snapshot shows stays on the disk while later commits use other pages again.
+/// What a snapshot shows stays on the disk while later commits reuse pages.
 #[test]
 fn a_snapshot_lasts_over_commits() {
     let run = Run::new(SEED + 3, 1_500);
@@ -259,6 +259,7 @@ fn damage_is_never_a_wrong_number() {
     for batch in &run.batches[..before] {
         product.apply(batch).unwrap();
     }
+    product.engine().unwrap().sync().unwrap();
     drop(product);
     let good = disk.bytes();
     let mut dice = Dice::new(SEED);

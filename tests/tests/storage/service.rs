@@ -136,7 +136,7 @@ async fn a_damaged_file_is_set_aside_if_that_is_allowed() {
     let empty = |file: &Path| std::fs::write(file, "").unwrap();
     let ways: [&dyn Fn(&Path); 3] = [&damage, &garbage, &empty];
     for (times, spoil) in (1..).zip(ways) {
-        stage.ingest.kill();
+        stage.ingest.stop().await;
         spoil(&file);
         stage.ingest.restart();
         stage.equals_the_model(GroupMode::Hour, 2).await;
