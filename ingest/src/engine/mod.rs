@@ -291,7 +291,7 @@ impl Engine {
         let keep = first_days_kept(&mut batch.progress, self.keep_days);
         let stored_ms = batch.progress.checkpoint.as_ref().map_or(0, |c| c.stored_ns / NS_PER_MS);
 
-        let unsynced = self.can_wait(&batch);
+        let unsynced = self.unsynced_after(&batch);
         let commit = self.store.begin()?;
         let Lists { upcoming, effects, .. } = self.lists.for_batch_of(batch.events.len());
         effects.begin(keep.1, &self.open.read(), stored_ms);
@@ -332,7 +332,7 @@ impl Engine {
     }
 
     /// The number of messages that wait for a sync after the batch; none if its commit is synced.
-    fn can_wait(&self, batch: &Batch<'_>) -> Option<usize> {
+    fn unsynced_after(&self, batch: &Batch<'_>) -> Option<usize> {
         // The first commit is synced, so that a full disk shows before reads are answered.
         let unsynced = self.unsynced?;
         // A commit that passes to another stream or gives slots away is synced, too.

@@ -130,7 +130,7 @@ impl Process {
         signal(self.pid(), name);
     }
 
-    /// Stops it in order: then the folder of an ingest has everything that was applied.
+    /// Stops it in order; then the folder of an ingest has everything that was applied.
     pub async fn stop(&mut self) {
         self.signal("TERM");
         let status = self.ended(super::PATIENCE).await;

@@ -71,8 +71,7 @@ async fn all(window: &str, behaviour: Behaviour) -> (Query, Peer, Site) {
 }
 
 async fn stopped(process: &mut Process) {
-    process.signal("TERM");
-    assert_eq!(process.ended(PATIENCE).await.code(), Some(0));
+    process.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

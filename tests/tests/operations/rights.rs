@@ -128,8 +128,7 @@ async fn each_role_can_do_its_work() {
     ingest.restart();
     let internal_again = ingest.address("internal listener ready").await;
     ready(internal_again).await;
-    ingest.signal("TERM");
-    assert!(ingest.ended(PATIENCE).await.success());
+    ingest.stop().await;
     let rebuilt = run("botstats-ingest", &["rebuild"], &site.ingest_settings());
     let told = String::from_utf8_lossy(&rebuilt.stderr);
     assert!(rebuilt.status.success() && !told.contains("may not"), "{told}");

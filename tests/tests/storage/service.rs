@@ -2,17 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use botstats_common::io::{clock, stop};
+use botstats_common::io::clock;
 use botstats_tests::harness::{
-    Outgoing, PATIENCE, Process, Stage, event, get, publish, run, stored, until,
+    Outgoing, PATIENCE, Process, Stage, Traffic, event, get, publish, run, stored, until,
 };
 use botstats_tests::in_process::Product;
 use botstats_tests::model::GroupMode;
 use serde_json::json;
-use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 fn events(from: i64, count: i64) -> Vec<Outgoing> {
     let now_ms = clock::now_ms();
@@ -68,24 +65,14 @@ async fn what_is_applied_is_soon_on_the_disk() {
             copy.sequence().ok().filter(|found| *found >= sequence)
         }
     };
-    let js = stage.site.js.clone();
-    let stop = CancellationToken::new();
-    let stopped = stop.clone();
-    let publishing = stop::spawn(async move {
-        for number in 0.. {
-            if stopped.is_cancelled() {
-                break;
-            }
-            publish(&js, events(number, 1)).await;
-            sleep(Duration::from_millis(10)).await;
-        }
-    });
+    // For longer than the three syncs may take.
+    let traffic = Traffic::start(&stage.site.js, events(0, 20_000), 100);
     for _ in 0..3 {
         let applied = stage.site.ingest_statuses().await[0].sequence;
-        until("a sync under load", PATIENCE, on_disk(applied + 1)).await;
+        // In this time come fewer messages than bring about a sync by their number.
+        until("a sync under load", PATIENCE / 2, on_disk(applied + 1)).await;
     }
-    stop.cancel();
-    publishing.await.unwrap();
+    traffic.finish().await;
     let last = stage.site.applied(PATIENCE).await.sequence;
     until("the last sync", PATIENCE, on_disk(last)).await;
 }
@@ -210,6 +197,5 @@ async fn a_full_disk_is_waited_for() {
     let all = stored(&stage.site.js).await.len() as u64;
     assert_eq!(status.events.values().sum::<u64>(), all, "{status:?}");
     stage.equals_the_model(GroupMode::Hour, 2).await;
-    stage.ingest.signal("TERM");
-    assert!(stage.ingest.ended(PATIENCE).await.success());
+    stage.ingest.stop().await;
 }

@@ -51,8 +51,7 @@ async fn faults_of_either_are_not_seen() {
                 "KILL" => ingest.kill(),
                 "STOP" => ingest.signal("STOP"),
                 _ => {
-                    ingest.signal("TERM");
-                    assert!(ingest.ended(PATIENCE).await.success());
+                    ingest.stop().await;
                 }
             }
             readers.more(ANSWERS).await;
@@ -133,8 +132,7 @@ async fn programs_are_replaced_while_clients_ask() {
     })
     .await;
     readers.more(ANSWERS).await;
-    old.signal("TERM");
-    assert!(old.ended(PATIENCE).await.success());
+    old.stop().await;
     readers.more(ANSWERS).await;
 
     // The query: another, to which clients are sent, and then the end of the old one.
@@ -142,8 +140,7 @@ async fn programs_are_replaced_while_clients_ask() {
     new_query.ready().await;
     readers.ask(&new_query);
     readers.more(ANSWERS).await;
-    old_query.process.signal("TERM");
-    assert!(old_query.process.ended(PATIENCE).await.success());
+    old_query.process.stop().await;
     readers.more(ANSWERS).await;
     readers.finish().await;
 }
