@@ -1,8 +1,8 @@
 //! The running ingest: open the store, read the stream, fold, answer.
 //!
-//! A task reads, one plain thread folds and commits, a few blocking threads answer reads. Two
-//! batches go round between reader and fold: while one is committed the other grows, so commits are
-//! small under light load and large under heavy load.
+//! One thread reads and decodes, with a runtime of its own; one folds and commits; a few blocking
+//! threads answer reads. Two batches go round between reader and fold: while one is committed the
+//! other grows, so commits are small under light load and large under heavy load.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -91,8 +91,8 @@ pub type Running = BoxFuture<'static, Result<(), RunError>>;
 /// Runs until told to stop, on the internal listener that is given or on that of the settings.
 ///
 /// # Errors
-/// [`RunError`]: what waiting does not mend. Until NATS, the stream or room on the disk is there,
-/// it waits.
+/// [`RunError`]: what waiting does not mend. It waits until NATS and the stream are there, and,
+/// once it has opened its store, for room on the disk.
 pub fn run(settings: Settings, internal: Option<TcpListener>, stop: CancellationToken) -> Running {
     Box::pin(serve(settings, internal, stop))
 }
@@ -166,7 +166,8 @@ async fn serve(
             pause(REOPEN_PAUSE, &stop).await;
         } else {
             let text = chain(&error);
-            tracing::error!("the store failed and is opened again: {text}");
+            let then = if stop.is_cancelled() { "ingest stops" } else { "it is opened again" };
+            tracing::error!("the store failed, {then}: {text}");
             readiness.missing("store", text);
             METRICS.store_failures.increment(1);
             pause(REOPEN_PAUSE, &stop).await;
@@ -325,7 +326,7 @@ fn thread<T: Send + 'static>(
 }
 
 fn fold(mut engine: Engine, batches: FromReader, health: &Health) -> Result<Engine, StoreError> {
-    let mut synced = monotonic();
+    let mut synced_at = monotonic();
     loop {
         let limit = if engine.is_synced() { Duration::MAX } else { IDLE_SYNC };
         let is_due = match batches.receive(limit) {
@@ -335,14 +336,14 @@ fn fold(mut engine: Engine, batches: FromReader, health: &Health) -> Result<Engi
                 METRICS.commit_seconds.record(begun.elapsed().as_secs_f64());
                 health.applied(engine.progress(), engine.memory_use());
                 batches.applied(batch);
-                synced.elapsed() >= SYNC_INTERVAL
+                synced_at.elapsed() >= SYNC_INTERVAL
             }
             Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => break,
         };
         if is_due {
             engine.sync()?;
-            synced = monotonic();
+            synced_at = monotonic();
         }
         if engine.is_synced() {
             health.synced();

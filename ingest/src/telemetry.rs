@@ -126,7 +126,7 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     pairs: gauge("botstats_ingest_pairs", "Pairs of bot and channel that ever had an event"),
     open_conversations: gauge(
         "botstats_ingest_open_conversations",
-        "Conversations that may be open now",
+        "Conversations that may be open, and some that have ended since they were last searched",
     ),
 });
 

@@ -11,7 +11,7 @@ mod upcoming;
 mod users;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use botstats_common::ids::Account;
 use botstats_common::wire;
@@ -41,6 +41,9 @@ use users::{count_users, prune_generations};
 /// At 10,000 events a second about every eighth commit is synced, at 50,000 every commit.
 const MAX_UNSYNCED: usize = 4_000;
 
+/// Said once: a store on a full disk is opened again every few seconds.
+static MANY_PAIRS_TOLD: Once = Once::new();
+
 /// The parts of an engine's memory that grow with the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MemoryUse {
@@ -56,8 +59,8 @@ pub struct MemoryUse {
 
 /// The open projection.
 ///
-/// After an error of [`Engine::apply`] the engine's memory no longer matches the file: the
-/// engine must be opened again.
+/// After an error of [`Engine::apply_batch`] or [`Engine::sync`] the engine's memory no longer
+/// matches the file: the engine must be opened again.
 pub struct Engine {
     store: Arc<Store>,
     registry: Arc<RwLock<Registry>>,
@@ -74,7 +77,7 @@ pub struct Engine {
     /// The number of pairs that have rows in the store.
     pairs: u32,
     stream: StreamIdentity,
-    /// The first batch since the store was opened has set the store's slots.
+    /// True once the first batch since the store was opened has set the store's slots.
     is_attached: bool,
     keep_days: u32,
     /// The days before which slices were deleted, and before which buckets were deleted.
@@ -115,9 +118,9 @@ impl Engine {
         let snapshot = store.snapshot()?;
         let progress = snapshot.progress()?;
         let registry = Registry::of_rows(snapshot.pairs()?)?;
-        for account in registry.accounts_with_many_pairs() {
-            telemetry::many_pairs(account);
-        }
+        MANY_PAIRS_TOLD.call_once(|| {
+            registry.accounts_with_many_pairs().for_each(telemetry::many_pairs);
+        });
         let stored_ms = progress.checkpoint.as_ref().map_or(0, |c| c.stored_ns / NS_PER_MS);
         let mut open = OpenConversations::default();
         let conversations = Conversations::load(&snapshot, &mut open, stored_ms)?;
@@ -331,7 +334,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The number of messages that wait for a sync after the batch; none if its commit is synced.
+    /// The number of messages that wait for a sync after the batch; `None` if the batch's commit is
+    /// synced itself.
     fn unsynced_after(&self, batch: &Batch<'_>) -> Option<usize> {
         // The first commit is synced, so that a full disk shows before reads are answered.
         let unsynced = self.unsynced?;

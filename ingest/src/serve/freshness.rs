@@ -45,7 +45,6 @@ struct Drained {
 
 impl Freshness {
     /// The freshness of a store whose last applied message has this sequence and time.
-    #[must_use]
     pub(crate) fn of(applied: u64, stored_ms: i64) -> Self {
         Self { as_of_ms: stored_ms, applied, ..Self::default() }
     }
@@ -63,7 +62,9 @@ impl Freshness {
         if self.end.is_some_and(|(_, last)| asked < last) {
             return;
         }
-        self.before_ms = self.end.map(|(before, _)| before.at_ms);
+        // Requests on two connections may be answered in another order.
+        self.before_ms =
+            self.end.map(|(before, _)| before.at_ms).filter(|before| *before < end.at_ms);
         self.end = Some((end, asked));
         self.prove();
     }
@@ -98,13 +99,11 @@ impl Freshness {
     }
 
     /// Everything stored up to this instant (Unix milliseconds, the server's clock) is counted.
-    #[must_use]
     pub(crate) fn as_of_ms(&self) -> i64 {
         self.as_of_ms
     }
 
     /// The sequence up to which everything is applied.
-    #[must_use]
     pub(crate) fn sequence(&self) -> u64 {
         match self.drained {
             Some(drained) if self.applied >= drained.taken => self.applied.max(drained.end),
@@ -113,12 +112,10 @@ impl Freshness {
     }
 
     /// That sequence, or the fence's if the stream's events end before.
-    #[must_use]
     pub(crate) fn within(&self, sequence: u64) -> u64 {
         sequence.min(self.fence.unwrap_or(u64::MAX))
     }
 
-    #[must_use]
     pub(crate) fn last_sequence(&self) -> u64 {
         let end = self.end.map_or(0, |(end, _)| end.last_sequence);
         self.within(end).max(self.sequence())
@@ -126,7 +123,6 @@ impl Freshness {
 
     /// Upper bound for the age of the oldest unapplied message, in milliseconds; `None` before the
     /// stream's end is known.
-    #[must_use]
     pub(crate) fn lag_ms(&self, now: Instant) -> Option<i64> {
         let (end, asked) = self.end?;
         let since =
@@ -175,6 +171,21 @@ mod tests {
         assert_eq!((fresh.as_of_ms(), fresh.last_sequence()), (1_000, 8));
         fresh.applied(8, 9_400);
         assert_eq!(fresh.as_of_ms(), 9_400);
+    }
+
+    #[test]
+    fn an_end_that_was_answered_before_the_one_asked_for_earlier_proves_nothing() {
+        let start = monotonic();
+        let after = |ms| start + Duration::from_millis(ms);
+        let mut fresh = Freshness::of(5, 1_000);
+        fresh.observed(StreamEnd { at_ms: 9_500, last_sequence: 8 }, after(0));
+        // 6 to 8 were stored between the two answers.
+        fresh.observed(StreamEnd { at_ms: 9_200, last_sequence: 5 }, after(200));
+        assert_eq!(fresh.as_of_ms(), 1_000);
+        fresh.observed(StreamEnd { at_ms: 9_800, last_sequence: 8 }, after(700));
+        assert_eq!(fresh.as_of_ms(), 1_000);
+        fresh.applied(8, 9_100);
+        assert_eq!(fresh.as_of_ms(), 9_200);
     }
 
     #[test]

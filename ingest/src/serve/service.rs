@@ -410,7 +410,8 @@ async fn answer(
         Ok(Err(error)) => refuse(asker, context, &request_id, &account, error).await,
         Err(error) => {
             tracing::error!(request_id, "a read failed: {error}");
-            asker.refuse("the read failed").await
+            asker.refuse("the read failed").await;
+            "failed"
         }
     }
 }
@@ -432,7 +433,8 @@ async fn refuse(
         ReadError::Store(error) => {
             context.note_broken();
             tracing::error!(request_id, "a read failed: {}", chain(&error));
-            return asker.refuse("the store cannot be read").await;
+            asker.refuse("the store cannot be read").await;
+            return "failed";
         }
         ReadError::TooLarge => (Frame::TooLarge, "too_large"),
         ReadError::Incomplete { since_ms } => (Frame::Incomplete { since_ms }, "incomplete"),
@@ -458,13 +460,16 @@ async fn serve_status(client: Client, context: Context, stop: CancellationToken)
             request = requests.next() => request,
         };
         let Some(request) = request else { return };
-        if let (Some(reply), Ok(json)) = (request.reply, serde_json::to_vec(&status(&context))) {
+        if let (Some(reply), Ok(json)) =
+            (request.reply, serde_json::to_vec(&status(&context).await))
+        {
             let _nobody_waits = client.publish(reply, json.into()).await;
         }
     }
 }
 
-fn status(context: &Context) -> Status {
+async fn status(context: &Context) -> Status {
+    let file_bytes = tokio::fs::metadata(&context.file).await.map_or(0, |m| m.len());
     // Before the sequence: a ready ingest must not report one from before it was ready.
     let ready = context.readiness.is_ready();
     let (freshness, progress, refused) = context.health.state();
@@ -490,7 +495,7 @@ fn status(context: &Context) -> Status {
             refused,
             events,
             dead_letters: progress.dead_letters,
-            file_bytes: std::fs::metadata(&context.file).map_or(0, |m| m.len()),
+            file_bytes,
         }),
     }
 }

@@ -114,7 +114,8 @@ impl<'a> Delivery<'a> {
             let due = waiting && (self.batch.is_full() || Instant::now() >= self.send_at);
             tokio::select! {
                 ready = to_fold.ready(), if due => {
-                    self.last_arrival = Instant::now();
+                    // While the fold was waited for, nothing was taken.
+                    (self.last_arrival, self.last_message) = (Instant::now(), Instant::now());
                     let handed = ready.and_then(|memory| to_fold.hand_over(self.batch.next(memory)));
                     if handed.is_err() {
                         return Interruption::Stopped;

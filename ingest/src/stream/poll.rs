@@ -37,11 +37,13 @@ pub(super) fn poll(
     spawn(async move {
         loop {
             sleep(POLL_INTERVAL).await;
-            if sender.receiver_count() == 0 {
+            let taken_before = taken.load(Ordering::Relaxed);
+            let seen = observe(&js, &stream).await;
+            // A late answer says nothing about the connection that a later reader has.
+            if sender.is_closed() {
                 return;
             }
-            let taken_before = taken.load(Ordering::Relaxed);
-            match observe(&js, &stream).await {
+            match seen {
                 Ok(seen) => {
                     health.observed(&seen);
                     let state = seen.state;

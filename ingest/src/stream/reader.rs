@@ -43,8 +43,8 @@ use crate::store::Checkpoint;
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// Pause before a refused stream is checked again: an operator must act first.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
-/// After this many failures in a row without a message taken, the reader gets single messages.
-const FAILURES_BEFORE_SINGLE: u32 = 2;
+/// After this many fruitless consumers in a row the reader gets single messages.
+const FRUITLESS_BEFORE_SINGLE: u32 = 2;
 /// Pause between two checks whether the fold has applied a fence.
 const FENCE_PAUSE: Duration = Duration::from_millis(5);
 /// The most messages that are got one by one before a consumer is tried again.
@@ -62,6 +62,8 @@ pub struct StreamReader {
     decoder: Decoder,
     to_fold: ToFold,
     health: Health,
+    /// The consumers since the last message taken that should have delivered one.
+    fruitless: u32,
 }
 
 impl StreamReader {
@@ -76,7 +78,7 @@ impl StreamReader {
         health: Health,
     ) -> Self {
         let position = Position { last: checkpoint };
-        Self { settings, stream, position, decoder, to_fold, health }
+        Self { settings, stream, position, decoder, to_fold, health, fruitless: 0 }
     }
 
     /// Reads until told to stop; batches go out as fast as they are taken. Runs best on a runtime
@@ -90,14 +92,15 @@ impl StreamReader {
     /// Each try has a connection of its own: a message that the client library cannot read ends the
     /// connection, and other parts of the program must keep theirs.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut failures = 0;
         loop {
             let before = self.position.sequence();
             let interruption = tokio::select! {
                 () = stop.cancelled() => return,
-                interruption = unconstrained(self.try_once(failures)) => interruption,
+                interruption = unconstrained(self.try_once()) => interruption,
             };
-            failures = if self.position.sequence() > before { 0 } else { failures + 1 };
+            if self.position.sequence() > before {
+                self.fruitless = 0;
+            }
             let (text, pause) = match interruption {
                 Interruption::Stopped => return,
                 Interruption::Again | Interruption::EndOfLink(_) => continue,
@@ -121,9 +124,8 @@ impl StreamReader {
         }
     }
 
-    /// Connects and reads; after failures without progress in the way that no message's bytes can
-    /// break.
-    async fn try_once(&mut self, failures: u32) -> Interruption {
+    /// Connects and reads; after fruitless consumers in the way that no message's bytes can break.
+    async fn try_once(&mut self) -> Interruption {
         let client = match self.settings.connect(Role::Ingest).await {
             Ok(client) => client,
             Err(error) => {
@@ -133,7 +135,7 @@ impl StreamReader {
             }
         };
         let js = self.settings.jetstream(&client);
-        if failures >= FAILURES_BEFORE_SINGLE {
+        if self.fruitless >= FRUITLESS_BEFORE_SINGLE {
             match self.read_single_messages(&js).await {
                 Ok(0) => {}
                 Ok(_) => return Interruption::Again,
@@ -160,8 +162,13 @@ impl StreamReader {
         let mut batch = Batch::new(stream.clone(), route.reading.ownership);
         let (mut count, mut fence) = (0, None);
         while count < MAX_SINGLE_MESSAGES && fence.is_none() {
-            let found = raw_message_from(js, &stream.name, next).await;
-            let Some(message) = found.map_err(Interruption::Retry)? else { break };
+            let message = match raw_message_from(js, &stream.name, next).await {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                // What was decoded is handed over: the decoder must not meet it again.
+                Err(_) if count > 0 => break,
+                Err(why) => return Err(Interruption::Retry(why)),
+            };
             let taken = batch.take(
                 &mut self.decoder,
                 &Message {
@@ -174,11 +181,12 @@ impl StreamReader {
                     payload: &message.payload,
                 },
             );
-            match taken.map_err(|e| Interruption::retry(&e))? {
-                Taken::Yes => {}
-                Taken::Last => fence = Some(message.sequence),
-                Taken::No if count == 0 => return Err(Interruption::other_fence(&stream.name)),
-                Taken::No => break,
+            match taken {
+                Ok(Taken::Yes) => {}
+                Ok(Taken::Last) => fence = Some(message.sequence),
+                Ok(Taken::No) | Err(_) if count > 0 => break,
+                Ok(Taken::No) => return Err(Interruption::other_fence(&stream.name)),
+                Err(error) => return Err(Interruption::retry(&error)),
             }
             (next, count) = (message.sequence + 1, count + 1);
         }
@@ -222,6 +230,7 @@ impl StreamReader {
         // then checked.
         let started = Pull::start(client, js, &stream, from).await;
         let (mut pull, pending) = started.map_err(|e| no_consumer(&e, &route.seen))?;
+        self.fruitless += 1;
         self.check(js, &route).await?;
         self.enter(&route);
         // Not before: on a slow line the answers to the check would come behind many messages.
@@ -233,6 +242,7 @@ impl StreamReader {
         };
         self.health.checked(&route.seen, &route.reading);
         if is_drained {
+            self.fruitless = 0;
             self.health.drained(taken, end);
         }
         let consumer = Consumer { pull, drained_to: if is_drained { end } else { 0 }, connects };
@@ -300,18 +310,16 @@ impl StreamReader {
         }
         let (stream, was_read) = (&self.stream, self.position.last.is_some());
         let is_main = stream == EVENTS_STREAM;
-        let missing = match is_main {
-            true => format!("there is no stream {stream}: run `botstats setup`"),
-            false => format!(
-                "there is no stream {stream}: run `botstats cells split` or `botstats setup --cells`"
-            ),
+        let what_to_do = match (was_read, is_main) {
+            // A new stream would be refused, and would take the name that a restored one needs.
+            (true, _) => "events were counted before, restore it from a backup (docs/runbook.md)",
+            (false, true) => "run `botstats setup`",
+            (false, false) => "run `botstats cells split` or `botstats setup --cells`",
         };
-        match was_read {
-            true => self.health.no_stream(&why),
-            false => self.health.no_stream(&missing),
-        }
+        let missing = format!("there is no stream {stream}: {what_to_do}");
+        self.health.no_stream(&missing);
         if was_read || !is_main {
-            return Interruption::Retry(if was_read { why } else { missing });
+            return Interruption::Retry(missing);
         }
         match setup::events_stream(js, Shape::default()).await {
             Ok(_) => {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use botstats_common::io::logging::RateLimit;
 use botstats_common::io::readiness::Readiness;
 use botstats_common::io::setup::{self, Shape};
@@ -172,9 +173,10 @@ impl Watch {
             .messages();
         let mut messages = messages.await.map_err(|e| nats::explain(&e))?;
 
+        let newest = newest(&stream, &format!("{prefix}>")).await?;
         let mut loading = Some(Directory::default());
         let mut progress = clock::monotonic();
-        if consumer.cached_info().num_pending == 0 {
+        if newest == 0 && consumer.cached_info().num_pending == 0 {
             self.install(loading.take().unwrap_or_default());
         }
         let mut expected = 1;
@@ -206,7 +208,7 @@ impl Watch {
                 // Bad values that a later one replaces are of no interest; install() logs the
                 // others.
                 let _bad = directory.apply(key, change);
-                if info.pending == 0 {
+                if info.pending == 0 && info.stream_sequence >= newest {
                     self.install(loading.take().unwrap_or_default());
                 }
                 continue;
@@ -246,5 +248,17 @@ impl Watch {
             tracing::info!("directory: this ended: {clash}");
         }
         self.logged = clashes;
+    }
+}
+
+/// The sequence of the bucket's newest entry as its leader knows it, 0 if it has none. The consumer
+/// may be on a server of a cluster that does not have all entries yet.
+async fn newest(stream: &Stream<()>, subjects: &str) -> Result<u64, String> {
+    let asked = stream.get_last_raw_message_by_subject(subjects);
+    match timeout(nats::REQUEST_TIMEOUT, asked).await {
+        Ok(Ok(message)) => Ok(message.sequence),
+        Ok(Err(error)) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
+        Ok(Err(error)) => Err(nats::explain(&error)),
+        Err(_) => Err("the KV bucket botstats_directory did not answer".to_owned()),
     }
 }

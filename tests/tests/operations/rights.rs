@@ -590,7 +590,10 @@ async fn a_query_without_its_rights_says_so_and_goes_on_when_it_has_them() {
     join_all([
         query_without("\"$KV.botstats_throttle.*\"", ""),
         query_without("\"botstats.read.v1.*.*\", \"botstats.read.v1.*\", |\"$SRV.PING", ""),
-        query_without("\"$JS.API.STREAM.MSG.GET.KV_botstats_directory\", ", ""),
+        query_without(
+            "\"$JS.API.STREAM.MSG.GET.KV_botstats_directory\", ",
+            "MSG.GET.KV_botstats_directory",
+        ),
         query_without("\"$JS.API.CONSUMER.CREATE.KV_botstats_directory\"", "CONSUMER.CREATE"),
         query_without(
             ", \"$JS.API.STREAM.INFO.KV_botstats_throttle\"",

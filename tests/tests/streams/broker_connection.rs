@@ -86,3 +86,29 @@ async fn an_ingest_that_stands_still_while_events_flow() {
     let again = log.lines().filter(|line| line.contains("reading the stream again")).count();
     assert!(again <= 3, "{again} new starts: {log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_outage_a_consumer_brings_what_waits() {
+    let mut stage = Stage::start("0s", 1).await;
+    let first = stage.site.last_sequence().await;
+    stage.ingest.signal("STOP");
+    publish(&stage.site.js, messages(0..BETWEEN)).await;
+    stage.site.nats.kill();
+    stage.ingest.signal("CONT");
+    let lost = "reading the stream again";
+    until("several tries to connect", PATIENCE, async || {
+        let address = stage.ingest.address("internal listener ready").await;
+        let readyz = get(address, "/readyz", &[]).await;
+        (readyz.status == 503 && stage.ingest.log().contains(lost)).then_some(())
+    })
+    .await;
+    // Four tries, 250 ms apart.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stage.site.nats.restart().unwrap();
+    stage.equals_the_model(GroupMode::Hour, 2).await;
+    let status = stage.site.applied(PATIENCE).await;
+    assert_eq!(status.events["accepted"], first + BETWEEN, "{status:?}");
+    // Reading single messages costs a round trip each.
+    let log = stage.ingest.log();
+    assert!(!log.contains("got messages one by one"), "{log}");
+}

@@ -98,7 +98,8 @@ async fn a_stream_that_is_gone() {
         let address = stage.ingest.address("internal listener ready").await;
         until("an ingest that misses its stream", PATIENCE, async || {
             let readyz = get(address, "/readyz", &[]).await;
-            (readyz.status == 503 && readyz.text().contains("there is no stream")).then_some(())
+            let missing = format!("there is no stream {EVENTS_STREAM}: events were counted before");
+            (readyz.status == 503 && readyz.text().contains(&missing)).then_some(())
         })
         .await;
         assert_eq!(stage.ask(&login).await.status, 503);

@@ -19,6 +19,7 @@ use async_nats::header::{
 };
 use async_nats::{Client, HeaderMap, SubscribeError, Subscriber};
 use futures::{FutureExt as _, StreamExt as _};
+use tokio::time::timeout;
 
 use super::answer::{Judgement, judge};
 use super::{Message, new_id};
@@ -67,26 +68,31 @@ impl Lane {
     /// Sends messages, at least one, as an atomic batch once. The server forgets a batch that it
     /// does not get whole.
     pub(super) async fn send_batch(&mut self, messages: &[Message]) -> Judgement {
-        let Some((last, others)) = messages.split_last() else { return no_answer() };
-        let since = monotonic();
+        let (first, since) = (self.sent, monotonic());
+        // The client takes only some messages while the connection is away.
+        let refused = match timeout(ACK_LIMIT, self.send_parts(messages)).await {
+            Ok(sent) => sent.err().map(|error| not_sent(&error)),
+            Err(_) => Some(no_answer()),
+        };
+        let subjects: Vec<&str> = messages.last().map(|m| m.subject.as_str()).into_iter().collect();
+        let judgements = self.wait(first, since, &subjects, vec![refused]).await;
+        judgements.into_iter().next().unwrap_or_else(no_answer)
+    }
+
+    /// Sends the messages of an atomic batch; only the last one is acknowledged.
+    async fn send_parts(&mut self, messages: &[Message]) -> Result<(), PublishError> {
+        let Some((last, others)) = messages.split_last() else { return Ok(()) };
         let id = new_id();
         for (number, message) in (1..).zip(others) {
             let (subject, payload) = (message.subject.clone(), message.payload.clone());
             let headers = batch_headers(&id, number);
-            if let Err(error) = self.client.publish_with_headers(subject, headers, payload).await {
-                return not_sent(&error);
-            }
+            self.client.publish_with_headers(subject, headers, payload).await?;
         }
         let mut headers = batch_headers(&id, messages.len());
         headers.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
-        let first = self.sent;
         let (subject, payload) = (last.subject.clone(), last.payload.clone());
         let reply = self.next_reply();
-        let published =
-            self.client.publish_with_reply_and_headers(subject, reply, headers, payload).await;
-        let judgements = vec![published.err().map(|error| not_sent(&error))];
-        let judgements = self.wait(first, since, &[&last.subject], judgements).await;
-        judgements.into_iter().next().unwrap_or_else(no_answer)
+        self.client.publish_with_reply_and_headers(subject, reply, headers, payload).await
     }
 
     fn next_reply(&mut self) -> String {
