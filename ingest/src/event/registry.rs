@@ -66,7 +66,6 @@ impl Registry {
     }
 
     /// The numbers of a pair; `None` before the pair's first event.
-    #[must_use]
     pub(crate) fn numbers(&self, address: &Address<'_>) -> Option<PairNumbers> {
         self.by_path.get(address.path).copied()
     }
@@ -120,25 +119,21 @@ impl Registry {
         Ok((numbers, passes_many))
     }
 
-    #[must_use]
     pub(crate) fn pair_count(&self) -> u32 {
         u32::try_from(self.rows.len()).unwrap_or(u32::MAX)
     }
 
     /// Estimated memory, in bytes.
-    #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    #[must_use]
     pub(crate) fn row(&self, number: u32) -> Option<&PairRow> {
         self.rows.get(usize::try_from(number).ok()?)
     }
 
     /// An account's number and its pairs in the order of their numbers, of all bots or only of
     /// `bots`; `None` before the account's first event.
-    #[must_use]
     pub(crate) fn pairs(
         &self,
         account: &Account,

@@ -61,7 +61,6 @@ impl DayMasks {
     /// forgotten.
     ///
     /// Many calls in a row, one for each conversation, wait for memory at the same time.
-    #[must_use]
     pub(crate) fn mask(&self, conversation: u128) -> u64 {
         self.layers.iter().fold(0, |mask, layer| mask | layer.mask(conversation))
     }
@@ -103,7 +102,6 @@ impl DayMasks {
     }
 
     /// False if the conversation has no slice on that day.
-    #[must_use]
     pub(crate) fn may_have(&self, day: u32, conversation: u128, mask: u64) -> bool {
         let bit = bit_of(day);
         let own = self.used & mask & 1 << bit != 0 && self.days[bit] == day;
@@ -127,7 +125,6 @@ impl DayMasks {
     }
 
     /// Memory held by the filter, in bytes.
-    #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         let cells: usize = self.layers.iter().map(|layer| layer.cells.len() * 8).sum();
         cells + self.far.bytes()

@@ -124,7 +124,6 @@ impl Identities {
     }
 
     /// False if the conversation has no such event on that day.
-    #[must_use]
     pub(crate) fn may_have(&self, day: u32, conversation: u128, id: u64) -> bool {
         let bits = Bits::of(conversation, id);
         self.days.get(&day).is_some_and(|layers| layers.iter().any(|layer| layer.has(bits)))
@@ -141,7 +140,6 @@ impl Identities {
     }
 
     /// Memory held by the filters, in bytes.
-    #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         self.days.values().flatten().map(|layer| size_of_val(&layer.blocks[..])).sum()
     }

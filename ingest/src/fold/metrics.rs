@@ -115,7 +115,6 @@ impl Source {
 }
 
 /// Where the numbers of a metric stand.
-#[must_use]
 pub(crate) fn source(code: TypeCode) -> Source {
     use Source::{Active, ActiveBut, Count, Pair, SumOf};
     let of_session = |sum| SumOf { counted: Field::Sessions, sum };

@@ -57,19 +57,16 @@ impl Names {
     }
 
     /// The name that it counts for: itself, or without what is beyond [`MAX_NAME_BYTES`].
-    #[must_use]
     pub(crate) fn counted(&self, id: NameId) -> NameId {
         id.place().and_then(|place| self.counted.get(place)).copied().unwrap_or(id)
     }
 
     /// The name as it was sent.
-    #[must_use]
     pub(crate) fn text(&self, id: NameId) -> Option<&str> {
         self.texts.get(id.place()?).map(|text| &**text)
     }
 
     /// The order of events of one millisecond and type: those without a name first, then by bytes.
-    #[must_use]
     pub(crate) fn compare(&self, a: NameId, b: NameId) -> Ordering {
         if a == b { Ordering::Equal } else { self.text(a).cmp(&self.text(b)) }
     }

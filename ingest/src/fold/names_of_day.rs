@@ -45,7 +45,6 @@ pub(crate) enum NamesError {
 }
 
 /// The index of a name that is not kept by its text.
-#[must_use]
 pub(crate) fn fixed_index(name: Option<&str>) -> Option<u32> {
     match name {
         None | Some("" | NO_NAME) => Some(NONE),
@@ -138,7 +137,6 @@ impl NamesOfDay {
     }
 
     /// True if there is something else to store than what was loaded.
-    #[must_use]
     pub(crate) fn is_changed(&self) -> bool {
         self.is_changed
     }
@@ -157,7 +155,6 @@ impl NamesOfDay {
     }
 
     /// The name of an index: `None` if it stands for no name, for the others, or for nothing.
-    #[must_use]
     pub(crate) fn name(&self, split: Split, index: u32) -> Option<&str> {
         let place = usize::try_from(index.checked_sub(FIRST)?).ok()?;
         let name = self.names.get(usize::from(split.number()))?.get(place)?.clone()?;

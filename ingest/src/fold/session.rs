@@ -53,12 +53,10 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    #[must_use]
     pub(crate) fn new(at_ms: i64, metric: TypeCode, value: i64) -> Self {
         Self { at_ms, metric, value, sign: 1, operator: NameId::ABSENT }
     }
 
-    #[must_use]
     pub(crate) fn taken_back(self) -> Self {
         Self { sign: -self.sign, ..self }
     }
@@ -136,50 +134,42 @@ struct Control {
 
 impl SessionState {
     /// The idle timeout that applies, in milliseconds.
-    #[must_use]
     pub(crate) fn idle_ms(&self) -> i64 {
         let with_operator = self.requested_ms.is_some() || self.control.is_some();
         if with_operator { IDLE_WITH_OPERATOR_MS } else { IDLE_MS }
     }
 
     /// True if an event at that instant, not before the last one, belongs to the open session.
-    #[must_use]
     pub(crate) fn alive_at(&self, ms: i64) -> bool {
         self.last_ms.is_some_and(|last| ms - last <= self.idle_ms())
     }
 
     /// The instant of the open session's last event, in Unix milliseconds.
-    #[must_use]
     pub(crate) fn last_event_ms(&self) -> Option<i64> {
         self.last_ms
     }
 
     /// True if the open session has a message, a request or a join.
-    #[must_use]
     pub(crate) fn has_message_or_operator(&self) -> bool {
         self.messages.is_some() || self.asked || self.joined
     }
 
     /// Since when an operator is requested, in Unix milliseconds.
-    #[must_use]
     pub(crate) fn requested_ms(&self) -> Option<i64> {
         self.requested_ms
     }
 
     /// True if an operator is in control.
-    #[must_use]
     pub(crate) fn is_in_control(&self) -> bool {
         self.control.is_some()
     }
 
     /// True if the open session's last message is a `message.received`.
-    #[must_use]
     pub(crate) fn last_message_is_received(&self) -> bool {
         self.messages.as_ref().is_some_and(|messages| messages.last_is_received)
     }
 
     /// The instant of the open session's last `message.received`, in Unix milliseconds.
-    #[must_use]
     pub(crate) fn last_received_ms(&self) -> Option<i64> {
         self.received.as_ref().map(|received| received.last_ms)
     }

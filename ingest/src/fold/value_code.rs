@@ -16,7 +16,6 @@ const VALUES: u64 = 900;
 const LEAST: u64 = 100;
 
 /// The code of a duration in milliseconds.
-#[must_use]
 pub(crate) fn code_of(ms: u64) -> u16 {
     if ms < EXACT {
         return u16::try_from(ms).unwrap_or_default();
@@ -34,7 +33,6 @@ pub(crate) fn code_of(ms: u64) -> u16 {
 }
 
 /// The duration that a code stands for, in milliseconds; the largest number if it does not fit.
-#[must_use]
 pub(crate) fn value_of(code: u16) -> u64 {
     let code = u64::from(code);
     let Some(above) = code.checked_sub(EXACT) else { return code };

@@ -85,9 +85,6 @@ const WHAT_TO_DO: &str = "no event is counted until an operator acts: bring the 
 /// | some | the same, begins right after it | from there: the message expired, nothing was missed |
 /// | some | the same, begins later | refuse |
 /// | some | made at another time, begins after it | refuse: nothing shows that it is a copy |
-///
-/// # Errors
-/// [`Refusal`].
 pub(crate) fn start(
     checkpoint: Option<&Checkpoint>,
     stream: &StreamState,

@@ -84,9 +84,6 @@ pub(super) struct Pull {
 impl Pull {
     /// Makes a consumer that begins at a sequence; gives how many messages wait for it. None comes
     /// before [`Pull::ask_ahead`].
-    ///
-    /// # Errors
-    /// [`PullError`].
     pub(super) async fn start(
         client: &Client,
         js: &Context,

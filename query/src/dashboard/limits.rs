@@ -131,9 +131,6 @@ pub(super) struct OpenStream {
 
 impl Streams {
     /// A place for one more stream.
-    ///
-    /// # Errors
-    /// [`Problem::TooMany`].
     pub(super) fn open(&self, token: SecretHash, account: &Account) -> Result<OpenStream, Problem> {
         let mut open = self.0.lock();
         let too_many = |what| Problem::TooMany { what, retry_after_s: STREAM_RETRY_S };

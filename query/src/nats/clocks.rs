@@ -114,7 +114,6 @@ impl Clocks {
 
     /// By how much this machine's clock is ahead of the server's, in seconds; `None` before they
     /// were compared.
-    #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "for a gauge, which is floating point")]
     pub(crate) fn skew_s(&self) -> Option<f64> {
         self.skew(Moment::now()).map(|skew| skew.ms as f64 / 1000.0)

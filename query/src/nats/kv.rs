@@ -28,9 +28,6 @@ pub(crate) enum KvError {
 }
 
 /// The newest message of a key; `None` if there is none.
-///
-/// # Errors
-/// [`KvError`].
 pub(crate) async fn latest(
     js: &Context,
     bucket: &str,

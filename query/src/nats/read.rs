@@ -138,9 +138,6 @@ impl Reader {
     }
 
     /// Asks for what is read of an account; asks again until the deadline.
-    ///
-    /// # Errors
-    /// [`ReadError`].
     pub(crate) async fn read<R: Ask>(
         &self,
         read: &Read<'_, R>,

@@ -40,7 +40,6 @@ impl Servers {
     /// Each of the servers alone, and each of the `advertised` ones, in which a server names the
     /// others of its cluster as HOST:PORT. The advertised ones have the scheme of the first server.
     /// A server whose URL has no user gets the user of the first URL that has one.
-    #[must_use]
     pub(super) fn each(&self, advertised: &[String]) -> Vec<Self> {
         let own = self.0.iter().map(|server| {
             let url = server.clone().into_inner();

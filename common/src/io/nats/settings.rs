@@ -107,7 +107,6 @@ pub enum Role {
 
 impl Role {
     /// The prefix of the role's inboxes.
-    #[must_use]
     fn inbox_prefix(self) -> &'static str {
         match self {
             Role::Producer => "_INBOX_producer",

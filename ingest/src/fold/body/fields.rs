@@ -171,7 +171,6 @@ impl Default for Totals {
 }
 
 impl Totals {
-    #[must_use]
     #[inline]
     pub(crate) fn get(&self, field: Field) -> u64 {
         self.0[usize::from(PLACES[field as usize])]
@@ -205,9 +204,6 @@ impl Totals {
     }
 
     /// Adds the totals of a stored body's quarters to one element each. Gives the body's users.
-    ///
-    /// # Errors
-    /// As [`Totals::add_stored`].
     pub(crate) fn add_quarters<'a>(
         quarters: &mut [Self; QUARTERS],
         body: &'a [u8],
@@ -225,14 +221,12 @@ impl Totals {
     }
 
     /// The fields that are not zero ([`fields_of`]).
-    #[must_use]
     pub(crate) fn fields(&self) -> u64 {
         let totals = self.0.iter().enumerate();
         totals.fold(0, |fields, (place, total)| fields | u64::from(*total != 0) << place)
     }
 
     /// The samples of a metric, given the number of distinct active users of the group.
-    #[must_use]
     pub(crate) fn samples(&self, code: TypeCode, active: u64) -> Samples {
         let (count, sum) = match source(code) {
             Source::Count(count) => (self.get(count), self.get(count)),

@@ -28,7 +28,6 @@ impl<'a> StoredUsers<'a> {
     }
 
     /// True if there are no more users.
-    #[must_use]
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self.rest, [] | [0, ..])

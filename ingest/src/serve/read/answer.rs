@@ -121,8 +121,6 @@ impl<'a> Answer<'a> {
         if size.is_too_large() { Err(ReadError::TooLarge) } else { self.check_size() }
     }
 
-    /// # Errors
-    /// [`ReadError::TooLarge`].
     #[inline]
     pub(super) fn check_size(&self) -> Result<(), ReadError> {
         if self.size.is_too_large() { Err(ReadError::TooLarge) } else { Ok(()) }

@@ -13,9 +13,6 @@ const AHEAD_NS: i64 = 5 * 60 * 1_000_000_000;
 const NS_PER_MS: i64 = 1_000_000;
 
 /// Checks stats and split.
-///
-/// # Errors
-/// [`ReadError::Request`].
 pub(super) fn check_columns(request: &Request) -> Result<(), ReadError> {
     if request.stats.len() > MAX_STATS {
         return Err(ReadError::Request("at most 8 stats are allowed"));
@@ -43,9 +40,6 @@ pub(super) fn check_columns(request: &Request) -> Result<(), ReadError> {
 }
 
 /// Checks the number of dates times pairs.
-///
-/// # Errors
-/// [`ReadError::TooManyPairs`].
 pub(in crate::serve) fn check_pairs(dates: u32, pairs: usize) -> Result<(), ReadError> {
     let pairs = u32::try_from(pairs).unwrap_or(u32::MAX);
     match u64::from(dates) * u64::from(pairs) > MAX_DATES_TIMES_PAIRS {
@@ -55,9 +49,6 @@ pub(in crate::serve) fn check_pairs(dates: u32, pairs: usize) -> Result<(), Read
 }
 
 /// Checks that no window reaches further back than the store is complete.
-///
-/// # Errors
-/// [`ReadError::Incomplete`].
 pub(super) fn check_complete(
     windows: &[Window],
     progress: &Progress,

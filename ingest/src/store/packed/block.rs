@@ -203,7 +203,6 @@ pub(crate) struct Block {
 
 impl Block {
     /// True if an item of that group and key belongs into this block.
-    #[must_use]
     pub(crate) fn covers(&self, group: &[u8], key: u128) -> bool {
         self.region.is_some_and(|region| region.covers(key)) && self.group == group
     }
@@ -215,7 +214,6 @@ impl Block {
     }
 
     /// The body of an item.
-    #[must_use]
     pub(crate) fn get(&self, key: u128) -> Option<&[u8]> {
         self.item(self.position(0, key)).filter(|item| item.0 == key).map(|item| item.1)
     }
@@ -342,7 +340,6 @@ impl Changed {
         self.items.push((key, None));
     }
 
-    #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
