@@ -115,7 +115,8 @@ impl<'a> Delivery<'a> {
             tokio::select! {
                 ready = to_fold.ready(), if due => {
                     // While the fold was waited for, nothing was taken.
-                    (self.last_arrival, self.last_message) = (Instant::now(), Instant::now());
+                    self.last_arrival = Instant::now();
+                    self.last_message = self.last_arrival;
                     let handed = ready.and_then(|memory| to_fold.hand_over(self.batch.next(memory)));
                     if handed.is_err() {
                         return Interruption::Stopped;

@@ -27,7 +27,7 @@ pub(crate) enum KvError {
     Bucket(#[from] async_nats::jetstream::context::GetStreamError),
 }
 
-/// The newest message of a key; `None` if there is none.
+/// The newest message of a key, or of all keys with `>`; `None` if there is none.
 pub(crate) async fn latest(
     js: &Context,
     bucket: &str,

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::Config;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use botstats_common::io::logging::RateLimit;
 use botstats_common::io::readiness::Readiness;
 use botstats_common::io::setup::{self, Shape};
@@ -161,9 +160,10 @@ impl Watch {
             inactive_threshold: CONSUMER_LIFE,
             ..Config::default()
         });
+        let no_answer = |_| "the KV bucket botstats_directory did not answer".to_owned();
         let consumer = timeout(nats::REQUEST_TIMEOUT, consumer)
             .await
-            .map_err(|_| "the KV bucket botstats_directory did not answer".to_owned())?
+            .map_err(no_answer)?
             .map_err(|e| format!("KV bucket botstats_directory: {}", nats::explain(&e)))?;
         let messages = consumer
             .stream()
@@ -173,7 +173,10 @@ impl Watch {
             .messages();
         let mut messages = messages.await.map_err(|e| nats::explain(&e))?;
 
-        let newest = newest(&stream, &format!("{prefix}>")).await?;
+        // The consumer may be on a server of a cluster that does not have all entries yet.
+        let newest = kv::latest(&self.connection.js, DIRECTORY_BUCKET, ">");
+        let newest = timeout(nats::REQUEST_TIMEOUT, newest).await.map_err(no_answer)?;
+        let newest = newest.map_err(|e| nats::explain(&e))?.map_or(0, |entry| entry.revision);
         let mut loading = Some(Directory::default());
         let mut progress = clock::monotonic();
         if newest == 0 && consumer.cached_info().num_pending == 0 {
@@ -248,17 +251,5 @@ impl Watch {
             tracing::info!("directory: this ended: {clash}");
         }
         self.logged = clashes;
-    }
-}
-
-/// The sequence of the bucket's newest entry as its leader knows it, 0 if it has none. The consumer
-/// may be on a server of a cluster that does not have all entries yet.
-async fn newest(stream: &Stream<()>, subjects: &str) -> Result<u64, String> {
-    let asked = stream.get_last_raw_message_by_subject(subjects);
-    match timeout(nats::REQUEST_TIMEOUT, asked).await {
-        Ok(Ok(message)) => Ok(message.sequence),
-        Ok(Err(error)) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
-        Ok(Err(error)) => Err(nats::explain(&error)),
-        Err(_) => Err("the KV bucket botstats_directory did not answer".to_owned()),
     }
 }

@@ -68,27 +68,27 @@ impl Lane {
     /// Sends messages, at least one, as an atomic batch once. The server forgets a batch that it
     /// does not get whole.
     pub(super) async fn send_batch(&mut self, messages: &[Message]) -> Judgement {
+        let Some((last, others)) = messages.split_last() else { return no_answer() };
         let (first, since) = (self.sent, monotonic());
         // The client takes only some messages while the connection is away.
-        let refused = match timeout(ACK_LIMIT, self.send_parts(messages)).await {
-            Ok(sent) => sent.err().map(|error| not_sent(&error)),
-            Err(_) => Some(no_answer()),
-        };
-        let subjects: Vec<&str> = messages.last().map(|m| m.subject.as_str()).into_iter().collect();
-        let judgements = self.wait(first, since, &subjects, vec![refused]).await;
+        match timeout(ACK_LIMIT, self.send_parts(others, last)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return not_sent(&error),
+            Err(_) => return no_answer(),
+        }
+        let judgements = self.wait(first, since, &[&last.subject], vec![None]).await;
         judgements.into_iter().next().unwrap_or_else(no_answer)
     }
 
     /// Sends the messages of an atomic batch; only the last one is acknowledged.
-    async fn send_parts(&mut self, messages: &[Message]) -> Result<(), PublishError> {
-        let Some((last, others)) = messages.split_last() else { return Ok(()) };
+    async fn send_parts(&mut self, others: &[Message], last: &Message) -> Result<(), PublishError> {
         let id = new_id();
         for (number, message) in (1..).zip(others) {
             let (subject, payload) = (message.subject.clone(), message.payload.clone());
             let headers = batch_headers(&id, number);
             self.client.publish_with_headers(subject, headers, payload).await?;
         }
-        let mut headers = batch_headers(&id, messages.len());
+        let mut headers = batch_headers(&id, others.len() + 1);
         headers.insert(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
         let (subject, payload) = (last.subject.clone(), last.payload.clone());
         let reply = self.next_reply();
