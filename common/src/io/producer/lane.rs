@@ -52,14 +52,19 @@ impl Lane {
 
     /// Sends each message on its own; returns a judgement for each.
     pub(super) async fn send(&mut self, messages: &[Message]) -> Vec<Judgement> {
-        let first = self.sent;
-        let since = monotonic();
+        let (first, since) = (self.sent, monotonic());
         let mut judgements = Vec::with_capacity(messages.len());
-        for message in messages {
-            let (subject, payload) = (message.subject.clone(), message.payload.clone());
-            let reply = self.next_reply();
-            let published = self.client.publish_with_reply(subject, reply, payload).await;
-            judgements.push(published.err().map(|error| not_sent(&error)));
+        let sending = async {
+            for message in messages {
+                let (subject, payload) = (message.subject.clone(), message.payload.clone());
+                let reply = self.next_reply();
+                let published = self.client.publish_with_reply(subject, reply, payload).await;
+                judgements.push(published.err().map(|error| not_sent(&error)));
+            }
+        };
+        // The client takes only some messages while the connection is away.
+        if timeout(ACK_LIMIT, sending).await.is_err() {
+            judgements.resize(messages.len(), Some(no_answer()));
         }
         let subjects: Vec<&str> = messages.iter().map(|m| m.subject.as_str()).collect();
         self.wait(first, since, &subjects, judgements).await
@@ -70,7 +75,6 @@ impl Lane {
     pub(super) async fn send_batch(&mut self, messages: &[Message]) -> Judgement {
         let Some((last, others)) = messages.split_last() else { return no_answer() };
         let (first, since) = (self.sent, monotonic());
-        // The client takes only some messages while the connection is away.
         match timeout(ACK_LIMIT, self.send_parts(others, last)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return not_sent(&error),
