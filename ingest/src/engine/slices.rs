@@ -25,7 +25,9 @@ use crate::fold::day_masks::DayMasks;
 use crate::fold::identities::{Arriving, Identities};
 use crate::fold::names::Names;
 use crate::fold::session::SessionState;
-use crate::fold::timeline::{Entry, StoredSlice, begin_ms, decode_slice, pass_over};
+use crate::fold::timeline::{
+    Entry, StoredSlice, begin_ms, decode_slice, decode_slice_for, pass_over,
+};
 use crate::serve::open::OpenConversations;
 use crate::store::keys::day_bytes;
 use crate::store::packed::{Block, Changed};
@@ -342,7 +344,7 @@ impl Pass<'_> {
         for place in (0..self.buffers.days.len()).rev() {
             let day = self.buffers.days[place];
             if day >= first_day && self.known.identities.may_have(day, key, id) {
-                self.read_elsewhere(day, key)?;
+                self.read_elsewhere(day, key, Some(id))?;
                 if let Some(entry) = self.buffers.elsewhere.iter().rfind(|e| e.id == id) {
                     return Ok(Some(*entry));
                 }
@@ -351,17 +353,24 @@ impl Pass<'_> {
         Ok(None)
     }
 
-    /// Reads all events of a stored slice into `elsewhere`; gives its state on entry.
-    fn read_elsewhere(&mut self, day: u32, key: u128) -> Result<Option<SessionState>, StoreError> {
+    /// Reads the events of a stored slice into `elsewhere`: all of them, or with an identity at
+    /// least those that have it. Gives its state on entry.
+    fn read_elsewhere(
+        &mut self,
+        day: u32,
+        key: u128,
+        wanted: Option<u64>,
+    ) -> Result<Option<SessionState>, StoreError> {
         let Buffers { other, elsewhere, .. } = &mut self.buffers;
         elsewhere.clear();
         let Some(body) = self.slices.get(&day_bytes(day), key, other)? else { return Ok(None) };
-        match decode_slice(day, body, self.names, elsewhere)? {
+        match decode_slice_for(wanted, day, body, self.names, elsewhere)? {
             StoredSlice::Short(entry) => Ok(Some(entry)),
             StoredSlice::Long { parts, .. } => {
                 let mut first = None;
                 for part in parts {
-                    let entry = self.parts.read(day, key, part.number, self.names, elsewhere)?;
+                    let place = (day, key, part.number);
+                    let entry = self.parts.read(place, wanted, self.names, elsewhere)?;
                     first.get_or_insert(entry);
                 }
                 Ok(first)
@@ -376,7 +385,7 @@ impl Pass<'_> {
         if !self.known.days.may_have(before, key, mask) {
             return Ok(None);
         }
-        let Some(mut state) = self.read_elsewhere(before, key)? else { return Ok(None) };
+        let Some(mut state) = self.read_elsewhere(before, key, None)? else { return Ok(None) };
         pass_over(&mut state, &self.buffers.elsewhere);
         Ok(Some(state).filter(|state| state.alive_at(begin_ms(day))))
     }

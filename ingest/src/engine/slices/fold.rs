@@ -75,7 +75,7 @@ impl Pass<'_> {
         for (i, start) in starts.iter().enumerate().skip(first) {
             let Buffers { before, after, .. } = &mut self.buffers;
             before.clear();
-            let stored = self.parts.read(day, key, start.number, names, before)?;
+            let stored = self.parts.read((day, key, start.number), None, names, before)?;
             let (mut old, mut new) = states.take().unwrap_or_else(|| {
                 let new = carried.filter(|_| i == 0).unwrap_or(&stored).clone();
                 SessionState::open_change(&new, &stored, &mut emit);
