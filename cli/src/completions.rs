@@ -1,6 +1,7 @@
 //! `botstats completions`: a script that completes commands and flags in a shell.
 
-use clap::{Args, Command, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Command};
 use clap_complete::aot;
 use serde_json::json;
 
@@ -13,24 +14,17 @@ use crate::output::Answer;
     botstats completions fish > ~/.config/fish/completions/botstats.fish")]
 pub(crate) struct Completions {
     /// The shell that reads the script
-    #[arg(value_name = "SHELL")]
-    shell: Shell,
+    #[arg(value_name = "SHELL", value_parser = shells())]
+    shell: aot::Shell,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Shell {
-    Bash,
-    Zsh,
-    Fish,
+fn shells() -> impl TypedValueParser<Value = aot::Shell> {
+    PossibleValuesParser::new(["bash", "zsh", "fish"]).try_map(|name| name.parse::<aot::Shell>())
 }
 
 /// Makes the script for the command line `command`.
 pub(crate) fn run(completions: &Completions, mut command: Command) -> anyhow::Result<Answer> {
-    let shell = match completions.shell {
-        Shell::Bash => aot::Shell::Bash,
-        Shell::Zsh => aot::Shell::Zsh,
-        Shell::Fish => aot::Shell::Fish,
-    };
+    let shell = completions.shell;
     let mut script = Vec::new();
     let name = command.get_name().to_owned();
     aot::generate(shell, &mut command, name, &mut script);

@@ -14,9 +14,8 @@ use botstats_common::io::clock;
 use botstats_common::io::nats::{NatsSettings, Role};
 use botstats_common::io::producer::{Message, Publisher, new_id};
 use clap::Args;
-use serde_json::json;
 
-use crate::output::{Answer, BadUsage, counted, printable};
+use crate::output::{Answer, BadUsage, MAX_NAMED, counted, published};
 
 /// The source of the events.
 const SOURCE: &str = "/botstats/forget";
@@ -24,8 +23,6 @@ const SOURCE: &str = "/botstats/forget";
 const MAX_USERS: usize = 100_000;
 /// A longer line is refused, in bytes: an id with mark and line end is shorter.
 const MAX_LINE_BYTES: usize = MAX_DATA_ID_BYTES + 16;
-/// The most bad lines that are listed.
-const MAX_NAMED: usize = 20;
 /// The byte order mark of UTF-8, which some programs put before a text.
 const MARK: char = '\u{feff}';
 
@@ -161,7 +158,7 @@ fn id_of(line: &[u8], first: bool) -> Result<String, String> {
 
 fn answer(stored: u64, refused: &[(u64, String)], place: &str) -> Answer {
     let count = u64::try_from(refused.len()).unwrap_or(u64::MAX);
-    let mut text = match count {
+    let text = match count {
         0 => format!(
             "{} forgotten from the next quarter of an hour on ({place}). Whether an ingest refused an event is in \
              `botstats deadletters list`",
@@ -173,19 +170,7 @@ fn answer(stored: u64, refused: &[(u64, String)], place: &str) -> Answer {
             counted(stored, "event")
         ),
     };
-    for (line, reason) in refused.iter().take(MAX_NAMED) {
-        text.push_str(&format!("\n  line {line}: {}", printable(reason)));
-    }
-    let named: Vec<_> = refused
-        .iter()
-        .take(MAX_NAMED)
-        .map(|(line, reason)| json!({"line": line, "reason": reason}))
-        .collect();
-    if refused.len() > named.len() {
-        text.push_str(&format!("\n  and {} more", refused.len() - named.len()));
-    }
-    Answer::new(text, json!({"stored": stored, "refused": count, "refusals": named}))
-        .ok_if(count == 0)
+    published(text, stored, count, refused.get(..MAX_NAMED).unwrap_or(refused))
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! The answer of a command: text for people, JSON for programs.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use indicatif::HumanCount;
+use serde_json::json;
 use unicode_width::UnicodeWidthStr as _;
 
 /// A command's answer.
@@ -37,6 +39,30 @@ impl Answer {
         let written = self.silent || print(if json { &self.json } else { &self.text });
         if self.ok && written { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
+}
+
+/// The most refused lines that [`published`] lists.
+pub(crate) const MAX_NAMED: usize = 20;
+
+/// The answer of a command that published what lines say: `text`, then the first refused lines and
+/// why. `refused` counts all of them.
+pub(crate) fn published(
+    mut text: String,
+    stored: u64,
+    refused: u64,
+    first: &[(u64, String)],
+) -> Answer {
+    let mut refusals = Vec::new();
+    for (line, reason) in first {
+        text.push_str(&format!("\n  line {line}: {}", printable(reason)));
+        refusals.push(json!({"line": line, "reason": reason}));
+    }
+    let more = refused.saturating_sub(u64::try_from(first.len()).unwrap_or(u64::MAX));
+    if more > 0 {
+        text.push_str(&format!("\n  and {} more", counted(more, "line")));
+    }
+    Answer::new(text, json!({"stored": stored, "refused": refused, "refusals": refusals}))
+        .ok_if(refused == 0)
 }
 
 /// A bad command line or setting that only the command itself can see; the process ends with
@@ -101,8 +127,7 @@ pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() && c != '\n' {
-            // Writing to a string can't fail.
-            let _written = write!(shown, "{}", c.escape_default());
+            shown.extend(c.escape_default());
         } else {
             shown.push(c);
         }
@@ -112,15 +137,7 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// A number with its digits in groups of three: `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut shown = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            shown.push(',');
-        }
-        shown.push(digit);
-    }
-    shown
+    HumanCount(number).to_string()
 }
 
 /// `1 event`, `2 events`.

@@ -100,8 +100,8 @@ pub(crate) async fn make(
         Some(count) => making::events_cells(js, shape, count).await?,
     };
     let directory = making::directory_bucket(js, shape).await?;
-    let throttle = making::throttle_bucket(js, windows.accounts, shape).await?;
-    let bots = making::bot_throttle_bucket(js, windows.bots, shape).await?;
+    let throttle = making::calls_bucket(js, THROTTLE_BUCKET, windows.accounts, shape).await?;
+    let bots = making::calls_bucket(js, BOT_THROTTLE_BUCKET, windows.bots, shape).await?;
     let [window, of_bots] = [windows.accounts, windows.bots].map(show_duration);
     Ok(Made {
         streams: streams.into_iter().map(|(name, made)| (format!("stream {name}"), made)).collect(),

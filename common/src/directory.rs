@@ -149,23 +149,15 @@ fn from_object<T: for<'a> Deserialize<'a>>(json: &[u8]) -> Result<T, EntryError>
 }
 
 impl AccountEntry {
-    /// Reads and checks a stored value.
+    /// Reads a stored value, and checks name and time zone.
     ///
     /// # Errors
     /// [`EntryError`] names what is wrong with it.
     pub fn parse(json: &[u8]) -> Result<Self, EntryError> {
         let entry: Self = from_object(json)?;
-        entry.check()?;
+        time_zone(&entry.timezone)?;
+        entry.name.as_deref().map_or(Ok(()), check_name)?;
         Ok(entry)
-    }
-
-    /// Checks names and time zone.
-    ///
-    /// # Errors
-    /// [`EntryError`] names what is wrong.
-    pub fn check(&self) -> Result<(), EntryError> {
-        time_zone(&self.timezone)?;
-        self.name.as_deref().map_or(Ok(()), check_name)
     }
 
     /// The name to show.
@@ -176,22 +168,14 @@ impl AccountEntry {
 }
 
 impl BotEntry {
-    /// Reads and checks a stored value.
+    /// Reads a stored value, and checks the names.
     ///
     /// # Errors
     /// [`EntryError`] names what is wrong with it.
     pub fn parse(json: &[u8]) -> Result<Self, EntryError> {
         let entry: Self = from_object(json)?;
-        entry.check()?;
+        entry.name.iter().chain(entry.channels.values()).try_for_each(|name| check_name(name))?;
         Ok(entry)
-    }
-
-    /// Checks the names.
-    ///
-    /// # Errors
-    /// [`EntryError`] names what is wrong.
-    pub fn check(&self) -> Result<(), EntryError> {
-        self.name.iter().chain(self.channels.values()).try_for_each(|name| check_name(name))
     }
 
     /// The name to show.

@@ -16,6 +16,7 @@ pub mod lineage;
 pub mod metric;
 pub mod names;
 pub mod quarter;
+pub mod rfc3339;
 pub mod rules;
 pub mod secret;
 pub mod slot;

@@ -78,39 +78,9 @@ pub fn control_subject(stream: &str) -> String {
     format!("{CONTROL_PREFIX}{stream}")
 }
 
-/// A stream of events, and the subjects on which the statistics counted from it are asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventSource {
-    /// The name of the JetStream stream.
-    pub stream: String,
-    /// Where ingests of this stream answer reads.
-    pub reads: ReadSubject,
-}
-
-impl Default for EventSource {
-    fn default() -> Self {
-        Self { stream: EVENTS_STREAM.to_owned(), reads: ReadSubject::default() }
-    }
-}
-
-impl EventSource {
-    /// The stream of that name.
-    #[must_use]
-    pub fn of(stream: &str) -> Self {
-        Self { stream: stream.to_owned(), ..Self::default() }
-    }
-}
-
-/// The first tokens of the subjects of reads. An account follows them, or an ingest and an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReadSubject(String);
-
-impl Default for ReadSubject {
-    fn default() -> Self {
-        Self("botstats.read.v1".to_owned())
-    }
-}
-
+/// What comes before the account, or before an ingest and the account, in the subject of a read
+/// without a slot.
+const READ_PREFIX: &str = "botstats.read.v1";
 /// What comes before slot and account in the subject of a read, where streams have slots.
 pub(crate) const SLOT_READ_PREFIX: &str = "botstats.read.v2";
 /// The key in the metadata of an ingest's NATS service with the slots that it answers for
@@ -143,30 +113,34 @@ pub fn dead_letters_queue(stream: &str) -> String {
     if stream == EVENTS_STREAM { READ_QUEUE.to_owned() } else { format!("{READ_QUEUE}-{stream}") }
 }
 
-impl ReadSubject {
-    /// The subject on which any ingest is asked for an account's statistics.
-    #[must_use]
-    pub fn of_account(&self, account: &Account) -> String {
-        format!("{}.{account}", self.0)
-    }
+/// The subject on which any ingest is asked for an account's statistics.
+#[must_use]
+pub fn read_subject(account: &Account) -> String {
+    format!("{READ_PREFIX}.{account}")
+}
 
-    /// The subject on which one ingest alone is asked, named by the id of its NATS service.
-    #[must_use]
-    pub fn of_account_at(&self, ingest: &str, account: &Account) -> String {
-        format!("{}.{ingest}.{account}", self.0)
-    }
+/// The subject on which one ingest alone is asked, named by the id of its NATS service.
+#[must_use]
+pub fn read_subject_at(ingest: &str, account: &Account) -> String {
+    format!("{READ_PREFIX}.{ingest}.{account}")
+}
 
-    /// What every ingest subscribes to; the last token is the account.
-    #[must_use]
-    pub fn all(&self) -> String {
-        format!("{}.*", self.0)
-    }
+/// What every ingest that answers for all slots subscribes to; the last token is the account.
+#[must_use]
+pub fn all_reads() -> String {
+    format!("{READ_PREFIX}.*")
+}
 
-    /// What one ingest subscribes to for reads that it alone is asked.
-    #[must_use]
-    pub fn all_at(&self, ingest: &str) -> String {
-        format!("{}.{ingest}.*", self.0)
-    }
+/// What one ingest subscribes to for reads that it alone is asked.
+#[must_use]
+pub fn all_reads_at(ingest: &str) -> String {
+    format!("{READ_PREFIX}.{ingest}.*")
+}
+
+/// The stream of a KV bucket.
+#[must_use]
+pub fn bucket_stream(bucket: &str) -> String {
+    format!("KV_{bucket}")
 }
 
 /// The KV key of an account's directory entry.

@@ -16,8 +16,8 @@ use serde::Deserialize;
 use crate::io::settings::show_duration;
 use crate::lineage::{Lineage, LineageError};
 use crate::names::{
-    BOT_THROTTLE_BUCKET, CONTROL_PREFIX, DEAD_LETTERS_SUBJECT, DIRECTORY_BUCKET, EVENTS_SUBJECTS,
-    MAX_MESSAGE_BYTES, SLOT_PREFIX, STATUS_SUBJECT, THROTTLE_BUCKET, control_subject,
+    CONTROL_PREFIX, DEAD_LETTERS_SUBJECT, DIRECTORY_BUCKET, EVENTS_SUBJECTS, MAX_MESSAGE_BYTES,
+    SLOT_PREFIX, STATUS_SUBJECT, control_subject,
 };
 use crate::slot::{Slot, Slots};
 
@@ -253,19 +253,9 @@ pub fn directory(config: &StreamConfig) -> Vec<Finding> {
     found.0
 }
 
-/// Judges the stream of the KV bucket of accounts' calls, whose keys live for that window.
+/// Judges the stream of a KV bucket of calls, whose keys live for that window.
 #[must_use]
-pub fn throttle(config: &StreamConfig, window: Duration) -> Vec<Finding> {
-    calls(config, THROTTLE_BUCKET, window)
-}
-
-/// Judges the stream of the KV bucket of bots' calls, whose keys live for that window.
-#[must_use]
-pub fn bot_throttle(config: &StreamConfig, window: Duration) -> Vec<Finding> {
-    calls(config, BOT_THROTTLE_BUCKET, window)
-}
-
-fn calls(config: &StreamConfig, bucket: &str, window: Duration) -> Vec<Finding> {
+pub fn calls(config: &StreamConfig, bucket: &str, window: Duration) -> Vec<Finding> {
     let mut found = Findings::default();
     found.bucket(config, bucket);
     found.refuse(config.max_age() != window, "max_age", || {

@@ -159,6 +159,10 @@ pub struct SplitBy {
 }
 
 /// One message of an answer.
+///
+/// Never move the first four variants. Version 1 has the same four in the same places, and an
+/// ingest answers its requests with them. Only the chunks differ: [`ChunksWriter`] writes both
+/// kinds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Frame {
     /// An ingest works on the request.
@@ -294,7 +298,7 @@ pub enum DecodeError {
     Trailing(usize),
 }
 
-/// Encodes a message.
+/// Encodes a message in the present version.
 ///
 /// # Errors
 /// Only if memory runs out.
@@ -302,19 +306,27 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, postcard::Error> {
     encode_as(VERSION, message)
 }
 
-fn encode_as<T: Serialize>(version: u8, message: &T) -> Result<Vec<u8>, postcard::Error> {
+/// Encodes a message of that version.
+///
+/// # Errors
+/// Only if memory runs out.
+pub fn encode_as<T: Serialize>(version: u8, message: &T) -> Result<Vec<u8>, postcard::Error> {
     postcard::to_extend(message, vec![version])
 }
 
-/// Decodes a message.
+/// Decodes a message of the present version.
 ///
 /// # Errors
-/// [`DecodeError`] if the version is unknown, the bytes are damaged, or bytes follow the message.
+/// As [`decode_as`].
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
     decode_as(VERSION, bytes)
 }
 
-fn decode_as<'a, T: Deserialize<'a>>(version: u8, bytes: &'a [u8]) -> Result<T, DecodeError> {
+/// Decodes a message of that version.
+///
+/// # Errors
+/// [`DecodeError`] if the version is another, the bytes are damaged, or bytes follow the message.
+pub fn decode_as<'a, T: Deserialize<'a>>(version: u8, bytes: &'a [u8]) -> Result<T, DecodeError> {
     match bytes.split_first() {
         Some((&first, body)) if first == version => match postcard::take_from_bytes(body)? {
             (message, []) => Ok(message),

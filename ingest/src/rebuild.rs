@@ -7,7 +7,6 @@ use botstats_common::io::clock::monotonic;
 use botstats_common::io::nats::{ConnectError, Role};
 use botstats_common::io::readiness::Readiness;
 use botstats_common::io::stop::spawn;
-use botstats_common::names::EventSource;
 use tokio_util::sync::CancellationToken;
 
 use crate::run::{RunError, Running, open, read_and_fold, remove_if_there};
@@ -41,8 +40,7 @@ async fn rebuild_store(settings: Settings, stop: CancellationToken) -> Result<()
         Err(error) => return Err(RunError::Connect(error)),
     };
     // A missing stream is an error: the old state may be all that is left of its events.
-    let source = EventSource::of(&settings.stream);
-    match info::exists(&settings.nats.jetstream(&client), &source.stream).await {
+    match info::exists(&settings.nats.jetstream(&client), &settings.stream).await {
         Ok(true) => {}
         Ok(false) => {
             return Err(RunError::Rebuild("there is no stream to rebuild from".to_owned()));
@@ -54,7 +52,7 @@ async fn rebuild_store(settings: Settings, stop: CancellationToken) -> Result<()
     let health = Health::new(progress, memory, readiness, Duration::ZERO);
     let done = stop.child_token();
     let watcher = spawn(report(health.clone(), done.clone()));
-    let rebuilt = read_and_fold(engine, &settings.nats, &source, &health, &done).await;
+    let rebuilt = read_and_fold(engine, &settings, &health, &done).await;
     done.cancel();
     let complete = watcher.await.unwrap_or(false);
     drop(rebuilt?);
@@ -86,11 +84,7 @@ async fn rebuild_store(settings: Settings, stop: CancellationToken) -> Result<()
 async fn report(health: Health, done: CancellationToken) -> bool {
     let begun = monotonic();
     let mut shown = Duration::ZERO;
-    loop {
-        tokio::select! {
-            () = done.cancelled() => return false,
-            () = tokio::time::sleep(CHECK_INTERVAL) => {}
-        }
+    while done.run_until_cancelled(tokio::time::sleep(CHECK_INTERVAL)).await.is_some() {
         let (_, _, refused) = health.state();
         let behind = health.catch_up();
         if health.may_answer() {
@@ -109,4 +103,5 @@ async fn report(health: Health, done: CancellationToken) -> bool {
             tracing::info!("{behind} ({}%)", behind.percent());
         }
     }
+    false
 }

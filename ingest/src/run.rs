@@ -13,10 +13,9 @@ use async_nats::Client;
 use botstats_common::io::clock::monotonic;
 use botstats_common::io::internal;
 use botstats_common::io::listen::listen;
-use botstats_common::io::nats::{ConnectError, NatsSettings, Role, chain};
+use botstats_common::io::nats::{ConnectError, Role, chain};
 use botstats_common::io::readiness::Readiness;
 use botstats_common::io::stop::spawn;
-use botstats_common::names::EventSource;
 use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -107,7 +106,6 @@ async fn serve(
     let readiness = Readiness::waiting_for(&["store", "nats", "stream", "reads"]);
     let address = settings.internal_addr;
     telemetry::begin();
-    let source = EventSource::of(&settings.stream);
     let scraped = scrape::Sources::new(folder.file(STORE_FILE));
     let measured = scraped.clone();
     let listening = async {
@@ -147,12 +145,7 @@ async fn serve(
             Ok(opened) => {
                 readiness.present("store");
                 METRICS.store_damaged.set(0);
-                let site = Site {
-                    settings: &settings,
-                    source: &source,
-                    client: &client,
-                    scraped: &scraped,
-                };
+                let site = Site { settings: &settings, client: &client, scraped: &scraped };
                 work(opened, &site, &readiness, &path, &stop).await
             }
             Err(error) => Err(error),
@@ -180,10 +173,7 @@ async fn serve(
 }
 
 async fn pause(time: Duration, stop: &CancellationToken) {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = tokio::time::sleep(time) => {}
-    }
+    stop.run_until_cancelled(tokio::time::sleep(time)).await;
 }
 
 /// Moves a damaged file aside if BOTSTATS_REBUILD_DAMAGED allows it, over a file that was moved
@@ -224,7 +214,6 @@ pub(crate) async fn open(path: &Path, keep_days: u32) -> Result<Engine, RunError
 /// What stays the same when the store is opened again.
 struct Site<'a> {
     settings: &'a Settings,
-    source: &'a EventSource,
     client: &'a Client,
     scraped: &'a scrape::Sources,
 }
@@ -247,7 +236,7 @@ async fn work(
         reader: engine.reader(),
         overviews: engine.overviews(),
         store: engine.store().clone(),
-        source: site.source.clone(),
+        stream: site.settings.stream.clone(),
         health: health.clone(),
         readiness: readiness.clone(),
         instance,
@@ -256,7 +245,7 @@ async fn work(
     };
     let store = engine.store().clone();
     let service = spawn(service::run(site.client.clone(), context, parts.clone()));
-    let worked = read_and_fold(engine, &site.settings.nats, site.source, &health, &parts).await;
+    let worked = read_and_fold(engine, site.settings, &health, &parts).await;
     parts.cancel();
     if service.await.is_err() {
         return Err(RunError::Ended("the read service"));
@@ -271,8 +260,7 @@ async fn work(
 /// Reads the stream and folds it, until the token is cancelled; gives the engine back.
 pub(crate) async fn read_and_fold(
     engine: Engine,
-    nats: &NatsSettings,
-    source: &EventSource,
+    settings: &Settings,
     health: &Health,
     stop: &CancellationToken,
 ) -> Result<Engine, RunError> {
@@ -282,8 +270,8 @@ pub(crate) async fn read_and_fold(
     // Ends the reader also when the fold panics.
     let _ends_with_this = reading.clone().drop_guard();
     let reader = StreamReader::new(
-        nats.clone(),
-        source.stream.clone(),
+        settings.nats.clone(),
+        settings.stream.clone(),
         checkpoint,
         engine.decoder(),
         to_fold,

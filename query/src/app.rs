@@ -4,7 +4,6 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use botstats_common::io::readiness::Readiness;
-use botstats_common::names::ReadSubject;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout_at;
 
@@ -28,10 +27,8 @@ const MAX_AT_WORK: usize = 256;
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) directory: LiveDirectory,
-    /// The calls of accounts.
-    account_throttle: Throttle,
-    /// The calls of bots.
-    bot_throttle: Throttle,
+    /// One for each [`Policy`], in its order.
+    throttles: [Throttle; 2],
     /// Empty until there is a connection to NATS.
     pub(crate) backend: OnceLock<Backend>,
     /// Whether this machine's clock can be trusted.
@@ -49,35 +46,14 @@ pub(crate) struct App {
 pub(crate) struct Backend {
     pub(crate) connection: Connection,
     pub(crate) reader: Reader,
-    pub(crate) claims: AllClaims,
-}
-
-/// The claims of both allowances; `None` where the throttle is off.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct AllClaims {
-    pub(crate) of_accounts: Option<Claims>,
-    pub(crate) of_bots: Option<Claims>,
-}
-
-impl AllClaims {
-    /// Takes back the claims of unknown outcome. No request may claim any more.
-    pub(crate) async fn finish(&self) {
-        let finish = async |claims: &Option<Claims>| {
-            if let Some(claims) = claims {
-                claims.finish().await;
-            }
-        };
-        tokio::join!(finish(&self.of_accounts), finish(&self.of_bots));
-    }
+    /// One for each [`Policy`], in its order; `None` where the throttle is off.
+    pub(crate) claims: [Option<Claims>; 2],
 }
 
 impl Backend {
     /// `None` if the throttle is off.
     pub(crate) fn claims(&self, policy: Policy) -> Option<&Claims> {
-        match policy {
-            Policy::Account => self.claims.of_accounts.as_ref(),
-            Policy::Bot => self.claims.of_bots.as_ref(),
-        }
+        self.claims[policy as usize].as_ref()
     }
 }
 
@@ -92,8 +68,10 @@ impl App {
     ) -> Self {
         Self {
             directory,
-            account_throttle: Throttle::new(Policy::Account, of_accounts),
-            bot_throttle: Throttle::new(Policy::Bot, of_bots),
+            throttles: [
+                Throttle::new(Policy::Account, of_accounts),
+                Throttle::new(Policy::Bot, of_bots),
+            ],
             backend: OnceLock::new(),
             clocks: Clocks::default(),
             readiness,
@@ -105,10 +83,7 @@ impl App {
 
     /// The throttle of the calls with that policy.
     pub(crate) fn throttle(&self, policy: Policy) -> &Throttle {
-        match policy {
-            Policy::Account => &self.account_throttle,
-            Policy::Bot => &self.bot_throttle,
-        }
+        &self.throttles[policy as usize]
     }
 
     /// Waits for the connection to NATS, and for a permit to ask it.
@@ -136,9 +111,13 @@ impl App {
     }
 
     /// Takes the connection to NATS, and the ingests that are asked over it.
-    pub(crate) fn connected(&self, connection: Connection, ingests: Ingests, claims: AllClaims) {
-        let (reads, budget) = (ReadSubject::default(), self.budget.clone());
-        let reader = Reader::new(connection.clone(), reads, ingests, budget);
+    pub(crate) fn connected(
+        &self,
+        connection: Connection,
+        ingests: Ingests,
+        claims: [Option<Claims>; 2],
+    ) {
+        let reader = Reader::new(connection.clone(), ingests, self.budget.clone());
         // Set once: `run` calls this once.
         let _already = self.backend.set(Backend { connection, reader, claims });
     }

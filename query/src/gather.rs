@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use crate::answer::budget::Reservation;
 use crate::answer::cells::Cells;
 use crate::answer::overview::Overview;
-use crate::answer::{Answer, Labels, MAX_PAGE_ROWS};
+use crate::answer::{Answer, Labels};
 use crate::app::{App, Backend};
 use crate::nats::read::{Read, ReadError};
 use crate::problem::{Problem, TooLarge};
@@ -134,13 +134,15 @@ pub fn request(question: &Question, windows: &Windows, subject: Subject<'_>) -> 
 }
 
 impl Gathered {
-    /// The answer to the question, under these names, if it has at most `max_rows` rows.
+    /// The answer to the question, under these names, if it has at most `max_rows` rows; else
+    /// `too_large` says that it has more.
     pub(crate) fn answer(
         self,
         question: &Question,
         labels: Labels,
         request_id: &str,
-        max_rows: MaxRows,
+        max_rows: usize,
+        too_large: fn(usize) -> TooLarge,
     ) -> Result<Statistics, Problem> {
         let Gathered { windows, cells, memory } = self;
         let as_of_ms = cells.as_of_ms;
@@ -151,27 +153,9 @@ impl Gathered {
             );
             Problem::Unavailable("the statistics cannot be reached")
         })?;
-        match max_rows.exceeded(&answer) {
-            Some(too_many) => Err(Problem::AnswerTooLarge(too_many)),
+        match answer.too_many_rows(max_rows) {
+            Some(rows) => Err(Problem::AnswerTooLarge(too_large(rows))),
             None => Ok(Statistics { answer, memory, last_date: windows.last_date, as_of_ms }),
-        }
-    }
-}
-
-/// The most rows that an answer may have.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum MaxRows {
-    /// Of a call.
-    OfCall,
-    /// Of a question of the page.
-    OfPage,
-}
-
-impl MaxRows {
-    fn exceeded(self, answer: &Answer) -> Option<TooLarge> {
-        match self {
-            MaxRows::OfCall => answer.too_many_rows().map(TooLarge::Rows),
-            MaxRows::OfPage => answer.more_rows_than(MAX_PAGE_ROWS).map(TooLarge::PageRows),
         }
     }
 }

@@ -12,13 +12,13 @@ use http::{Response, StatusCode};
 
 use crate::admission::checks::{Allowed, Call, Endpoint};
 use crate::answer::render::Rendering;
-use crate::answer::{Labels, Names};
+use crate::answer::{Labels, MAX_ROWS, Names};
 use crate::app::{App, Backend};
 use crate::deadlines::{CHECK_AGE_LIMIT, HANDLER_LIMIT, LATE_CLAIM_LIMIT, WAIT_LIMIT};
-use crate::gather::{MaxRows, Statistics, Subject};
+use crate::gather::{Statistics, Subject};
 use crate::http::{Body, Handler, Request, guard, pieces, whole};
 use crate::openapi;
-use crate::problem::Problem;
+use crate::problem::{Problem, TooLarge};
 use crate::request::route::Route;
 use crate::respond;
 use crate::telemetry::METRICS;
@@ -191,7 +191,8 @@ impl App {
             };
             Labels { bots, operators: known.directory.operators(&call.account) }
         };
-        Ok((revision, gathered.answer(&call.question, labels, request_id, MaxRows::OfCall)?))
+        let (question, too_large) = (&call.question, TooLarge::Rows);
+        Ok((revision, gathered.answer(question, labels, request_id, MAX_ROWS, too_large)?))
     }
 
     fn respond(&self, call: &Call, statistics: Statistics) -> Response<Body> {

@@ -45,7 +45,7 @@ pub use self::nats::claims::{Claims, Outcome, Standing};
 pub use self::nats::{Connection, Unreachable};
 pub use self::request::accept;
 pub use self::request::question::{
-    BadParameter, BotFilter, Dates, Days, GroupMode, MAX_DAYS, Previous, Question,
+    BadParameter, BotFilter, Dates, GroupMode, MAX_DAYS, Previous, Question,
 };
 pub use self::request::route::{PagePath, Route};
 pub use self::run::{Listeners, RunError, Running, run};

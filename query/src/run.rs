@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use botstats_common::io::internal;
 use botstats_common::io::listen::listen;
-use botstats_common::io::nats::{ConnectError, Role};
+use botstats_common::io::nats::{ConnectError, Role, answer_status};
 use botstats_common::io::readiness::Readiness;
 use botstats_common::io::settings::EXIT_USAGE;
 use botstats_common::io::setup::SetupError;
 use botstats_common::io::stop::spawn;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::admission::allowance::{Allowance, Policy};
-use crate::app::{AllClaims, App};
+use crate::app::App;
 use crate::dashboard::Dashboard;
 use crate::deadlines::LISTENER_STOP_LIMIT;
 use crate::http;
@@ -162,7 +162,7 @@ async fn serve(
         tracing::error!("the task of the http listener panicked");
     }
     if let Some(backend) = app.backend.get() {
-        backend.claims.finish().await;
+        join_all(backend.claims.iter().flatten().map(Claims::finish)).await;
     }
     failed.map_or(Ok(()), Err)
 }
@@ -183,11 +183,12 @@ async fn work(
         let allowance = app.throttle(policy).allowance();
         allowance.map(|one| Claims::new(connection.clone(), one))
     };
-    let claims = AllClaims { of_accounts: claims(Policy::Account), of_bots: claims(Policy::Bot) };
+    let claims = [Policy::Account, Policy::Bot].map(claims);
     let ingests = Ingests::default();
     app.connected(connection.clone(), ingests.clone(), claims.clone());
-    let instance = Uuid::now_v7().to_string();
-    spawn(status::answer(client, instance, readiness.clone(), tasks.clone()));
+    let (instance, shown) = (Uuid::now_v7().to_string(), readiness.clone());
+    let status = move || std::future::ready(status::status(&instance, &shown));
+    spawn(answer_status(client, tasks.clone(), status));
     let (clocks, directory) = (app.clocks.clone(), app.directory.clone());
     spawn(clocks::compare(connection.clone(), clocks, readiness.clone(), tasks.clone()));
     let followed = directory.clone();

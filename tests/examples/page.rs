@@ -79,11 +79,7 @@ impl Installation {
         let part_two = fixture::part_two();
         let login = site.add_account(ACCOUNT, &part_two.directory, &["b1", "b2"]).await;
         site.put(&format!("operators.{ACCOUNT}"), &json!(part_two.operators)).await;
-        let nothing = Directory {
-            timezone: "America/New_York".to_owned(),
-            bots: BTreeMap::new(),
-            channels: BTreeMap::new(),
-        };
+        let nothing = Directory::nameless("America/New_York");
         let empty = site.add_account(EMPTY, &nothing, &["b1"]).await;
         let events = fixture::messages_until(clock::now_ms());
         publish(&site.js, events.iter().map(outgoing)).await;

@@ -224,11 +224,8 @@ fn directories(dice: &mut Dice, places: &[[String; 3]]) -> BTreeMap<String, Dire
     let names = ["Pizza", "pizza", "Über", "𝔘nder", "Zoo", "ﬁ"];
     let mut directories = BTreeMap::new();
     for [account, bot, channel] in places {
-        let directory = directories.entry(account.clone()).or_insert_with(|| Directory {
-            timezone: (*dice.pick(&ZONES)).to_owned(),
-            bots: BTreeMap::new(),
-            channels: BTreeMap::new(),
-        });
+        let nameless = || Directory::nameless(dice.pick::<&str>(&ZONES));
+        let directory = directories.entry(account.clone()).or_insert_with(nameless);
         if dice.below(4) > 0 {
             directory.bots.insert(bot.clone(), (*dice.pick(&names)).to_owned());
             if dice.below(3) > 0 {

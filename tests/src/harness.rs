@@ -37,7 +37,9 @@ pub use crate::model::ALL;
 
 pub use accounts::Accounts;
 pub use configured::Configured;
-pub use http::{Answer, Connection, get, get_as, head_as, head_of, metric, read_answer, send};
+pub use http::{
+    Answer, Connection, becomes, get, get_as, head_as, head_of, metric, read_answer, send,
+};
 pub use judge::{check_counts, check_dead_letters};
 pub use load::{allow_connections, flood, hammer, open};
 pub use lookalikes::{account_entry, lookalikes};
@@ -49,7 +51,7 @@ pub use questions::Judge;
 pub use raw::{Raw, Said};
 pub use readers::{Readers, Seen};
 pub use restored::{Snapshot, copy};
-pub use roles::{RoleQuery, Roles, not_ready, ready, shipped_configuration};
+pub use roles::{Roles, not_ready, ready, shipped_configuration, unready};
 pub use site::{Login, Query, Site, connection};
 pub use slots::{
     Held, as_one, check_chains, event_streams, held, held_of, map_slots_at, slots_by_stream,
@@ -60,7 +62,7 @@ pub use splits::{
 };
 pub use stage::{Stage, ask_all, bot_tokens, event, large};
 pub use status::statuses;
-pub use stream::{Outgoing, outgoing, publish, publish_stubbornly, stored, stored_of};
+pub use stream::{Outgoing, header_map, outgoing, publish, publish_stubbornly, stored, stored_of};
 pub use traffic::{Published, Receipt, Traffic};
 
 /// How often a condition is looked at.

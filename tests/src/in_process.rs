@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::disk::Disk;
 use crate::generate::Dice;
+use crate::harness::header_map;
 use crate::model::{
     Asked, Contents, Dates as AskedDates, Directory, MAX_NAMES, Message, Model, Now, PairContents,
     Question, Row, Verdict, answer, text_of,
@@ -15,15 +16,32 @@ use crate::model::{
 use anyhow::Context as _;
 use async_nats::HeaderMap;
 use botstats_common::directory::BotEntry;
-use botstats_common::ids::Bot;
+use botstats_common::ids::{Account, Bot};
 use botstats_common::metric::TypeCode;
-use botstats_common::wire::{self, overview};
+use botstats_common::wire::{self, Chunk, Frame, overview};
 use botstats_ingest::OpenError;
-use botstats_ingest::testing::{Engine, Message as Incoming, PairContents as Stored};
-use botstats_ingest::testing::{STORE_FILE, Store};
+use botstats_ingest::testing::{
+    CellReader, Engine, Message as Incoming, PairContents as Stored, ReadError, STORE_FILE, Store,
+};
 use botstats_query::{Format, Labels, Question as Parsed, Subject, Windows, render_all, request};
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// What an ingest answers, decoded.
+///
+/// # Errors
+/// As [`CellReader::gather`].
+pub fn chunks_of(
+    reader: &CellReader,
+    account: &Account,
+    request: &wire::Request,
+) -> Result<Vec<Chunk>, ReadError> {
+    let chunk = |message: &Vec<u8>| match wire::decode(message) {
+        Ok(Frame::Chunk(chunk)) => chunk,
+        other => panic!("no chunk: {other:?}"),
+    };
+    Ok(reader.gather(account, request, 0)?.iter().map(chunk).collect())
+}
 
 /// An engine on a folder or a disk of its own.
 pub struct Product {
@@ -126,18 +144,9 @@ impl Product {
 
     /// Applies a batch in one commit.
     pub fn apply(&mut self, messages: &[Message]) -> anyhow::Result<()> {
-        let headers: Vec<HeaderMap> = messages.iter().map(header_map).collect();
-        let batch: Vec<Incoming<'_>> = messages
-            .iter()
-            .zip(&headers)
-            .map(|(message, headers)| Incoming {
-                sequence: message.sequence,
-                stored_ns: message.stored_ns,
-                subject: &message.subject,
-                headers: Some(headers).filter(|h| !h.is_empty()).into(),
-                payload: &message.payload,
-            })
-            .collect();
+        let headers: Vec<HeaderMap> = messages.iter().map(|m| header_map(&m.headers)).collect();
+        let batch: Vec<Incoming<'_>> =
+            messages.iter().zip(&headers).map(|(m, headers)| incoming(m, headers)).collect();
         Ok(self.engine()?.apply(&batch)?)
     }
 
@@ -199,7 +208,7 @@ impl Product {
             deadline_ms: 60_000,
             ..request(&parsed.question, &parsed.windows, subject)
         };
-        let chunks = self.engine()?.read(&account, &request)?;
+        let chunks = chunks_of(&self.engine()?.reader(), &account, &request)?;
         parsed.render(&chunks, format)
     }
 
@@ -231,16 +240,15 @@ impl Product {
             now_ms,
             deadline_ms: 60_000,
         };
-        let request = overview::Request::decode(&request.encode()?)?;
+        let bytes = wire::encode_as(overview::VERSION, &request)?;
+        let request: overview::Request = wire::decode_as(overview::VERSION, &bytes)?;
         let max_bytes = wire::MIN_PAYLOAD_BYTES;
         let engine = self.engine()?;
         let parts = engine.overviews().gather(&account.parse()?, &request, 0, max_bytes)?;
         let mut all = BTreeMap::new();
         for (number, bytes) in (0..).zip(&parts) {
             anyhow::ensure!(bytes.len() <= max_bytes, "{} bytes", bytes.len());
-            let wire::Frame::Overview(part) = wire::decode(bytes)? else {
-                anyhow::bail!("no overview")
-            };
+            let Frame::Overview(part) = wire::decode(bytes)? else { anyhow::bail!("no overview") };
             let is_last = part.number as usize + 1 == parts.len();
             anyhow::ensure!((part.number, part.last) == (number, is_last), "{part:?}");
             for of in part.pairs {
@@ -344,13 +352,13 @@ fn same(got: &str, wanted: &str) -> anyhow::Result<()> {
 /// Operators' names by id.
 type Operators = BTreeMap<String, String>;
 
-/// Opens an engine on a folder. Another test of this process may be starting a program: until the
-/// program runs, its process holds copies of all locks.
 fn bot_ids(bots: Option<&[String]>) -> anyhow::Result<Option<Vec<Bot>>> {
     let parsed = bots.map(|bots| bots.iter().map(|bot| bot.parse()).collect());
     Ok(parsed.transpose()?)
 }
 
+/// Opens an engine on a folder. Another test of this process may be starting a program: until the
+/// program runs, its process holds copies of all locks.
 fn open_folder(folder: &Path, keep_days: u32) -> Result<Engine, OpenError> {
     for _ in 0..100 {
         match Engine::open(folder, keep_days) {
@@ -499,12 +507,15 @@ pub fn answer_of_one_tag(question: &Question, directory: &Directory) -> anyhow::
     parsed.render(&[chunk], Format::Json)
 }
 
-fn header_map(message: &Message) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    for (name, value) in &message.headers {
-        map.append(name.as_str(), value.as_str());
+/// A message with its headers as the engine takes it.
+pub fn incoming<'a>(message: &'a Message, headers: &'a HeaderMap) -> Incoming<'a> {
+    Incoming {
+        sequence: message.sequence,
+        stored_ns: message.stored_ns,
+        subject: &message.subject,
+        headers: Some(headers).filter(|headers| !headers.is_empty()).into(),
+        payload: &message.payload,
     }
-    map
 }
 
 fn names(directory: &Directory) -> anyhow::Result<BTreeMap<Bot, BotEntry>> {

@@ -32,3 +32,11 @@ pub fn setting(name: &str, default: usize) -> usize {
     botstats_common::io::settings::variable(name)
         .map_or(default, |number| number.to_string_lossy().parse().expect("a number"))
 }
+
+/// The seed of a run, which `BOTSTATS_TEST_SEED` repeats; the time if the variable is not set.
+pub fn seed() -> u64 {
+    let now = usize::try_from(botstats_common::io::clock::now_ms()).expect("a time after 1970");
+    let seed = setting("BOTSTATS_TEST_SEED", now);
+    eprintln!("BOTSTATS_TEST_SEED={seed} repeats this run");
+    u64::try_from(seed).expect("a seed")
+}

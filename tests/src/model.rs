@@ -82,6 +82,13 @@ pub struct Directory {
     pub channels: BTreeMap<(String, String), String>,
 }
 
+impl Directory {
+    /// One without names.
+    pub fn nameless(zone: &str) -> Self {
+        Self { timezone: zone.to_owned(), bots: BTreeMap::new(), channels: BTreeMap::new() }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Question {
     /// Whose statistics.

@@ -13,7 +13,7 @@ use botstats_common::slot::Slots;
 use futures::StreamExt as _;
 use tempfile::TempDir;
 
-use crate::harness::connection;
+use crate::harness::{Process, connection};
 
 /// A server and its streams.
 pub struct Spread {
@@ -117,6 +117,12 @@ impl Spread {
         let fenced = begun.elapsed() - removed;
         listen(js, child, slots).await;
         Moved { removed, fenced, added: begun.elapsed() - removed - fenced }
+    }
+
+    /// Starts an ingest of that stream on the folder of that name, which is made if absent.
+    pub fn ingest(&self, stream: &str, folder: &str) -> Process {
+        let settings = [("NATS_URL", self.nats.url()), ("BOTSTATS_STREAM", stream.to_owned())];
+        Process::ingest(&settings, &self.folder.path().join(folder))
     }
 
     /// The number of messages of a stream.

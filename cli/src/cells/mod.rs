@@ -31,7 +31,7 @@ use crate::output::{Answer, BadUsage};
 use crate::status;
 use plan::{Order, Step};
 use requests::Streams;
-use split::{Report, Split, Wait};
+use split::{Report, Split};
 use stream::{Cell, shown, some_slots};
 use verify::{About, Finding};
 
@@ -165,8 +165,9 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn how(self) -> Wait {
-        if self.without_ingest { Wait::Not } else { Wait::For(self.wait) }
+    /// The longest wait; `None` is no wait.
+    fn limit(self) -> Option<Duration> {
+        (!self.without_ingest).then_some(self.wait)
     }
 }
 
@@ -203,11 +204,11 @@ pub(crate) async fn run(command: CellsCommand, nats: &NatsSettings) -> anyhow::R
                 return Err(BadUsage(text).into());
             }
             let order = Order { parent, child, slots };
-            let report = site.carry_out(&order, waiting.how()).await?;
-            site.answer(vec![(order, report)], waiting.how()).await
+            let report = site.carry_out(&order, waiting.limit()).await?;
+            site.answer(vec![(order, report)], waiting.limit()).await
         }
         CellsCommand::Resume(ResumeArgs { child, waiting }) => {
-            site.resume(child, waiting.how()).await
+            site.resume(child, waiting.limit()).await
         }
         CellsCommand::Verify => {
             let (cells, findings) = site.verify().await?;
@@ -252,7 +253,7 @@ impl Site<'_> {
     }
 
     /// Checks a split, and does the steps that are left.
-    async fn carry_out(&self, order: &Order, wait: Wait) -> anyhow::Result<Report> {
+    async fn carry_out(&self, order: &Order, wait: Option<Duration>) -> anyhow::Result<Report> {
         let cells = self.streams.all().await?;
         plan::check(order, &cells)?;
         let find = |name: &str| cells.iter().find(|cell| cell.name() == name);
@@ -276,7 +277,11 @@ impl Site<'_> {
         Split { streams: &self.streams, order }.finish(&self.client, wait).await
     }
 
-    async fn resume(&self, child: Option<String>, wait: Wait) -> anyhow::Result<Answer> {
+    async fn resume(
+        &self,
+        child: Option<String>,
+        wait: Option<Duration>,
+    ) -> anyhow::Result<Answer> {
         let cells = self.streams.all().await?;
         let orders: Vec<Order> = match &child {
             None => plan::unfinished(&cells).into_iter().map(|(order, _)| order).collect(),
@@ -307,11 +312,12 @@ impl Site<'_> {
     }
 
     /// Verifies, gives ingests a while to notice, and puts all of it into an answer.
-    async fn answer(&self, reports: Vec<(Order, Report)>, wait: Wait) -> anyhow::Result<Answer> {
-        let counts = |finding: &Finding| match wait {
-            Wait::For(_) => true,
-            Wait::Not => finding.about != About::Ingest,
-        };
+    async fn answer(
+        &self,
+        reports: Vec<(Order, Report)>,
+        wait: Option<Duration>,
+    ) -> anyhow::Result<Answer> {
+        let counts = |finding: &Finding| wait.is_some() || finding.about != About::Ingest;
         let servers = mapping::servers(self.nats, &self.client).await;
         let started = monotonic();
         let findings = loop {
@@ -319,7 +325,7 @@ impl Site<'_> {
             let findings = self.findings(&cells, &servers).await?;
             let is_settled = findings.iter().all(|finding| finding.about != About::Ingest);
             let is_late = started.elapsed() >= SETTLE_LIMIT;
-            if is_settled || is_late || matches!(wait, Wait::Not) {
+            if is_settled || is_late || wait.is_none() {
                 break findings;
             }
         };

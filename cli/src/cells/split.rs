@@ -40,14 +40,6 @@ pub(crate) struct Report {
     pub(crate) gap: Option<Duration>,
 }
 
-/// Whether a split waits for an ingest of the child.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Wait {
-    /// At most for this time.
-    For(Duration),
-    Not,
-}
-
 impl Split<'_> {
     async fn look(&self) -> anyhow::Result<(Cell, Option<Cell>, Option<Step>)> {
         let parent = self.streams.get(&self.order.parent).await?;
@@ -87,8 +79,13 @@ impl Split<'_> {
         })
     }
 
-    /// Does all steps that are left, and says each on standard error.
-    pub(crate) async fn finish(&self, client: &Client, wait: Wait) -> anyhow::Result<Report> {
+    /// Does all steps that are left, and says each on standard error. Waits this long for an ingest
+    /// of the child; not at all with `None`.
+    pub(crate) async fn finish(
+        &self,
+        client: &Client,
+        wait: Option<Duration>,
+    ) -> anyhow::Result<Report> {
         let mut report = Report::default();
         let mut is_waited_for = false;
         let mut taken: Option<Instant> = None;
@@ -127,8 +124,8 @@ impl Split<'_> {
                 None => {
                     is_waited_for = true;
                     match wait {
-                        Wait::Not => continue,
-                        Wait::For(limit) => self.wait_for_ingest(client, limit).await?,
+                        None => continue,
+                        Some(limit) => self.wait_for_ingest(client, limit).await?,
                     }
                 }
             };

@@ -96,36 +96,36 @@ impl BotChange {
 }
 
 /// What can be removed and come back.
-trait Removable: Sized {
+pub(crate) trait Removable: Default {
     const WHAT: &'static str;
-    fn fresh() -> Self;
     fn removed(&self) -> bool;
+    fn tokens(&mut self) -> &mut Vec<TokenEntry>;
 }
 
 impl Removable for AccountEntry {
     const WHAT: &'static str = "account";
-    fn fresh() -> Self {
-        Self::default()
-    }
     fn removed(&self) -> bool {
         self.removed
+    }
+    fn tokens(&mut self) -> &mut Vec<TokenEntry> {
+        &mut self.tokens
     }
 }
 
 impl Removable for BotEntry {
     const WHAT: &'static str = "bot";
-    fn fresh() -> Self {
-        Self::default()
-    }
     fn removed(&self) -> bool {
         self.removed
+    }
+    fn tokens(&mut self) -> &mut Vec<TokenEntry> {
+        &mut self.tokens
     }
 }
 
 /// The entry that `add` starts from.
 fn free<T: Removable>(current: Option<T>, restore: bool) -> Result<T, Refusal> {
     match current {
-        None => Ok(T::fresh()),
+        None => Ok(T::default()),
         Some(entry) if !entry.removed() => Err(Refusal::Exists),
         Some(entry) if restore => Ok(entry),
         Some(_) => Err(Refusal::Removed),
@@ -165,32 +165,14 @@ pub(crate) fn remove_account(current: Option<AccountEntry>) -> Result<AccountEnt
     Ok(AccountEntry { removed: true, ..alive(current)? })
 }
 
-/// An account with one token more.
-pub(crate) fn add_token(
-    current: Option<AccountEntry>,
-    token: TokenEntry,
-) -> Result<AccountEntry, Refusal> {
+/// An account or bot with one token more.
+pub(crate) fn add_token<T: Removable>(current: Option<T>, token: TokenEntry) -> Result<T, Refusal> {
     let mut entry = alive(current)?;
-    push(&mut entry.tokens, token)?;
-    Ok(entry)
-}
-
-/// A bot with one token more.
-pub(crate) fn add_bot_token(
-    current: Option<BotEntry>,
-    token: TokenEntry,
-) -> Result<BotEntry, Refusal> {
-    let mut entry = alive(current)?;
-    push(&mut entry.tokens, token)?;
-    Ok(entry)
-}
-
-fn push(tokens: &mut Vec<TokenEntry>, token: TokenEntry) -> Result<(), Refusal> {
-    if tokens.len() >= MAX_TOKENS {
+    if entry.tokens().len() >= MAX_TOKENS {
         return Err(Refusal::TooManyTokens);
     }
-    tokens.push(token);
-    Ok(())
+    entry.tokens().push(token);
+    Ok(entry)
 }
 
 /// A new view token; its id is random, so nothing stands there.
@@ -198,27 +180,12 @@ pub(crate) fn add_view(current: Option<ViewEntry>, entry: ViewEntry) -> Result<V
     if current.is_some() { Err(Refusal::Exists) } else { Ok(entry) }
 }
 
-/// An account, removed or not, without that token.
-pub(crate) fn revoke_token(
-    current: Option<AccountEntry>,
-    id: &str,
-) -> Result<AccountEntry, Refusal> {
-    let mut entry = current.ok_or(Refusal::Absent("account"))?;
-    take(&mut entry.tokens, id)?;
-    Ok(entry)
-}
-
-/// A bot without that token.
-pub(crate) fn revoke_bot_token(current: Option<BotEntry>, id: &str) -> Result<BotEntry, Refusal> {
-    let mut entry = current.ok_or(Refusal::Absent("bot"))?;
-    take(&mut entry.tokens, id)?;
-    Ok(entry)
-}
-
-fn take(tokens: &mut Vec<TokenEntry>, id: &str) -> Result<(), Refusal> {
-    let before = tokens.len();
-    tokens.retain(|token| token.id != id);
-    if tokens.len() == before { Err(Refusal::NoToken(id.to_owned())) } else { Ok(()) }
+/// An account or bot, removed or not, without that token.
+pub(crate) fn revoke_token<T: Removable>(current: Option<T>, id: &str) -> Result<T, Refusal> {
+    let mut entry = current.ok_or(Refusal::Absent(T::WHAT))?;
+    let before = entry.tokens().len();
+    entry.tokens().retain(|token| token.id != id);
+    if entry.tokens().len() == before { Err(Refusal::NoToken(id.to_owned())) } else { Ok(entry) }
 }
 
 /// A bot, removed or not, without tokens.
@@ -342,7 +309,7 @@ mod tests {
             assert_eq!(add(now(), true), restore);
             assert_eq!(set_bot(now(), &BotChange::default()).map(drop), change);
             assert_eq!(rotate_key(now(), key).map(drop), change);
-            assert_eq!(add_bot_token(now(), token("x")).map(drop), change);
+            assert_eq!(add_token(now(), token("x")).map(drop), change);
             assert_eq!(remove_bot(now()).map(drop), change);
         }
     }
@@ -397,17 +364,17 @@ mod tests {
         let full = AccountEntry { tokens: vec![token("t"); MAX_TOKENS], ..account(false) };
         assert_eq!(add_token(Some(full), token("x")), Err(Refusal::TooManyTokens));
 
-        let entry = add_bot_token(Some(bot(false)), token("b2")).unwrap();
-        let entry = revoke_bot_token(Some(entry), "b1").unwrap();
+        let entry = add_token(Some(bot(false)), token("b2")).unwrap();
+        let entry = revoke_token(Some(entry), "b1").unwrap();
         assert_eq!(entry.tokens, [token("b2")]);
-        let unknown = revoke_bot_token(Some(entry.clone()), "b1");
+        let unknown = revoke_token(Some(entry.clone()), "b1");
         assert_eq!(unknown, Err(Refusal::NoToken("b1".to_owned())));
         assert_eq!(
             end_bot_tokens(Some(entry)).unwrap(),
             BotEntry { tokens: Vec::new(), ..bot(false) }
         );
         let full = BotEntry { tokens: vec![token("t"); MAX_TOKENS], ..bot(false) };
-        assert_eq!(add_bot_token(Some(full), token("x")), Err(Refusal::TooManyTokens));
+        assert_eq!(add_token(Some(full), token("x")), Err(Refusal::TooManyTokens));
     }
 
     #[test]

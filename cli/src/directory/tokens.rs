@@ -156,7 +156,7 @@ async fn add(directory: &Directory, account: &Account, what: NewToken) -> anyhow
         }
         Some(bot) => {
             must_live(directory, account).await?;
-            let rule = |current| rules::add_bot_token(current, entry.clone());
+            let rule = |current| rules::add_token(current, entry.clone());
             directory.change_bot(account, bot, rule).await?;
             let text = format!(
                 "bot {bot} of account {account} has a new token\n\n{}\n\nIt is for the bot's call:\n  \
@@ -271,7 +271,7 @@ async fn revoke(directory: &Directory, account: &Account, id: &str) -> anyhow::R
                 }
             }
             Entry::Bot(_, bot, Ok(entry)) if has(&entry.tokens) => {
-                let rule = |current| rules::revoke_bot_token(current, id);
+                let rule = |current| rules::revoke_token(current, id);
                 directory.change_bot(account, bot, rule).await?;
                 ended = true;
             }

@@ -13,14 +13,11 @@ use botstats_common::io::producer::{
 };
 use clap::Args;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::lines::Lines;
-use crate::output::{Answer, counted, printable};
+use crate::output::{Answer, MAX_NAMED, counted, published};
 
-/// The most refused messages that are listed.
-const MAX_NAMED: usize = 20;
 /// The most messages that are read ahead of those in flight.
 const READ_AHEAD: usize = BATCHES_IN_FLIGHT * MAX_BATCH;
 /// The interval of the progress line.
@@ -133,20 +130,6 @@ fn answer(stored: u64, mut refused: Refusals, bad: Refusals) -> Answer {
     refused.named.sort();
     refused.named.truncate(MAX_NAMED);
     let count = refused.count;
-    let mut text =
-        format!("{} stored, {} refused", counted(stored, "event"), counted(count, "line"));
-    for (line, reason) in &refused.named {
-        text.push_str(&format!("\n  line {line}: {}", printable(reason)));
-    }
-    let more = count.saturating_sub(u64::try_from(refused.named.len()).unwrap_or(u64::MAX));
-    if more > 0 {
-        text.push_str(&format!("\n  and {} more", counted(more, "line")));
-    }
-    let named: Vec<_> = refused
-        .named
-        .iter()
-        .map(|(line, reason)| json!({"line": line, "reason": reason}))
-        .collect();
-    Answer::new(text, json!({"stored": stored, "refused": count, "refusals": named}))
-        .ok_if(count == 0)
+    let text = format!("{} stored, {} refused", counted(stored, "event"), counted(count, "line"));
+    published(text, stored, count, &refused.named)
 }

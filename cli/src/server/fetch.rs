@@ -12,7 +12,8 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use botstats_common::io::{clock, settings};
+use botstats_common::io::clock;
+use botstats_common::io::settings::user_folder;
 use sha2::{Digest as _, Sha256};
 
 use super::run::run;
@@ -88,7 +89,7 @@ pub(super) fn cached_or_fetched(progress: &impl Fn(&str)) -> Result<PathBuf, Fet
         .iter()
         .find(|pin| pin.os == os && pin.arch == arch)
         .ok_or(FetchError::Platform(arch, os))?;
-    let cache = cache_folder().ok_or(FetchError::NoCache)?;
+    let cache = user_folder("XDG_CACHE_HOME", ".cache").ok_or(FetchError::NoCache)?;
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| FetchError::Cache { path, source }
@@ -163,15 +164,6 @@ fn check(what: &'static str, file: &Path, wanted: &'static str) -> Result<(), Fe
 fn sha256(file: &Path) -> io::Result<String> {
     let bytes = fs::read(file)?;
     Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// The user's cache folder.
-fn cache_folder() -> Option<PathBuf> {
-    let base = match settings::variable("XDG_CACHE_HOME") {
-        Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(settings::variable("HOME")?).join(".cache"),
-    };
-    Some(base.join("botstats"))
 }
 
 /// Waits for the lock; it goes when the file is closed, so a killed process leaves none.

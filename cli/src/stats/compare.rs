@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use botstats_common::metric::Kind;
+use botstats_query::{GroupMode, Previous};
 use jiff::Span;
 use jiff::civil::{Date, ISOWeekDate, Weekday};
 
-use super::question::{Group, Previous};
 use super::row::{Row, RowKey};
 
 /// Finds for a group its counterpart in the other window.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Calendar {
-    pub(super) group: Group,
+    pub(super) group: GroupMode,
     pub(super) previous: Previous,
     /// The number of dates of the window.
     pub(super) dates: i64,
@@ -35,21 +35,21 @@ impl Calendar {
         let date = |text: &str| text.parse::<Date>().ok();
         let no_time = String::new;
         match self.group {
-            Group::Quarter | Group::Hour => {
+            GroupMode::Quarter | GroupMode::Hour => {
                 Some((date(label.get(..10)?)?, label.get(11..16)?.to_owned()))
             }
-            Group::Day => Some((date(label)?, no_time())),
-            Group::Week => {
+            GroupMode::Day => Some((date(label)?, no_time())),
+            GroupMode::Week => {
                 let (year, week) = label.split_once("-W")?;
                 let (year, week) = (year.parse().ok()?, week.parse().ok()?);
                 let monday = ISOWeekDate::new(year, week, Weekday::Monday).ok()?;
                 Some((monday.date(), no_time()))
             }
-            Group::Month => Some((date(&format!("{label}-01"))?, no_time())),
-            Group::Year => Some((date(&format!("{label}-01-01"))?, no_time())),
+            GroupMode::Month => Some((date(&format!("{label}-01"))?, no_time())),
+            GroupMode::Year => Some((date(&format!("{label}-01-01"))?, no_time())),
             // The only group of each window.
-            Group::Total => Some((Date::ZERO, no_time())),
-            Group::WeekHour => None,
+            GroupMode::Total => Some((Date::ZERO, no_time())),
+            GroupMode::WeekHour => None,
         }
     }
 
@@ -57,12 +57,12 @@ impl Calendar {
     fn distance(self) -> Option<Span> {
         let weeks = (self.dates + 6) / 7;
         match (self.group, self.previous) {
-            (Group::Total, _) => Some(Span::new()),
-            (Group::WeekHour, _)
-            | (Group::Week | Group::Year, Previous::Month)
-            | (Group::Week, Previous::Year)
-            | (Group::Month | Group::Year, Previous::Period | Previous::Week) => None,
-            (Group::Week, Previous::Period) if self.dates % 7 != 0 => None,
+            (GroupMode::Total, _) => Some(Span::new()),
+            (GroupMode::WeekHour, _)
+            | (GroupMode::Week | GroupMode::Year, Previous::Month)
+            | (GroupMode::Week, Previous::Year)
+            | (GroupMode::Month | GroupMode::Year, Previous::Period | Previous::Week) => None,
+            (GroupMode::Week, Previous::Period) if self.dates % 7 != 0 => None,
             (_, Previous::Period) => Some(Span::new().days(self.dates)),
             (_, Previous::Week) => Some(Span::new().days(weeks * 7)),
             (_, Previous::Month) => Some(Span::new().months(1)),
@@ -212,28 +212,28 @@ mod tests {
                 assert!(calendar.has_counterpart(now), "{now:?}");
             }
         };
-        check(Group::Day, Previous::Period, 7, "2026-11-13", Some("2026-11-20"));
-        check(Group::Day, Previous::Week, 1, "2026-11-13", Some("2026-11-20"));
-        check(Group::Day, Previous::Week, 8, "2026-11-06", Some("2026-11-20"));
-        check(Group::Day, Previous::Month, 30, "2026-10-20", Some("2026-11-20"));
-        check(Group::Day, Previous::Month, 30, "2026-10-31", None);
-        check(Group::Day, Previous::Year, 30, "2024-02-29", None);
+        check(GroupMode::Day, Previous::Period, 7, "2026-11-13", Some("2026-11-20"));
+        check(GroupMode::Day, Previous::Week, 1, "2026-11-13", Some("2026-11-20"));
+        check(GroupMode::Day, Previous::Week, 8, "2026-11-06", Some("2026-11-20"));
+        check(GroupMode::Day, Previous::Month, 30, "2026-10-20", Some("2026-11-20"));
+        check(GroupMode::Day, Previous::Month, 30, "2026-10-31", None);
+        check(GroupMode::Day, Previous::Year, 30, "2024-02-29", None);
         let (then, now) = ("2026-10-25T02:00:00+01:00", "2026-10-26T02:00:00+01:00");
-        check(Group::Hour, Previous::Period, 1, then, Some(now));
+        check(GroupMode::Hour, Previous::Period, 1, then, Some(now));
         let (then, now) = ("2026-11-19T10:15:00Z", "2026-11-20T10:15:00Z");
-        check(Group::Quarter, Previous::Period, 1, then, Some(now));
-        check(Group::Week, Previous::Week, 7, "2025-W52", Some("2026-W01"));
-        check(Group::Week, Previous::Period, 14, "2026-W45", Some("2026-W47"));
-        check(Group::Week, Previous::Period, 15, "2026-W45", None);
-        check(Group::Week, Previous::Month, 28, "2026-W45", None);
-        check(Group::Month, Previous::Month, 30, "2025-12", Some("2026-01"));
-        check(Group::Month, Previous::Year, 30, "2025-12", Some("2026-12"));
-        check(Group::Month, Previous::Period, 30, "2025-12", None);
-        check(Group::Year, Previous::Year, 30, "2025", Some("2026"));
+        check(GroupMode::Quarter, Previous::Period, 1, then, Some(now));
+        check(GroupMode::Week, Previous::Week, 7, "2025-W52", Some("2026-W01"));
+        check(GroupMode::Week, Previous::Period, 14, "2026-W45", Some("2026-W47"));
+        check(GroupMode::Week, Previous::Period, 15, "2026-W45", None);
+        check(GroupMode::Week, Previous::Month, 28, "2026-W45", None);
+        check(GroupMode::Month, Previous::Month, 30, "2025-12", Some("2026-01"));
+        check(GroupMode::Month, Previous::Year, 30, "2025-12", Some("2026-12"));
+        check(GroupMode::Month, Previous::Period, 30, "2025-12", None);
+        check(GroupMode::Year, Previous::Year, 30, "2025", Some("2026"));
         let (then, now) = ("2026-10-01/2026-10-20", "2026-11-01/2026-11-20");
-        check(Group::Total, Previous::Month, 20, then, Some(now));
+        check(GroupMode::Total, Previous::Month, 20, then, Some(now));
         let last_of_march = (jiff::civil::date(2026, 3, 31), String::new());
-        let calendar = Calendar { group: Group::Day, previous: Previous::Month, dates: 31 };
+        let calendar = Calendar { group: GroupMode::Day, previous: Previous::Month, dates: 31 };
         assert!(!calendar.has_counterpart(&last_of_march));
     }
 }

@@ -12,7 +12,7 @@ use botstats_common::metric::{ALLOWED_CODES, TypeCode, TypeSet};
 use botstats_common::split::{MAX_TOP, Split};
 use botstats_common::stat::{ALLOWED_STATS, MAX_STATS, Stat};
 use botstats_common::wire::{MAX_CLOCK_DATES, MAX_DATES};
-use botstats_query::MAX_DAYS;
+use botstats_query::{GroupMode, MAX_DAYS, Previous};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use jiff::civil::Date;
@@ -48,7 +48,7 @@ pub(super) struct Question {
     types: Option<TypeSet>,
     /// What a row stands for
     #[arg(long, default_value = "day", value_name = "GROUP", ignore_case = true)]
-    pub(super) group: Group,
+    pub(super) group: GroupMode,
     /// Days of history, 1 to 30
     #[arg(long, default_value_t = 7, value_name = "DAYS", value_parser = settings::whole::<u8>(1..=MAX_DAYS))]
     days: u8,
@@ -77,36 +77,6 @@ pub(super) struct Question {
     /// Also show rows without a sample
     #[arg(long)]
     fill: bool,
-}
-
-/// What a row stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Group {
-    #[value(name = "15min")]
-    Quarter,
-    Hour,
-    Day,
-    Week,
-    Month,
-    Year,
-    /// The whole window
-    Total,
-    /// The 168 hours of a week
-    #[value(name = "weekhour")]
-    WeekHour,
-}
-
-/// The earlier window that a window is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Previous {
-    /// The same number of dates before
-    Period,
-    /// The same weekdays before
-    Week,
-    /// A month before
-    Month,
-    /// A year before
-    Year,
 }
 
 /// What rows are kept apart by.
@@ -145,7 +115,7 @@ impl Question {
             return bad("--from is after --to".to_owned());
         }
         let most = match self.group {
-            Group::Quarter | Group::Hour => MAX_CLOCK_DATES,
+            GroupMode::Quarter | GroupMode::Hour => MAX_CLOCK_DATES,
             _ => MAX_DATES,
         };
         if dates > most.into() {
@@ -154,7 +124,7 @@ impl Question {
                 "--from and --to are {dates} dates; with --group {group} at most {most} are allowed"
             ));
         }
-        if self.group == Group::WeekHour && self.previous.is_some() {
+        if self.group == GroupMode::WeekHour && self.previous.is_some() {
             return bad("--previous is not allowed with --group weekhour".to_owned());
         }
         let types = self.types();

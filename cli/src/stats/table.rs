@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use botstats_common::stat::Stat;
+use botstats_query::{GroupMode, Previous};
 
 use super::columns::{Column, Holds, WIDTH, fit};
 use super::compare::{Calendar, Pair};
-use super::question::{Group, Previous, Question};
+use super::question::Question;
 use super::row::{Row, heading, name};
 use super::week;
 use crate::output::{counted, grouped, printable};
@@ -17,7 +18,7 @@ use crate::output::{counted, grouped, printable};
 /// What the question says of the table's form.
 #[derive(Debug)]
 pub(super) struct Asked {
-    group: Group,
+    group: GroupMode,
     calendar: Option<Calendar>,
     stats: Vec<Stat>,
 }
@@ -44,7 +45,7 @@ pub(super) fn show(rows: &[Row], asked: &Asked, as_of: Option<&str>) -> String {
         text.push_str(&block(rows, asked));
         text.push('\n');
     }
-    let has_brackets = asked.group != Group::Total && text.contains("\n(");
+    let has_brackets = asked.group != GroupMode::Total && text.contains("\n(");
     text + &notes(rows, asked, has_brackets, as_of)
 }
 
@@ -60,7 +61,7 @@ fn notes(rows: &[Row], asked: &Asked, has_brackets: bool, as_of: Option<&str>) -
     if rows.iter().any(|row| !row.is_count()) {
         notes.push("COUNT is the number of samples behind the value".to_owned());
     }
-    if asked.group == Group::WeekHour && rows.iter().any(Row::is_count) {
+    if asked.group == GroupMode::WeekHour && rows.iter().any(Row::is_count) {
         notes.push("users and counts are means of an hour".to_owned());
     }
     if let Some(Calendar { previous, dates, .. }) = asked.calendar {
@@ -105,7 +106,7 @@ fn counted_days(days: i64) -> String {
 fn block(rows: &[&Row], asked: &Asked) -> String {
     let Some(first) = rows.first() else { return String::new() };
     let mut title = format!("{} ({})", printable(&first.event_label), first.event_type);
-    if asked.group == Group::WeekHour
+    if asked.group == GroupMode::WeekHour
         && let Some(grid) = week::grid(rows)
     {
         return format!("{title}, {}\n{grid}", of_what(first));
@@ -115,7 +116,7 @@ fn block(rows: &[&Row], asked: &Asked) -> String {
         None => rows.iter().map(|row| Pair { now: Some(*row), ..Pair::default() }).collect(),
     };
     let mut columns = Vec::new();
-    if asked.group == Group::Total {
+    if asked.group == GroupMode::Total {
         // The only group of a window stands in the title.
         let label = |is_previous: bool| {
             rows.iter().find(|row| row.is_previous() == is_previous).map(|row| shown_label(row))
@@ -199,7 +200,7 @@ fn names(rows: &[&Row], pairs: &[Pair<'_>]) -> Vec<Column> {
 
 /// The value, the samples behind it, and the stats; beside each what it was before.
 fn numbers(first: &Row, pairs: &[Pair<'_>], asked: &Asked) -> Vec<Column> {
-    let is_mean = asked.group == Group::WeekHour;
+    let is_mean = asked.group == GroupMode::WeekHour;
     let mut columns = Vec::new();
     let mut put = |heading: String, cell: &dyn Fn(&Row) -> String| {
         let cells = |row: for<'a> fn(&'a Pair<'a>) -> Option<&'a Row>| {

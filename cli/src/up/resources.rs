@@ -8,16 +8,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use botstats_common::io::listen;
-use botstats_common::io::settings::variable;
+use botstats_common::io::settings::user_folder;
 use tokio::net::TcpListener;
 
 /// The folder of all data; made if absent, readable by its owner only.
 pub(super) fn folder(given: Option<PathBuf>, demo: bool) -> anyhow::Result<PathBuf> {
     let mut folder = match given {
         Some(folder) => folder,
-        None => {
-            default_folder().context("neither XDG_DATA_HOME nor HOME is set; give --data DIR")?
-        }
+        None => user_folder("XDG_DATA_HOME", ".local/share")
+            .context("neither XDG_DATA_HOME nor HOME is set; give --data DIR")?,
     };
     if demo {
         folder.push("demo");
@@ -29,14 +28,6 @@ pub(super) fn folder(given: Option<PathBuf>, demo: bool) -> anyhow::Result<PathB
         .create(&folder)
         .with_context(|| format!("the folder {shown} (--data) can't be made"))?;
     folder.canonicalize().with_context(|| format!("{shown}"))
-}
-
-fn default_folder() -> Option<PathBuf> {
-    let base = match variable("XDG_DATA_HOME") {
-        Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(variable("HOME")?).join(".local/share"),
-    };
-    Some(base.join("botstats"))
 }
 
 /// Locks the folder for as long as the file is open.

@@ -272,6 +272,17 @@ pub fn variable(name: impl AsRef<OsStr>) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !is_blank(value))
 }
 
+/// The folder `botstats` in the one that a variable such as `XDG_CACHE_HOME` names; if it is not
+/// set, in the folder `below_home` of the user's.
+#[must_use]
+pub fn user_folder(name: &str, below_home: &str) -> Option<PathBuf> {
+    let base = match variable(name) {
+        Some(folder) => PathBuf::from(folder),
+        None => PathBuf::from(variable("HOME")?).join(below_home),
+    };
+    Some(base.join("botstats"))
+}
+
 /// The variables that hold a secret. They are no flags, because others see command lines.
 const SECRET_VARIABLES: [&str; 2] = [NATS_PASSWORD, BOTSTATS_TOKEN];
 /// The password of the NATS user.

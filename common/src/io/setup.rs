@@ -15,8 +15,8 @@ use super::nats::{NO_JETSTREAM, StreamInfoError, stream_info};
 use super::settings::show_duration;
 use crate::lineage::Lineage;
 use crate::names::{
-    BOT_THROTTLE_BUCKET, DIRECTORY_BUCKET, EVENTS_STREAM, EVENTS_SUBJECTS, MAX_MESSAGE_BYTES,
-    THROTTLE_BUCKET, control_subject, slot_subjects,
+    DIRECTORY_BUCKET, EVENTS_STREAM, EVENTS_SUBJECTS, MAX_MESSAGE_BYTES, bucket_stream,
+    control_subject, slot_subjects,
 };
 use crate::rules::{self, Finding, StreamConfig, refusals};
 use crate::slot::{SLOT_COUNT, Slot, Slots};
@@ -28,11 +28,6 @@ const DIRECTORY_HISTORY: i64 = 8;
 /// limit of the stream is used for the buckets too. 64 MiB hold the history of some 20,000 bots and
 /// the calls of some 200,000 accounts.
 const MAX_BUCKET_BYTES: i64 = 64 * 1024 * 1024;
-
-/// Names in errors and logs.
-const DIRECTORY: &str = "KV bucket botstats_directory";
-const THROTTLE: &str = "KV bucket botstats_throttle";
-const BOT_THROTTLE: &str = "KV bucket botstats_throttle_bot";
 
 /// Why the stream or a bucket could not be made, or cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -237,56 +232,40 @@ pub async fn directory_bucket(
     shape: Shape,
 ) -> Result<Outcome, SetupError> {
     let wanted = kv_stream(DIRECTORY_BUCKET, DIRECTORY_HISTORY, Duration::ZERO, shape);
-    make_or_check(js, DIRECTORY.to_owned(), wanted, |found| Ok(rules::directory(found))).await
+    let what = bucket_named(DIRECTORY_BUCKET);
+    make_or_check(js, what, wanted, |found| Ok(rules::directory(found))).await
 }
 
-/// Makes or checks the KV bucket of accounts' calls, whose keys live for one window.
+/// Makes or checks a KV bucket of calls, whose keys live for one window.
 ///
 /// # Errors
 /// [`SetupError::Window`] names both windows if the bucket has another one.
-pub async fn throttle_bucket(
+pub async fn calls_bucket(
     js: &jetstream::Context,
-    window: Duration,
-    shape: Shape,
-) -> Result<Outcome, SetupError> {
-    calls_bucket(js, (THROTTLE_BUCKET, THROTTLE), rules::throttle, window, shape).await
-}
-
-/// Makes or checks the KV bucket of bots' calls, whose keys live for one window.
-///
-/// # Errors
-/// [`SetupError::Window`] names both windows if the bucket has another one.
-pub async fn bot_throttle_bucket(
-    js: &jetstream::Context,
-    window: Duration,
-    shape: Shape,
-) -> Result<Outcome, SetupError> {
-    calls_bucket(js, (BOT_THROTTLE_BUCKET, BOT_THROTTLE), rules::bot_throttle, window, shape).await
-}
-
-async fn calls_bucket(
-    js: &jetstream::Context,
-    (bucket, what): (&str, &str),
-    judge: impl FnOnce(&StreamConfig, Duration) -> Vec<Finding>,
+    bucket: &str,
     window: Duration,
     shape: Shape,
 ) -> Result<Outcome, SetupError> {
     let wanted = kv_stream(bucket, 1, window, shape);
-    make_or_check(js, what.to_owned(), wanted, |found| match found.max_age() {
-        age if age == window => Ok(judge(found, window)),
+    make_or_check(js, bucket_named(bucket), wanted, |found| match found.max_age() {
+        age if age == window => Ok(rules::calls(found, bucket, window)),
         age => {
-            let (found, wanted) = (show_duration(age), show_duration(window));
-            Err(SetupError::Window { what: what.to_owned(), found, wanted })
+            let (what, found) = (bucket_named(bucket), show_duration(age));
+            Err(SetupError::Window { what, found, wanted: show_duration(window) })
         }
     })
     .await
+}
+
+fn bucket_named(name: &str) -> String {
+    format!("KV bucket {name}")
 }
 
 /// The stream of a KV bucket. Made as a stream, so that the stream's info is enough to check the
 /// bucket.
 fn kv_stream(bucket: &str, history: i64, max_age: Duration, shape: Shape) -> Config {
     Config {
-        name: format!("KV_{bucket}"),
+        name: bucket_stream(bucket),
         subjects: vec![format!("$KV.{bucket}.>")],
         max_messages_per_subject: history,
         max_age,

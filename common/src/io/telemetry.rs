@@ -183,11 +183,8 @@ pub fn text(readiness: &Readiness) -> String {
 /// time, 24 bytes, until then, so a program that is never scraped would grow for ever.
 pub(super) async fn keep(stop: CancellationToken) {
     let recorder = recorder();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(UPKEEP) => recorder.run_upkeep(),
-        }
+    while stop.run_until_cancelled(tokio::time::sleep(UPKEEP)).await.is_some() {
+        recorder.run_upkeep();
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::names::{BOT_THROTTLE_BUCKET, THROTTLE_BUCKET};
 
 const WINDOW: Duration = Duration::from_secs(3_600);
 
@@ -69,7 +70,7 @@ fn found(other: &Value) -> [Vec<Finding>; 3] {
     [
         events(&with(EVENTS_SUBJECTS, other)),
         directory(&with("$KV.botstats_directory.>", other)),
-        throttle(&with("$KV.botstats_throttle.>", &for_throttle), WINDOW),
+        calls(&with("$KV.botstats_throttle.>", &for_throttle), THROTTLE_BUCKET, WINDOW),
     ]
 }
 
@@ -178,12 +179,13 @@ fn both_buckets_of_calls_have_the_same_rules() {
         for (name, value) in other.as_object().unwrap() {
             config[name] = value.clone();
         }
-        let of_accounts = throttle(&with("$KV.botstats_throttle.>", &config), WINDOW);
-        let of_bots = bot_throttle(&with("$KV.botstats_throttle_bot.>", &config), WINDOW);
+        let [of_accounts, of_bots] = [THROTTLE_BUCKET, BOT_THROTTLE_BUCKET]
+            .map(|bucket| calls(&with(&format!("$KV.{bucket}.>"), &config), bucket, WINDOW));
         assert_eq!(word(&of_bots), word(&of_accounts), "{name}");
     }
     let another = with("$KV.botstats_throttle.>", &json!({"max_age": 3_600_000_000_000_i64}));
-    assert_eq!(word(&bot_throttle(&another, WINDOW)), "refuse", "another bucket's subjects");
+    let findings = calls(&another, BOT_THROTTLE_BUCKET, WINDOW);
+    assert_eq!(word(&findings), "refuse", "another bucket's subjects");
 }
 
 #[test]

@@ -32,8 +32,9 @@ const _: () = assert!(
     AROUND_BYTES + PLACE_BYTES + SAMPLES_BYTES + STATS_BYTES + ROW_BYTES <= MIN_PAYLOAD_BYTES
 );
 
-/// A message of an answer, like [`Frame`](super::Frame), borrowed from its bytes.
-#[derive(Debug)]
+/// A message of an answer, borrowed from its bytes. Its variants and their fields have the order of
+/// those of [`Frame`](super::Frame).
+#[derive(Debug, Deserialize)]
 pub enum Reply<'a> {
     /// An ingest works on the request.
     Accepted {
@@ -63,7 +64,7 @@ pub enum Reply<'a> {
 }
 
 /// A part of an answer, like [`Chunk`](super::Chunk), its cells still encoded.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
 pub struct EncodedChunk<'a> {
     /// `0`, `1`, ... in order of sending.
     pub number: u32,
@@ -80,62 +81,32 @@ pub struct EncodedChunk<'a> {
     pub cells: EncodedCells<'a>,
 }
 
-/// What comes before a chunk's cells.
-#[derive(Deserialize)]
-struct Head {
-    number: u32,
-    last: bool,
-    as_of_ms: i64,
-    pairs: Vec<Pair>,
-    rows: Vec<RowKey>,
-    cells: u32,
-}
-
-#[derive(Deserialize)]
-enum Front<'a> {
-    Accepted { instance: &'a str },
-    Refused(&'a str),
-    Chunk(Head),
-    TooLarge,
-    Incomplete { since_ms: i64 },
-    TooManyPairs { pairs: u32 },
-    TooManyNames,
-    Overview(overview::Part),
-}
-
 impl<'a> Reply<'a> {
     /// Decodes a message up to its cells, which are checked as they are read.
     ///
     /// # Errors
     /// [`DecodeError`] if the version is unknown or the bytes are damaged.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let (front, rest) = match bytes.split_first() {
+        let (mut reply, rest): (Self, _) = match bytes.split_first() {
             Some((&VERSION, body)) => take(body)?,
             Some((&version, _)) => return Err(DecodeError::Version(version)),
             None => return Err(DecodeError::Empty),
         };
-        let whole = match front {
-            Front::Accepted { instance } => Reply::Accepted { instance },
-            Front::Refused(why) => Reply::Refused(why),
-            Front::TooLarge => Reply::TooLarge,
-            Front::Incomplete { since_ms } => Reply::Incomplete { since_ms },
-            Front::TooManyPairs { pairs } => Reply::TooManyPairs { pairs },
-            Front::TooManyNames => Reply::TooManyNames,
-            Front::Overview(part) => Reply::Overview(part),
-            Front::Chunk(Head { number, last, as_of_ms, pairs, rows, cells }) => {
-                let cells = EncodedCells { left: cells, rest };
-                let chunk = EncodedChunk { number, last, as_of_ms, pairs, rows, cells };
-                return Ok(Reply::Chunk(chunk));
-            }
-        };
-        if rest.is_empty() { Ok(whole) } else { Err(DecodeError::Trailing(rest.len())) }
+        match &mut reply {
+            Reply::Chunk(chunk) => chunk.cells.rest = rest,
+            _ if rest.is_empty() => {}
+            _ => return Err(DecodeError::Trailing(rest.len())),
+        }
+        Ok(reply)
     }
 }
 
 /// The cells of a chunk, one by one; ends after the first that is damaged.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct EncodedCells<'a> {
     left: u32,
+    /// What follows the front of the chunk: [`Reply::decode`] sets it.
+    #[serde(skip)]
     rest: &'a [u8],
 }
 
@@ -556,14 +527,14 @@ mod tests {
         let pair = Pair { bot: "b".parse().unwrap(), channel: "c".parse().unwrap() };
         let sample = Samples { code: TypeCode::TagHit, count: 2, sum: 2 };
         let mut writer = ChunksWriter::of_version_1(-1, MAX_CHUNK_BYTES);
-        writer.row(&pair.clone().into());
+        writer.row(&pair.into());
         let mut samples = Vec::new();
         put_samples([sample].into_iter(), &mut samples);
         writer.cell(3, 0, &samples, &[]);
-        let cells = vec![v1::Cell { group: 3, pair: 0, samples: vec![sample] }];
-        let chunk = v1::Chunk { number: 0, last: true, as_of_ms: -1, pairs: vec![pair], cells };
-        let bytes = v1::encode(&v1::Frame::Chunk(chunk)).unwrap();
-        assert_eq!(writer.finish(), [bytes]);
+        // Version, chunk, number, last, as of; the pair; the cell.
+        let expected: &[&[u8]] =
+            &[&[1, 2, 0, 1, 1], &[1, 1, b'b', 1, b'c'], &[1, 3, 0, 1, 18, 2, 2]];
+        assert_eq!(writer.finish(), [expected.concat()]);
     }
 
     proptest! {

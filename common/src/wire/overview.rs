@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DecodeError, Pair, decode_as, encode_as};
+use super::Pair;
 use crate::ids::Bot;
 
 /// The version byte of a request for an overview.
@@ -25,24 +25,6 @@ pub struct Request {
     pub now_ms: i64,
     /// The query waits for the answer for this many milliseconds.
     pub deadline_ms: u32,
-}
-
-impl Request {
-    /// The bytes of the request.
-    ///
-    /// # Errors
-    /// Only if memory runs out.
-    pub fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
-        encode_as(VERSION, self)
-    }
-
-    /// Reads a request.
-    ///
-    /// # Errors
-    /// [`DecodeError`] if the version is another, the bytes are damaged, or bytes follow.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        decode_as(VERSION, bytes)
-    }
 }
 
 /// A part of an overview.
@@ -101,7 +83,7 @@ impl PairNow {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Frame, decode, encode};
+    use super::super::{DecodeError, Frame, decode, decode_as, encode, encode_as};
     use super::*;
 
     #[test]
@@ -112,10 +94,10 @@ mod tests {
             now_ms: 1,
             deadline_ms: 1500,
         };
-        let bytes = request.encode().unwrap();
+        let bytes = encode_as(VERSION, &request).unwrap();
         assert_eq!(bytes, [3, 2, b'r', b'1', 1, 1, 2, b'b', b'1', 2, 0xdc, 0x0b]);
-        assert_eq!(Request::decode(&bytes).unwrap(), request);
-        assert!(matches!(Request::decode(&[2, 0]), Err(DecodeError::Version(2))));
+        assert_eq!(decode_as::<Request>(VERSION, &bytes).unwrap(), request);
+        assert!(matches!(decode_as::<Request>(VERSION, &[2, 0]), Err(DecodeError::Version(2))));
 
         let frame = Frame::Overview(Part {
             number: 0,

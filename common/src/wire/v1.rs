@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{By, DecodeError, Pair, Run, Samples, Window};
+use super::{By, Run, Window};
 use crate::ids::Bot;
 use crate::metric::TypeSet;
 use crate::quarter::Quarter;
@@ -75,68 +75,9 @@ impl Request {
     }
 }
 
-/// One message of an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Frame {
-    /// As [`super::Frame::Accepted`].
-    Accepted {
-        /// The id of the ingest's NATS service.
-        instance: String,
-    },
-    /// As [`super::Frame::Refused`].
-    Refused(String),
-    /// A part of the answer.
-    Chunk(Chunk),
-    /// As [`super::Frame::TooLarge`].
-    TooLarge,
-}
-
-/// A part of an answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Chunk {
-    /// `0`, `1`, ... in order of sending.
-    pub number: u32,
-    /// True in the last chunk.
-    pub last: bool,
-    /// Everything stored in the stream up to this instant (Unix ms, by the server's clock) is
-    /// counted.
-    pub as_of_ms: i64,
-    /// Pairs that follow those of the chunks before; a cell names its pair by the place in this
-    /// list.
-    pub pairs: Vec<Pair>,
-    /// A cell with no sample of the metrics asked for is not sent.
-    pub cells: Vec<Cell>,
-}
-
-/// What one pair has in one group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cell {
-    /// The group's place in the request.
-    pub group: u32,
-    /// The pair's place in the answer.
-    pub pair: u32,
-    /// The cell's samples by metric, in ascending order of codes; no count is 0.
-    pub samples: Vec<Samples>,
-}
-
-/// Encodes a message.
-///
-/// # Errors
-/// Only if memory runs out.
-pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, postcard::Error> {
-    super::encode_as(VERSION, message)
-}
-
-/// Decodes a message.
-///
-/// # Errors
-/// As [`super::decode`].
-pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
-    super::decode_as(VERSION, bytes)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{DecodeError, decode_as, encode_as};
     use super::*;
     use crate::metric::TypeCode;
 
@@ -149,29 +90,13 @@ mod tests {
             boundaries: vec![Quarter(10), Quarter(14)],
             deadline_ms: 1500,
         };
-        let bytes = encode(&request).unwrap();
+        let bytes = encode_as(VERSION, &request).unwrap();
         assert_eq!(
             bytes,
             [1, 2, b'r', b'1', 1, 1, 2, b'b', b'1', 0x81, 0x40, 2, 10, 14, 0xdc, 0x0b]
         );
-        assert_eq!(decode::<Request>(&bytes).unwrap(), request);
-
-        let frame = Frame::Chunk(Chunk {
-            number: 0,
-            last: true,
-            as_of_ms: -1,
-            pairs: vec![Pair { bot: "b".parse().unwrap(), channel: "c".parse().unwrap() }],
-            cells: vec![Cell {
-                group: 0,
-                pair: 0,
-                samples: vec![Samples { code: TypeCode::TagHit, count: 3, sum: 300 }],
-            }],
-        });
-        let bytes = encode(&frame).unwrap();
-        assert_eq!(bytes, [1, 2, 0, 1, 1, 1, 1, b'b', 1, b'c', 1, 0, 0, 1, 18, 3, 0xac, 0x02]);
-        assert_eq!(decode::<Frame>(&bytes).unwrap(), frame);
-        assert_eq!(encode(&Frame::TooLarge).unwrap(), [1, 3]);
-        assert!(matches!(decode::<Frame>(&[2, 3]), Err(DecodeError::Version(2))));
+        assert_eq!(decode_as::<Request>(VERSION, &bytes).unwrap(), request);
+        assert!(matches!(decode_as::<Request>(VERSION, &[2, 3]), Err(DecodeError::Version(2))));
     }
 
     #[test]

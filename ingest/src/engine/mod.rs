@@ -13,8 +13,6 @@ mod users;
 use std::path::Path;
 use std::sync::{Arc, Once};
 
-use botstats_common::ids::Account;
-use botstats_common::wire;
 use parking_lot::RwLock;
 
 use crate::event::Message;
@@ -27,7 +25,7 @@ use crate::fold::names_of_day::MAX_NAMES;
 use crate::fold::timeline::SLICE_DAYS;
 use crate::serve::open::OpenConversations;
 use crate::serve::overview::Overviews;
-use crate::serve::read::{CellReader, ReadError};
+use crate::serve::read::CellReader;
 use crate::store::{
     Counts, Folder, OpenError, Progress, STORE_FILE, Store, StoreError, StreamIdentity,
 };
@@ -183,19 +181,6 @@ impl Engine {
     pub fn overviews(&self) -> Overviews {
         let (store, registry) = (Arc::clone(&self.store), Arc::clone(&self.registry));
         Overviews::new(store, registry, Arc::clone(&self.open), self.keep_days)
-    }
-
-    /// Answers one read, as of the last message applied.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub fn read(
-        &self,
-        account: &Account,
-        request: &wire::Request,
-    ) -> Result<Vec<wire::Chunk>, ReadError> {
-        let as_of = self.progress.checkpoint.as_ref().map_or(0, |c| c.stored_ns / NS_PER_MS);
-        self.reader().chunks(account, request, as_of)
     }
 
     /// A decoder whose messages this engine can apply.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use botstats_common::metric::TypeSet;
 use botstats_common::quarter::{DAY_MS, Quarter};
-use botstats_common::wire::overview;
+use botstats_common::wire::{self, overview};
 use proptest::prelude::*;
 
 use super::*;
@@ -66,8 +66,11 @@ fn answered(engine: &Engine) -> Sums {
         deadline_ms: 1000,
     };
     let request = request.upgrade().unwrap();
-    let chunks = engine.read(&"a".parse().unwrap(), &request).unwrap();
-    let cells = chunks.into_iter().flat_map(|c| c.cells);
+    let messages = engine.reader().gather(&"a".parse().unwrap(), &request, 0).unwrap();
+    let cells = messages.iter().flat_map(|message| {
+        let wire::Frame::Chunk(chunk) = wire::decode(message).unwrap() else { panic!("no chunk") };
+        chunk.cells
+    });
     cells
         .flat_map(|c| {
             c.samples.into_iter().map(move |s| ((c.group, s.code.number()), (s.count, s.sum)))

@@ -6,12 +6,13 @@ use std::borrow::Cow;
 use async_nats::HeaderMap;
 use botstats_common::event::{MAX_ID_BYTES, MAX_SOURCE_BYTES};
 use botstats_common::names::MAX_PAYLOAD_BYTES;
+use botstats_common::rfc3339;
 use data_encoding::BASE64;
 use percent_encoding::percent_decode_str;
 use serde_json::error::Category;
 
 use super::field::{DataFields, EnvelopeFields, RawField, Reason};
-use super::{Broken, Headers, JSON_SPACE, Message, Rule, broken, rfc3339, split};
+use super::{Broken, Headers, JSON_SPACE, Message, Rule, broken, split};
 
 /// The attributes that make an event what it is.
 pub(super) struct Envelope<'a> {

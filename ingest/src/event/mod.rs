@@ -16,7 +16,6 @@ mod field;
 pub(crate) mod hash;
 mod kind;
 pub(crate) mod registry;
-mod rfc3339;
 mod split;
 mod subject;
 

@@ -28,17 +28,19 @@ fn with_data(kind: &str, data: &str) -> String {
 }
 
 fn decode_text(payload: &str) -> Result<Event, String> {
-    let message = Message {
-        sequence: 1,
-        stored_ns: STORED_NS,
-        subject: "botstats.events.acme.b1.web",
-        headers: None.into(),
-        payload: payload.as_bytes(),
-    };
+    judged(None, payload.as_bytes())
+}
+
+fn judged(headers: Option<&HeaderMap>, payload: &[u8]) -> Result<Event, String> {
+    let headers = headers.into();
+    let message = Message { headers, payload, ..message("botstats.events.acme.b1.web", "") };
     match decode(&message, &key()) {
         Decoded::Event(_, event) => Ok(event),
         Decoded::UnknownType => Err("unknown type".to_owned()),
-        Decoded::DeadLetter(rule, reason) => Err(format!("{}: {reason}", rule.name())),
+        Decoded::DeadLetter(rule, reason) => {
+            assert!(reason.len() <= MAX_REASON_BYTES, "{reason}");
+            Err(format!("{}: {reason}", rule.name()))
+        }
     }
 }
 
@@ -481,18 +483,7 @@ fn binary_mode() {
         for (name, value) in good.iter().filter(|(name, _)| *name != change.0).chain([&change]) {
             headers.insert(*name, *value);
         }
-        let message = Message {
-            sequence: 1,
-            stored_ns: STORED_NS,
-            subject: "a.b.c",
-            headers: Some(&headers).into(),
-            payload: payload.as_bytes(),
-        };
-        let found = match decode(&message, &key()) {
-            Decoded::Event(_, event) => Ok(event),
-            Decoded::UnknownType => Err("unknown type".to_owned()),
-            Decoded::DeadLetter(rule, reason) => Err(format!("{}: {reason}", rule.name())),
-        };
+        let found = judged(Some(&headers), payload.as_bytes());
         assert_eq!(found, expect, "{change:?} {payload}");
     }
 }
@@ -580,19 +571,10 @@ fn the_cause_is_named() {
         for (name, value) in headers {
             map.append(name.as_str(), *value);
         }
-        let message = Message {
-            sequence: 1,
-            stored_ns: STORED_NS,
-            subject: "a.b.c",
-            headers: Some(&map).into(),
-            payload,
-        };
-        match decode(&message, &key()) {
-            Decoded::Event(_, found) => assert_eq!((&found, expect), (&event, ""), "{headers:?}"),
-            Decoded::UnknownType => panic!("{headers:?}"),
-            Decoded::DeadLetter(_, reason) => {
+        match judged(Some(&map), payload) {
+            Ok(found) => assert_eq!((&found, expect), (&event, ""), "{headers:?}"),
+            Err(reason) => {
                 assert!(!expect.is_empty() && reason.contains(expect), "{headers:?}: {reason}");
-                assert!(reason.len() <= MAX_REASON_BYTES, "{reason}");
             }
         }
     };

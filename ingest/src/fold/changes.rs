@@ -221,7 +221,23 @@ impl Changes {
         let of_pair_day = |a: &Run, b: &Run| pair_day_of(*a) == pair_day_of(*b);
         let mut runs = self.changes.runs().chunk_by(of_pair_day).peekable();
         let mut named = self.named.runs().chunk_by(of_pair_day).peekable();
-        let mut pass = Pass::new(self, names, max_names, buckets);
+        let mut pass = Pass {
+            changes: &self.changes,
+            named: &self.named,
+            names,
+            max_names,
+            buckets,
+            is_whole: true,
+            block: Block::default(),
+            changed: Changed::default(),
+            hour: HourChanges::default(),
+            names_of_day: NamesOfDay::default(),
+            named_of_day: Vec::new(),
+            wanted: Vec::new(),
+            resolved: Vec::new(),
+            evicted: Vec::new(),
+            body: Vec::new(),
+        };
         loop {
             let first = |runs: &&[Run]| runs.first().map(|run| pair_day_of(*run));
             let (by_run, by_name) = (runs.peek().and_then(first), named.peek().and_then(first));
@@ -280,36 +296,7 @@ struct Pass<'a, 'n, 'txn> {
     body: Vec<u8>,
 }
 
-impl<'a, 'n, 'txn> Pass<'a, 'n, 'txn> {
-    fn new(
-        changes: &'a Changes,
-        names: &'n Names,
-        max_names: usize,
-        buckets: &'a mut PackedTable<'txn>,
-    ) -> Self {
-        let Changes { changes, named, .. } = changes;
-        let (hour, names_of_day, named_of_day, wanted) = Default::default();
-        let (block, changed, resolved, evicted, body) = Default::default();
-        let is_whole = true;
-        Self {
-            changes,
-            named,
-            names,
-            max_names,
-            buckets,
-            is_whole,
-            block,
-            changed,
-            hour,
-            names_of_day,
-            named_of_day,
-            wanted,
-            resolved,
-            evicted,
-            body,
-        }
-    }
-
+impl Pass<'_, '_, '_> {
     /// Applies the changes of one pair and day: runs by hour, named changes by split and name.
     fn apply(
         &mut self,

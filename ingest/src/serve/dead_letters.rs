@@ -16,20 +16,15 @@ use crate::store::{Store, StoreError};
 
 /// Answers until told to stop. Of the ingests of a stream one takes each request.
 pub(super) async fn serve(client: Client, context: Context, stop: CancellationToken) {
-    let queue = dead_letters_queue(&context.source.stream);
+    let queue = dead_letters_queue(&context.stream);
     let subscribed = client.queue_subscribe(DEAD_LETTERS_SUBJECT, queue).await;
     let Ok(mut requests) = subscribed else { return };
-    loop {
-        let request = tokio::select! {
-            () = stop.cancelled() => return,
-            request = requests.next() => request,
-        };
-        let Some(request) = request else { return };
+    while let Some(Some(request)) = stop.run_until_cancelled(requests.next()).await {
         let Some(reply) = request.reply else { continue };
         let Ok(asked) = serde_json::from_slice::<DeadLettersRequest>(&request.payload) else {
             continue;
         };
-        if asked.stream.as_ref().is_some_and(|stream| *stream != context.source.stream) {
+        if asked.stream.as_ref().is_some_and(|stream| *stream != context.stream) {
             continue;
         }
         let store = Arc::clone(&context.store);

@@ -18,12 +18,11 @@ use async_nats::{Client, Message, Subscriber};
 use botstats_common::ids::{Account, is_request_id};
 use botstats_common::io::clock::{monotonic, rfc3339_ms, whole_ms};
 use botstats_common::io::logging::RateLimit;
-use botstats_common::io::nats::chain;
+use botstats_common::io::nats::{answer_status, chain};
 use botstats_common::io::readiness::Readiness;
 use botstats_common::io::stop::spawn;
 use botstats_common::names::{
-    EventSource, READ_QUEUE, ReadSubject, SLOTS_METADATA, STATUS_SUBJECT, all_slot_reads,
-    slot_reads,
+    READ_QUEUE, SLOTS_METADATA, all_reads, all_reads_at, all_slot_reads, slot_reads,
 };
 use botstats_common::slot::{Slot, Slots};
 use botstats_common::status::{IngestStatus, Status};
@@ -59,7 +58,8 @@ const SERVICE_NAME: &str = "botstats-ingest";
 /// Everything that is needed to answer.
 #[derive(Clone)]
 pub(crate) struct Context {
-    pub(crate) source: EventSource,
+    /// The name of the stream.
+    pub(crate) stream: String,
     pub(crate) reader: CellReader,
     pub(crate) overviews: Overviews,
     pub(crate) store: Arc<Store>,
@@ -84,18 +84,16 @@ impl Context {
 
 /// Answers until told to stop.
 pub(crate) async fn run(client: Client, context: Context, stop: CancellationToken) {
-    let status = spawn(serve_status(client.clone(), context.clone(), stop.clone()));
+    let asked = context.clone();
+    let status = move || status(asked.clone());
+    let status = spawn(answer_status(client.clone(), stop.clone(), status));
     let letters = spawn(dead_letters::serve(client.clone(), context.clone(), stop.clone()));
     let places = Places {
         waiting: Arc::new(Semaphore::new(MAX_WAITING)),
         working: Arc::new(Semaphore::new(MAX_READS)),
     };
     let mut shown = monotonic();
-    while !stop.is_cancelled() {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            () = tokio::time::sleep(CHECK_INTERVAL) => {}
-        }
+    while stop.run_until_cancelled(tokio::time::sleep(CHECK_INTERVAL)).await.is_some() {
         if !may_answer(&client, &context) {
             if shown.elapsed() >= PROGRESS_INTERVAL {
                 shown = monotonic();
@@ -181,11 +179,11 @@ struct Places {
 
 /// What an ingest with that id subscribes to for reads: those that it alone is asked, and those
 /// that any ingest may take which answers for the account.
-fn subjects(reads: &ReadSubject, id: &str, served: Served) -> Vec<String> {
+fn subjects(id: &str, served: Served) -> Vec<String> {
     let Served { slots, by_slot } = served;
-    let mut subjects = vec![reads.all_at(id)];
+    let mut subjects = vec![all_reads_at(id)];
     if slots == Slots::ALL {
-        subjects.push(reads.all());
+        subjects.push(all_reads());
         subjects.extend(by_slot.then(all_slot_reads));
     } else {
         subjects.extend(slots.iter().map(slot_reads));
@@ -227,7 +225,7 @@ impl Serving {
             .await?;
         let id = service.info().await.id;
         let mut reads = SelectAll::new();
-        for subject in subjects(&context.source.reads, &id, served) {
+        for subject in subjects(&id, served) {
             reads.push(client.queue_subscribe(subject, READ_QUEUE.to_owned()).await?);
         }
         let slots = served.by_slot.then(|| tracing::field::display(served.slots));
@@ -452,23 +450,7 @@ fn logged_id(given: &str) -> &str {
     if is_request_id(given) { given } else { "(not an id)" }
 }
 
-async fn serve_status(client: Client, context: Context, stop: CancellationToken) {
-    let Ok(mut requests) = client.subscribe(STATUS_SUBJECT).await else { return };
-    loop {
-        let request = tokio::select! {
-            () = stop.cancelled() => return,
-            request = requests.next() => request,
-        };
-        let Some(request) = request else { return };
-        if let (Some(reply), Ok(json)) =
-            (request.reply, serde_json::to_vec(&status(&context).await))
-        {
-            let _nobody_waits = client.publish(reply, json.into()).await;
-        }
-    }
-}
-
-async fn status(context: &Context) -> Status {
+async fn status(context: Context) -> Status {
     let file_bytes = tokio::fs::metadata(&context.file).await.map_or(0, |m| m.len());
     // Before the sequence: a ready ingest must not report one from before it was ready.
     let ready = context.readiness.is_ready();
@@ -485,7 +467,7 @@ async fn status(context: &Context) -> Status {
         limited: context.readiness.all_limited(),
         zones: None,
         ingest: Some(IngestStatus {
-            stream: context.source.stream.clone(),
+            stream: context.stream.clone(),
             slots: by_slot.then_some(slots),
             reads: context.health.reads_earlier(),
             sequence: freshness.sequence(),
@@ -521,7 +503,7 @@ mod tests {
             ("", true, &["botstats.read.v1.me.*"]),
         ] {
             let served = Served { slots: slots.parse().unwrap(), by_slot };
-            assert_eq!(subjects(&ReadSubject::default(), "me", served), expected, "{slots:?}");
+            assert_eq!(subjects("me", served), expected, "{slots:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The versions of the messages: what a query asks for in each, and the frames that it is answered
 //! with.
 
-use botstats_common::wire::{self, DecodeError, Frame, overview};
+use botstats_common::wire::{self, DecodeError, Frame, overview, v1};
 
 /// The version of the messages in which a query asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Version {
     /// The version of a request; the present one of reads if the request has no known version.
     pub(super) fn of(request: &[u8]) -> Self {
         match request.first() {
-            Some(&wire::v1::VERSION) => Version::One,
+            Some(&v1::VERSION) => Version::One,
             Some(&overview::VERSION) => Version::Three,
             _ => Version::Two,
         }
@@ -53,27 +53,24 @@ impl Version {
         let not_understood = |_: DecodeError| "not a read that this version understands";
         match self {
             Version::One => {
-                let asked = wire::v1::decode(request).map_err(not_understood)?;
-                wire::v1::Request::upgrade(asked).map(Asked::Read)
+                let asked = wire::decode_as(v1::VERSION, request).map_err(not_understood)?;
+                v1::Request::upgrade(asked).map(Asked::Read)
             }
             Version::Two => wire::decode(request).map(Asked::Read).map_err(not_understood),
-            Version::Three => {
-                overview::Request::decode(request).map(Asked::Overview).map_err(not_understood)
-            }
+            Version::Three => wire::decode_as(overview::VERSION, request)
+                .map(Asked::Overview)
+                .map_err(not_understood),
         }
     }
 
     /// The bytes of a message that has no part of the answer. Version 1 has no frames for reasons
     /// that its requests never give.
     pub(super) fn encode(self, frame: &Frame) -> Result<Vec<u8>, postcard::Error> {
-        let refused = |why: &str| wire::v1::Frame::Refused(why.to_owned());
-        let frame = match (self, frame) {
-            (Version::Two | Version::Three, frame) => return wire::encode(frame),
-            (Version::One, Frame::Accepted { instance }) => {
-                wire::v1::Frame::Accepted { instance: instance.clone() }
+        match (self, frame) {
+            (Version::Two | Version::Three, frame) => wire::encode(frame),
+            (Version::One, Frame::Accepted { .. } | Frame::Refused(_) | Frame::TooLarge) => {
+                wire::encode_as(v1::VERSION, frame)
             }
-            (Version::One, Frame::Refused(why)) => refused(why),
-            (Version::One, Frame::TooLarge) => wire::v1::Frame::TooLarge,
             (
                 Version::One,
                 Frame::Chunk(_)
@@ -81,9 +78,11 @@ impl Version {
                 | Frame::TooManyPairs { .. }
                 | Frame::TooManyNames
                 | Frame::Overview(_),
-            ) => refused("version 1 of the read messages cannot say why"),
-        };
-        wire::v1::encode(&frame)
+            ) => {
+                let why = "version 1 of the read messages cannot say why";
+                wire::encode_as(v1::VERSION, &Frame::Refused(why.to_owned()))
+            }
+        }
     }
 }
 
@@ -113,6 +112,6 @@ mod tests {
         }
         assert_eq!(Version::One.encode(&Frame::TooLarge).unwrap(), [1, 3]);
         let refused = Version::One.encode(&Frame::TooManyNames).unwrap();
-        assert!(matches!(wire::v1::decode(&refused), Ok(wire::v1::Frame::Refused(_))));
+        assert!(matches!(wire::decode_as(v1::VERSION, &refused), Ok(Frame::Refused(_))));
     }
 }

@@ -22,7 +22,7 @@ use std::io::{Error, ErrorKind, Result};
 use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use redb::{BackendError, StorageBackend};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -192,10 +192,6 @@ impl CheckedFile {
         Ok(Self { disk, state: Mutex::new(state), first_failure: failure })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
     /// Keeps the error if it is the first failure.
     fn noted<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
@@ -243,11 +239,11 @@ impl CheckedFile {
     }
 
     fn sync(&self) -> Result<()> {
-        self.write_sums(&mut self.state())?;
+        self.write_sums(&mut self.state.lock())?;
         // Not under the lock, so that reads go on. Meanwhile reads may write pages from redb's
         // buffer; the synced header does not refer to those.
         self.disk.sync_data()?;
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if std::mem::take(&mut state.written) {
             state.durable = 1 - state.durable;
         }
@@ -255,7 +251,7 @@ impl CheckedFile {
     }
 
     fn resize(&self, length: u64) -> Result<()> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if length < state.header.length {
             // The header says the new length before the file has it, so that the file does not look
             // cut.
@@ -263,7 +259,7 @@ impl CheckedFile {
             self.write_header(&mut state)?;
             drop(state);
             self.sync()?;
-            state = self.state();
+            state = self.state.lock();
         }
         let groups = usize::try_from(length.div_ceil(GROUP * BLOCK_BYTES)).map_err(Error::other)?;
         state.sums.truncate(groups);
@@ -284,7 +280,7 @@ impl CheckedFile {
                 .map_err(cut_or)?;
             let first = usize::try_from(block % GROUP).map_err(Error::other)?;
             let wanted = {
-                let mut state = self.state();
+                let mut state = self.state.lock();
                 let (_, sums) = self.sums(&mut state, block / GROUP)?;
                 sums[first..first + now.len()].to_vec()
             };
@@ -312,7 +308,7 @@ impl CheckedFile {
             let (now, later) = blocks.split_at(in_group(block, blocks.len()));
             self.disk.write(place_of(block) * BLOCK_BYTES, now.as_flattened())?;
             let first = usize::try_from(block % GROUP).map_err(Error::other)?;
-            let mut state = self.state();
+            let mut state = self.state.lock();
             let (group, sums) = self.sums(&mut state, block / GROUP)?;
             for ((number, bytes), sum) in (block..).zip(now).zip(&mut sums[first..]) {
                 *sum = sum_of(number, bytes);
@@ -329,7 +325,7 @@ impl CheckedFile {
 
 impl StorageBackend for CheckedFile {
     fn len(&self) -> Result<u64> {
-        if self.state().header.number == 0 {
+        if self.state.lock().header.number == 0 {
             return Ok(0);
         }
         self.noted(self.disk.len().map(content_length))
@@ -339,7 +335,7 @@ impl StorageBackend for CheckedFile {
         if offset >= BLOCK_BYTES {
             return self.noted(self.read_pages(offset, out));
         }
-        let state = self.state();
+        let state = self.state.lock();
         let from = usize::try_from(offset).map_err(Error::other)?;
         let content = state.header.content.get(from..).and_then(|c| c.get(..out.len()));
         out.copy_from_slice(content.ok_or_else(unaligned)?);
@@ -359,7 +355,7 @@ impl StorageBackend for CheckedFile {
             return self.noted(self.write_pages(offset, data));
         }
         let length = self.noted(self.disk.len())?;
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let from = usize::try_from(offset).map_err(Error::other)?;
         let content = state.header.content.get_mut(from..).and_then(|c| c.get_mut(..data.len()));
         content.ok_or_else(unaligned)?.copy_from_slice(data);

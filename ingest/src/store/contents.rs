@@ -68,7 +68,7 @@ pub(crate) fn contents<T: ReadableTable<&'static [u8], &'static [u8]>>(
         open.names.clear();
         Ok::<_, StoreError>(())
     };
-    buckets.scan_groups(&[], None, |group, key, body| {
+    buckets.scan_all(|group, key, body| {
         let of_group = bucket_key::of_group(group);
         let (Some((day, _)), Some((pair, slot))) = (of_group, bucket_key::of_item(key)) else {
             return Err(wrong("a key is malformed"));

@@ -239,7 +239,7 @@ impl Snapshot {
         mut each: impl FnMut(u32, u128, &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let table = Packed::new(self.transaction.open_table(SLICES)?, SLICES_SHAPE);
-        table.scan_groups(&[], None, |group, key, body| {
+        table.scan_all(|group, key, body| {
             let day =
                 keys::day_of(group).ok_or_else(|| StoreError::value("slices", "malformed key"))?;
             each(day, key, body)

@@ -241,26 +241,19 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> Packed<T> {
         Ok(())
     }
 
-    /// Calls `each` with the group, the key and the body of every item of the groups in
-    /// `[from, before)`, in order. Both can be the first bytes of a group.
+    /// Calls `each` with the group, the key and the body of every item, in order.
     ///
     /// # Errors
     /// If a block is malformed, the file cannot be read, or `each` fails.
-    pub(crate) fn scan_groups<E: From<StoreError>>(
+    pub(crate) fn scan_all<E: From<StoreError>>(
         &self,
-        from: &[u8],
-        before: Option<&[u8]>,
         mut each: impl FnMut(&[u8], u128, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let shape = self.shape;
         let redb = |error: redb::StorageError| E::from(error.into());
-        if before.is_some_and(|before| before <= from) {
-            return Ok(());
-        }
-        let groups = (Bound::Included(from), before.map_or(Bound::Unbounded, Bound::Excluded));
         let all = 0..=block::largest(shape.key);
         let mut previous: Option<(Vec<u8>, u128)> = None;
-        for row in self.table.range::<&[u8]>(groups).map_err(redb)? {
+        for row in self.table.iter().map_err(redb)? {
             let (row_key, value) = row.map_err(redb)?;
             let row = shape.row(row_key.value(), value.value())?;
             match &mut previous {

@@ -11,8 +11,8 @@ use std::str::FromStr as _;
 
 use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue};
-use async_nats::jetstream::Context;
 use async_nats::jetstream::context::RequestError;
+use async_nats::jetstream::{self, Context, ErrorCode};
 use botstats_common::io::nats::explain;
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -35,7 +35,7 @@ pub struct RawMessage {
 #[derive(Deserialize)]
 struct Reply {
     message: Option<Stored>,
-    error: Option<Failure>,
+    error: Option<jetstream::Error>,
 }
 
 #[derive(Deserialize)]
@@ -48,17 +48,6 @@ struct Stored {
     #[serde(default)]
     data: String,
 }
-
-#[derive(Deserialize)]
-struct Failure {
-    #[serde(default)]
-    err_code: u64,
-    #[serde(default)]
-    description: String,
-}
-
-/// JetStream's error code for a message that does not exist.
-const NO_MESSAGE: u64 = 10_037;
 
 /// The first message of a stream at or after a sequence; none if there is none.
 ///
@@ -99,12 +88,11 @@ pub fn parse_reply(json: &[u8]) -> Result<Option<RawMessage>, String> {
 fn message_of(answer: Reply) -> Result<Option<RawMessage>, String> {
     let stored = match (answer.message, answer.error) {
         (Some(stored), _) => stored,
-        (None, Some(Failure { err_code: NO_MESSAGE, .. })) => return Ok(None),
-        (None, error) => {
-            return Err(
-                error.map_or_else(|| "the server's reply is empty".to_owned(), |e| e.description)
-            );
-        }
+        (None, Some(error)) => match error.error_code() {
+            ErrorCode::NO_MESSAGE_FOUND => return Ok(None),
+            _ => return Err(error.to_string()),
+        },
+        (None, None) => return Err("the server's reply is empty".to_owned()),
     };
     let bytes = |text: &str| BASE64.decode(text.as_bytes()).map_err(|e| e.to_string());
     let stored_at: jiff::Timestamp = stored.time.parse().map_err(|e| format!("{e}"))?;
@@ -189,6 +177,6 @@ mod tests {
         assert!(none.unwrap().is_none());
         let error =
             parse_reply(br#"{"error":{"code":503,"err_code":10008,"description":"unavailable"}}"#);
-        assert_eq!(error.unwrap_err(), "unavailable");
+        assert_eq!(error.unwrap_err(), "unavailable (code 503, error code 10008)");
     }
 }

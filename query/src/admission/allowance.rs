@@ -11,7 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 use botstats_common::ids::{Account, Bot};
-use botstats_common::names::{BOT_THROTTLE_BUCKET, THROTTLE_BUCKET};
+use botstats_common::names::{BOT_THROTTLE_BUCKET, THROTTLE_BUCKET, bucket_stream};
 
 /// Added to every wait that a client is told, in seconds.
 const MARGIN_S: u64 = 1;
@@ -72,17 +72,6 @@ impl fmt::Display for AllowanceKey {
     }
 }
 
-/// What a stored claim means for the next one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Decision {
-    Free,
-    /// The call is used.
-    Wait {
-        /// Whole seconds until the next call is allowed, at least 1.
-        retry_after_s: u64,
-    },
-}
-
 impl Allowance {
     /// One call a window for each account; `None` for a window of zero, which switches it off.
     #[must_use]
@@ -110,7 +99,7 @@ impl Allowance {
 
     /// The name of the KV bucket's stream.
     pub(crate) fn stream(self) -> String {
-        format!("KV_{}", self.bucket())
+        bucket_stream(self.bucket())
     }
 
     pub(crate) fn window(self) -> Duration {
@@ -127,15 +116,13 @@ impl Allowance {
         self.window_s() + MARGIN_S
     }
 
-    /// What a claim stored at `created_ms` means at `now_ms`, both by the server's clock.
-    pub(crate) fn decide(self, created_ms: Option<i64>, now_ms: i64) -> Decision {
-        let Some(created_ms) = created_ms else {
-            return Decision::Free;
-        };
+    /// How long a claim stored at `created_ms` makes others wait at `now_ms`, both by the server's
+    /// clock: whole seconds, at least 1.
+    pub(crate) fn wait_s(self, created_ms: i64, now_ms: i64) -> u64 {
         let window_ms = i64::try_from(self.window.as_millis()).unwrap_or(i64::MAX);
         let left_ms = created_ms.saturating_add(window_ms).saturating_sub(now_ms).max(0);
         let left_s = u64::try_from(left_ms).unwrap_or_default().div_ceil(1000);
-        Decision::Wait { retry_after_s: (left_s + MARGIN_S).clamp(1, self.longest_wait_s()) }
+        (left_s + MARGIN_S).min(self.longest_wait_s())
     }
 }
 
@@ -167,32 +154,29 @@ mod tests {
     }
 
     #[test]
-    fn decisions() {
+    fn waits() {
         let hour = Allowance::of_accounts(Duration::from_secs(3600)).unwrap();
         let short = Allowance::of_accounts(Duration::from_millis(1500)).unwrap();
         assert_eq!(Allowance::of_accounts(Duration::ZERO), None);
         let t = 1_800_000_000_000;
         for (allowance, created_ms, now_ms, wait) in [
-            (hour, None, t, None),
             // Just used.
-            (hour, Some(t), t, Some(3601)),
-            (hour, Some(t), t + 1, Some(3601)),
-            (hour, Some(t), t + 1_000, Some(3600)),
-            (hour, Some(t), t + 1_001, Some(3600)),
-            (hour, Some(t), t + 3_599_999, Some(2)),
+            (hour, t, t, 3601),
+            (hour, t, t + 1, 3601),
+            (hour, t, t + 1_000, 3600),
+            (hour, t, t + 1_001, 3600),
+            (hour, t, t + 3_599_999, 2),
             // Over, but the bucket has not let go yet.
-            (hour, Some(t), t + 3_600_000, Some(1)),
-            (hour, Some(t), t + 99_000_000, Some(1)),
+            (hour, t, t + 3_600_000, 1),
+            (hour, t, t + 99_000_000, 1),
             // A read that is older than the claim.
-            (hour, Some(t), t - 500, Some(3601)),
-            (hour, Some(i64::MAX), i64::MIN, Some(3601)),
-            (hour, Some(i64::MIN), i64::MAX, Some(1)),
-            (short, Some(t), t, Some(3)),
-            (short, Some(t), t + 600, Some(2)),
+            (hour, t, t - 500, 3601),
+            (hour, i64::MAX, i64::MIN, 3601),
+            (hour, i64::MIN, i64::MAX, 1),
+            (short, t, t, 3),
+            (short, t, t + 600, 2),
         ] {
-            let expected =
-                wait.map_or(Decision::Free, |retry_after_s| Decision::Wait { retry_after_s });
-            assert_eq!(allowance.decide(created_ms, now_ms), expected, "{created_ms:?} {now_ms}");
+            assert_eq!(allowance.wait_s(created_ms, now_ms), wait, "{created_ms} {now_ms}");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use botstats_common::directory::{AccountEntry, BotEntry, time_zone};
 use botstats_common::ids::{Account, Bot};
 use botstats_common::io::clock;
+use botstats_common::names::{account_key, bot_key};
 use botstats_common::secret::SecretHash;
 use http::HeaderMap;
 
@@ -132,8 +133,9 @@ impl Call {
         connection: &Connection,
         deadline: Instant,
     ) -> Result<Allowed, Problem> {
+        let key = account_key(&self.account);
         let (account, bot) = tokio::join!(
-            entries::account(&connection.js, &self.account, deadline),
+            entries::get(&connection.js, &key, AccountEntry::parse, deadline),
             self.bot_now(connection, deadline),
         );
         let account = account?.in_force(Some(self.entry.clone()));
@@ -187,7 +189,8 @@ impl Call {
         let Some((bot, known)) = &self.bot else {
             return Ok(None);
         };
-        let entry = entries::bot(&connection.js, &self.account, bot, deadline).await?;
+        let key = bot_key(&self.account, bot);
+        let entry = entries::get(&connection.js, &key, BotEntry::parse, deadline).await?;
         Ok(entry.in_force(Some(known.clone())))
     }
 }

@@ -60,7 +60,7 @@ impl Throttle {
         let turn = self.turns.wait(key, by).await;
         // The turn before may have used the call.
         self.refuse_if_used(key)?;
-        turn.map_err(|_| Problem::Unavailable(self.too_many_of_one()))
+        turn.ok_or_else(|| Problem::Unavailable(self.too_many_of_one()))
     }
 
     /// Looks whether the call is free; gives the newest revision of its key.

@@ -21,10 +21,6 @@ pub(crate) struct Turns {
     max_waiting: usize,
 }
 
-/// Why there was no turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Busy;
-
 /// A request's turn; the next one's begins when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
@@ -39,30 +35,24 @@ impl Turns {
         Self { keys: Arc::default(), max_waiting }
     }
 
-    /// Waits for a turn until `deadline`.
-    ///
-    /// # Errors
-    /// [`Busy`] if the turn did not come in time, or too many requests wait already.
-    pub(crate) async fn wait(&self, key: &AllowanceKey, deadline: Instant) -> Result<Turn, Busy> {
+    /// Waits for a turn until `deadline`; `None` if the turn did not come in time, or too many
+    /// requests wait already.
+    pub(crate) async fn wait(&self, key: &AllowanceKey, deadline: Instant) -> Option<Turn> {
         let semaphore = {
             let mut all = self.keys.lock();
             let semaphore =
                 all.entry(key.clone()).or_insert_with(|| Arc::new(Semaphore::new(1))).clone();
             // The map, this clone, and one clone for each request that waits or has the turn.
             if Arc::strong_count(&semaphore) > self.max_waiting + 2 {
-                return Err(Busy);
+                return None;
             }
             semaphore
         };
         // Made before the wait: its drop takes the key out of the map, also when the wait fails.
         let mut turn = Turn { turns: self.clone(), key: key.clone(), permit: None };
-        match timeout_at(deadline.into(), semaphore.acquire_owned()).await {
-            Ok(Ok(permit)) => {
-                turn.permit = Some(permit);
-                Ok(turn)
-            }
-            _ => Err(Busy),
-        }
+        let permit = timeout_at(deadline.into(), semaphore.acquire_owned()).await;
+        turn.permit = Some(permit.ok()?.ok()?);
+        Some(turn)
     }
 
     #[cfg(test)]
@@ -101,11 +91,11 @@ mod tests {
         let soon = || clock::monotonic() + Duration::from_millis(30);
         let far = clock::monotonic() + Duration::from_secs(60);
         let first = turns.wait(&key("a"), far).await.unwrap();
-        assert!(turns.wait(&key("a"), soon()).await.is_err());
+        assert!(turns.wait(&key("a"), soon()).await.is_none());
         let other = turns.wait(&key("b"), soon()).await.unwrap();
         let (a, then) = (key("a"), turns.clone());
         let next = tokio::join!(async { then.wait(&a, far).await }, async { drop(first) }).0;
-        assert!(next.is_ok());
+        assert!(next.is_some());
         drop((next, other));
         assert_eq!(turns.keys(), 0);
     }
@@ -123,7 +113,7 @@ mod tests {
         for one in &mut waiting {
             assert!(futures::poll!(one).is_pending());
         }
-        assert_eq!(wait().await, Err(Busy));
+        assert_eq!(wait().await, None);
         drop(first);
         for one in waiting {
             one.await.unwrap();

@@ -188,18 +188,6 @@ impl Collecting {
         }
     }
 
-    /// Whether the last chunk is there.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.last_as_of_ms.is_some()
-    }
-
-    /// The memory that the answer takes so far.
-    #[must_use]
-    pub fn size(&self) -> AnswerSize {
-        self.size
-    }
-
     /// The whole answer.
     ///
     /// # Errors
@@ -227,11 +215,11 @@ impl Collect for Collecting {
     }
 
     fn is_whole(&self) -> bool {
-        self.is_whole()
+        self.last_as_of_ms.is_some()
     }
 
     fn size(&self) -> AnswerSize {
-        self.size()
+        self.size
     }
 
     fn finish(self) -> Result<Cells, Malformed> {

@@ -97,14 +97,8 @@ impl Answer {
         }
     }
 
-    /// The number of rows, if it is more than `MAX_ROWS`.
-    #[must_use]
-    pub fn too_many_rows(&self) -> Option<usize> {
-        self.more_rows_than(MAX_ROWS)
-    }
-
     /// The number of rows, if it is more than `most`.
-    pub(crate) fn more_rows_than(&self, most: usize) -> Option<usize> {
+    pub(crate) fn too_many_rows(&self, most: usize) -> Option<usize> {
         // Without `fill` the rows are counted sample by sample, so only where there may be too
         // many.
         let of_a_cell = self.types.iter().count();

@@ -365,7 +365,9 @@ fn rows_are_counted_before_they_are_made() {
         Answer::new(&of_hours(types, fill), &hours(3), Labels::default(), cells).unwrap()
     };
     let all = (0..19).map(|code| code.to_string()).collect::<Vec<_>>().join(",");
-    let of = |pairs, types, codes: &[u8], fill| answer(pairs, types, codes, fill).too_many_rows();
+    let of = |pairs, types, codes: &[u8], fill| {
+        answer(pairs, types, codes, fill).too_many_rows(MAX_ROWS)
+    };
     // Filled up: 3 groups, whatever has samples.
     assert_eq!(of(35_000, &all, &[], true), None);
     assert_eq!(of(35_100, &all, &[], true), Some(35_100 * 3 * 19));

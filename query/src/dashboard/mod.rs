@@ -115,7 +115,7 @@ impl Dashboard {
 
     /// Waits until nothing else is computed for the account.
     async fn turn(&self, seen: &Seen, by: Instant) -> Result<Turn, Problem> {
-        self.turns.wait(&AllowanceKey::from(&seen.account), by).await.map_err(|_busy| {
+        self.turns.wait(&AllowanceKey::from(&seen.account), by).await.ok_or_else(|| {
             METRICS.page_refusals.count("computing");
             Problem::Unavailable(BUSY)
         })

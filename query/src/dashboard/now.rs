@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use botstats_common::ids::{Bot, Channel};
 use botstats_common::io::clock;
 use botstats_common::wire::Pair;
-use botstats_common::wire::overview::PairNow;
 use bytes::Bytes;
 use http::Response;
 use serde::Serialize;
@@ -57,15 +56,8 @@ impl Now {
     }
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Named<'a> {
-    bot_name: &'a str,
-    bot: &'a Bot,
-    channel_name: &'a str,
-    channel: &'a Channel,
-}
-
-#[derive(Debug, Serialize)]
+/// A pair's row. The first four fields are the order of rows.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Row<'a> {
     bot_name: &'a str,
@@ -81,38 +73,31 @@ struct Row<'a> {
     oldest_request: Option<String>,
 }
 
-/// What a pair is called, in the order of rows.
-fn named<'a>(Pair { bot, channel }: &'a Pair, names: &'a Names) -> Named<'a> {
-    let entry = names.get(bot);
-    Named {
-        bot_name: entry.map_or(bot.as_str(), |entry| entry.shown_name(bot)),
-        bot,
-        channel_name: entry.map_or(channel.as_str(), |entry| entry.channel_name(channel)),
-        channel,
-    }
-}
-
 /// The rows of the pairs with open conversations, in JSON.
 fn rows(overview: &Overview, names: &Names) -> Vec<u8> {
     let open = overview.pairs.values().filter(|now| now.open > 0);
-    let mut open: Vec<(Named<'_>, &PairNow)> =
-        open.map(|now| (named(&now.pair, names), now)).collect();
-    open.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    let rows = open.into_iter().map(|(names, now)| Row {
-        bot_name: names.bot_name,
-        bot_id: names.bot,
-        channel_name: names.channel_name,
-        channel_id: names.channel,
-        open: now.open,
-        waiting: now.waiting,
-        waiting_active: now.waiting_active,
-        with_operator: now.with_operator,
-        with_bot: now.open.saturating_sub(now.waiting).saturating_sub(now.with_operator),
-        unanswered: now.unanswered,
-        oldest_request: now.oldest_request_ms.map(clock::rfc3339_ms),
-    });
+    let mut rows: Vec<Row<'_>> = open
+        .map(|now| {
+            let Pair { bot, channel } = &now.pair;
+            let entry = names.get(bot);
+            Row {
+                bot_name: entry.map_or(bot.as_str(), |entry| entry.shown_name(bot)),
+                bot_id: bot,
+                channel_name: entry.map_or(channel.as_str(), |entry| entry.channel_name(channel)),
+                channel_id: channel,
+                open: now.open,
+                waiting: now.waiting,
+                waiting_active: now.waiting_active,
+                with_operator: now.with_operator,
+                with_bot: now.open.saturating_sub(now.waiting).saturating_sub(now.with_operator),
+                unanswered: now.unanswered,
+                oldest_request: now.oldest_request_ms.map(clock::rfc3339_ms),
+            }
+        })
+        .collect();
+    rows.sort_unstable();
     // Plain strings and numbers always serialize.
-    serde_json::to_vec(&rows.collect::<Vec<_>>()).unwrap_or_default()
+    serde_json::to_vec(&rows).unwrap_or_default()
 }
 
 impl App {
@@ -158,6 +143,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use botstats_common::directory::BotEntry;
+    use botstats_common::wire::overview::PairNow;
 
     use super::*;
 

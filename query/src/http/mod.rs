@@ -24,7 +24,6 @@ mod head_timeout;
 mod listener;
 mod service;
 mod socket;
-mod write_timeout;
 
 pub use self::body::Coding;
 pub(crate) use self::body::{Body, endless, pieces, whole, whole_in};

@@ -19,8 +19,9 @@ use tokio::time::{Sleep, sleep};
 use super::connections::ConnectionState;
 use super::head::HeadMeter;
 use super::head_timeout::HeadTimeout;
-use super::write_timeout::WriteTimeout;
 
+/// A write that makes no progress for 30 s fails: clients, proxies and phones have shorter pauses.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// A client may go on sending for 1 s after its answer: enough for what is under way.
 const LINGER_LIMIT: Duration = Duration::from_secs(1);
 /// The most bytes that are read and dropped in that time.
@@ -46,7 +47,9 @@ pub(super) struct Socket<S: Transport> {
     meter: HeadMeter,
     state: ConnectionState,
     head_timeout: HeadTimeout,
-    write_timeout: WriteTimeout,
+    /// Runs while a write waits. Once the kernel's buffers are full, hyper asks the body for no
+    /// more: only the socket knows that nothing goes out.
+    write_timeout: Option<Pin<Box<Sleep>>>,
     ending: Ending,
 }
 
@@ -60,8 +63,8 @@ enum Ending {
 impl<S: Transport> Socket<S> {
     /// Takes over a stream; feeds `meter` with all that is read.
     pub(super) fn new(stream: S, meter: HeadMeter, state: ConnectionState, idle: Duration) -> Self {
-        let (head_timeout, write_timeout) = (HeadTimeout::new(idle), WriteTimeout::default());
-        Self { stream, meter, state, head_timeout, write_timeout, ending: Ending::No }
+        let head_timeout = HeadTimeout::new(idle);
+        Self { stream, meter, state, head_timeout, write_timeout: None, ending: Ending::No }
     }
 
     /// A socket without a slot, which is only written to.
@@ -77,10 +80,12 @@ impl<S: Transport> Socket<S> {
     ) -> Poll<io::Result<T>> {
         self.state.set_write_blocked(written.is_pending());
         if written.is_ready() {
-            self.write_timeout.clear();
+            self.write_timeout = None;
             return written;
         }
-        self.write_timeout.poll(context).map(Err)
+        let waiting = self.write_timeout.get_or_insert_with(|| Box::pin(sleep(WRITE_LIMIT)));
+        let timed_out = |()| io::Error::new(io::ErrorKind::TimedOut, "the reader takes nothing");
+        waiting.as_mut().poll(context).map(timed_out).map(Err)
     }
 
     /// Reads and drops what still comes, until the client closes or a limit is reached.
@@ -178,4 +183,36 @@ impl<S: Transport> Drop for Socket<S> {
 #[cfg(test)]
 impl Transport for tokio::io::DuplexStream {
     fn reset_on_close(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_given_up() {
+        let (ours, _theirs) = duplex(1_000);
+        let start = Instant::now();
+        let error = Socket::without_slot(ours).write_all(&[0; 5_000]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed().as_secs(), WRITE_LIMIT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_is_not() {
+        let (ours, mut theirs) = duplex(1_000);
+        let mut ours = Socket::without_slot(ours);
+        let reader = async {
+            let mut taken = [0; 100];
+            for _ in 0..50 {
+                sleep(WRITE_LIMIT - Duration::from_secs(1)).await;
+                theirs.read_exact(&mut taken).await.unwrap();
+            }
+        };
+        let (written, ()) = tokio::join!(ours.write_all(&[0; 5_000]), reader);
+        written.unwrap();
+    }
 }

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{Connection, Unreachable, kv};
-use crate::admission::allowance::{Allowance, AllowanceKey, Decision};
+use crate::admission::allowance::{Allowance, AllowanceKey};
 use crate::deadlines::{
     CLAIMS_STOP_LIMIT, CLAIMS_STOP_PAUSE, READ_BACK_PAUSE, TAKE_BACK_LIMIT, TAKE_BACK_LOOKS,
     TAKE_BACK_PAUSE,
@@ -245,13 +245,9 @@ impl Claims {
     async fn wait_for(&self, claim: &kv::Latest, deadline: Instant) -> u64 {
         let stream = self.allowance.stream();
         let info = nats::stream_info(&self.connection.js, &stream);
-        let decision = match timeout_at(deadline.into(), info).await {
-            Ok(Ok(info)) => self.allowance.decide(Some(claim.created_ms), info.at_ms),
-            _ => Decision::Wait { retry_after_s: self.allowance.longest_wait_s() },
-        };
-        match decision {
-            Decision::Wait { retry_after_s } => retry_after_s,
-            Decision::Free => 1,
+        match timeout_at(deadline.into(), info).await {
+            Ok(Ok(info)) => self.allowance.wait_s(claim.created_ms, info.at_ms),
+            _ => self.allowance.longest_wait_s(),
         }
     }
 

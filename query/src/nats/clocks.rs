@@ -144,11 +144,7 @@ pub(crate) async fn compare(
     readiness: Readiness,
     stop: CancellationToken,
 ) {
-    loop {
-        let compared = tokio::select! {
-            () = stop.cancelled() => return,
-            compared = clocks.compare_with(&connection) => compared,
-        };
+    while let Some(compared) = stop.run_until_cancelled(clocks.compare_with(&connection)).await {
         let mut pause = PAUSE;
         match (clocks.skew(Moment::now()), compared) {
             (Some(skew), _) if skew.is_too_large() => {

@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use async_nats::jetstream::Context;
-use botstats_common::directory::{AccountEntry, BotEntry, EntryError};
-use botstats_common::ids::{Account, Bot};
+use botstats_common::directory::EntryError;
 use botstats_common::io::nats;
-use botstats_common::names::{DIRECTORY_BUCKET, account_key, bot_key};
+use botstats_common::names::DIRECTORY_BUCKET;
 use botstats_common::rules::{self, refusals};
 use tokio::time::timeout_at;
 
@@ -35,32 +34,11 @@ impl<T> Stored<T> {
     }
 }
 
-/// Reads an account's entry.
+/// Reads the entry of a key.
 ///
 /// # Errors
 /// If NATS does not answer by the deadline.
-pub(crate) async fn account(
-    js: &Context,
-    account: &Account,
-    deadline: Instant,
-) -> Result<Stored<AccountEntry>, Unreachable> {
-    get(js, &account_key(account), AccountEntry::parse, deadline).await
-}
-
-/// Reads a bot's entry.
-///
-/// # Errors
-/// If NATS does not answer by the deadline.
-pub(crate) async fn bot(
-    js: &Context,
-    account: &Account,
-    bot: &Bot,
-    deadline: Instant,
-) -> Result<Stored<BotEntry>, Unreachable> {
-    get(js, &bot_key(account, bot), BotEntry::parse, deadline).await
-}
-
-async fn get<T>(
+pub(crate) async fn get<T>(
     js: &Context,
     key: &str,
     parse: fn(&[u8]) -> Result<T, EntryError>,

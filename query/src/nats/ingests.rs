@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use async_nats::{Client, StatusCode, Subscriber};
 use botstats_common::ids::{Account, is_id};
 use botstats_common::io::clock;
-use botstats_common::names::{ReadSubject, SLOTS_METADATA, slot_read_subject};
+use botstats_common::names::{SLOTS_METADATA, read_subject, slot_read_subject};
 use botstats_common::slot::{Slot, Slots};
 use futures::StreamExt as _;
 use parking_lot::Mutex;
@@ -123,8 +123,8 @@ struct Alone {
 
 impl Ingests {
     /// The subject on which any ingest is asked about an account.
-    pub(crate) fn subject(&self, reads: &ReadSubject, account: &Account) -> String {
-        if self.0.lock().by_slot { slot_read_subject(account) } else { reads.of_account(account) }
+    pub(crate) fn subject(&self, account: &Account) -> String {
+        if self.0.lock().by_slot { slot_read_subject(account) } else { read_subject(account) }
     }
 
     /// The ingest that is asked alone about a slot; `None` is any, as the server chooses.
@@ -344,7 +344,7 @@ mod tests {
             (vec![new("")], v2, "0-255"),
         ] {
             assert_eq!(ingests.all_heard(&pongs), slots(absent), "{pongs:?}");
-            assert_eq!(ingests.subject(&ReadSubject::default(), &account), subject, "{pongs:?}");
+            assert_eq!(ingests.subject(&account), subject, "{pongs:?}");
             let partly = !["", "0-255"].contains(&absent);
             let is_absent = partly && slots(absent).contains(Slot(175));
             assert_eq!(ingests.is_absent(Slot(175)), is_absent, "{pongs:?}");
@@ -352,9 +352,9 @@ mod tests {
         // One is enough, at once.
         let ingests = Ingests::default();
         ingests.heard(&old);
-        assert_eq!(ingests.subject(&ReadSubject::default(), &account), v1);
+        assert_eq!(ingests.subject(&account), v1);
         ingests.heard(&new("3"));
-        assert_eq!(ingests.subject(&ReadSubject::default(), &account), v2);
+        assert_eq!(ingests.subject(&account), v2);
     }
 
     #[test]

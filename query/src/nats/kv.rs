@@ -6,6 +6,7 @@
 use async_nats::jetstream::Context;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use botstats_common::names::bucket_stream;
 use bytes::Bytes;
 
 /// The newest message of a key.
@@ -33,7 +34,7 @@ pub(crate) async fn latest(
     bucket: &str,
     key: &str,
 ) -> Result<Option<Latest>, KvError> {
-    let stream = js.get_stream_no_info(format!("KV_{bucket}")).await?;
+    let stream = js.get_stream_no_info(bucket_stream(bucket)).await?;
     match stream.get_last_raw_message_by_subject(&format!("$KV.{bucket}.{key}")).await {
         Ok(message) => Ok(Some(read(message))),
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),

@@ -15,7 +15,7 @@ use std::time::Instant;
 use async_nats::{Message, StatusCode, Subscriber};
 use botstats_common::ids::Account;
 use botstats_common::io::clock;
-use botstats_common::names::ReadSubject;
+use botstats_common::names::read_subject_at;
 use botstats_common::slot::Slot;
 use botstats_common::wire::{self, Reply, overview};
 use futures::StreamExt as _;
@@ -107,7 +107,7 @@ impl Ask for overview::Request {
 
     fn encode(&self, deadline_ms: u32) -> Result<Vec<u8>, TryError> {
         let request = overview::Request { deadline_ms, ..self.clone() };
-        request.encode().map_err(TryError::again)
+        wire::encode_as(overview::VERSION, &request).map_err(TryError::again)
     }
 
     fn collecting(&self) -> CollectingOverview {
@@ -122,19 +122,13 @@ type Answered<R> = (<<R as Ask>::Collecting as Collect>::Whole, Reservation);
 #[derive(Debug)]
 pub(crate) struct Reader {
     connection: Connection,
-    subject: ReadSubject,
     ingests: Ingests,
     budget: Budget,
 }
 
 impl Reader {
-    pub(crate) fn new(
-        connection: Connection,
-        subject: ReadSubject,
-        ingests: Ingests,
-        budget: Budget,
-    ) -> Self {
-        Self { connection, subject, ingests, budget }
+    pub(crate) fn new(connection: Connection, ingests: Ingests, budget: Budget) -> Self {
+        Self { connection, ingests, budget }
     }
 
     /// Asks for what is read of an account; asks again until the deadline.
@@ -219,15 +213,15 @@ struct Try<'a, R> {
 
 impl<R: Ask> Try<'_, R> {
     async fn run(&self) -> Result<Answered<R>, TryError> {
-        let Reader { connection: Connection { client, .. }, subject, ingests, .. } = self.reader;
+        let Reader { connection: Connection { client, .. }, ingests, .. } = self.reader;
         let now = clock::monotonic();
         let left = self.deadline.saturating_duration_since(now).as_millis();
         let payload = self.read.request.encode(u32::try_from(left).unwrap_or(u32::MAX))?;
         let accept_by = self.deadline.min(now + ACCEPT_LIMIT);
         let account = self.read.account;
         let subject = match self.asked {
-            Some(ingest) => subject.of_account_at(ingest.as_str(), account),
-            None => ingests.subject(subject, account),
+            Some(ingest) => read_subject_at(ingest.as_str(), account),
+            None => ingests.subject(account),
         };
         let inbox = client.new_inbox();
         let asked = async {

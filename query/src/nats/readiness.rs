@@ -19,7 +19,6 @@ use super::entries::DIRECTORY_STREAM;
 use super::ingests::{Ingests, Pongs};
 use super::watch::LiveDirectory;
 use crate::admission::allowance::Policy;
-use crate::app::AllClaims;
 use crate::telemetry::METRICS;
 
 // The names of the parts in the readiness.
@@ -51,7 +50,7 @@ pub(crate) struct WrongWindow {
 pub(crate) struct Checked {
     pub(crate) connection: Connection,
     pub(crate) directory: LiveDirectory,
-    pub(crate) claims: AllClaims,
+    pub(crate) claims: [Option<Claims>; 2],
     pub(crate) ingests: Ingests,
 }
 
@@ -64,7 +63,7 @@ pub(crate) async fn check(
     readiness: Readiness,
     stop: CancellationToken,
 ) -> Result<(), WrongWindow> {
-    let Checked { connection, directory, claims, ingests } = &checked;
+    let Checked { connection, directory, claims: [of_accounts, of_bots], ingests } = &checked;
     let readiness = &readiness;
     let buckets = async {
         let mut checks = Checks { connection, readiness, warnings: Warnings::default() };
@@ -72,7 +71,7 @@ pub(crate) async fn check(
         loop {
             checks.connection();
             checks.directory(directory).await;
-            throttle.check(claims.of_accounts.as_ref(), Policy::Account).await?;
+            throttle.check(of_accounts.as_ref(), Policy::Account).await?;
             sleep(PAUSE).await;
         }
     };
@@ -81,7 +80,7 @@ pub(crate) async fn check(
     let bucket_of_bots = async {
         let mut throttle = ThrottleChecks::new(connection, readiness);
         loop {
-            throttle.check(claims.of_bots.as_ref(), Policy::Bot).await?;
+            throttle.check(of_bots.as_ref(), Policy::Bot).await?;
             sleep(PAUSE).await;
         }
     };
@@ -208,22 +207,14 @@ impl<'a> ThrottleChecks<'a> {
             return Ok(());
         };
         let window = claims.allowance().window();
-        let js = &self.connection.js;
+        let (js, bucket) = (&self.connection.js, policy.bucket());
         let looked = if !self.connection.is_up() {
             Err(Lack::Unknown("no connection to NATS".to_owned()))
         } else if self.made {
-            let judge = match policy {
-                Policy::Account => rules::throttle,
-                Policy::Bot => rules::bot_throttle,
-            };
             let stream = claims.allowance().stream();
-            look(self.connection, &stream, |config| judge(config, window)).await
+            look(self.connection, &stream, |config| rules::calls(config, bucket, window)).await
         } else {
-            let made = match policy {
-                Policy::Account => setup::throttle_bucket(js, window, Shape::default()).await,
-                Policy::Bot => setup::bot_throttle_bucket(js, window, Shape::default()).await,
-            };
-            match made {
+            match setup::calls_bucket(js, bucket, window, Shape::default()).await {
                 Ok(outcome) => {
                     self.made = true;
                     Ok(outcome.warnings().to_vec())
@@ -243,7 +234,7 @@ impl<'a> ThrottleChecks<'a> {
             Ok(warnings) => {
                 claims.set_usable(true);
                 self.present(policy);
-                self.warnings.log(&format!("KV bucket {}", policy.bucket()), warnings);
+                self.warnings.log(&format!("KV bucket {bucket}"), warnings);
             }
             Err(Lack::Wrong(why)) => {
                 claims.set_usable(false);

@@ -18,7 +18,7 @@ use botstats_common::io::logging::RateLimit;
 use botstats_common::io::readiness::Readiness;
 use botstats_common::io::setup::{self, Shape};
 use botstats_common::io::{clock, nats};
-use botstats_common::names::DIRECTORY_BUCKET;
+use botstats_common::names::{DIRECTORY_BUCKET, bucket_stream};
 use botstats_common::rules::CONSUMER_LIFE;
 use futures::StreamExt as _;
 use parking_lot::{RwLock, RwLockReadGuard};
@@ -102,11 +102,7 @@ pub(crate) async fn follow(
 ) {
     let logged = BTreeSet::new();
     let mut watch = Watch { connection, directory, readiness, made: false, logged };
-    while !stop.is_cancelled() {
-        let ended = tokio::select! {
-            () = stop.cancelled() => return,
-            ended = watch.follow() => ended,
-        };
+    while let Some(ended) = stop.run_until_cancelled(watch.follow()).await {
         watch.readiness.missing(PART, ended.clone());
         if let Some(suppressed) = ENDED.due(&ended) {
             tracing::warn!("the directory is read again in full: {ended}{suppressed}");
@@ -149,7 +145,7 @@ impl Watch {
         let statistics = self.connection.client.statistics();
         let connects = statistics.connects.load(Ordering::Relaxed);
         let prefix = format!("$KV.{DIRECTORY_BUCKET}.");
-        let stream = self.connection.js.get_stream_no_info(format!("KV_{DIRECTORY_BUCKET}"));
+        let stream = self.connection.js.get_stream_no_info(bucket_stream(DIRECTORY_BUCKET));
         let stream = stream.await.map_err(|e| nats::explain(&e))?;
         let consumer = stream.create_consumer(Config {
             ack_policy: AckPolicy::None,

@@ -8,7 +8,7 @@ use botstats_common::split::Split;
 use botstats_common::stat::MAX_STATS;
 use botstats_common::stat::MAX_WITHIN_S;
 use botstats_common::wire::MAX_DATES;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::request::question::{MAX_DAYS, MAX_TYPE_ITEMS};
 
@@ -23,77 +23,114 @@ const STAT: &str = "^(p[1-9][0-9]?|min|max|within:([1-9][0-9]{0,4}|[1-5][0-9]{5}
 const _: () = assert!(MAX_WITHIN_S == 604_800, "as the pattern of a stat says");
 
 /// All parameters by name.
-pub(super) fn parameters() -> Map<String, Value> {
-    path()
-        .into_iter()
-        .chain(dates())
-        .chain(columns())
-        .chain(names())
-        .chain([request_id()])
-        .collect()
-}
-
-fn parameter(name: &str, place: &str, more: Value) -> (String, Value) {
-    let mut parameter = json!({ "name": name, "in": place, "required": place == "path" });
-    if let (Value::Object(parameter), Value::Object(more)) = (&mut parameter, more) {
-        parameter.extend(more);
-    }
-    (name.to_owned(), parameter)
-}
-
-fn path() -> [(String, Value); 4] {
-    let codes: Vec<String> =
-        TypeCode::ALL.iter().map(|code| format!("{code} {}", code.label())).collect();
-    [
-        parameter(
-            "APIKEY",
-            "path",
-            json!({
-                "description": "A bot's API key, or * for all bots of the account",
-                "schema": { "type": "string", "pattern": r"^(\*|[A-Za-z0-9_-]{8,128})$" },
-                "example": "*"
-            }),
-        ),
-        parameter(
-            "TYPES",
-            "path",
-            json!({
-                "description": format!(
-                    "Type codes separated by commas (or %2C), at most {MAX_TYPE_ITEMS}; order and \
-                     duplicates do not matter: {}", codes.join(", ")),
-                "style": "simple", "explode": false,
-                "schema": {
-                    "type": "array", "minItems": 1, "maxItems": MAX_TYPE_ITEMS,
-                    "items": { "type": "integer", "enum": TypeCode::ALL.map(TypeCode::number) }
-                },
-                "example": [0, 2, 13]
-            }),
-        ),
-        parameter(
-            "GROUPMODE",
-            "path",
-            json!({
-                "description": format!(
-                    "How rows are grouped in local time: {}; any letter case. 15min and hour take at \
-                     most 62 dates.", GROUP_MODES.join(", ")),
-                "schema": { "type": "string", "pattern": in_any_case(&GROUP_MODES) },
-                "example": "day"
-            }),
-        ),
-        parameter(
-            "DAYS",
-            "path",
-            json!({
-                "description": "Days of history, of which today is the last one; or * for the dates \
-                    from `from` to `to`",
-                "schema": { "anyOf": [
-                    { "type": "integer", "minimum": 1, "maximum": MAX_DAYS },
-                    { "type": "string", "enum": ["*"] }
-                ] },
-                "example": 7
-            }),
-        ),
-    ]
+pub(super) fn parameters() -> Value {
+    let labelled = TypeCode::ALL.map(|code| format!("{code} {}", code.label()));
+    let codes = |split: Split| {
+        let codes: Vec<String> = split.codes().iter().map(ToString::to_string).collect();
+        format!("{} ({})", split.name(), codes.join(", "))
+    };
+    json!({
+        "APIKEY": {
+            "name": "APIKEY", "in": "path", "required": true,
+            "description": "A bot's API key, or * for all bots of the account",
+            "schema": { "type": "string", "pattern": r"^(\*|[A-Za-z0-9_-]{8,128})$" },
+            "example": "*"
+        },
+        "TYPES": {
+            "name": "TYPES", "in": "path", "required": true,
+            "description": format!(
+                "Type codes separated by commas (or %2C), at most {MAX_TYPE_ITEMS}; order and \
+                 duplicates do not matter: {}", labelled.join(", ")),
+            "style": "simple", "explode": false,
+            "schema": {
+                "type": "array", "minItems": 1, "maxItems": MAX_TYPE_ITEMS,
+                "items": { "type": "integer", "enum": TypeCode::ALL.map(TypeCode::number) }
+            },
+            "example": [0, 2, 13]
+        },
+        "GROUPMODE": {
+            "name": "GROUPMODE", "in": "path", "required": true,
+            "description": format!(
+                "How rows are grouped in local time: {}; any letter case. 15min and hour take at \
+                 most 62 dates.", GROUP_MODES.join(", ")),
+            "schema": { "type": "string", "pattern": in_any_case(&GROUP_MODES) },
+            "example": "day"
+        },
+        "DAYS": {
+            "name": "DAYS", "in": "path", "required": true,
+            "description": "Days of history, of which today is the last one; or * for the dates \
+                from `from` to `to`",
+            "schema": { "anyOf": [
+                { "type": "integer", "minimum": 1, "maximum": MAX_DAYS },
+                { "type": "string", "enum": ["*"] }
+            ] },
+            "example": 7
+        },
+        "from": {
+            "name": "from", "in": "query", "required": false,
+            "description": format!(
+                "The first local date, not after today; needed with DAYS * and not allowed \
+                 without; at most {MAX_DATES} dates from it to `to`"),
+            "schema": { "type": "string", "format": "date", "pattern": DATE }
+        },
+        "to": {
+            "name": "to", "in": "query", "required": false,
+            "description": "The last local date, not before `from`; needed likewise",
+            "schema": { "type": "string", "format": "date", "pattern": DATE }
+        },
+        "previous": {
+            "name": "previous", "in": "query", "required": false,
+            "description": "Adds the rows of an earlier window: of as many dates just before, or \
+                of the same dates whole weeks, a month or a year ago. Not with weekhour.",
+            "schema": { "type": "string", "enum": ["period", "week", "month", "year"] }
+        },
+        "by": {
+            "name": "by", "in": "query", "required": false,
+            "description": "What rows are kept apart by; they are merged over the rest, whose \
+                names and ids are null",
+            "schema": {
+                "type": "string", "enum": ["bot,channel", "bot", "channel", "none"],
+                "default": "bot,channel"
+            }
+        },
+        "stats": {
+            "name": "stats", "in": "query", "required": false,
+            "description": format!(
+                "Columns about the durations of a row, at most {MAX_STATS}, none twice: p1 to p99 \
+                 (percentiles), min, max and within:S (the share of durations of at most S \
+                 seconds, 1 to {MAX_WITHIN_S})"),
+            "style": "form", "explode": false,
+            "schema": {
+                "type": "array", "minItems": 1, "maxItems": MAX_STATS, "uniqueItems": true,
+                "items": { "type": "string", "pattern": STAT }
+            }
+        },
+        "fill": {
+            "name": "fill", "in": "query", "required": false,
+            "description": "zero: rows for combinations without a sample too",
+            "schema": { "type": "string", "enum": ["zero"] }
+        },
+        "split": {
+            "name": "split", "in": "query", "required": false,
+            "description": format!(
+                "Rows by name. Each kind of name has its own type codes, and only these may be \
+                 asked for: {}", Split::ALL.map(codes).join("; ")),
+            "schema": { "type": "string", "enum": Split::ALL.map(Split::name) }
+        },
+        "top": {
+            "name": "top", "in": "query", "required": false,
+            "description": "How many names have rows of their own, those with the most samples; \
+                the others are in the row (other). Only with `split`.",
+            "schema": { "type": "integer", "minimum": 1, "maximum": MAX_TOP, "default": 50 }
+        },
+        "X-Request-Id": {
+            "name": "X-Request-Id", "in": "header", "required": false,
+            "description": "Names the request in answers and logs, if it is 1 to 128 of the \
+                characters A-Z a-z 0-9 . _ -; else one is made",
+            "schema": { "type": "string" },
+            "example": "my-request.1"
+        }
+    })
 }
 
 fn in_any_case(names: &[&str]) -> String {
@@ -103,111 +140,4 @@ fn in_any_case(names: &[&str]) -> String {
     };
     let names: Vec<String> = names.iter().map(|name| name.chars().map(letter).collect()).collect();
     format!("^({})$", names.join("|"))
-}
-
-fn dates() -> [(String, Value); 3] {
-    let date = |description: &str| {
-        json!({
-            "description": description,
-            "schema": { "type": "string", "format": "date", "pattern": DATE }
-        })
-    };
-    let from = format!(
-        "The first local date, not after today; needed with DAYS * and not allowed without; at most \
-         {MAX_DATES} dates from it to `to`"
-    );
-    [
-        parameter("from", "query", date(&from)),
-        parameter("to", "query", date("The last local date, not before `from`; needed likewise")),
-        parameter(
-            "previous",
-            "query",
-            json!({
-                "description": "Adds the rows of an earlier window: of as many dates just before, or of \
-                    the same dates whole weeks, a month or a year ago. Not with weekhour.",
-                "schema": { "type": "string", "enum": ["period", "week", "month", "year"] }
-            }),
-        ),
-    ]
-}
-
-fn columns() -> [(String, Value); 3] {
-    [
-        parameter(
-            "by",
-            "query",
-            json!({
-                "description": "What rows are kept apart by; they are merged over the rest, whose names \
-                    and ids are null",
-                "schema": {
-                    "type": "string", "enum": ["bot,channel", "bot", "channel", "none"],
-                    "default": "bot,channel"
-                }
-            }),
-        ),
-        parameter(
-            "stats",
-            "query",
-            json!({
-                "description": format!(
-                    "Columns about the durations of a row, at most {MAX_STATS}, none twice: p1 to p99 \
-                     (percentiles), min, max and within:S (the share of durations of at most S \
-                     seconds, 1 to {MAX_WITHIN_S})"),
-                "style": "form", "explode": false,
-                "schema": {
-                    "type": "array", "minItems": 1, "maxItems": MAX_STATS, "uniqueItems": true,
-                    "items": { "type": "string", "pattern": STAT }
-                }
-            }),
-        ),
-        parameter(
-            "fill",
-            "query",
-            json!({
-                "description": "zero: rows for combinations without a sample too",
-                "schema": { "type": "string", "enum": ["zero"] }
-            }),
-        ),
-    ]
-}
-
-fn names() -> [(String, Value); 2] {
-    let codes = |split: Split| {
-        let codes: Vec<String> = split.codes().iter().map(ToString::to_string).collect();
-        format!("{} ({})", split.name(), codes.join(", "))
-    };
-    [
-        parameter(
-            "split",
-            "query",
-            json!({
-                "description": format!(
-                    "Rows by name. Each kind of name has its own type codes, and only these may be \
-                     asked for: {}", Split::ALL.map(codes).join("; ")),
-                "schema": { "type": "string", "enum": Split::ALL.map(Split::name) }
-            }),
-        ),
-        parameter(
-            "top",
-            "query",
-            json!({
-                "description": "How many names have rows of their own, those with the most samples; the \
-                    others are in the row (other). Only with `split`.",
-                "schema": { "type": "integer", "minimum": 1, "maximum": MAX_TOP, "default": 50 }
-            }),
-        ),
-    ]
-}
-
-fn request_id() -> (String, Value) {
-    parameter(
-        "X-Request-Id",
-        "header",
-        json!({
-            "description": "Names the request in answers and logs, if it is 1 to 128 of the characters \
-                A-Z a-z 0-9 . _ -; else one is made",
-            "schema": { "type": "string" },
-            "example": "my-request.1"
-        }),
-    )
 }

@@ -14,6 +14,7 @@ use botstats_common::metric::TypeSet;
 use botstats_common::secret::SecretHash;
 use botstats_common::stat::Stat;
 use botstats_common::wire::{By, SplitBy};
+use clap::ValueEnum;
 use jiff::civil::Date;
 use percent_encoding::percent_decode_str;
 
@@ -43,9 +44,10 @@ pub enum BotFilter {
 }
 
 /// How rows are grouped in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub enum GroupMode {
     /// Quarters of local clock hours.
+    #[value(name = "15min")]
     Quarter,
     /// Local clock hours.
     Hour,
@@ -59,7 +61,8 @@ pub enum GroupMode {
     Year,
     /// The whole window.
     Total,
-    /// The 168 hours of a week, each made of the window's hours of that weekday and clock hour.
+    /// The 168 hours of a week, each made of all hours of that weekday and clock hour.
+    #[value(name = "weekhour")]
     WeekHour,
 }
 
@@ -83,47 +86,19 @@ impl FromStr for GroupMode {
     }
 }
 
-/// Days of history, `1` to [`MAX_DAYS`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Days(u8);
-
-impl Days {
-    /// As a number.
-    #[must_use]
-    pub fn number(self) -> u8 {
-        self.0
-    }
-}
-
-impl TryFrom<u8> for Days {
-    type Error = ();
-
-    fn try_from(days: u8) -> Result<Self, ()> {
-        if (1..=MAX_DAYS).contains(&days) { Ok(Self(days)) } else { Err(()) }
-    }
-}
-
-impl FromStr for Days {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Days::try_from(parse::plain_decimal::<u8>(text).ok_or(())?)
-    }
-}
-
 /// The dates that are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dates {
-    /// So many, up to today.
-    Last(Days),
+    /// This number, up to today: 1 to [`MAX_DAYS`].
+    Last(u8),
     /// Both inclusive.
     FromTo(Date, Date),
 }
 
 /// The earlier window that a window is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Previous {
-    /// The same number of dates before it.
+    /// The same number of dates before the window.
     Period,
     /// As many whole weeks back as cover the dates.
     Week,

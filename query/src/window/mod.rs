@@ -85,10 +85,9 @@ impl Windows {
     pub fn new(now_ms: i64, zone: &TimeZone, question: &Question) -> Result<Windows, BadParameter> {
         let Present { now_ms, running, around: around_now, today } = Present::new(now_ms, zone);
         let dates = match question.dates {
-            Dates::Last(days) => DateRange {
-                first: today.saturating_sub((i64::from(days.number()) - 1).days()),
-                last: today,
-            },
+            Dates::Last(days) => {
+                DateRange { first: today.saturating_sub((i64::from(days) - 1).days()), last: today }
+            }
             Dates::FromTo(first, last) => DateRange { first, last },
         };
         check_from(dates.first, today)?;

@@ -25,6 +25,7 @@ use botstats_bench::load::Headers;
 use botstats_common::wire;
 use botstats_ingest::testing::{Batch, HashKey, Message, decode};
 use botstats_query::{Format, Labels, Question, Subject, Windows, render_all, request};
+use botstats_tests::in_process::chunks_of;
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use tempfile::TempDir;
 
@@ -157,7 +158,8 @@ fn by_day(buckets: usize) -> Reading {
 #[library_benchmark]
 #[bench::by_day_buckets_3179(args = (BUCKETS), setup = by_day)]
 fn gathering(mut reading: Reading) -> Reading {
-    let chunks = reading.fed.engine().read(&"sim-1".parse().unwrap(), &reading.request);
+    let reader = reading.fed.engine().reader();
+    let chunks = chunks_of(&reader, &"sim-1".parse().unwrap(), &reading.request);
     black_box(chunks.unwrap());
     reading
 }
@@ -172,7 +174,8 @@ struct Cells {
 impl Cells {
     fn of(mode: &str, rows: usize) -> Self {
         let mut reading = reading(mode, BUCKETS);
-        let chunks = reading.fed.engine().read(&"sim-1".parse().unwrap(), &reading.request);
+        let reader = reading.fed.engine().reader();
+        let chunks = chunks_of(&reader, &"sim-1".parse().unwrap(), &reading.request);
         let cells =
             Self { question: reading.question, windows: reading.windows, chunks: chunks.unwrap() };
         let text = cells.render();

@@ -22,7 +22,6 @@ use botstats_common::io::clock;
 use botstats_common::names::STATUS_SUBJECT;
 use botstats_common::status::{IngestStatus, Status};
 use botstats_tests::harness::{PATIENCE, Process};
-use botstats_tests::spread::Spread;
 use futures::StreamExt as _;
 
 use super::{Row, Scale, say, usage};
@@ -47,18 +46,6 @@ pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>> {
 /// The traffic of the days up to `now_ms`.
 fn traffic(events: u64, now_ms: i64) -> Simulation {
     Simulation::new(Params { accounts: ACCOUNTS, days: DAYS, events, seed: SEED, now_ms })
-}
-
-/// Starts an ingest of that stream on a folder of that name, which must not exist.
-fn ingest(spread: &Spread, stream: &str, folder: &str) -> Process {
-    let folder = spread.folder.path().join(folder);
-    let settings = [
-        ("NATS_URL", spread.nats.url()),
-        ("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()),
-        ("BOTSTATS_DATA", folder.join("data").display().to_string()),
-        ("BOTSTATS_STREAM", stream.to_owned()),
-    ];
-    Process::start("botstats-ingest", &[], &settings, &folder)
 }
 
 /// Waits until the ingest of each of these streams has applied that sequence.

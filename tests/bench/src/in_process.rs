@@ -6,8 +6,13 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use botstats::simulate::Event;
+use botstats_common::ids::Account;
+use botstats_common::wire::Reply;
 use botstats_ingest::StoreError;
 use botstats_ingest::testing::{Engine, Message};
+use botstats_query::{
+    Answer, Collecting, Format, Labels, Question, Rendering, Subject, Windows, request,
+};
 
 use super::load::Headers;
 use super::usage;
@@ -102,6 +107,36 @@ impl Fed {
             cpu += self.apply(piece.iter().map(|event| (event.time_ms + ON_THE_WAY_MS, event)))?;
         }
     }
+}
+
+/// A question about all bots, in UTC, and its windows.
+pub(super) fn question(
+    [types, mode, days]: [&str; 3],
+    query: Option<&str>,
+    now_ms: i64,
+) -> anyhow::Result<(Question, Windows)> {
+    let question = Question::parse(["*", types, mode, days], query);
+    let question = question.map_err(|error| anyhow::anyhow!("{error}"))?;
+    let windows = Windows::new(now_ms, &jiff::tz::TimeZone::UTC, &question)?;
+    Ok((question, windows))
+}
+
+/// What ingest and query do for an answer, up to its first byte.
+pub(super) fn rendering(
+    engine: &Engine,
+    account: &Account,
+    (question, windows): &(Question, Windows),
+) -> anyhow::Result<Rendering> {
+    let request = request(question, windows, Subject { account, bots: None, request_id: "" });
+    let mut collecting = Collecting::new(question.stats.len());
+    for message in engine.reader().gather(account, &request, 0)? {
+        let Reply::Chunk(chunk) = Reply::decode(&message)? else {
+            anyhow::bail!("what was gathered is no chunk")
+        };
+        collecting.add(chunk)?;
+    }
+    let answer = Answer::new(question, windows, Labels::default(), collecting.finish()?)?;
+    Ok(Rendering::new(answer, question, Format::Json))
 }
 
 /// CPU microseconds an event.

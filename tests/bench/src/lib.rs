@@ -7,14 +7,14 @@
 //! busy machine trust it, and ratios of what was interleaved, and no rate alone.
 //!
 //! To add a measure: a module with
-//! `pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>>`, and an entry in
-//! [`MEASURES`]. Its numbers of events, calls and the like are constants through [`Scale::of`],
-//! which makes them small for `--quick` and for the test; its rounds are `scale.rounds`. A [`Row`]
-//! has one value a round, and a [`Target`] if there is one. Blocks that the measures share:
-//! [`load`] (events and streams full of them), [`usage`] (CPU time, memory and bytes of a process),
-//! [`null`] (consumers that drop what they get, each in a process of its own), [`in_process`] (the
-//! engine without a server), [`botstats_tests::harness`] (servers and programs). Progress goes to
-//! standard error with [`say`].
+//! `pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>>`, an entry in [`MEASURES`]
+//! and an arm in `measure`. Its numbers of events, calls and the like are constants through
+//! [`Scale::of`], which makes them small for `--quick` and for the test; its rounds are
+//! `scale.rounds`. A [`Row`] has one value a round, and a [`Target`] if there is one. Blocks that
+//! the measures share: [`load`] (events and streams full of them), [`usage`] (CPU time, memory and
+//! bytes of a process), [`null`] (consumers that drop what they get, each in a process of its own),
+//! [`in_process`] (the engine without a server), [`botstats_tests::harness`] (servers and
+//! programs). Progress goes to standard error with [`say`].
 //!
 //! *Not here*: any judgement. A target that is missed is shown as such and fails nothing.
 #![expect(
@@ -50,7 +50,6 @@ pub mod usage;
 
 use anyhow::Context as _;
 use botstats_common::io::clock;
-use futures::future::LocalBoxFuture;
 use serde::Serialize;
 
 pub use report::{Measured, Report, Row, Target};
@@ -64,108 +63,58 @@ const QUICK: u64 = 10;
 /// The divisor of the number of events in the test of this program.
 const TINY: u64 = 2_000;
 
-/// One of the things that are measured.
-pub struct Measure {
-    /// What it is called on the command line and in the report.
-    pub name: &'static str,
-    /// What it does, in a line.
-    pub about: &'static str,
-    pub run: fn(Scale) -> LocalBoxFuture<'static, anyhow::Result<Vec<Row>>>,
-}
-
-/// All measures, in the order in which they run.
-pub const MEASURES: &[Measure] = &[
-    Measure {
-        name: "drain",
-        about: "a full stream taken by consumers that drop it, and by ingest from an empty folder",
-        run: |scale| Box::pin(drain::run(scale)),
-    },
-    Measure {
-        name: "sparse",
-        about: "as drain: a thousand small accounts, two events a user in a month",
-        run: |scale| Box::pin(drain::of_shape(scale, Shape::Sparse)),
-    },
-    Measure {
-        name: "conversations",
-        about: "as drain: a thousand small accounts, seven events a conversation",
-        run: |scale| Box::pin(drain::of_shape(scale, Shape::Conversations)),
-    },
-    Measure {
-        name: "fold",
-        about: "fold and commit alone, on sparse, conversations, dense and late traffic",
-        run: |scale| Box::pin(async move { fold::run(scale) }),
-    },
-    Measure {
-        name: "publish",
-        about: "`botstats publish` of a file, beside a plain pipelined publisher",
-        run: |scale| Box::pin(publish::run(scale)),
-    },
-    Measure {
-        name: "rebuild",
-        about: "`botstats-ingest rebuild` of a full stream",
-        run: |scale| Box::pin(rebuild::run(scale)),
-    },
-    Measure {
-        name: "restart",
-        about: "an ingest that was stopped while the stream grew, until it has caught up",
-        run: |scale| Box::pin(restart::run(scale)),
-    },
-    Measure {
-        name: "steady",
-        about: "from a publisher's acknowledgement to the event being counted, at 100/s, 50,000/s and 150,000/s",
-        run: |scale| Box::pin(steady::run(scale)),
-    },
-    Measure {
-        name: "growth",
-        about: "the cost of an event with 1, 4 and 16 times the accounts and users",
-        run: |scale| Box::pin(async move { growth::run(scale) }),
-    },
-    Measure {
-        name: "conversation",
-        about: "the cost of an event in conversations of 1,000, 10,000 and 100,000 events",
-        run: |scale| Box::pin(async move { conversation::run(scale) }),
-    },
-    Measure {
-        name: "late",
-        about: "the cost of an event where one of ten comes days late",
-        run: |scale| Box::pin(async move { late::run(scale) }),
-    },
-    Measure {
-        name: "size",
-        about: "the file after 20M events over 30 days",
-        run: |scale| Box::pin(async move { size::run(scale) }),
-    },
-    Measure {
-        name: "memory",
-        about: "what ingest holds with 5M users known, while it drains",
-        run: |scale| Box::pin(memory::run(scale)),
-    },
-    Measure {
-        name: "reads",
-        about: "a small, a medium and a huge read over HTTP, idle and while ingest drains",
-        run: |scale| Box::pin(reads::run(scale)),
-    },
-    Measure {
-        name: "questions",
-        about: "a month by the hour with and without percentiles, and a year by day, in process",
-        run: |scale| Box::pin(async move { questions::run(scale) }),
-    },
-    Measure {
-        name: "429",
-        about: "a throttled account that floods, beside a handler that always says 429",
-        run: |scale| Box::pin(throttled::run(scale)),
-    },
-    Measure {
-        name: "cells",
-        about: "events over one, two and four streams: ingest, publish, and slots that move",
-        run: |scale| Box::pin(cells::run(scale)),
-    },
-    Measure {
-        name: "page",
-        about: "account calls while 500 live streams are open and a flood of questions runs",
-        run: |scale| Box::pin(page::run(scale)),
-    },
+/// All measures in the order in which they run: the name, and what it does, in a line.
+pub const MEASURES: &[(&str, &str)] = &[
+    ("drain", "a full stream taken by consumers that drop it, and by ingest from an empty folder"),
+    ("sparse", "as drain: a thousand small accounts, two events a user in a month"),
+    ("conversations", "as drain: a thousand small accounts, seven events a conversation"),
+    ("fold", "fold and commit alone, on sparse, conversations, dense and late traffic"),
+    ("publish", "`botstats publish` of a file, beside a plain pipelined publisher"),
+    ("rebuild", "`botstats-ingest rebuild` of a full stream"),
+    ("restart", "an ingest that was stopped while the stream grew, until it has caught up"),
+    (
+        "steady",
+        "from a publisher's acknowledgement to the event being counted, at 100/s, 50,000/s and 150,000/s",
+    ),
+    ("growth", "the cost of an event with 1, 4 and 16 times the accounts and users"),
+    ("conversation", "the cost of an event in conversations of 1,000, 10,000 and 100,000 events"),
+    ("late", "the cost of an event where one of ten comes days late"),
+    ("size", "the file after 20M events over 30 days"),
+    ("memory", "what ingest holds with 5M users known, while it drains"),
+    ("reads", "a small, a medium and a huge read over HTTP, idle and while ingest drains"),
+    (
+        "questions",
+        "a month by the hour with and without percentiles, and a year by day, in process",
+    ),
+    ("429", "a throttled account that floods, beside a handler that always says 429"),
+    ("cells", "events over one, two and four streams: ingest, publish, and slots that move"),
+    ("page", "account calls while 500 live streams are open and a flood of questions runs"),
 ];
+
+/// The rows of the measure of that name.
+async fn measure(name: &str, scale: Scale) -> anyhow::Result<Vec<Row>> {
+    match name {
+        "drain" => drain::run(scale).await,
+        "sparse" => drain::of_shape(scale, Shape::Sparse).await,
+        "conversations" => drain::of_shape(scale, Shape::Conversations).await,
+        "fold" => fold::run(scale),
+        "publish" => publish::run(scale).await,
+        "rebuild" => rebuild::run(scale).await,
+        "restart" => restart::run(scale).await,
+        "steady" => steady::run(scale).await,
+        "growth" => growth::run(scale),
+        "conversation" => conversation::run(scale),
+        "late" => late::run(scale),
+        "size" => size::run(scale),
+        "memory" => memory::run(scale).await,
+        "reads" => reads::run(scale).await,
+        "questions" => questions::run(scale),
+        "429" => throttled::run(scale).await,
+        "cells" => cells::run(scale).await,
+        "page" => page::run(scale).await,
+        _ => anyhow::bail!("there is no measure {name}"),
+    }
+}
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -202,21 +151,21 @@ impl Scale {
 
 /// Runs the measures of these names (all, if there are none), one after the other.
 pub async fn run(names: &[String], scale: Scale) -> anyhow::Result<Report> {
-    if let Some(name) = names.iter().find(|name| MEASURES.iter().all(|m| m.name != **name)) {
-        let known: Vec<&str> = MEASURES.iter().map(|m| m.name).collect();
+    let known: Vec<&str> = MEASURES.iter().map(|(name, _)| *name).collect();
+    if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
         anyhow::bail!("there is no measure {name}; there are: {}", known.join(", "));
     }
     let mut report = Report::begin(scale)?;
-    for measure in MEASURES {
-        if !names.is_empty() && names.iter().all(|name| name != measure.name) {
+    for &(name, about) in MEASURES {
+        if !names.is_empty() && names.iter().all(|asked| asked != name) {
             continue;
         }
-        say(&format!("{}: {}", measure.name, measure.about));
+        say(&format!("{name}: {about}"));
         let begun = clock::monotonic();
-        let rows = (measure.run)(scale).await.with_context(|| measure.name.to_owned())?;
+        let rows = measure(name, scale).await.context(name)?;
         let took = begun.elapsed();
-        say(&format!("{}: took {:.0} s", measure.name, took.as_secs_f64()));
-        report.add(measure.name, measure.about, took, rows);
+        say(&format!("{name}: took {:.0} s", took.as_secs_f64()));
+        report.add(name, about, took, rows);
     }
     Ok(report)
 }

@@ -8,6 +8,10 @@
 //! lose is not measured here, and syncing two million takes minutes.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::Context as _;
 use async_nats::{Client, HeaderMap, Subscriber};
@@ -65,6 +69,27 @@ pub fn history(events: u64, days: u32, now_ms: i64) -> Simulation {
 /// Even traffic of `accounts` accounts between two instants, in order of time.
 pub fn even(accounts: u32, start_ms: i64, end_ms: i64, events: u64, seed: u64) -> Simulation {
     Simulation::of(Cast::of_accounts(accounts), start_ms, end_ms, events, seed, Spread::Even)
+}
+
+/// Writes events as the lines that `botstats publish` reads; gives the file's path.
+pub(super) fn written(events: Simulation, path: &Path) -> anyhow::Result<String> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for event in events {
+        let payload = str::from_utf8(&event.payload)?;
+        writeln!(file, r#"{{"subject":"{}","payload":{payload}}}"#, event.subject)?;
+    }
+    file.flush()?;
+    Ok(path.display().to_string())
+}
+
+/// Runs `botstats publish` of such a file; gives its seconds and what it said.
+pub(super) fn published(program: &Path, file: &str, url: String) -> anyhow::Result<(f64, String)> {
+    let begun = clock::monotonic();
+    let output = Command::new(program).args(["publish", file]).env("NATS_URL", url).output()?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    anyhow::ensure!(output.status.success(), "botstats publish: {said}");
+    Ok((seconds, said))
 }
 
 /// Makes events in a thread of its own, ahead of the receiver.

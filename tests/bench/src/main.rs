@@ -4,7 +4,7 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
-use botstats_bench::{ROUNDS, Report, Scale, cells, fixed, fold, null};
+use botstats_bench::{MEASURES, ROUNDS, Report, Scale, cells, fixed, fold, null};
 use botstats_common::io::clock;
 use clap::Parser;
 
@@ -65,12 +65,9 @@ fn rounds(text: &str) -> Result<usize, String> {
 }
 
 fn measures() -> String {
-    let width = botstats_bench::MEASURES.iter().map(|m| m.name.len()).max().unwrap_or(0);
-    let lines: Vec<String> = botstats_bench::MEASURES
-        .iter()
-        .map(|m| format!("  {:width$}  {}", m.name, m.about))
-        .collect();
-    format!("Measures:\n{}", lines.join("\n"))
+    let width = MEASURES.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let line = |(name, about): &(&str, &str)| format!("  {name:width$}  {about}");
+    format!("Measures:\n{}", MEASURES.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
 fn simulated(scale: Scale) -> anyhow::Result<Report> {

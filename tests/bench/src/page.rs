@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use botstats_common::io::{clock, stop};
 use botstats_common::secret::SecretHash;
-use botstats_tests::harness::{Connection, PATIENCE, Process, Query, Site, get_as, until};
+use botstats_tests::harness::{Connection, PATIENCE, Process, Query, Site, becomes, get_as, until};
 use botstats_tests::model::Directory;
 use futures::future::join_all;
 use serde_json::json;
@@ -185,8 +185,7 @@ impl Bench {
         let now_ms = clock::now_ms();
         let history = even(count, now_ms - 30 * DAY_MS, now_ms, scale.of(EVENTS).max(500), 1);
         fill(&site.client, Headers::ContentType, history).await?;
-        let directory =
-            Directory { timezone: "UTC".to_owned(), bots: [].into(), channels: [].into() };
+        let directory = Directory::nameless("UTC");
         let accounts: Vec<String> = (1..=count).map(|number| format!("sim-{number}")).collect();
         for account in &accounts {
             site.add_account(account, &directory, &["bot-1", "bot-2"]).await;
@@ -200,11 +199,7 @@ impl Bench {
         query.ready().await;
         site.applied(PATIENCE).await;
         let last = accounts.last().context("an account")?;
-        until("the last view token", PATIENCE, async || {
-            let answer = get_as(&stream_of(last), query.http, "/dashboard/now", &[]).await;
-            (answer.status == 200).then_some(())
-        })
-        .await;
+        becomes(query.http, &stream_of(last), "/dashboard/now", 200).await;
         Ok(Self { query, _ingest: ingest, accounts, site })
     }
 

@@ -2,14 +2,12 @@
 //! with a publisher that only sends and counts acknowledgements, and on a server that syncs each
 //! store before it acknowledges it.
 
-use std::io::{BufWriter, Write as _};
 use std::path::Path;
-use std::process::Command;
 
 use botstats_common::io::clock;
 use botstats_tests::harness::{Site, binary};
 
-use super::load::{Headers, fill, history};
+use super::load::{self, Headers, fill, history, written};
 use super::{Row, Scale, Target, say};
 
 const EVENTS: u64 = 500_000;
@@ -21,7 +19,7 @@ pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>> {
     let (mut plain, mut ours, mut synced) = (Vec::new(), Vec::new(), Vec::new());
     let now_ms = clock::now_ms();
     let folder = tempfile::tempdir()?;
-    let file = |events, name| written(events, now_ms, &folder.path().join(name));
+    let file = |events, name| written(history(events, DAYS, now_ms), &folder.path().join(name));
     let (lines, few) = (file(scale.of(EVENTS), "all")?, file(scale.of(SYNCED_EVENTS), "few")?);
     let program = binary("botstats");
     let older = scale.before.map(|folder| Path::new(folder).join("botstats"));
@@ -54,17 +52,6 @@ pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Writes the lines that `botstats publish` reads; gives the file's path.
-fn written(events: u64, now_ms: i64, path: &Path) -> anyhow::Result<String> {
-    let mut file = BufWriter::new(std::fs::File::create(path)?);
-    for event in history(events, DAYS, now_ms) {
-        let payload = str::from_utf8(&event.payload)?;
-        writeln!(file, r#"{{"subject":"{}","payload":{payload}}}"#, event.subject)?;
-    }
-    file.flush()?;
-    Ok(path.display().to_string())
-}
-
 /// The rate of a plain publisher, in thousands a second.
 async fn plainly(events: u64, now_ms: i64) -> anyhow::Result<f64> {
     let site = Site::start("0s").await;
@@ -83,12 +70,7 @@ async fn published(
     sync_always: bool,
 ) -> anyhow::Result<f64> {
     let site = Site::start_with("0s", sync_always).await;
-    let begun = clock::monotonic();
-    let output =
-        Command::new(program).args(["publish", file]).env("NATS_URL", site.url()).output()?;
-    let seconds = begun.elapsed().as_secs_f64();
-    let said = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "botstats publish: {said}");
+    let (seconds, said) = load::published(program, file, site.url())?;
     anyhow::ensure!(site.last_sequence().await == events, "not all events are stored: {said}");
     Ok(events as f64 / seconds / 1e3)
 }

@@ -17,14 +17,10 @@ use anyhow::Context as _;
 use botstats::simulate::Event;
 use botstats_common::ids::Account;
 use botstats_common::io::clock;
-use botstats_common::wire::Reply;
-use botstats_query::{
-    Answer, Collecting, Format, Labels, Question, Rendering, Subject, Windows, request,
-};
 use tempfile::TempDir;
 
 use super::fold::Kind;
-use super::in_process::{FULL_BATCH, Fed, ON_THE_WAY_MS};
+use super::in_process::{FULL_BATCH, Fed, ON_THE_WAY_MS, question, rendering};
 use super::load::DAY_MS;
 use super::reads::{EVERYTHING, event, places};
 use super::report::percentile;
@@ -152,21 +148,9 @@ impl Store {
     }
 
     fn answer(&mut self, mode: &str, days: &str, query: &str) -> anyhow::Result<Took> {
-        let question = Question::parse(["*", TYPES, mode, days], Some(query));
-        let question = question.map_err(|error| anyhow::anyhow!("{error}"))?;
-        let windows = Windows::new(self.now_ms, &jiff::tz::TimeZone::UTC, &question)?;
-        let subject = Subject { account: &self.account, bots: None, request_id: "" };
+        let asked = question([TYPES, mode, days], Some(query), self.now_ms)?;
         let begun = usage::own_cpu();
-        let request = request(&question, &windows, subject);
-        let mut collecting = Collecting::new(question.stats.len());
-        for message in self.fed.engine().reader().gather(&self.account, &request, 0)? {
-            let Reply::Chunk(chunk) = Reply::decode(&message)? else {
-                anyhow::bail!("what was gathered is no chunk")
-            };
-            collecting.add(chunk)?;
-        }
-        let answer = Answer::new(&question, &windows, Labels::default(), collecting.finish()?)?;
-        let mut rendering = Rendering::new(answer, &question, Format::Json);
+        let mut rendering = rendering(self.fed.engine(), &self.account, &asked)?;
         let (mut first_byte, mut rows) = (None, 0);
         let mut counting = Duration::ZERO;
         while let Some(piece) = rendering.next_piece() {

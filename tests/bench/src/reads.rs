@@ -24,13 +24,10 @@ use anyhow::Context as _;
 use async_nats::Client;
 use botstats::simulate::Event;
 use botstats_common::io::{clock, stop};
-use botstats_common::wire::Reply;
 use botstats_ingest::testing::Engine;
-use botstats_query::{
-    Answer, Collecting, Format, Labels, Question, Rendering, Subject, Windows, request,
-};
 use futures::StreamExt as _;
 
+use super::in_process::{question, rendering};
 use super::ingest::{applied, data_file};
 use super::load::{DAY_MS, Headers, fill, history};
 use super::report::percentile;
@@ -104,8 +101,7 @@ impl Bench {
         let last = fill(&site.client, Headers::ContentType, events(smalls, hours, now_ms)).await?;
         applied(&site.client, last).await;
 
-        let nameless =
-            Directory { timezone: "UTC".to_owned(), bots: [].into(), channels: [].into() };
+        let nameless = Directory::nameless("UTC");
         let mut small = Vec::new();
         for number in 0..smalls {
             small.push(site.add_account(&small_account(number), &nameless, &["b"]).await);
@@ -322,22 +318,8 @@ impl Bench {
         mut piece: impl FnMut(Vec<u8>),
     ) -> anyhow::Result<()> {
         let days = ask.days.to_string();
-        let question = Question::parse(["*", ask.types, ask.mode, &days], None);
-        let question = question.map_err(|error| anyhow::anyhow!("{error}"))?;
-        let account = login.account.parse()?;
-        let windows = Windows::new(clock::now_ms(), &jiff::tz::TimeZone::UTC, &question)?;
-        let subject = Subject { account: &account, bots: None, request_id: "" };
-        let request = request(&question, &windows, subject);
-        let mut collecting = Collecting::default();
-        for message in self.engine.reader().gather(&account, &request, 0)? {
-            let Reply::Chunk(chunk) = Reply::decode(&message)? else {
-                anyhow::bail!("what was gathered is no chunk")
-            };
-            collecting.add(chunk)?;
-        }
-        let labels = Labels::default();
-        let answer = Answer::new(&question, &windows, labels, collecting.finish()?)?;
-        let mut rendering = Rendering::new(answer, &question, Format::Json);
+        let asked = question([ask.types, ask.mode, &days], None, clock::now_ms())?;
+        let mut rendering = rendering(&self.engine, &login.account.parse()?, &asked)?;
         while let Some(next) = rendering.next_piece() {
             piece(next);
         }

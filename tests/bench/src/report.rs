@@ -13,7 +13,6 @@ use super::Scale;
 /// What a number should be.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Target {
-    /// Whether a larger number is the better one.
     larger_is_better: bool,
     at_least: f64,
     /// What it should reach.
@@ -51,7 +50,6 @@ pub struct Row {
     /// What it counts, such as `us` or `MiB`.
     pub unit: &'static str,
     pub rounds: Vec<f64>,
-    /// What it should be.
     pub target: Option<Target>,
 }
 
@@ -94,13 +92,10 @@ pub fn percentile(values: &[f64], percent: usize) -> f64 {
 /// A measure's rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measured {
-    /// The measure.
     pub name: &'static str,
-    /// What it does.
     pub about: &'static str,
     /// How long it took, data and servers included.
     pub took_s: f64,
-    /// Its numbers.
     pub rows: Vec<Row>,
 }
 
@@ -127,13 +122,9 @@ pub struct Versions {
 pub struct Report {
     /// When it began, RFC 3339.
     pub date: String,
-    /// Where.
     pub machine: Machine,
-    /// What.
     pub versions: Versions,
-    /// How much.
     pub scale: Scale,
-    /// The numbers.
     pub measures: Vec<Measured>,
 }
 

@@ -119,11 +119,7 @@ impl Running {
             let bots: Vec<&str> = generated.bots[account].iter().map(String::as_str).collect();
             logins.insert(account.clone(), site.add_account(account, directory, &bots).await);
         }
-        let nameless = Directory {
-            timezone: "UTC".to_owned(),
-            bots: BTreeMap::new(),
-            channels: BTreeMap::new(),
-        };
+        let nameless = Directory::nameless("UTC");
         let marked = site.add_account(MARKED[0], &nameless, &[]).await;
         let mut calling = Vec::new();
         for number in 0..CALLING_ACCOUNTS {

@@ -1,14 +1,15 @@
 //! Messages of the stream, judged by the product and by the model.
 
-use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue};
 use botstats_common::directory::Key;
 use botstats_common::ids::{Account, Bot, Channel, IdError};
 use botstats_ingest::testing::{
-    Decoded, Event, HashKey, Kind, MAX_REASON_BYTES, Message as Incoming, Rule, decode, flag,
+    Decoded, Event, HashKey, Kind, MAX_REASON_BYTES, Rule, decode, flag,
 };
 
 use super::head_and_body;
+use crate::harness::header_map;
+use crate::in_process::incoming;
 use crate::model::{self, Message, Model, Verdict, parse_time_ms};
 
 /// 2026-11-20T10:52:00Z
@@ -100,17 +101,8 @@ fn agree(messages: &[Message]) {
     let mut known: Vec<(String, Event)> = Vec::new();
     for message in messages {
         let wanted = model.verdicts[&message.sequence];
-        let mut headers = HeaderMap::new();
-        for (name, value) in &message.headers {
-            headers.append(name.as_str(), value.as_str());
-        }
-        let incoming = Incoming {
-            sequence: message.sequence,
-            stored_ns: message.stored_ns,
-            subject: &message.subject,
-            headers: Some(&headers).filter(|headers| !headers.is_empty()).into(),
-            payload: &message.payload,
-        };
+        let headers = header_map(&message.headers);
+        let incoming = incoming(message, &headers);
         let decoded = decode(&incoming, &key);
         assert_eq!(decode(&incoming, &key), decoded, "not repeatable");
         let found = match decoded {

@@ -56,7 +56,7 @@ pub(super) fn question(bytes: &[u8]) {
     };
     assert!(mode.eq_ignore_ascii_case(name));
     match question.dates {
-        Dates::Last(last) => assert_eq!(last.number().to_string(), days),
+        Dates::Last(last) => assert_eq!(last.to_string(), days),
         Dates::FromTo(..) => assert_eq!(days, "*"),
     }
     let plain_query = plain_query(&question);

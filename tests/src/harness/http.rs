@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::PATIENCE;
+use super::{PATIENCE, until};
 
 /// Room for what comes with one read.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -210,6 +210,14 @@ pub async fn get_as(
     headers: &[(&str, &str)],
 ) -> Answer {
     answered(address, path, &head_as(token, path, headers)).await
+}
+
+/// Waits until a path gets this status.
+pub async fn becomes(address: SocketAddr, token: &str, path: &str, status: u16) -> Answer {
+    until(&format!("a {status} at {path}"), PATIENCE, async || {
+        Some(get_as(token, address, path, &[]).await).filter(|answer| answer.status == status)
+    })
+    .await
 }
 
 /// The value of a series in the metrics of a program, by its name and labels.

@@ -6,12 +6,6 @@ use botstats_common::status::{DeadLettersReply, DeadLettersRequest};
 use super::{PATIENCE, Site};
 use crate::model::{Model, Rule, Verdict};
 
-const RULES: [(&str, Rule); 4] = [
-    ("subject", Rule::Subject),
-    ("envelope", Rule::Envelope),
-    ("data", Rule::Data),
-    ("time", Rule::Time),
-];
 /// Dead letters asked for at a time.
 const LETTERS: u32 = 300;
 
@@ -19,7 +13,7 @@ const LETTERS: u32 = 300;
 pub async fn check_counts(site: &Site, model: &Model) {
     let status = site.applied(PATIENCE).await;
     let count = |verdict| u64::try_from(model.count(verdict)).expect("a count");
-    let letters = RULES.map(|(name, rule)| (name, count(Verdict::DeadLetter(rule))));
+    let letters = Rule::ALL.map(|rule| (rule.name(), count(Verdict::DeadLetter(rule))));
     let events = [
         ("accepted", count(Verdict::Accepted)),
         ("duplicate", count(Verdict::Duplicate)),
@@ -39,8 +33,9 @@ pub async fn check_counts(site: &Site, model: &Model) {
 
 /// Checks that the dead letters are the model's, each once, newest first.
 pub async fn check_dead_letters(site: &Site, model: &Model) {
-    let name_of = |verdict: &Verdict| {
-        RULES.iter().find(|(_, rule)| *verdict == Verdict::DeadLetter(*rule)).map(|(name, _)| *name)
+    let name_of = |verdict: &Verdict| match verdict {
+        Verdict::DeadLetter(rule) => Some(rule.name()),
+        _ => None,
     };
     let wanted = model.verdicts.iter().rev();
     let wanted: Vec<(u64, &str)> =

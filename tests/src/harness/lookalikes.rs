@@ -4,7 +4,7 @@
 use botstats_common::secret::SecretHash;
 use serde_json::{Value, json};
 
-use super::{PATIENCE, Stage, ask_all, until};
+use super::{ALL, Stage, becomes};
 
 /// An account's entry with that token.
 pub fn account_entry(token: &str) -> Value {
@@ -17,10 +17,7 @@ pub fn account_entry(token: &str) -> Value {
 pub async fn lookalikes(stage: &Stage) -> Vec<(&'static str, [Vec<u8>; 2])> {
     let [login, other, revoked, ..] = &stage.logins[..] else { panic!("three accounts") };
     stage.site.put("account.acct-2", &account_entry("another")).await;
-    until("the revocation is known", PATIENCE, async || {
-        (ask_all(&stage.query, revoked).await.status == 401).then_some(())
-    })
-    .await;
+    becomes(stage.query.http, &revoked.token, ALL, 401).await;
     let request = |token: &str, key: &str| {
         format!(
             "GET /analytics/statistics/account/{key}/1/day/1 HTTP/1.1\r\nHost: a\r\n\

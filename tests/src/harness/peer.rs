@@ -10,7 +10,9 @@ use async_nats::Subscriber;
 use botstats_common::ids::Bot;
 use botstats_common::io::stop;
 use botstats_common::metric::TypeCode;
-use botstats_common::names::{READ_QUEUE, ReadSubject, SLOTS_METADATA, all_slot_reads, slot_reads};
+use botstats_common::names::{
+    READ_QUEUE, SLOTS_METADATA, all_reads, all_reads_at, all_slot_reads, slot_reads,
+};
 use botstats_common::slot::Slots;
 use botstats_common::wire::{self, Cell, Chunk, Frame, Pair, RowKey, Samples};
 use futures::StreamExt as _;
@@ -115,11 +117,10 @@ impl Peer {
 
 /// What an ingest listens on.
 fn subjects(id: &str, slots: Option<Slots>) -> Vec<String> {
-    let v1 = ReadSubject::default();
-    let mut subjects = vec![v1.all_at(id)];
+    let mut subjects = vec![all_reads_at(id)];
     match slots {
-        None => subjects.push(v1.all()),
-        Some(Slots::ALL) => subjects.extend([v1.all(), all_slot_reads()]),
+        None => subjects.push(all_reads()),
+        Some(Slots::ALL) => subjects.extend([all_reads(), all_slot_reads()]),
         Some(slots) => subjects.extend(slots.iter().map(slot_reads)),
     }
     subjects

@@ -80,6 +80,14 @@ impl Process {
         process
     }
 
+    /// Starts an ingest with these settings, whose log and data are in that folder.
+    pub fn ingest(settings: &[(&str, String)], folder: &Path) -> Self {
+        let mut settings = settings.to_vec();
+        settings.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
+        settings.push(("BOTSTATS_DATA", folder.join("data").display().to_string()));
+        Self::start("botstats-ingest", &[], &settings, folder)
+    }
+
     /// Kills it if it runs, and starts it again with the same settings.
     pub fn restart(&mut self) {
         self.kill();
@@ -172,6 +180,14 @@ impl Process {
             self.log().lines().find_map(|line| address_in(line, message))
         })
         .await
+    }
+
+    /// Waits until it has logged that text since its last start.
+    pub async fn logged(&self, text: &str) {
+        until(&format!("{text:?} in the log"), PATIENCE, async || {
+            self.log().contains(text).then_some(())
+        })
+        .await;
     }
 
     fn log_file(&self) -> PathBuf {

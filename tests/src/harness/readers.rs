@@ -4,7 +4,6 @@
 //! An answer must count what was stored before its `Data-As-Of`, and may count what was stored
 //! before it arrived. The server's time stamps and the clients' are of one machine's clock.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -76,7 +75,8 @@ impl Readers {
         let mut logins = Vec::new();
         let now_ms = clock::now_ms();
         for account in 0..READERS {
-            logins.push(site.add_account(&name(account), &nameless(), &["b1"]).await);
+            let nameless = Directory::nameless("UTC");
+            logins.push(site.add_account(&name(account), &nameless, &["b1"]).await);
             let history = (0..HISTORY).map(|n| {
                 let quarters = i64::try_from(n / CHANNELS).expect("a small number");
                 let time_ms = now_ms - quarters * 15 * 60_000;
@@ -146,10 +146,6 @@ impl Readers {
         }
         all
     }
-}
-
-fn nameless() -> Directory {
-    Directory { timezone: "UTC".to_owned(), bots: BTreeMap::new(), channels: BTreeMap::new() }
 }
 
 fn name(account: usize) -> String {

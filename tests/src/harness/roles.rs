@@ -8,7 +8,7 @@ use std::process::Output;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{ALL, Answer, Configured, PATIENCE, Process, Raw, get, get_as, run, until};
+use super::{Answer, Configured, PATIENCE, Process, Query, Raw, get, run, until};
 
 /// The users of the shipped file, and the variables of their passwords.
 const USERS: [(&str, &str); 5] = [
@@ -31,14 +31,6 @@ pub struct Roles {
     pub more: Vec<(&'static str, String)>,
     // Last: the folder goes after those who use it.
     pub folder: TempDir,
-}
-
-pub struct RoleQuery {
-    pub process: Process,
-    /// Where it answers clients.
-    pub http: SocketAddr,
-    /// Where it says whether it is ready.
-    pub internal: SocketAddr,
 }
 
 impl Roles {
@@ -127,15 +119,14 @@ impl Roles {
         (process, internal)
     }
 
-    pub async fn query(&self) -> RoleQuery {
+    pub async fn query(&self) -> Query {
         let mut settings = self.settings("query");
         settings.push(("BOTSTATS_HTTP_ADDR", "127.0.0.1:0".to_owned()));
         settings.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
         let folder = self.folder.path().join("query");
         let process = Process::start("botstats-query", &[], &settings, &folder);
-        let internal = process.address("internal listener ready").await;
-        let http = process.address("http listener ready").await;
-        RoleQuery { process, http, internal }
+        let (internal, http) = Query::addresses(&process).await;
+        Query { process, http, internal }
     }
 
     /// Waits until an ingest has applied the messages up to `sequence`.
@@ -150,18 +141,20 @@ impl Roles {
     }
 }
 
-impl RoleQuery {
-    pub async fn ask(&self, token: &str) -> Answer {
-        get_as(token, self.http, ALL, &[]).await
-    }
-}
-
 /// Waits until the program with that internal address is ready.
 pub async fn ready(internal: SocketAddr) {
     until("a program that is ready", PATIENCE, async || {
         (get(internal, "/readyz", &[]).await.status == 200).then_some(())
     })
     .await;
+}
+
+/// Waits until the program is not ready; gives what it says then.
+pub async fn unready(internal: SocketAddr) -> Answer {
+    until("a program that is not ready", PATIENCE, async || {
+        Some(get(internal, "/readyz", &[]).await).filter(|answer| answer.status == 503)
+    })
+    .await
 }
 
 /// Waits until the program is not ready for a reason with that text.

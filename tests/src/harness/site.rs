@@ -9,7 +9,7 @@ use async_nats::jetstream;
 use botstats::server::{Options, Server, find};
 use botstats_common::io::setup::{self, Shape};
 use botstats_common::io::{clock, nats, settings};
-use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM};
+use botstats_common::names::{DIRECTORY_BUCKET, EVENTS_STREAM, THROTTLE_BUCKET};
 use botstats_common::secret::SecretHash;
 use botstats_common::status::{IngestStatus, Status};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::cluster::start_servers;
 use super::slots::{MAPPING_INCLUDE, prepare_mapping};
 use super::status::statuses;
-use super::{Answer, PATIENCE, Process, get, get_as, run, until};
+use super::{ALL, Answer, PATIENCE, Process, get_as, ready, run, until};
 use crate::model::{Directory, GroupMode, Model, Question, text_of};
 
 /// Milliseconds in a quarter of an hour.
@@ -78,7 +78,9 @@ impl Site {
         setup::directory_bucket(&site.js, Shape::default()).await.expect("the directory");
         let window = settings::duration(window).expect("a window");
         if !window.is_zero() {
-            setup::throttle_bucket(&site.js, window, Shape::default()).await.expect("the throttle");
+            setup::calls_bucket(&site.js, THROTTLE_BUCKET, window, Shape::default())
+                .await
+                .expect("the throttle");
         }
         site
     }
@@ -165,8 +167,14 @@ impl Site {
 
     /// Starts an ingest on the folder of that name, which is made if absent.
     pub fn ingest(&self, name: &str) -> Process {
+        self.ingest_with(name, &[])
+    }
+
+    /// The same with further settings.
+    pub fn ingest_with(&self, name: &str, more: &[(&'static str, String)]) -> Process {
         let folder = self.folder(name);
-        Process::start("botstats-ingest", &[], &self.ingest_settings(&folder), &folder)
+        let settings = [&self.ingest_settings(&folder)[..], more].concat();
+        Process::start("botstats-ingest", &[], &settings, &folder)
     }
 
     /// Starts a query service and waits until it listens (which is before it is ready).
@@ -254,7 +262,7 @@ impl Query {
         Query { process, http, internal }
     }
 
-    async fn addresses(process: &Process) -> (SocketAddr, SocketAddr) {
+    pub(super) async fn addresses(process: &Process) -> (SocketAddr, SocketAddr) {
         let internal = process.address("internal listener ready").await;
         (internal, process.address("http listener ready").await)
     }
@@ -266,10 +274,7 @@ impl Query {
     }
 
     pub async fn ready(&self) {
-        until("a ready query service", PATIENCE, async || {
-            (get(self.internal, "/readyz", &[]).await.status == 200).then_some(())
-        })
-        .await;
+        ready(self.internal).await;
     }
 
     /// Asks until there is a 200 that was asked for and given in the same quarter of an hour, on
@@ -312,6 +317,11 @@ impl Query {
             from_there(got),
             from_there(&wanted),
         );
+    }
+
+    /// Asks for all metrics of all bots of the last two days.
+    pub async fn ask_all(&self, token: &str) -> Answer {
+        get_as(token, self.http, ALL, &[]).await
     }
 
     /// Asks with the account's token.

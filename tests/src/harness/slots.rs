@@ -79,10 +79,7 @@ impl Site {
 
     /// Starts an ingest of that stream on the folder of that name, which is made if absent.
     pub fn ingest_of(&self, stream: &str, name: &str) -> Process {
-        let folder = self.folder(name);
-        let mut settings = self.ingest_settings(&folder);
-        settings.push(("BOTSTATS_STREAM", stream.to_owned()));
-        Process::start("botstats-ingest", &[], &settings, &folder)
+        self.ingest_with(name, &[("BOTSTATS_STREAM", stream.to_owned())])
     }
 
     /// Waits until that number of ingests say that everything that is stored now is counted.
@@ -189,11 +186,10 @@ pub async fn check_chains(js: &jetstream::Context, held: &[Held], ingests: &[Ing
             assert_eq!(got, count(verdict), "{name} of {chain:?} in {ingest:?}");
         }
         // A subject that names no account is counted in the stream that holds it only.
-        for (name, rule) in
-            [("envelope", Rule::Envelope), ("data", Rule::Data), ("time", Rule::Time)]
-        {
-            let got = ingest.dead_letters.get(name).copied().unwrap_or_default();
-            assert_eq!(got, count(Verdict::DeadLetter(rule)), "{name} of {chain:?} in {ingest:?}");
+        for rule in [Rule::Envelope, Rule::Data, Rule::Time] {
+            let got = ingest.dead_letters.get(rule.name()).copied().unwrap_or_default();
+            let wanted = count(Verdict::DeadLetter(rule));
+            assert_eq!(got, wanted, "{rule:?} of {chain:?} in {ingest:?}");
         }
         assert_eq!(ingest.dead_letters.get("stray"), None, "{ingest:?}");
     }

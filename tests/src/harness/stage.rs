@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use botstats_common::io::clock;
 use serde_json::{Value, json};
 
-use super::{Answer, Login, Outgoing, PATIENCE, Process, Query, Site, get_as, publish, stored};
+use super::{Answer, Login, Outgoing, PATIENCE, Process, Query, Site, publish, stored};
 use crate::model::{ALL, Directory, GroupMode, Model, Question};
 
 /// nats-server, one ingest, one query, and accounts that have events.
@@ -89,7 +89,7 @@ pub fn bot_tokens(stage: &Stage) -> Vec<String> {
 
 /// Asks for all metrics of all bots of the last two days.
 pub async fn ask_all(query: &Query, login: &Login) -> Answer {
-    get_as(&login.token, query.http, ALL, &[]).await
+    query.ask_all(&login.token).await
 }
 
 /// The path of the largest question: every hour of thirty days for every channel and metric.
@@ -105,8 +105,11 @@ pub fn event(
     data: &Value,
 ) -> Outgoing {
     let mut data = data.clone();
-    data["conversationid"] = "c1".into();
-    data["userid"] = "u1".into();
+    for (field, usual) in [("conversationid", "c1"), ("userid", "u1")] {
+        if data.get(field).is_none() {
+            data[field] = usual.into();
+        }
+    }
     let envelope = json!({
         "specversion": "1.0",
         "id": id,

@@ -66,7 +66,7 @@ pub async fn publish_stubbornly(
     }
 }
 
-pub(super) fn header_map(headers: &[(String, String)]) -> HeaderMap {
+pub fn header_map(headers: &[(String, String)]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.append(name.as_str(), value.as_str());

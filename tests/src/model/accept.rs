@@ -32,6 +32,20 @@ pub enum Rule {
     Time,
 }
 
+impl Rule {
+    pub const ALL: [Self; 4] = [Self::Subject, Self::Envelope, Self::Data, Self::Time];
+
+    /// What dead letters call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Subject => "subject",
+            Self::Envelope => "envelope",
+            Self::Data => "data",
+            Self::Time => "time",
+        }
+    }
+}
+
 /// What happened, with the facts that are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

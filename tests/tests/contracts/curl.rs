@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use botstats_common::secret::SecretHash;
-use botstats_tests::harness::{ALL, PATIENCE, Stage, get_as, until};
+use botstats_tests::harness::{ALL, Stage, becomes, get_as};
 use botstats_tests::model::FIELDS;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
@@ -252,11 +252,7 @@ async fn the_lines_about_the_dashboard_answer() {
     let stage = Stage::start_with("1h", "1h", 1).await;
     let view = json!({"sha256": String::from(SecretHash::of("view-token")), "bots": null, "operators": true});
     stage.site.put("view.acct-0.v1", &view).await;
-    until("the view token", PATIENCE, async || {
-        let answer = get_as("view-token", stage.query.http, "/dashboard/now", &[]).await;
-        (answer.status == 200).then_some(())
-    })
-    .await;
+    becomes(stage.query.http, "view-token", "/dashboard/now", 200).await;
     let page = docs("dashboard.md");
     let block = page.split("```sh\n").nth(2).unwrap().split("```").next().unwrap();
     let lines: Vec<Line> = block.split("\n\n").map(Line::parse).collect();

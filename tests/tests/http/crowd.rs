@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use botstats_common::io::{clock, settings, stop};
+use botstats_common::io::{clock, stop};
 use botstats_tests::harness::{
     ALL, Answer, Login, PATIENCE, Query, Stage, allow_connections, ask_all, flood, get, hammer,
     head_as, large, open, read_answer, turn, until,
 };
+use botstats_tests::setting;
 use futures::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::OwnedReadHalf;
@@ -223,12 +224,9 @@ async fn tap(
     }
 }
 
-/// How many requests the required flood has; the others have a fifth. `BOTSTATS_TEST_FLOOD` makes
-/// it more (or fewer).
-fn flood_size() -> usize {
-    let asked_for = settings::variable("BOTSTATS_TEST_FLOOD");
-    asked_for.and_then(|n| n.to_str()?.parse().ok()).unwrap_or(20_000)
-}
+/// Requests of the required flood; the others have a fifth. `BOTSTATS_TEST_FLOOD` makes it more (or
+/// fewer).
+const FLOOD: usize = 20_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn floods_cost_nats_nothing_and_no_call() {
@@ -253,7 +251,8 @@ async fn floods_cost_nats_nothing_and_no_call() {
         format!("{method} {path} HTTP/1.1\r\nHost: a\r\n{token}{more}\r\n").into_bytes()
     };
     let statistics = |tail: &str| format!("/analytics/statistics/account/{tail}");
-    let (size, small) = (flood_size(), flood_size() / 5);
+    let size = setting("BOTSTATS_TEST_FLOOD", FLOOD);
+    let small = size / 5;
     let foreign = statistics(&format!("{}/1/day/1", used.keys["b1"]));
     let absent = statistics("no_such_key/1/day/1");
     let not_accepted = "Accept: image/png\r\n";

@@ -4,16 +4,17 @@
 
 use std::collections::BTreeMap;
 
-use botstats_common::io::{clock, settings};
+use botstats_common::io::clock;
 use botstats_tests::generate::Dice;
 use botstats_tests::harness::{Answer, PATIENCE, Stage, get, send};
 use botstats_tests::model::{ALL_CODES, Grain, Previous, SPLITS, codes_of};
+use botstats_tests::{seed, setting};
 use jiff::civil::Date;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
 /// Requests of a run; `BOTSTATS_TEST_REQUESTS` makes it more (or fewer).
-const REQUESTS: u32 = 1_200;
+const REQUESTS: usize = 1_200;
 /// Headers that HTTP itself brings.
 const OF_HTTP: [&str; 5] =
     ["content-type", "content-length", "transfer-encoding", "connection", "date"];
@@ -283,12 +284,8 @@ fn value(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_is_as_described() {
-    let number =
-        |name| settings::variable(name).and_then(|value| value.to_str()?.parse::<u32>().ok());
-    let requests = number("BOTSTATS_TEST_REQUESTS").unwrap_or(REQUESTS);
-    let seed = number("BOTSTATS_TEST_SEED").map(u64::from);
-    let seed = seed.unwrap_or_else(|| u64::try_from(clock::now_ms()).unwrap());
-    eprintln!("seed {seed}, {requests} requests");
+    let requests = setting("BOTSTATS_TEST_REQUESTS", REQUESTS);
+    let seed = seed();
     let mut dice = Dice::new(seed);
     let mut statuses = BTreeMap::<(&str, u16), u32>::new();
     let today = jiff::Timestamp::from_millisecond(clock::now_ms()).unwrap();

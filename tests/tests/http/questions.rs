@@ -6,10 +6,10 @@ use botstats_common::io::clock;
 use botstats_common::secret::SecretHash;
 use botstats_tests::generate::{Dice, Generated, Plan, ZONES, asked, operators};
 use botstats_tests::harness::{
-    Judge, Login, PATIENCE, Process, Query, Site, event, get_as, outgoing, publish, stored,
+    Judge, Login, PATIENCE, Query, Site, event, get_as, outgoing, publish, stored,
 };
 use botstats_tests::model::{Asked, Contents, Directory, MAX_NAMES, Model};
-use botstats_tests::setting;
+use botstats_tests::{seed, setting};
 use serde_json::json;
 
 /// Questions of a run; `BOTSTATS_TEST_REAL_QUESTIONS` makes it more (or fewer).
@@ -39,14 +39,6 @@ struct World {
     contents: Contents,
     operators: BTreeMap<String, String>,
     dice: Dice,
-}
-
-/// The seed of the run, which `BOTSTATS_TEST_SEED` repeats.
-fn seed() -> u64 {
-    let now = clock::now_ms();
-    let seed = setting("BOTSTATS_TEST_SEED", usize::try_from(now).unwrap());
-    eprintln!("BOTSTATS_TEST_SEED={seed} repeats this run");
-    u64::try_from(seed).unwrap()
 }
 
 impl World {
@@ -100,10 +92,7 @@ async fn every_question_gets_the_models_answer() {
     let mut site = Site::start("0s").await;
     site.more.push(("BOTSTATS_BOT_THROTTLE_WINDOW", "0s".to_owned()));
     // All dates that a question may have are complete.
-    let folder = site.folder("ingest");
-    let mut settings = site.ingest_settings(&folder);
-    settings.push(("BOTSTATS_KEEP_DAYS", KEEP_DAYS.to_owned()));
-    let _ingest = Process::start("botstats-ingest", &[], &settings, &folder);
+    let _ingest = site.ingest_with("ingest", &[("BOTSTATS_KEEP_DAYS", KEEP_DAYS.to_owned())]);
     let mut world = World::new(&site, seed()).await;
     let (mut bytes, mut of_bots, mut of_views) = (0, 0, 0);
     for number in 0..setting("BOTSTATS_TEST_REAL_QUESTIONS", QUESTIONS) {
@@ -146,11 +135,7 @@ async fn every_question_gets_the_models_answer() {
 async fn what_would_not_be_complete_is_refused() {
     let site = Site::start("1h").await;
     let _ingest = site.ingest("ingest");
-    let directory = Directory {
-        timezone: "Pacific/Kiritimati".to_owned(),
-        bots: BTreeMap::new(),
-        channels: BTreeMap::new(),
-    };
+    let directory = Directory::nameless("Pacific/Kiritimati");
     let login = site.add_account("acme", &directory, &["b1"]).await;
     let query = site.query("query").await;
     let now_ms = clock::now_ms();

@@ -8,11 +8,11 @@ use botstats_common::io::setup::{self, Shape};
 use botstats_common::names::BOT_THROTTLE_BUCKET;
 use botstats_common::secret::SecretHash;
 use botstats_tests::harness::{
-    ALL, PATIENCE, Stage, bot_tokens, get, get_as, head_as, send, until,
+    ALL, PATIENCE, Stage, becomes, bot_tokens, get, get_as, head_as, send, until,
 };
 use serde_json::{Value, json};
 
-use crate::tokens::{becomes, view};
+use crate::tokens::view;
 
 /// The bot's call for all metrics of the last two days.
 fn of_bot() -> String {
@@ -234,7 +234,7 @@ async fn without_its_bucket_only_the_bots_call_fails() {
     assert!(why.contains("botstats_throttle_bot is missing: run `botstats setup`"), "{why}");
 
     let hour = Duration::from_secs(3_600);
-    setup::bot_throttle_bucket(&stage.site.js, hour, Shape::default()).await.unwrap();
+    setup::calls_bucket(&stage.site.js, BOT_THROTTLE_BUCKET, hour, Shape::default()).await.unwrap();
     becomes(query.http, &tokens[0], &of_bot(), 200).await;
     assert_eq!(get_as(&tokens[0], query.http, &of_bot(), &[]).await.status, 429);
     until("it is told", PATIENCE, async || {

@@ -3,35 +3,25 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use botstats_common::io::{clock, settings, stop};
+use botstats_common::io::{clock, stop};
 use botstats_common::secret::SecretHash;
 use botstats_tests::generate::Dice;
 use botstats_tests::harness::{
-    ALL, Connection, Login, PATIENCE, Stage, account_entry, ask_all, get_as, lookalikes, turn,
-    until,
+    ALL, Connection, Login, PATIENCE, Stage, account_entry, ask_all, becomes, get_as, lookalikes,
+    turn, until,
 };
+use botstats_tests::{seed, setting};
 use futures::StreamExt as _;
 use serde_json::json;
 
 const PREFIX: &str = "/analytics/statistics/account";
 /// Revocations that race with requests; `BOTSTATS_TEST_REVOCATIONS` makes it more (or fewer).
-const REVOCATIONS: u32 = 200;
+const REVOCATIONS: usize = 200;
 
 /// Query looks at the directory again before an answer, unless its first look is younger than 50
 /// ms. The first look may end after the read is sent: this long after the read, it has ended and is
 /// old, on a busy machine too.
 const OLD_LOOK: Duration = Duration::from_millis(500);
-
-fn number(name: &str) -> Option<u32> {
-    settings::variable(name).and_then(|value| value.to_str()?.parse().ok())
-}
-
-fn seed() -> u64 {
-    let given = number("BOTSTATS_TEST_SEED").map(u64::from);
-    let seed = given.unwrap_or_else(|| u64::try_from(clock::now_ms()).unwrap());
-    eprintln!("seed {seed}");
-    seed
-}
 
 /// What is foreign looks like what is absent, to the byte. (That the times do not tell: the program
 /// `timing`.)
@@ -109,16 +99,13 @@ async fn after_the_acknowledgement_no_revoked_token_gets_an_answer() {
     let _turn = turn().await;
     let stage = Stage::start("0s", 1).await;
     let mut dice = Dice::new(seed());
-    let rounds = number("BOTSTATS_TEST_REVOCATIONS").unwrap_or(REVOCATIONS);
+    let rounds = setting("BOTSTATS_TEST_REVOCATIONS", REVOCATIONS);
     let (mut answered, mut refused, mut latest) = (0, 0, Duration::ZERO);
     for round in 0..rounds {
         let (token, key) = (format!("token-{round}"), "account.acct-0");
         stage.site.put(key, &account_entry(&token)).await;
         let login = Login { token: token.clone(), ..stage.logins[0].clone() };
-        until("the token is known", PATIENCE, async || {
-            (ask_all(&stage.query, &login).await.status == 200).then_some(())
-        })
-        .await;
+        becomes(stage.query.http, &token, ALL, 200).await;
         let racing: Vec<_> = (0..4)
             .map(|_| {
                 let (address, token) = (stage.query.http, token.clone());

@@ -11,8 +11,8 @@ use botstats_common::names::{DIRECTORY_BUCKET, THROTTLE_BUCKET};
 use botstats_common::secret::SecretHash;
 use botstats_query::{Allowance, AllowanceKey, Claims, Connection, Outcome, Standing};
 use botstats_tests::harness::{
-    Answer, Behaviour, PATIENCE, Peer, Process, Query, Site, account_entry, get_as, not_ready,
-    signal, until,
+    Answer, Behaviour, PATIENCE, Peer, Process, Query, Site, account_entry, becomes, get_as,
+    not_ready, signal, until,
 };
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -61,12 +61,7 @@ async fn all(window: &str, behaviour: Behaviour) -> (Query, Peer, Site) {
     let peer = Peer::start(&site, behaviour).await;
     fill_directory(&site).await;
     let query = ready(&site, "first").await;
-    until("the directory", PATIENCE, async || {
-        let nothing = "/analytics/statistics/account/!/x/x/x";
-        let answer = get_as("token-of-other", query.http, nothing, &[]).await;
-        (answer.status == 400).then_some(())
-    })
-    .await;
+    becomes(query.http, "token-of-other", "/analytics/statistics/account/!/x/x/x", 400).await;
     (query, peer, site)
 }
 
@@ -219,10 +214,7 @@ async fn the_directory_is_read_again_before_an_answer() {
     let invalid = "Bearer realm=\"botstats\", error=\"invalid_token\"";
     assert_eq!(revoked.header("www-authenticate").as_deref(), Some(invalid));
     site.put("account.acme", &good).await;
-    until("the token's return", PATIENCE, async || {
-        (ask(&query, PATH).await.status == 200).then_some(())
-    })
-    .await;
+    becomes(query.http, "token-of-acme", PATH, 200).await;
     // A bad value leaves the last good one.
     site.put("account.acme", &json!("nonsense")).await;
     assert_eq!(ask(&query, PATH).await.status, 200);
@@ -233,10 +225,7 @@ async fn the_directory_is_read_again_before_an_answer() {
     let directory = site.js.get_key_value(DIRECTORY_BUCKET).await.unwrap();
     directory.delete("account.acme").await.unwrap();
     // The copy in memory may still have the tombstone for a moment.
-    until("no such token", PATIENCE, async || {
-        (ask(&query, PATH).await.status == 401).then_some(())
-    })
-    .await;
+    becomes(query.http, "token-of-acme", PATH, 401).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,7 +236,7 @@ async fn without_the_throttles_bucket_nobody_is_served() {
     not_ready(query.internal, "throttle").await;
     assert_eq!(ask(&query, PATH).await.status, 503);
     let hour = Duration::from_secs(3_600);
-    setup::throttle_bucket(&site.js, hour, Shape::default()).await.unwrap();
+    setup::calls_bucket(&site.js, THROTTLE_BUCKET, hour, Shape::default()).await.unwrap();
     query.ready().await;
     assert_eq!(ask(&query, PATH).await.status, 200);
     assert_eq!(ask(&query, PATH).await.status, 429);
@@ -316,10 +305,7 @@ async fn nats_goes_and_comes_back() {
     query.ready().await;
     let status = site.statuses().await.pop().unwrap();
     assert_eq!((status.program.as_str(), status.ready), ("query", true));
-    until("the directory", PATIENCE, async || {
-        (ask(&query, PATH).await.status == 200).then_some(())
-    })
-    .await;
+    becomes(query.http, "token-of-acme", PATH, 200).await;
 
     drop(peer);
     site.nats.kill();

@@ -1,15 +1,14 @@
 //! Reads where streams have slots: whom a query asks, and what the accounts of a slot get whose
 //! ingest is away, while the others ask.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use botstats_common::io::{clock, stop};
-use botstats_common::names::{DIRECTORY_BUCKET, ReadSubject};
+use botstats_common::names::{DIRECTORY_BUCKET, read_subject_at};
 use botstats_common::slot::{Slot, Slots};
 use botstats_common::wire::{self, Frame, overview};
 use botstats_tests::harness::{
-    Answer, Behaviour, PATIENCE, Peer, Process, Query, Site, account_entry, event, get, get_as,
+    Answer, Behaviour, PATIENCE, Peer, Query, Site, account_entry, becomes, event, get, get_as,
     metric, publish, statuses, until,
 };
 use botstats_tests::spread::{Spread, name};
@@ -75,12 +74,7 @@ async fn query_of(site: &Site, accounts: &[String]) -> Query {
     query.ready().await;
     // Whoever knows the last one knows the others.
     let last = accounts.last().unwrap();
-    until("the directory", PATIENCE, async || {
-        let nothing = PATH.replace("/13/", "/x/");
-        let answer = get_as(&token(last), query.http, &nothing, &[]).await;
-        (answer.status == 400).then_some(())
-    })
-    .await;
+    becomes(query.http, &token(last), &PATH.replace("/13/", "/x/"), 400).await;
     query
 }
 
@@ -155,8 +149,7 @@ async fn the_subject_follows_what_ingests_say() {
     // An older version of the ingest is put back.
     drop(halves);
     let old = Peer::start(&site, Behaviour::Good).await;
-    until("an answer", PATIENCE, async || (ask(&query, "acme").await.status == 200).then_some(()))
-        .await;
+    becomes(query.http, &token("acme"), PATH, 200).await;
     assert!(without_slot(&old), "{:?}", old.subjects());
     absent(&query, 0).await;
 }
@@ -192,13 +185,9 @@ async fn slots_without_an_ingest_are_told_and_cost_others_nothing() {
     asking.finish().await;
 
     let _another = Peer::start_for(&site, Behaviour::Good, "64-255").await;
-    until("an answer", PATIENCE, async || (ask(&query, &gone).await.status == 200).then_some(()))
-        .await;
+    becomes(query.http, &token(&gone), PATH, 200).await;
     absent(&query, 0).await;
-    until("the end is logged", PATIENCE, async || {
-        query.process.log().contains("slots is there").then_some(())
-    })
-    .await;
+    query.process.logged("slots is there").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,21 +246,6 @@ impl Streams {
         Self(Spread::start(SLOTS.len(), false).await)
     }
 
-    fn folder(&self, name: &str) -> PathBuf {
-        self.0.folder.path().join(name)
-    }
-
-    fn ingest(&self, stream: &str) -> Process {
-        let folder = self.folder(stream);
-        let settings = [
-            ("NATS_URL", self.0.nats.url()),
-            ("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()),
-            ("BOTSTATS_DATA", folder.join("data").display().to_string()),
-            ("BOTSTATS_STREAM", stream.to_owned()),
-        ];
-        Process::start("botstats-ingest", &[], &settings, &folder)
-    }
-
     /// Waits until each ingest has applied what its stream holds.
     async fn applied(&self) {
         for (number, slots) in (1..).zip(SLOTS) {
@@ -327,16 +301,14 @@ async fn one_of_four_is_killed() {
     for account in &accounts {
         streams.add(account, 3).await;
     }
-    let mut ingests = [1, 2, 3, 4].map(|number| streams.ingest(&name(number)));
+    let mut ingests = [1, 2, 3, 4].map(name).map(|name| streams.0.ingest(&name, &name));
     streams.applied().await;
     let settings = [("NATS_URL", streams.0.nats.url())];
-    let query = Query::start(&settings, "0s", &streams.folder("query")).await;
+    let query = Query::start(&settings, "0s", &streams.0.folder.path().join("query")).await;
     query.ready().await;
     for account in &accounts {
-        let answer = until("an answer", PATIENCE, async || {
-            Some(ask(&query, account).await).filter(|answer| answer.status == 200)
-        });
-        assert_eq!(answer.await.json()[0]["Value"], 3);
+        let answer = becomes(query.http, &token(account), PATH, 200).await;
+        assert_eq!(answer.json()[0]["Value"], 3);
     }
     absent(&query, 0).await;
 
@@ -388,10 +360,10 @@ async fn asked_alone(client: &async_nats::Client, id: &str, account: &str) -> Ve
         now_ms: clock::now_ms(),
         deadline_ms: 5_000,
     };
-    let subject = ReadSubject::default().of_account_at(id, &account.parse().unwrap());
+    let subject = read_subject_at(id, &account.parse().unwrap());
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.unwrap();
-    let payload = request.encode().unwrap();
+    let payload = wire::encode_as(overview::VERSION, &request).unwrap();
     client.publish_with_reply(subject, inbox, payload.into()).await.unwrap();
     let mut frames = Vec::new();
     loop {

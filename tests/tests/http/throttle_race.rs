@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use botstats_common::io::{clock, stop};
 use botstats_tests::generate::Dice;
 use botstats_tests::harness::{
-    ALL, PATIENCE, Process, Query, Stage, ask_all, bot_tokens, get_as, turn, until,
+    ALL, PATIENCE, Process, Query, Stage, ask_all, becomes, bot_tokens, get_as, turn, until,
 };
 
 const WINDOW: Duration = Duration::from_secs(2);
@@ -237,8 +237,6 @@ async fn a_window_other_than_the_buckets_is_refused() {
         let log = other.log();
         assert!(named.iter().all(|word| log.contains(word)), "not {named:?}: {log}");
     }
-    until("the others go on", PATIENCE, async || {
-        (stage.ask(&stage.logins[0]).await.status == 200).then_some(())
-    })
-    .await;
+    // The others go on.
+    becomes(stage.query.http, &stage.logins[0].token, ALL, 200).await;
 }

@@ -329,24 +329,20 @@ async fn a_split_waits_for_its_ingest_and_survives_a_kill() {
 
     let folder = site.folder.path().join("split");
     let mut killed = Process::start("botstats", &arguments, &site.settings(), &folder);
-    until("the split waits", PATIENCE, async || killed.log().contains("waiting for").then_some(()))
-        .await;
+    killed.logged("waiting for").await;
     killed.kill();
     assert_eq!(site.publish("acme").await.unwrap(), second);
 
     // An ingest of another stream's slots, one that is not ready, and the right one.
     let all = [&before[..], &[(child, acme)]].concat();
     let mut process = Process::start("botstats", &["cells", "resume"], &site.settings(), &folder);
-    let waits = async |text: &str| {
-        until(text, PATIENCE, async || process.log().contains(text).then_some(())).await;
-    };
     *ingests.lock() = statuses(&[&before[..], &[(child, "7")]].concat());
-    waits("does not count the slot 175").await;
+    process.logged("does not count the slot 175").await;
     let mut not_ready = statuses(&all);
     not_ready[2].ready = false;
     not_ready[2].missing.insert("stream".to_owned(), "3 of 9 messages applied".to_owned());
     *ingests.lock() = not_ready;
-    waits("3 of 9 messages applied").await;
+    process.logged("3 of 9 messages applied").await;
     // After the split the parent's ingest gives the slot up when it has read the fence.
     *ingests.lock() =
         statuses(&[(EVENTS_STREAM, "0-127"), (second, "128-174,176-255"), (child, acme)]);

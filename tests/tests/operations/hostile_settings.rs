@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 
-use botstats_tests::harness::{PATIENCE, Process, Site, run, until};
+use botstats_tests::harness::{PATIENCE, Process, Site, run};
 
 #[test]
 fn a_folder_that_cannot_be_used_is_named() {
@@ -270,10 +270,7 @@ async fn an_empty_variable_is_an_unset_one() {
         settings.push(("BOTSTATS_DATA", folder.path().join("data").display().to_string()));
         for program in ["botstats-ingest", "botstats-query"] {
             let process = Process::start(program, &[], &settings, folder.path());
-            until("a line of the log", PATIENCE, async || {
-                process.log().contains("waiting for NATS").then_some(())
-            })
-            .await;
+            process.logged("waiting for NATS").await;
         }
     }
     // On the command line nothing is left out by mistake.

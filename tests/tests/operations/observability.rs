@@ -55,11 +55,10 @@ async fn metrics(address: SocketAddr) -> (String, Exposition) {
 fn messages() -> Vec<Outgoing> {
     let now_ms = clock::now_ms();
     let of = |name: &str, time_ms: i64, id: &str, data: &Value| {
-        let (subject, headers, payload) = event([ACCOUNT, BOT, CHANNEL], name, time_ms, id, data);
-        let mut envelope: Value = serde_json::from_slice(&payload).unwrap();
-        envelope["data"]["userid"] = USER.into();
-        envelope["data"]["conversationid"] = CONVERSATION.into();
-        (subject, headers, envelope.to_string().into_bytes())
+        let mut data = data.clone();
+        data["userid"] = USER.into();
+        data["conversationid"] = CONVERSATION.into();
+        event([ACCOUNT, BOT, CHANNEL], name, time_ms, id, &data)
     };
     let accepted = of("message.received", now_ms - 9_000, "e1", &json!({}));
     let mut other_subject = accepted.clone();
@@ -114,10 +113,7 @@ async fn calls(queries: [&Query; 2], token: &str) -> BTreeMap<u16, f64> {
 async fn the_metrics_and_those_who_use_them() {
     let site = Site::start("1h").await;
     let ingest = site.ingest("ingest");
-    let timezone = "UTC".to_owned();
-    let (bots, channels) = (BTreeMap::new(), BTreeMap::new());
-    let directory = Directory { timezone, bots, channels };
-    let login = site.add_account(ACCOUNT, &directory, &[BOT]).await;
+    let login = site.add_account(ACCOUNT, &Directory::nameless("UTC"), &[BOT]).await;
     publish(&site.js, messages()).await;
     let (query, other) = (site.query("query").await, site.query("other").await);
     query.ready().await;
@@ -472,7 +468,7 @@ async fn a_request_id_goes_through_both_programs() {
         boundaries: vec![Quarter(0), Quarter(1)],
         deadline_ms: 1_000,
     };
-    let bytes = wire::v1::encode(&request).unwrap();
+    let bytes = wire::encode_as(wire::v1::VERSION, &request).unwrap();
     let subject = "botstats.read.v1.acct-0";
     stage.site.client.request(subject, bytes.into()).await.unwrap();
     line_with(&stage.ingest, "(not an id)", "read answered").await;
@@ -625,10 +621,7 @@ async fn what_the_state_has_counted_goes_on_without_a_leap() {
     stage.site.nats.kill();
     stage.ingest.restart();
     let address = stage.ingest.address("internal listener ready").await;
-    until("a store that waits for NATS", PATIENCE, async || {
-        stage.ingest.log().contains("store open").then_some(())
-    })
-    .await;
+    stage.ingest.logged("store open").await;
     let (text, page) = metrics(address).await;
     assert!(counted(&page).iter().all(Option::is_none), "{text}");
 

@@ -11,8 +11,8 @@ use botstats_common::names::{
     BOT_THROTTLE_BUCKET, DIRECTORY_BUCKET, EVENTS_STREAM, SLOT_MAPPING, THROTTLE_BUCKET,
 };
 use botstats_tests::harness::{
-    ALL, Answer, Outgoing, PATIENCE, Roles, event, get, get_as, not_ready, publish, ready, run,
-    shipped_configuration, until,
+    ALL, Answer, Outgoing, PATIENCE, Roles, becomes, event, get, get_as, not_ready, publish, ready,
+    run, shipped_configuration, until,
 };
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -102,9 +102,9 @@ async fn each_role_can_do_its_work() {
 
     ready(query.internal).await;
     let counted = u64::try_from(2 * BATCH + 2).unwrap();
-    let answer = query.ask(&token).await;
+    let answer = query.ask_all(&token).await;
     assert_eq!((answer.status, incoming(&answer)), (200, counted), "{answer:?}");
-    assert_eq!(query.ask(&token).await.status, 429);
+    assert_eq!(query.ask_all(&token).await.status, 429);
     let path = ALL.replace("account/*/", "");
     for status in [200, 429] {
         assert_eq!(get_as(&of_bot, query.http, &path, &[]).await.status, status);
@@ -118,11 +118,8 @@ async fn each_role_can_do_its_work() {
         assert!(output.status.success(), "{output:?}");
     }
     site.json(&["token", "revoke", "acme", text(&tokens[0], "token_id")]);
-    until("the revocation is seen", PATIENCE, async || {
-        (query.ask(&token).await.status == 401).then_some(())
-    })
-    .await;
-    assert_eq!(query.ask(&second).await.status, 429);
+    becomes(query.http, &token, ALL, 401).await;
+    assert_eq!(query.ask_all(&second).await.status, 429);
 
     // Ingest goes on after a crash, and is rebuilt.
     ingest.restart();
@@ -568,10 +565,7 @@ async fn ingest_without(missing: &str, reason: &str) {
     let (ingest, internal) = site.ingest().await;
     not_ready(internal, reason).await;
     // The reason may be there before the server's word about the right is.
-    until("the denial is logged", PATIENCE, async || {
-        ingest.log().contains("may not").then_some(())
-    })
-    .await;
+    ingest.logged("may not").await;
     let metrics = get(internal, "/metrics", &[]).await;
     let denied = ["publish", "subscribe"].iter().any(|what| {
         let series = format!("\nbotstats_nats_denied_total{{what=\"{what}\"}} ");
@@ -626,11 +620,8 @@ async fn a_query_without_the_rights_for_bots_calls_answers_all_others() {
         let path = ALL.replace("account/*/", "");
         let answer = get_as(&of_bot, query.http, &path, &[]).await;
         assert_eq!(answer.status, 503, "{missing}: {answer:?}");
-        assert_eq!(query.ask(&token).await.status, 200, "{missing}");
-        until("the denial is logged", PATIENCE, async || {
-            query.process.log().contains("may not").then_some(())
-        })
-        .await;
+        assert_eq!(query.ask_all(&token).await.status, 200, "{missing}");
+        query.process.logged("may not").await;
         give_all_rights(&site, &folder).await;
         until("a 200 once the right is there", PATIENCE, async || {
             let answer = get_as(&of_bot, query.http, &path, &[]).await;
@@ -651,7 +642,7 @@ async fn query_without(missing: &str, reason: &str) {
     let query = site.query().await;
     if reason.is_empty() {
         ready(query.internal).await;
-        let answer = query.ask(&token).await;
+        let answer = query.ask_all(&token).await;
         assert_eq!(answer.status, 503, "{missing}: {answer:?}");
     } else {
         not_ready(query.internal, reason).await;
@@ -661,7 +652,7 @@ async fn query_without(missing: &str, reason: &str) {
     ready(query.internal).await;
     // The call that failed was not used up.
     until("a 200 once the right is there", PATIENCE, async || {
-        let answer = query.ask(&token).await;
+        let answer = query.ask_all(&token).await;
         assert!(matches!(answer.status, 200 | 503), "{missing}: {answer:?}");
         (answer.status == 200).then_some(())
     })

@@ -10,7 +10,7 @@ use std::time::Duration;
 use botstats_common::io::clock;
 use botstats_common::io::nats::jetstream;
 use botstats_tests::harness::{
-    ALL, Answer, Outgoing, PATIENCE, Roles, event, get, head_of, publish, ready, run, send, until,
+    ALL, Answer, Outgoing, PATIENCE, Roles, event, get, head_of, publish, ready, run, send, unready,
 };
 use data_encoding::{BASE64, BASE64URL, HEXLOWER, HEXUPPER};
 use serde_json::{Value, json};
@@ -146,15 +146,9 @@ fn text(value: &Value, field: &str) -> String {
 
 /// An event of our user, with other data fields.
 fn of_user(name: &str, id: &str, data: Value) -> Outgoing {
-    let (subject, headers, payload) =
-        event(["acme", "b1", "web"], name, clock::now_ms(), id, &data);
-    let mut envelope: Value = serde_json::from_slice(&payload).unwrap();
-    envelope["data"]["userid"] = USER.into();
-    envelope["data"]["conversationid"] = CONVERSATION.into();
-    for (field, value) in data.as_object().unwrap() {
-        envelope["data"][field] = value.clone();
-    }
-    (subject, headers, envelope.to_string().into_bytes())
+    let mut all = json!({"userid": USER, "conversationid": CONVERSATION});
+    all.as_object_mut().unwrap().extend(data.as_object().unwrap().clone());
+    event(["acme", "b1", "web"], name, clock::now_ms(), id, &all)
 }
 
 /// Events that count, and every sort that is refused with something in it that nobody may read.
@@ -295,9 +289,7 @@ async fn session(format: &str) {
     session.write("log of ingest, first", ingest.log());
     session.write("log of query, first", query.process.log());
     ingest.restart();
-    query.process.restart();
-    query.internal = query.process.address("internal listener ready").await;
-    query.http = query.process.address("http listener ready").await;
+    query.restart().await;
     let ingest_again = ingest.address("internal listener ready").await;
     ready(query.internal).await;
     session.command_line(ingest.pid());
@@ -310,10 +302,7 @@ async fn session(format: &str) {
     ask_all_sorts(&mut session, query.http, &tokens[..1], &keys[..1]).await;
     session.look_at(query.internal).await;
     site.nats.process.kill();
-    until("ingest sees that NATS is gone", PATIENCE, async || {
-        (get(ingest_again, "/readyz", &[]).await.status == 503).then_some(())
-    })
-    .await;
+    unready(ingest_again).await;
     let nobody = site.botstats("admin", &["status", "--json"]);
     session.ran(&["status"], &nobody, false);
     session.look_at(query.internal).await;

@@ -15,9 +15,10 @@ use botstats_common::io::settings::variable;
 use botstats_common::io::{clock, stop};
 use botstats_tests::harness::{
     ALL, Outgoing, PATIENCE, Process, Site, Stage, ask_all, event, free_ports, get, head_as, large,
-    publish, read_answer, until,
+    publish, read_answer, unready, until,
 };
 use botstats_tests::model::GroupMode;
+use botstats_tests::setting;
 use futures::StreamExt as _;
 use futures::future::join_all;
 use serde_json::json;
@@ -36,11 +37,6 @@ const LOAD_PAUSE: Duration = Duration::from_millis(50);
 const IN_FLIGHT: usize = 200;
 /// Channels that make an answer larger than what sockets hold for a client.
 const CHANNELS: usize = 12;
-
-fn stops() -> usize {
-    let given = variable("BOTSTATS_TEST_STOPS");
-    given.map_or(STOPS, |text| text.to_str().unwrap().parse().unwrap())
-}
 
 fn received(account: &str, channel: &str, id: &str) -> Outgoing {
     event([account, "b1", channel], "message.received", clock::now_ms(), id, &json!({}))
@@ -73,7 +69,7 @@ async fn under_load_nothing_is_lost_or_counted_twice() {
             publish(&js, events).await;
         }
     });
-    for round in 0..stops() {
+    for round in 0..setting("BOTSTATS_TEST_STOPS", STOPS) {
         let signal = ["TERM", "INT", hangup(), "QUIT"][round / 2 % 4];
         let before = stage.site.last_sequence().await;
         let asking = join_all((0..8).map(|n| ask(stage.query.http, &stage.logins[n % 2].token)));
@@ -165,11 +161,7 @@ async fn a_slow_reader_gets_all_and_idle_connections_are_closed() {
     let signalled = clock::monotonic();
     stage.query.process.signal("TERM");
     // Not ready before anything else ends.
-    let readyz = until("not ready", LIMIT, async || {
-        let answer = get(stage.query.internal, "/readyz", &[]).await;
-        (answer.status == 503).then_some(answer)
-    })
-    .await;
+    let readyz = unready(stage.query.internal).await;
     assert!(readyz.text().contains("stopping"), "{}", readyz.text());
     let closed = tokio::time::timeout(LIMIT / 3, idle.read(&mut [0; 1])).await.unwrap();
     assert_eq!(closed.unwrap(), 0, "an idle connection is closed, while the slow one is served");
@@ -195,8 +187,7 @@ async fn a_reader_that_takes_nothing_does_not_hold_the_stop_and_a_second_signal_
     let mut stage = Stage::start("0s", 1).await;
     let (_stuck, _) = large_answer(&stage).await;
     stage.query.process.signal(hangup());
-    until("it stops", LIMIT, async || stage.query.process.log().contains("stopping").then_some(()))
-        .await;
+    tokio::time::timeout(LIMIT, stage.query.process.logged("stopping")).await.unwrap();
     // A terminal that closes sends it twice: that is no second signal.
     if hangup() == "HUP" {
         stage.query.process.signal("HUP");
@@ -207,8 +198,7 @@ async fn a_reader_that_takes_nothing_does_not_hold_the_stop_and_a_second_signal_
     stage.query.ready().await;
     let (_stuck, _) = large_answer(&stage).await;
     stage.query.process.signal("TERM");
-    until("it stops", LIMIT, async || stage.query.process.log().contains("stopping").then_some(()))
-        .await;
+    tokio::time::timeout(LIMIT, stage.query.process.logged("stopping")).await.unwrap();
     let second = clock::monotonic();
     stage.query.process.signal("TERM");
     let status = stage.query.process.ended(LIMIT).await;
@@ -243,7 +233,7 @@ async fn stopped_by(
     line: &str,
 ) -> Option<i32> {
     let mut process = Process::start(program, arguments, settings, folder);
-    until(line, PATIENCE, async || process.log().contains(line).then_some(())).await;
+    process.logged(line).await;
     signals.iter().for_each(|signal| process.signal(signal));
     process.ended(LIMIT).await.code()
 }
@@ -273,10 +263,7 @@ async fn a_hangup_that_was_ignored_at_the_start_stays_so() {
         let script = format!("{trap}exec \"$0\" \"$@\"");
         let program = "botstats-ingest";
         let mut ingest = Process::start_after(&["sh"], &script, program, &settings, folder.path());
-        until("a line of the log", PATIENCE, async || {
-            ingest.log().contains("waiting for NATS").then_some(())
-        })
-        .await;
+        ingest.logged("waiting for NATS").await;
         assert_eq!(ignores_hangup(ingest.pid()), ignored);
         stops_in_order(&mut ingest, "TERM").await;
     }

@@ -10,6 +10,8 @@ use botstats_ingest::testing::{
 };
 use botstats_tests::disk::Disk;
 use botstats_tests::generate::{Dice, Plan};
+use botstats_tests::harness::header_map;
+use botstats_tests::in_process::incoming;
 use botstats_tests::model::Message;
 use botstats_tests::setting;
 
@@ -207,7 +209,7 @@ fn follow(
                 let mut batch = open.engine.batch();
                 (batch.stream, batch.ownership) = (identity.clone(), attached);
                 for message in rest.by_ref().take(dice.index(largest) + 1) {
-                    let headers = header_map(message);
+                    let headers = header_map(&message.headers);
                     let taken = batch.take(&mut decoder, &incoming(message, &headers))?;
                     anyhow::ensure!(taken != Taken::No, "an unexpected fence");
                     is_end = taken == Taken::Last;
@@ -235,29 +237,11 @@ fn follow(
     }
 }
 
-fn header_map(message: &Message) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    for (name, value) in &message.headers {
-        map.append(name.as_str(), value.as_str());
-    }
-    map
-}
-
-fn incoming<'a>(message: &'a Message, headers: &'a HeaderMap) -> Incoming<'a> {
-    Incoming {
-        sequence: message.sequence,
-        stored_ns: message.stored_ns,
-        subject: &message.subject,
-        headers: Some(headers).filter(|headers| !headers.is_empty()).into(),
-        payload: &message.payload,
-    }
-}
-
 /// The store of the messages of these slots, as if they had been in one stream.
 fn uncut(messages: &[Message], slots: Slots) -> anyhow::Result<Open> {
     let mut open = Open::on(Disk::default())?;
     let of_slots: Vec<&Message> = messages.iter().filter(|m| slots.contains(slot_of(m))).collect();
-    let headers: Vec<HeaderMap> = of_slots.iter().map(|m| header_map(m)).collect();
+    let headers: Vec<HeaderMap> = of_slots.iter().map(|m| header_map(&m.headers)).collect();
     let batch: Vec<Incoming<'_>> = of_slots
         .iter()
         .zip(&headers)

@@ -8,16 +8,12 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::Context as _;
-use botstats_common::io::settings::variable;
 use botstats_tests::decoders::{TARGETS, Target, folder};
 use botstats_tests::generate::Dice;
+use botstats_tests::setting;
 
 /// Larger inputs are not made.
 const MAX_BYTES: usize = 70_000;
-
-fn number(name: &str) -> Option<u64> {
-    variable(name)?.to_str()?.parse().ok()
-}
 
 /// Checks an input; a failure shows it so that it can be kept.
 fn check(target: &Target, input: &[u8], from: &str) {
@@ -51,8 +47,8 @@ fn seeds_and_findings() {
 
 #[test]
 fn changed_inputs() -> anyhow::Result<()> {
-    let seed = number("BOTSTATS_TEST_SEED").unwrap_or(20_261_120);
-    let count = number("BOTSTATS_TEST_MUTATIONS").unwrap_or(30_000);
+    let seed = u64::try_from(setting("BOTSTATS_TEST_SEED", 20_261_120))?;
+    let count = setting("BOTSTATS_TEST_MUTATIONS", 30_000);
     println!("BOTSTATS_TEST_SEED={seed}");
     let words = words()?;
     for target in &TARGETS {

@@ -12,6 +12,7 @@ use botstats_ingest::testing::MAX_DEAD_LETTERS;
 use botstats_ingest::testing::ReadError;
 use botstats_ingest::testing::{Engine, Message};
 use botstats_ingest::{Folder, OpenError};
+use botstats_tests::in_process::chunks_of;
 
 const DAY_NS: i64 = 86_400_000_000_000;
 const START_NS: i64 = 20_700 * DAY_NS;
@@ -77,7 +78,7 @@ fn request(code: TypeCode, end_ns: i64) -> Request {
 fn read(engine: &Engine, code: TypeCode, end_ns: i64) -> (u64, u64) {
     let request = request(code, end_ns);
     let account: Account = "acme".parse().unwrap();
-    let chunks = engine.read(&account, &request).unwrap();
+    let chunks = chunks_of(&engine.reader(), &account, &request).unwrap();
     let cell = chunks.iter().flat_map(|c| &c.cells).next();
     cell.map_or((0, 0), |c| (c.samples[0].count, c.samples[0].sum))
 }
@@ -106,7 +107,8 @@ fn a_read_ends_when_nobody_waits_for_it() {
     let mut engine = open(folder.path());
     apply(&mut engine, &[event(1, START_NS, START_NS, "e", "c", "u")]);
     let request = request(TypeCode::IncomingMessage, START_NS);
-    let read = |until| engine.reader().until(until).chunks(&"acme".parse().unwrap(), &request, 0);
+    let account: Account = "acme".parse().unwrap();
+    let read = |until| chunks_of(&engine.reader().until(until), &account, &request);
     let now = clock::monotonic();
     let cells = |chunks: Vec<Chunk>| chunks.iter().map(|chunk| chunk.cells.len()).sum::<usize>();
     assert_eq!(read(now + Duration::from_secs(60)).map(cells).unwrap(), 1);
@@ -127,7 +129,8 @@ fn an_answer_that_no_query_takes_is_not_made() {
         .collect();
     messages.chunks(50_000).for_each(|some| apply(&mut engine, some));
     let all = request(TypeCode::IncomingMessage, START_NS);
-    let read = |request| engine.reader().chunks(&"acme".parse().unwrap(), request, 0);
+    let account: Account = "acme".parse().unwrap();
+    let read = |request| chunks_of(&engine.reader(), &account, request);
     let too_large = read(&all);
     assert!(matches!(too_large, Err(ReadError::TooLarge)), "{:?}", too_large.map(|c| c.len()));
     // What was asked is counted, not what the account has.

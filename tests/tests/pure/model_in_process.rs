@@ -1,12 +1,12 @@
 //! Random streams through engine and renderer, against the model, to the last byte.
 
-use botstats_common::io::settings;
 use botstats_tests::generate::{Dice, Generated, Plan, ZONES, moment, question};
 use botstats_tests::in_process::Product;
 use botstats_tests::model::{Message, Model, Rule, Verdict};
+use botstats_tests::setting;
 
 /// Streams of a run; `BOTSTATS_TEST_STREAMS` makes it more (or fewer).
-const STREAMS: u64 = 40;
+const STREAMS: usize = 40;
 /// Seeds that once found something.
 const FOUND: &[u64] = &[];
 const DAY_MS: i64 = 86_400_000;
@@ -73,8 +73,7 @@ fn check(seed: u64) -> anyhow::Result<()> {
 
 #[test]
 fn answers_equal_the_models() {
-    let asked_for = settings::variable("BOTSTATS_TEST_STREAMS");
-    let streams = asked_for.map_or(STREAMS, |number| number.to_string_lossy().parse().unwrap());
+    let streams = u64::try_from(setting("BOTSTATS_TEST_STREAMS", STREAMS)).unwrap();
     let failures: Vec<String> = (0..streams)
         .chain(FOUND.iter().copied())
         .filter_map(|seed| check(seed).err().map(|e| format!("seed {seed}: {e:#}")))

@@ -3,10 +3,10 @@
 //! `BOTSTATS_TEST_SEED` sets the seed.
 
 use anyhow::Context as _;
-use botstats_common::io::settings::variable;
 use botstats_query::{BadParameter, Question, Window as Found, Windows};
 use botstats_tests::generate::{Dice, moment};
 use botstats_tests::model::{Dates, Grain, Previous, Window, windows};
+use botstats_tests::setting;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
@@ -181,8 +181,7 @@ fn check(case: &Case) -> anyhow::Result<()> {
 
 #[test]
 fn random_questions() -> anyhow::Result<()> {
-    let seed = variable("BOTSTATS_TEST_SEED").and_then(|text| text.to_str()?.parse().ok());
-    let seed = seed.unwrap_or(20_261_127);
+    let seed = u64::try_from(setting("BOTSTATS_TEST_SEED", 20_261_127))?;
     println!("BOTSTATS_TEST_SEED={seed}");
     let mut dice = Dice::new(seed);
     let zones: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();

@@ -5,11 +5,11 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use botstats_common::io::settings;
 use botstats_tests::disk::{Disk, Fault, Replay};
 use botstats_tests::generate::{Dice, Generated, Plan, question};
 use botstats_tests::in_process::Product;
 use botstats_tests::model::{Directory, Message, Model, Question};
+use botstats_tests::setting;
 
 const SEED: u64 = 20_261_122;
 const COMMITS: usize = 30;
@@ -19,8 +19,7 @@ const DAY_MS: i64 = 86_400_000;
 
 /// How many times as many cases as usual are tried.
 fn thoroughness() -> usize {
-    settings::variable("BOTSTATS_TEST_DISK")
-        .map_or(1, |number| number.to_string_lossy().parse().unwrap())
+    setting("BOTSTATS_TEST_DISK", 1)
 }
 
 /// A stream in batches, and what is to be answered after each.

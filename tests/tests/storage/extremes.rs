@@ -50,8 +50,7 @@ fn check(messages: impl Iterator<Item = Message>, accounts: &[String]) -> anyhow
     }
     let model = Model::of(&messages);
     product.check_counts(&model)?;
-    let directory =
-        Directory { timezone: "Pacific/Chatham".to_owned(), bots: [].into(), channels: [].into() };
+    let directory = Directory::nameless("Pacific/Chatham");
     for account in accounts {
         for (mode, days) in [(GroupMode::Hour, 2), (GroupMode::Day, 6), (GroupMode::Month, 30)] {
             let now_ms = START_MS + 5 * DAY_MS;

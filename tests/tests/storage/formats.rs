@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use botstats_common::metric::TypeSet;
 use botstats_common::quarter::Quarter;
-use botstats_common::wire;
-use botstats_common::wire::v1::Frame;
+use botstats_common::wire::{self, Frame, v1};
 use botstats_tests::fixture;
 use botstats_tests::harness::{Process, Site, Stage};
 use botstats_tests::in_process::Product;
@@ -79,18 +78,18 @@ async fn ingest_says_so_and_touches_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_of_a_metric_that_is_not_known_is_refused() {
     let stage = Stage::start("0s", 1).await;
-    let request = wire::v1::Request {
+    let request = v1::Request {
         request_id: String::new(),
         bots: None,
         types: TypeSet::ALL,
         boundaries: vec![Quarter(0), Quarter(1)],
         deadline_ms: 1_000,
     };
-    let known = wire::v1::encode(&request).unwrap();
+    let known = wire::encode_as(v1::VERSION, &request).unwrap();
     let ask = async |bytes: &[u8]| {
         let subject = "botstats.read.v1.acct-0";
         let reply = stage.site.client.request(subject, bytes.to_vec().into()).await.unwrap();
-        wire::v1::decode::<Frame>(&reply.payload).unwrap()
+        wire::decode_as::<Frame>(v1::VERSION, &reply.payload).unwrap()
     };
     assert!(matches!(ask(&known).await, Frame::Accepted { .. }));
     // The bits of all 28 metrics, least significant seven first: one more takes another byte.

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use botstats_common::io::{clock, settings};
+use botstats_common::io::clock;
 use botstats_tests::harness::{Site, run, stored_of, turn};
 use botstats_tests::model::{Directory, GroupMode, Model, Question, text_of};
+use botstats_tests::setting;
 use serde_json::Value;
 
 /// Events of a run; `BOTSTATS_TEST_EVENTS` makes it more (or fewer).
-const EVENTS: u64 = 1_000_000;
+const EVENTS: usize = 1_000_000;
 const ACCOUNTS: u64 = 10;
 const DAYS: u32 = 25;
 /// The most memory that ingest may take, in bytes.
@@ -33,8 +34,7 @@ fn directory(number: u64) -> Directory {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_events() {
     let _turn = turn().await;
-    let asked_for = settings::variable("BOTSTATS_TEST_EVENTS");
-    let events = asked_for.map_or(EVENTS, |number| number.to_string_lossy().parse().unwrap());
+    let events = u64::try_from(setting("BOTSTATS_TEST_EVENTS", EVENTS)).unwrap();
     let site = Site::start("0s").await;
     let ingest = site.ingest("ingest");
     let query = site.query("query").await;

@@ -18,6 +18,7 @@ use botstats_ingest::testing::STORE_FILE;
 use botstats_ingest::testing::{Engine, Message as Incoming};
 use botstats_tests::generate::{Dice, plain};
 use botstats_tests::harness::turn;
+use botstats_tests::in_process::chunks_of;
 use botstats_tests::model::Kind;
 use botstats_tests::setting;
 
@@ -109,7 +110,7 @@ fn open(folder: &Path) -> anyhow::Result<Taken> {
         deadline_ms: 60_000,
     };
     let request = request.upgrade().map_err(|why| anyhow::anyhow!(why))?;
-    let chunks = engine.read(&"a1".parse()?, &request)?;
+    let chunks = chunks_of(&engine.reader(), &"a1".parse()?, &request)?;
     assert!(chunks.iter().any(|chunk| !chunk.cells.is_empty()), "the account has no cells");
     let read_ms = u64::try_from(started.elapsed().as_millis())?;
     let memory_kib = memory_kib()?.saturating_sub(before_kib);

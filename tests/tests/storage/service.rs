@@ -15,14 +15,9 @@ fn events(from: i64, count: i64) -> Vec<Outgoing> {
     let now_ms = clock::now_ms();
     let one = |n: i64| {
         let place = ["acct-0", ["b1", "b2"][usize::try_from(n % 2).unwrap()], "web"];
-        let mut event =
-            event(place, "message.received", now_ms - n % 10_000, &format!("n{n}"), &json!({}));
         // Many conversations and users, so that the file grows.
-        let text = String::from_utf8(event.2).unwrap();
-        let text =
-            text.replace("\"c1\"", &format!("\"c{n}\"")).replace("\"u1\"", &format!("\"u{n}\""));
-        event.2 = text.into_bytes();
-        event
+        let data = json!({"conversationid": format!("c{n}"), "userid": format!("u{n}")});
+        event(place, "message.received", now_ms - n % 10_000, &format!("n{n}"), &data)
     };
     (from..from + count).map(one).collect()
 }

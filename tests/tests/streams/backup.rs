@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use botstats_common::io::clock;
 use botstats_tests::harness::{
-    Outgoing, PATIENCE, Process, Query, Site, Stage, copy, event, get, publish, run, stored, until,
+    Outgoing, PATIENCE, Process, Query, Site, Stage, copy, event, not_ready, publish, run, stored,
+    until,
 };
 use botstats_tests::model::{GroupMode, Model, Question};
 use serde_json::json;
@@ -135,11 +136,7 @@ async fn a_folder_that_is_newer_than_the_stream() {
     let site = Site::restored(&backup.nats, "1h").await;
     let mut ingest = ingest_on(&site, &stage.site.folder("ingest").join("data"));
     let address = ingest.address("internal listener ready").await;
-    until("a refusal", PATIENCE, async || {
-        let readyz = get(address, "/readyz", &[]).await;
-        (readyz.status == 503 && readyz.text().contains("older copy")).then_some(())
-    })
-    .await;
+    not_ready(address, "older copy").await;
     let query = site.query_with("query", "0s").await;
     assert_eq!(
         query.ask(&stage.logins[0], &Question::of_all("acct-0", GroupMode::Hour, 2)).await.status,

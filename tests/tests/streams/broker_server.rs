@@ -11,7 +11,7 @@ use botstats_common::io::{clock, nats};
 use botstats_common::names::EVENTS_STREAM;
 use botstats_tests::harness::{
     ALL, Answer, Outgoing, PATIENCE, Process, Proxy, Query, Site, Stage, event, free_ports, get,
-    get_as, publish, publish_stubbornly, run, until,
+    get_as, publish, publish_stubbornly, ready, run, until,
 };
 use botstats_tests::model::GroupMode;
 use serde_json::{Value, json};
@@ -25,13 +25,6 @@ async fn says(name: &str, address: SocketAddr, texts: &[&str]) {
     })
     .await;
     assert_eq!(get(address, "/livez", &[]).await.status, 200, "{name}");
-}
-
-async fn ready(name: &str, address: SocketAddr) {
-    until(&format!("{name} is ready"), PATIENCE, async || {
-        (get(address, "/readyz", &[]).await.status == 200).then_some(())
-    })
-    .await;
 }
 
 /// The command `setup` must fail and say all of that.
@@ -51,11 +44,8 @@ async fn without_jetstream() {
     let arguments = ["-a", "127.0.0.1", "-p", &port.to_string()];
     let bare = Process::start_other(&program, &arguments, &[], &in_folder("bare"));
 
-    let settings = vec![("NATS_URL", format!("nats://127.0.0.1:{port}"))];
-    let mut of_ingest = settings.clone();
-    of_ingest.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
-    of_ingest.push(("BOTSTATS_DATA", in_folder("data").display().to_string()));
-    let ingest = Process::start("botstats-ingest", &[], &of_ingest, &in_folder("ingest"));
+    let settings = [("NATS_URL", format!("nats://127.0.0.1:{port}"))];
+    let ingest = Process::ingest(&settings, &in_folder("ingest"));
     let ingest = ingest.address("internal listener ready").await;
     let query = Query::start(&settings, "1h", &in_folder("query")).await;
     let what_to_do = ["no JetStream there", "--jetstream"];
@@ -69,9 +59,8 @@ async fn without_jetstream() {
     let mut options = Options::new(&program, in_folder("nats"));
     options.port = Some(port);
     let _server = Server::start(options).unwrap();
-    for (name, address) in [("ingest", ingest), ("query", query.internal)] {
-        ready(name, address).await;
-    }
+    ready(ingest).await;
+    query.ready().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,10 +254,7 @@ impl Programs {
         };
         done(&["setup", "--throttle-window", "1h"]);
         let token = done(&["account", "add", "acme"])["token"].as_str().unwrap().to_owned();
-        let mut of_ingest = settings.to_vec();
-        of_ingest.push(("BOTSTATS_INTERNAL_ADDR", "127.0.0.1:0".to_owned()));
-        of_ingest.push(("BOTSTATS_DATA", folder.join("data").display().to_string()));
-        let ingest = Process::start("botstats-ingest", &[], &of_ingest, &folder.join("ingest"));
+        let ingest = Process::ingest(settings, &folder.join("ingest"));
         let query = Query::start(settings, window, &folder.join("query")).await;
         query.ready().await;
         Self { token, ingest, query }
@@ -311,10 +297,7 @@ async fn a_jetstream_domain_over_a_leaf_node() {
     let port = leaf_port.to_string();
     let arguments = ["-c", config.to_str().unwrap(), "-a", "127.0.0.1", "-p", &port];
     let leaf = Process::start_other(&program, &arguments, &[], &in_folder("leaf"));
-    until("the leaf node is connected", PATIENCE, async || {
-        leaf.log().contains("Leafnode connection created").then_some(())
-    })
-    .await;
+    leaf.logged("Leafnode connection created").await;
 
     let url = format!("nats://127.0.0.1:{leaf_port}");
     setup_fails(&[("NATS_URL", url.clone())], &["no JetStream there", "NATS_JS_DOMAIN"]);

@@ -11,7 +11,7 @@ use botstats_common::slot::{Slot, Slots};
 use botstats_common::status::IngestStatus;
 use botstats_ingest::testing::{Contents, Engine, Message as Incoming};
 use botstats_tests::harness::{
-    Outgoing, PATIENCE, Process, Site, copy, event, get, publish, until,
+    Outgoing, PATIENCE, Process, Site, copy, event, not_ready, publish, until,
 };
 use botstats_tests::spread::{self, listen};
 use serde_json::json;
@@ -56,14 +56,14 @@ async fn fence(site: &Site, slots: Slots, to: StreamIdentity) {
 }
 
 fn child_ingest(site: &Site, name: &str) -> Process {
-    ingest_of(site, name, CHILD, &[])
+    site.ingest_of(CHILD, name)
 }
 
-fn ingest_of(site: &Site, name: &str, stream: &str, arguments: &[&str]) -> Process {
+fn rebuild(site: &Site, name: &str) -> Process {
     let folder = site.folder(name);
     let mut settings = site.ingest_settings(&folder);
-    settings.push(("BOTSTATS_STREAM", stream.to_owned()));
-    Process::start("botstats-ingest", arguments, &settings, &folder)
+    settings.push(("BOTSTATS_STREAM", CHILD.to_owned()));
+    Process::start("botstats-ingest", &["rebuild"], &settings, &folder)
 }
 
 /// Waits for an ingest of the stream whose status is as wanted.
@@ -180,10 +180,7 @@ async fn a_child_follows_its_parent_and_goes_on_alone() {
 
     // A new ingest, and a rebuild, read both streams.
     let mut late = child_ingest(&site, "late");
-    until("the new ingest has caught up", PATIENCE, async || {
-        late.log().contains("answering reads").then_some(())
-    })
-    .await;
+    late.logged("answering reads").await;
     for process in [&mut ingest, &mut copied, &mut late] {
         process.stop().await;
     }
@@ -191,19 +188,14 @@ async fn a_child_follows_its_parent_and_goes_on_alone() {
     for name in ["child", "copied", "late"] {
         assert!(contents(&site.folder(name)) == wanted, "{name}");
     }
-    let mut rebuild = ingest_of(&site, "late", CHILD, &["rebuild"]);
+    let mut rebuild = rebuild(&site, "late");
     assert!(rebuild.ended(PATIENCE).await.success(), "{}", rebuild.log());
     assert!(contents(&site.folder("late")) == wanted);
 }
 
 /// Waits until the ingest is not ready for that reason.
 async fn refuses(ingest: &Process, because: &str) {
-    let address = ingest.address("internal listener ready").await;
-    until(&format!("a refusal: {because}"), PATIENCE, async || {
-        let readyz = get(address, "/readyz", &[]).await;
-        (readyz.status == 503 && readyz.text().contains(because)).then_some(())
-    })
-    .await;
+    not_ready(ingest.address("internal listener ready").await, because).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,9 +227,7 @@ async fn what_is_no_chain_is_refused() {
 
     // The store of the child is none of the parent's.
     follower.stop().await;
-    let mut settings = site.ingest_settings(&site.folder("child"));
-    settings.push(("BOTSTATS_STREAM", EVENTS_STREAM.to_owned()));
-    let wrong = Process::start("botstats-ingest", &[], &settings, &site.folder("child"));
+    let wrong = site.ingest_of(EVENTS_STREAM, "child");
     refuses(&wrong, "only events of the slots").await;
     drop(wrong);
 
@@ -261,7 +251,7 @@ async fn what_is_no_chain_is_refused() {
     let again = child_ingest(&site, "child");
     refuses(&again, "another stream BOTSTATS_EVENTS").await;
     drop(again);
-    let mut rebuild = ingest_of(&site, "child", CHILD, &["rebuild"]);
+    let mut rebuild = rebuild(&site, "child");
     assert!(!rebuild.ended(PATIENCE).await.success());
     assert!(rebuild.log().contains("the stream is refused"), "{}", rebuild.log());
 }

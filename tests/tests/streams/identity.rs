@@ -7,8 +7,8 @@ use botstats_common::io::clock;
 use botstats_common::names::EVENTS_STREAM;
 use botstats_common::status::IngestStatus;
 use botstats_tests::harness::{
-    Login, Outgoing, PATIENCE, Process, Snapshot, Stage, copy, event, get, outgoing, publish, run,
-    stored, until,
+    Login, Outgoing, PATIENCE, Process, Snapshot, Stage, copy, event, get, not_ready, outgoing,
+    publish, run, stored, until,
 };
 use botstats_tests::model::GroupMode;
 use serde_json::json;
@@ -96,12 +96,8 @@ async fn a_stream_that_is_gone() {
     stage.site.js.delete_stream(EVENTS_STREAM).await.unwrap();
     let says_so = async |stage: &Stage| {
         let address = stage.ingest.address("internal listener ready").await;
-        until("an ingest that misses its stream", PATIENCE, async || {
-            let readyz = get(address, "/readyz", &[]).await;
-            let missing = format!("there is no stream {EVENTS_STREAM}: events were counted before");
-            (readyz.status == 503 && readyz.text().contains(&missing)).then_some(())
-        })
-        .await;
+        let missing = format!("there is no stream {EVENTS_STREAM}: events were counted before");
+        not_ready(address, &missing).await;
         assert_eq!(stage.ask(&login).await.status, 503);
         // One that was counted is not made again in silence: what it had is missing.
         assert!(stage.site.js.get_stream(EVENTS_STREAM).await.is_err());

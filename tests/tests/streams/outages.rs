@@ -1,6 +1,5 @@
 //! While ingest, NATS or a bucket is missing, a call gets a 503 and is not used.
 
-use std::process::Command;
 use std::time::Duration;
 
 use async_nats::jetstream::kv;
@@ -8,7 +7,10 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy};
 
 use botstats_common::io::setup::{self, Shape};
 use botstats_common::names::{DIRECTORY_BUCKET, THROTTLE_BUCKET};
-use botstats_tests::harness::{Answer, Login, PATIENCE, Proxy, Stage, ask_all, get, metric, until};
+use botstats_tests::harness::{
+    Answer, Login, PATIENCE, Proxy, Stage, ask_all, get, metric, not_ready, ready, signal, unready,
+    until,
+};
 
 const WINDOW: &str = "1h";
 
@@ -52,11 +54,7 @@ async fn without_nats() {
     assert_eq!(stage.ask(&stage.logins[1]).await.status, 200);
     stage.site.nats.kill();
     unavailable(&stage, &stage.logins[0], "NATS is down").await;
-    let readyz = until("not ready", PATIENCE, async || {
-        let answer = get(stage.query.internal, "/readyz", &[]).await;
-        (answer.status == 503).then_some(answer)
-    })
-    .await;
+    let readyz = unready(stage.query.internal).await;
     assert!(readyz.text().contains("nats"), "{}", readyz.text());
     assert_eq!(get(stage.query.internal, "/livez", &[]).await.status, 200);
     stage.site.nats.restart().unwrap();
@@ -70,14 +68,10 @@ async fn without_nats() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_frozen_nats() {
     let stage = Stage::start(WINDOW, 1).await;
-    let pid = stage.site.nats.pid().unwrap().to_string();
-    let signal = |name: &str| {
-        let sent = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
-        assert!(sent.success());
-    };
-    signal("STOP");
+    let pid = stage.site.nats.pid().unwrap();
+    signal(pid, "STOP");
     unavailable(&stage, &stage.logins[0], "NATS is frozen").await;
-    signal("CONT");
+    signal(pid, "CONT");
     answers_once(&stage, &stage.logins[0], "NATS goes on").await;
 }
 
@@ -86,9 +80,8 @@ async fn without_a_bucket() {
     let stage = Stage::start(WINDOW, 2).await;
     stage.site.js.delete_key_value(THROTTLE_BUCKET).await.unwrap();
     unavailable(&stage, &stage.logins[0], "no throttle bucket").await;
-    setup::throttle_bucket(&stage.site.js, Duration::from_secs(3_600), Shape::default())
-        .await
-        .unwrap();
+    let (js, hour) = (&stage.site.js, Duration::from_secs(3_600));
+    setup::calls_bucket(js, THROTTLE_BUCKET, hour, Shape::default()).await.unwrap();
     answers_once(&stage, &stage.logins[0], "the throttle bucket is back").await;
 
     let bucket = stage.site.js.get_key_value(DIRECTORY_BUCKET).await.unwrap();
@@ -117,23 +110,12 @@ async fn with_buckets_that_are_not_as_they_must_be() {
         change(&mut config);
         stage.site.js.update_stream(config).await.unwrap();
     };
-    let says = async |text: &str| {
-        until(&format!("not ready: {text}"), PATIENCE, async || {
-            let readyz = get(stage.query.internal, "/readyz", &[]).await;
-            (readyz.status == 503 && readyz.text().contains(text)).then_some(())
-        })
-        .await;
-    };
     // Entries that expire are not entries that were removed: no tenant is told 401.
     edit(DIRECTORY_BUCKET, |config| config.max_age = Duration::from_secs(3_600)).await;
-    says("its entries expire after 1h").await;
+    not_ready(stage.query.internal, "its entries expire after 1h").await;
     unavailable(&stage, &stage.logins[0], "a directory that expires").await;
     let fresh = stage.site.query("fresh").await;
-    until("a new one says so too", PATIENCE, async || {
-        let readyz = get(fresh.internal, "/readyz", &[]).await;
-        readyz.text().contains("its entries expire after 1h").then_some(())
-    })
-    .await;
+    not_ready(fresh.internal, "its entries expire after 1h").await;
     edit(DIRECTORY_BUCKET, |config| config.max_age = Duration::ZERO).await;
     fresh.ready().await;
     answers_once(&stage, &stage.logins[0], "a directory that lasts").await;
@@ -143,7 +125,7 @@ async fn with_buckets_that_are_not_as_they_must_be() {
         config.max_messages = 1_000;
     })
     .await;
-    says("it drops its oldest values").await;
+    not_ready(stage.query.internal, "it drops its oldest values").await;
     unavailable(&stage, &stage.logins[1], "a throttle that forgets").await;
     edit(THROTTLE_BUCKET, |config| {
         config.discard = DiscardPolicy::New;
@@ -260,10 +242,7 @@ async fn programs_start_in_any_order_and_stop_in_order() {
     assert_eq!(ask_all(&query, &stage.logins[0]).await.status, 503);
     stage.site.nats.restart().unwrap();
     query.ready().await;
-    until("an ingest that is ready", PATIENCE, async || {
-        (get(ingest, "/readyz", &[]).await.status == 200).then_some(())
-    })
-    .await;
+    ready(ingest).await;
     stage.query = query;
     answers_once(&stage, &stage.logins[0], "all are there").await;
 
@@ -300,12 +279,8 @@ async fn with_a_clock_that_is_not_the_servers() {
     // itself.
     for (ahead_s, way) in [(16 * 60, "behind"), (-3 * 3_600, "ahead of"), (2 * 86_400, "behind")] {
         proxy.server_ahead(i64::from(ahead_s));
-        let unready = until("a query that is not ready", PATIENCE, async || {
-            let answer = get(query.internal, "/readyz", &[]).await;
-            (answer.status == 503).then_some(answer)
-        })
-        .await;
-        let text = unready.text();
+        let readyz = unready(query.internal).await;
+        let text = readyz.text();
         assert!(text.contains("clock: this machine's clock is") && text.contains(way), "{text}");
         assert!(is_about(metric(query.internal, SKEW).await, -f64::from(ahead_s)), "{ahead_s}");
         assert_eq!(get(query.http, "/healthz", &[]).await.status, 503);
@@ -325,9 +300,6 @@ async fn with_a_clock_that_is_not_the_servers() {
     assert_eq!(ask_all(&query, &stage.logins[1]).await.status, 429);
     // A refusal needs no clock: a used call is a 429 whatever the time.
     proxy.server_ahead(16 * 60);
-    until("a query that is not ready again", PATIENCE, async || {
-        (get(query.internal, "/readyz", &[]).await.status == 503).then_some(())
-    })
-    .await;
+    unready(query.internal).await;
     assert_eq!(ask_all(&query, &stage.logins[0]).await.status, 429);
 }

@@ -12,9 +12,7 @@ use anyhow::{Context as _, ensure};
 use botstats_common::io::clock;
 use botstats_common::names::{DEAD_LETTERS_SUBJECT, EVENTS_STREAM};
 use botstats_common::status::{DeadLetter, DeadLettersReply};
-use botstats_ingest::testing::MAX_DEAD_LETTERS;
 use botstats_ingest::testing::MAX_REASON_BYTES;
-use botstats_ingest::testing::{Engine, Message as Incoming};
 use botstats_tests::harness::{PATIENCE, Process, Stage, get, run, stored, until};
 use botstats_tests::model::{GroupMode, Message, Model, Question, Rule, Verdict, text_of};
 use serde_json::{Value, json};
@@ -119,18 +117,13 @@ impl Judged {
     /// The ingest counts every message once, and as the model does.
     async fn counts_are_the_models(&self, model: &Model) {
         let status = self.stage.site.applied(PATIENCE).await;
-        let letters =
-            |rule| u64::try_from(model.count(Verdict::DeadLetter(rule))).unwrap_or(u64::MAX);
-        let wanted: BTreeMap<String, u64> = [
-            ("subject", letters(Rule::Subject)),
-            ("envelope", letters(Rule::Envelope) + self.beside),
-            ("data", letters(Rule::Data)),
-            ("time", letters(Rule::Time)),
-        ]
-        .into_iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| (name.to_owned(), count))
-        .collect();
+        let letters = |rule: Rule| {
+            let count = u64::try_from(model.count(Verdict::DeadLetter(rule))).unwrap_or(u64::MAX);
+            let beside = if rule == Rule::Envelope { self.beside } else { 0 };
+            (rule.name().to_owned(), count + beside)
+        };
+        let wanted: BTreeMap<String, u64> =
+            Rule::ALL.into_iter().map(letters).filter(|(_, count)| *count > 0).collect();
         assert_eq!(status.dead_letters, wanted);
         let last = self.stage.site.last_sequence().await;
         assert_eq!(status.events.values().sum::<u64>(), last, "each is judged once: {status:?}");
@@ -170,7 +163,7 @@ impl Judged {
                 let letter = self.letter(sequence).await.ok_or("it is no dead letter")?;
                 let place = (letter.sequence, letter.rule.as_str());
                 let good = reason_is_good(kind, &letter.reason, word);
-                if place != (sequence, name_of(rule)) || !good {
+                if place != (sequence, rule.name()) || !good {
                     return Err(format!("{rule:?} with {word:?} wanted: {letter:?}"));
                 }
                 found = Some(letter);
@@ -189,15 +182,6 @@ impl Judged {
         let shown = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         shown
-    }
-}
-
-fn name_of(rule: Rule) -> &'static str {
-    match rule {
-        Rule::Subject => "subject",
-        Rule::Envelope => "envelope",
-        Rule::Data => "data",
-        Rule::Time => "time",
     }
 }
 
@@ -326,33 +310,4 @@ async fn a_burst_of_bad_messages_does_not_flood_the_log() -> anyhow::Result<()> 
 
 fn lines(process: &Process) -> usize {
     process.log().lines().count()
-}
-
-#[test]
-fn the_newest_dead_letters_are_kept() -> anyhow::Result<()> {
-    const MORE: u64 = 1_234;
-    let folder = tempfile::tempdir()?;
-    let mut engine = Engine::open(folder.path(), 40)?;
-    for first in (1..=MAX_DEAD_LETTERS + MORE).step_by(20_000) {
-        let batch: Vec<Incoming<'_>> = (first..first + 20_000)
-            .take_while(|sequence| *sequence <= MAX_DEAD_LETTERS + MORE)
-            .map(|sequence| Incoming {
-                sequence,
-                stored_ns: 1_795_171_920_000_000_000,
-                subject: SUBJECT,
-                headers: None.into(),
-                payload: b"{}",
-            })
-            .collect();
-        engine.apply(&batch)?;
-    }
-    let all = MAX_DEAD_LETTERS + MORE;
-    assert_eq!(engine.progress().dead_letters.get("envelope"), Some(&all), "all are counted");
-    let snapshot = engine.store().snapshot()?;
-    let (kept, newest) = snapshot.dead_letters(u64::MAX, 2)?;
-    assert_eq!(kept, MAX_DEAD_LETTERS);
-    assert_eq!(newest.iter().map(|l| l.sequence).collect::<Vec<_>>(), [all, all - 1]);
-    let (_, oldest) = snapshot.dead_letters(MORE + 2, 10)?;
-    assert_eq!(oldest.iter().map(|l| l.sequence).collect::<Vec<_>>(), [MORE + 1]);
-    Ok(())
 }

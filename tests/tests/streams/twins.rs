@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::service::ServiceExt as _;
 use botstats_common::io::{clock, stop};
-use botstats_common::names::{READ_QUEUE, ReadSubject};
+use botstats_common::names::{READ_QUEUE, all_reads};
 use botstats_common::wire::{self, Chunk, Frame};
 use botstats_tests::harness::{
     PATIENCE, Process, Readers, Site, Stage, ask_all, event, get, publish, run, until,
@@ -70,14 +70,8 @@ async fn faults_of_either_are_not_seen() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_lags_does_not_answer() {
     let site = Site::start("0s").await;
-    let limit = ("BOTSTATS_MAX_LAG", format!("{MAX_LAG_MS}ms"));
-    let ingest = |name: &str| {
-        let folder = site.folder(name);
-        let mut settings = site.ingest_settings(&folder);
-        settings.push(limit.clone());
-        Process::start("botstats-ingest", &[], &settings, &folder)
-    };
-    let (first, second) = (ingest("first"), ingest("second"));
+    let limit = [("BOTSTATS_MAX_LAG", format!("{MAX_LAG_MS}ms"))];
+    let [first, second] = ["first", "second"].map(|name| site.ingest_with(name, &limit));
     let query = site.query("query").await;
     for ingest in [&first, &second] {
         healthy(ingest).await;
@@ -180,8 +174,7 @@ enum Silent {
 /// each read.
 async fn takes_reads(site: &Site, silent: Silent) -> mpsc::UnboundedReceiver<()> {
     let client = site.client.clone();
-    let mut reads =
-        client.queue_subscribe(ReadSubject::default().all(), READ_QUEUE.to_owned()).await.unwrap();
+    let mut reads = client.queue_subscribe(all_reads(), READ_QUEUE.to_owned()).await.unwrap();
     let service = client.service_builder().start("botstats-ingest", "0.1.0").await.unwrap();
     let instance = service.info().await.id;
     if !matches!(silent, Silent::For(_)) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use botstats_common::io::clock;
 use botstats_tests::harness::{
-    ALL, Behaviour, PATIENCE, Peer, Query, Roles, Site, get_as, ready, turn, until,
+    ALL, Behaviour, Peer, Query, Roles, Site, becomes, get_as, ready, turn,
 };
 use botstats_tests::model::Directory;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -29,15 +29,11 @@ async fn unavailable(query: &Query, token: &str, case: &str) {
 async fn a_call_that_cannot_be_answered_is_refused_in_time() {
     let _turn = turn().await;
     let mut site = Site::start("1h").await;
-    let directory = Directory { timezone: "UTC".to_owned(), bots: [].into(), channels: [].into() };
-    let token = site.add_account("acme", &directory, &["b1"]).await.token;
+    let token = site.add_account("acme", &Directory::nameless("UTC"), &["b1"]).await.token;
     let silent = Peer::start(&site, Behaviour::Silent).await;
     let query = site.query("query").await;
     query.ready().await;
-    until("the account is known", PATIENCE, async || {
-        (get_as(&token, query.http, ALL, &[]).await.status == 503).then_some(())
-    })
-    .await;
+    becomes(query.http, &token, ALL, 503).await;
     unavailable(&query, &token, "an ingest that says nothing").await;
     drop(silent);
     unavailable(&query, &token, "no ingest").await;
@@ -80,7 +76,7 @@ async fn a_right_that_is_missing_is_told_in_time() {
         let query = site.query().await;
         ready(query.internal).await;
         let began = clock::monotonic();
-        assert_eq!(query.ask(&token).await.status, 503, "{missing}");
+        assert_eq!(query.ask_all(&token).await.status, 503, "{missing}");
         assert!(began.elapsed() < DENIED, "{missing}: {:?}", began.elapsed());
     }
     let site = Roles::start().await;

@@ -80,16 +80,10 @@ impl FromStr for Filter {
 }
 
 fn level(word: &str) -> Result<LevelFilter, BadFilter> {
-    let levels = [
-        ("off", LevelFilter::OFF),
-        ("error", LevelFilter::ERROR),
-        ("warn", LevelFilter::WARN),
-        ("info", LevelFilter::INFO),
-        ("debug", LevelFilter::DEBUG),
-        ("trace", LevelFilter::TRACE),
-    ];
-    let level = levels.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(word));
-    level.map(|(_, level)| level).ok_or(BadFilter { what: "a word is not a level" })
+    // Numbers and the empty text are levels too for the library, but not here.
+    let is_word = word.starts_with(|first: char| first.is_ascii_alphabetic());
+    let level = word.parse::<LevelFilter>().ok().filter(|_| is_word);
+    level.ok_or(BadFilter { what: "a word is not a level" })
 }
 
 fn known(module: &str) -> Result<&str, BadFilter> {

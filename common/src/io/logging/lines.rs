@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::super::telemetry;
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 /// The most bytes of waiting lines: thousands of lines, and little memory for a program.
 const MAX_WAITING_BYTES: usize = 1024 * 1024;
@@ -51,13 +51,9 @@ impl Lines {
         lines
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
     /// Adds a line, or drops it if there is no room.
     pub(super) fn push(&self, line: &[u8]) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.waiting.len() + line.len() > MAX_WAITING_BYTES {
             drop(state);
             return self.dropped(1);
@@ -68,14 +64,14 @@ impl Lines {
     }
 
     fn dropped(&self, lines: u64) {
-        self.state().dropped += lines;
+        self.state.lock().dropped += lines;
         telemetry::log_lines_dropped(lines);
     }
 
     /// Waits until everything is written, for no longer than the limit.
     pub(super) fn flush(&self, limit: Duration) {
         let unwritten = |state: &mut State| state.writing || !state.waiting.is_empty();
-        let _late = self.changed.wait_while_for(&mut self.state(), unwritten, limit);
+        let _late = self.changed.wait_while_for(&mut self.state.lock(), unwritten, limit);
     }
 
     fn write_for_ever(&self, mut out: impl Write, report: impl Fn(u64)) {
@@ -87,7 +83,7 @@ impl Lines {
                 self.dropped(u64::try_from(lines).unwrap_or(u64::MAX));
                 continue;
             }
-            let dropped = take(&mut self.state().dropped);
+            let dropped = take(&mut self.state.lock().dropped);
             if dropped > 0 {
                 report(dropped);
             }
@@ -96,7 +92,7 @@ impl Lines {
 
     /// Waits for lines and takes them.
     fn next(&self) -> Vec<u8> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.writing = false;
         self.changed.notify_all();
         self.changed.wait_while(&mut state, |state| state.waiting.is_empty());
@@ -148,7 +144,7 @@ mod tests {
         let read: Vec<_> = BufReader::new(reader).lines().take(1_000).map(Result::unwrap).collect();
         assert!(texts.iter().map(|text| text.trim_end()).eq(read));
         lines.flush(LONG);
-        assert!(!lines.state().writing);
+        assert!(!lines.state.lock().writing);
     }
 
     #[test]
@@ -159,12 +155,12 @@ mod tests {
         let line = |length: usize| [vec![b'x'; length - 1].as_slice(), b"\n"].concat();
         // The pipe holds less: when the thread has taken this line, it waits for a reader.
         lines.push(&line(MAX_WAITING_BYTES));
-        while !lines.state().waiting.is_empty() {
+        while !lines.state.lock().waiting.is_empty() {
             thread::yield_now();
         }
         let (fit, dropped) = (MAX_WAITING_BYTES / 1024, 3);
         (0..fit + dropped).for_each(|_| lines.push(&line(1024)));
-        assert_eq!(lines.state().waiting.len(), MAX_WAITING_BYTES);
+        assert_eq!(lines.state.lock().waiting.len(), MAX_WAITING_BYTES);
         assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Empty));
 
         let mut read = vec![0; 2 * MAX_WAITING_BYTES];
@@ -216,6 +212,6 @@ mod tests {
         lines.push(b"one\n");
         lines.push(b"two\n");
         lines.flush(LONG);
-        assert_eq!(lines.state().dropped, 2);
+        assert_eq!(lines.state.lock().dropped, 2);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! `servers` and `settings` say where and as whom; `connect` connects once, `guard` until it works
 //! and keeps subscriptions alive; `violation` reads what the server denies; `error` puts an error
-//! into one line; `request` asks JetStream.
+//! into one line; `request` asks JetStream; `status` answers for a program's status.
 
 mod connect;
 mod error;
@@ -11,6 +11,7 @@ mod guard;
 mod request;
 mod servers;
 mod settings;
+mod status;
 mod violation;
 
 pub use connect::{ConnectError, MIN_SERVER};
@@ -21,5 +22,6 @@ pub use request::{
 };
 pub use servers::Servers;
 pub use settings::{NatsSettings, Role};
+pub use status::answer_status;
 pub(super) use violation::violation_of;
 pub use violation::{Violation, recent_violation};

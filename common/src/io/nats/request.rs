@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{RequestError, RequestErrorKind};
 use async_nats::{Client, jetstream};
 use futures::future::BoxFuture;
@@ -75,7 +76,7 @@ struct RawInfo {
     ts: Option<String>,
     config: Option<StreamConfig>,
     state: Option<RawState>,
-    error: Option<RawError>,
+    error: Option<jetstream::Error>,
 }
 
 #[derive(Deserialize)]
@@ -83,17 +84,6 @@ struct RawState {
     first_seq: u64,
     last_seq: u64,
 }
-
-#[derive(Deserialize)]
-struct RawError {
-    err_code: Option<u64>,
-    description: Option<String>,
-}
-
-/// JetStream's error code for a stream that does not exist.
-const STREAM_NOT_FOUND: u64 = 10_059;
-/// JetStream's error code for an account without JetStream.
-const NO_JETSTREAM_IN_ACCOUNT: u64 = 10_039;
 
 /// Asks for the info of a stream. Boxed, so that the compiler makes the request's code here, once,
 /// and not in each crate that asks.
@@ -115,10 +105,10 @@ async fn ask_info(js: &jetstream::Context, stream: &str) -> Result<StreamInfo, S
     })?;
     let bad = |what: &str| StreamInfoError::Answer(what.to_owned());
     if let Some(error) = info.error {
-        return Err(match error.err_code {
-            Some(STREAM_NOT_FOUND) => StreamInfoError::NoStream(stream.to_owned()),
-            Some(NO_JETSTREAM_IN_ACCOUNT) => StreamInfoError::NoJetStream,
-            _ => bad(error.description.as_deref().unwrap_or("an error without a text")),
+        return Err(match error.error_code() {
+            ErrorCode::STREAM_NOT_FOUND => StreamInfoError::NoStream(stream.to_owned()),
+            ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => StreamInfoError::NoJetStream,
+            _ => StreamInfoError::Answer(error.to_string()),
         });
     }
     let time = |text: Option<String>| {

@@ -32,11 +32,11 @@ impl Servers {
     /// # Errors
     /// Says what is allowed. The text is not repeated: it may hold a password.
     pub fn parse(text: &str) -> Result<Self, String> {
-        servers(text)
+        let servers: Option<Vec<ServerAddr>> =
+            text.split(',').map(|url| server(url.trim())).collect();
+        servers.map(Self).ok_or_else(|| ALLOWED_URL.to_owned())
     }
-}
 
-impl Servers {
     /// Each of the servers alone, and each of the `advertised` ones, in which a server names the
     /// others of its cluster as HOST:PORT. The advertised ones have the scheme of the first server.
     /// A server whose URL has no user gets the user of the first URL that has one.
@@ -73,11 +73,6 @@ impl Servers {
 const ALLOWED_URL: &str = "nats://HOST:PORT, tls://HOST:PORT or HOST:PORT, several separated by \
      commas; in nats://USER:PASSWORD@HOST:PORT the characters / ? # % , of user and password must be \
      percent-encoded, for example / as %2F";
-
-pub(super) fn servers(text: &str) -> Result<Servers, String> {
-    let servers: Option<Vec<ServerAddr>> = text.split(',').map(|url| server(url.trim())).collect();
-    servers.map(Servers).ok_or_else(|| ALLOWED_URL.to_owned())
-}
 
 /// A server's address; `None` also for what async-nats takes and misunderstands.
 fn server(url: &str) -> Option<ServerAddr> {
@@ -121,7 +116,7 @@ mod tests {
             ("nats://me:p@ss:word@h:9", "h:9"),
             ("nats://token@h:9", "h:9"),
         ] {
-            let servers = servers(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            let servers = Servers::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(servers.to_string(), shown);
             assert_eq!(format!("{servers:?}"), shown);
         }
@@ -131,7 +126,7 @@ mod tests {
     fn each_server_alone() {
         let shown = |text: &str, advertised: &[&str]| {
             let advertised: Vec<String> = advertised.iter().map(|a| (*a).to_owned()).collect();
-            let each = servers(text).unwrap().each(&advertised);
+            let each = Servers::parse(text).unwrap().each(&advertised);
             each.iter().map(|one| one.0[0].as_url_str().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(shown("nats://a", &[]), ["nats://a:4222"]);

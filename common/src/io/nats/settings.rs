@@ -9,7 +9,7 @@ use clap::builder::NonEmptyStringValueParser;
 use secrecy::SecretString;
 
 use super::request;
-use super::servers::{Servers, decoded, servers};
+use super::servers::{Servers, decoded};
 use crate::ids::is_id_char;
 use crate::io::settings::{NATS_PASSWORD, secret_variable};
 
@@ -32,7 +32,7 @@ const STREAM_READ_BYTES: u16 = 4_096;
 #[command(next_help_heading = "NATS")]
 pub struct NatsSettings {
     /// NATS servers: nats://HOST:PORT, tls://HOST:PORT or HOST:PORT, separated by commas
-    #[arg(long = "nats-url", env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222", value_name = "URL", value_parser = servers, global = true)]
+    #[arg(long = "nats-url", env = "NATS_URL", hide_env_values = true, default_value = "nats://127.0.0.1:4222", value_name = "URL", value_parser = Servers::parse, global = true)]
     pub url: Servers,
     /// Credentials file (JWT and seed)
     #[arg(long = "nats-creds", env = "NATS_CREDS", value_name = "FILE", global = true)]

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use botstats_common::ids::Account;
-use botstats_common::wire::{self, Chunk, ChunksWriter, Frame, MAX_CHUNK_BYTES, Request};
+use botstats_common::wire::{self, ChunksWriter, MAX_CHUNK_BYTES, Request};
 use parking_lot::RwLock;
 
 use self::answer::Answer;
@@ -158,25 +158,5 @@ impl CellReader {
             }
         };
         Ok(answer.finish())
-    }
-
-    /// As [`CellReader::gather`], decoded. Not for version 1.
-    ///
-    /// # Errors
-    /// As [`CellReader::gather`].
-    pub fn chunks(
-        &self,
-        account: &Account,
-        request: &Request,
-        as_of_ms: i64,
-    ) -> Result<Vec<Chunk>, ReadError> {
-        let mut chunks = Vec::new();
-        for message in self.gather(account, request, as_of_ms)? {
-            match wire::decode(&message) {
-                Ok(Frame::Chunk(chunk)) => chunks.push(chunk),
-                _ => return Err(ReadError::Request("the answer cannot be decoded again")),
-            }
-        }
-        Ok(chunks)
     }
 }

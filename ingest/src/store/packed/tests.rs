@@ -79,11 +79,9 @@ fn rows(database: &Database) -> Rows {
 
 fn items<T: ReadableTable<&'static [u8], &'static [u8]>>(
     packed: &Packed<T>,
-    from: &[u8],
-    before: Option<&[u8]>,
 ) -> Result<Items, StoreError> {
     let mut found = Vec::new();
-    packed.scan_groups(from, before, |group, key, body| {
+    packed.scan_all(|group, key, body| {
         found.push(((group.to_vec(), key), body.to_vec()));
         Ok::<_, StoreError>(())
     })?;
@@ -108,7 +106,7 @@ fn items_of_group<T: ReadableTable<&'static [u8], &'static [u8]>>(
 /// it is one item.
 fn agrees(database: &Database, shape: Shape, model: &Items, keys: &[u128]) {
     let packed = read_table(database, shape);
-    assert_eq!(items(&packed, &[], None).unwrap(), *model);
+    assert_eq!(items(&packed).unwrap(), *model);
     for (key, value) in rows(database) {
         let block = shape.decode(&key, &value).unwrap();
         assert!(value.len() <= LIMIT || block.items.len() == 1, "{block:?}");
@@ -131,18 +129,6 @@ fn agrees(database: &Database, shape: Shape, model: &Items, keys: &[u128]) {
                 .map(|((_, key), body)| (*key, body.clone()))
                 .collect();
             assert_eq!(items_of_group(&packed, &group, begin..=end).unwrap(), known);
-        }
-    }
-    for bytes in 0..=shape.group {
-        for group in groups(shape) {
-            let cut = &group[..bytes];
-            let before: Items = model
-                .iter()
-                .filter(|(k, _)| &k.0[..] < cut)
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect();
-            assert_eq!(items(&packed, &[], Some(cut)).unwrap(), before);
-            assert_eq!(items(&packed, cut, None).unwrap().len(), model.len() - before.len());
         }
     }
 }
@@ -251,7 +237,7 @@ proptest! {
             prop_assert_eq!(first, before.map_or(0, |last| last + 1));
         }
         prop_assert!(ends.values().all(|last| *last == largest(shape.key)));
-        prop_assert_eq!(items(&read_table(&database, shape), &[], None).unwrap(), model);
+        prop_assert_eq!(items(&read_table(&database, shape)).unwrap(), model);
     }
 
     #[test]
@@ -306,7 +292,7 @@ proptest! {
         let write = database.begin_write().unwrap();
         write.open_table(TABLE).unwrap().insert(&key[..], &value[..]).unwrap();
         let mut packed = table(&write, shape);
-        prop_assert_eq!(super::tests::items(&packed, &[], None).is_ok(), decoded.is_ok());
+        prop_assert_eq!(super::tests::items(&packed).is_ok(), decoded.is_ok());
         let (mut read, mut changed) = (Block::default(), Changed::default());
         let places = [0, largest(shape.key), first, last];
         for at in places {
@@ -405,7 +391,7 @@ fn blocks_that_cover_the_same_keys() {
         }
     }
     let packed = table(&write, shape);
-    assert!(items(&packed, &[], None).is_err());
+    assert!(items(&packed).is_err());
     assert!(items_of_group(&packed, &[0; 3], 1..=largest(5)).is_err());
 }
 
@@ -464,7 +450,7 @@ fn wrong_use_is_an_error() {
     packed.block_of(&[0; 3], 1, &mut block).unwrap();
     changed.put(1 << 40, b"x");
     assert!(packed.put(&mut block, &mut changed).is_err(), "outside");
-    assert_eq!(items(&packed, &[], None).unwrap(), Items::new());
+    assert_eq!(items(&packed).unwrap(), Items::new());
     assert!(items_of_group(&packed, &[0; 2], 0..=1).is_err());
 }
 
@@ -478,11 +464,11 @@ fn old_groups_go() {
         .collect();
     change(&mut packed, &Items::new(), &changes);
     packed.delete_before(&[0, 0, 2]).unwrap();
-    let left = items(&packed, &[], None).unwrap();
+    let left = items(&packed).unwrap();
     assert_eq!(left.len(), 30);
     assert!(left.keys().all(|(group, _)| group[2] == 2));
     packed.delete_before(&[0, 0, 3]).unwrap();
-    assert_eq!(items(&packed, &[], None).unwrap(), Items::new());
+    assert_eq!(items(&packed).unwrap(), Items::new());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use jiff::civil::Date;
 
 use super::bad_parameter::Shown;
 use super::query::Query;
-use super::{BadParameter, BotFilter, Dates, Days, GroupMode, Question, decoded};
+use super::{BadParameter, BotFilter, Dates, GroupMode, MAX_DAYS, Question, decoded};
 
 /// The most items in TYPES, duplicates included: several times as many as there are types.
 pub(crate) const MAX_TYPE_ITEMS: usize = 64;
@@ -92,11 +92,12 @@ fn parse_types(text: &str) -> Result<TypeSet, BadParameter> {
 }
 
 /// `None` is `*`.
-fn parse_days(text: &str) -> Result<Option<Days>, BadParameter> {
+fn parse_days(text: &str) -> Result<Option<u8>, BadParameter> {
     if text == "*" {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|()| BadParameter::Days(Shown::new(text)))
+    let days = plain_decimal(text).filter(|days| (1..=MAX_DAYS).contains(days));
+    days.map(Some).ok_or_else(|| BadParameter::Days(Shown::new(text)))
 }
 
 fn parse_key(key: &str) -> Result<BotFilter, BadParameter> {
@@ -119,7 +120,7 @@ fn parse_bot(bot: &str) -> Result<BotFilter, BadParameter> {
 
 /// The dates of DAYS, where `None` is `*`, with `from` and `to`.
 fn dates(
-    days: Option<Days>,
+    days: Option<u8>,
     from: Option<Date>,
     to: Option<Date>,
     mode: GroupMode,

@@ -73,23 +73,10 @@ fn bad_value(name: &'static str, value: &str, allowed: &'static str) -> BadParam
 }
 
 fn parse_date(name: &'static str, text: &str) -> Result<Date, BadParameter> {
-    plain_date(text)
-        .filter(|date| *date >= FIRST_DATE)
+    let date = text.parse::<Date>().ok();
+    // Other forms of ISO 8601 are not allowed.
+    date.filter(|date| *date >= FIRST_DATE && date.to_string() == text)
         .ok_or_else(|| BadParameter::Date { name, value: Shown::new(text) })
-}
-
-/// The date of the calendar that is written as exactly `YYYY-MM-DD`.
-fn plain_date(text: &str) -> Option<Date> {
-    let bytes = text.as_bytes();
-    let has_form = bytes.len() == 10
-        && bytes.iter().enumerate().all(|(place, byte)| match place {
-            4 | 7 => *byte == b'-',
-            _ => byte.is_ascii_digit(),
-        });
-    let mut numbers = text.split('-');
-    let mut next = || numbers.next().filter(|_| has_form)?.parse::<i16>().ok();
-    let (year, month, day) = (next()?, next()?, next()?);
-    Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()
 }
 
 fn parse_by(text: &str) -> Result<By, BadParameter> {

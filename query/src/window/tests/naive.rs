@@ -167,9 +167,7 @@ fn naive(now_ms: i64, zone: &TimeZone, question: &Question) -> Option<Vec<NaiveW
     let now = around.iter().find(|quarter| quarter.number == running).unwrap();
     let today = now.day;
     let dates = match question.dates {
-        Dates::Last(days) => {
-            (today.checked_sub((i64::from(days.number()) - 1).days()).unwrap(), today)
-        }
+        Dates::Last(days) => (today.checked_sub((i64::from(days) - 1).days()).unwrap(), today),
         Dates::FromTo(first, last) => (first, last),
     };
     if dates.0 > today {

@@ -5,7 +5,7 @@ use botstats_common::io::clock;
 use botstats_tests::spread::{Spread, name};
 
 use super::super::load::{Headers, fill};
-use super::{Row, Scale, applied, ingest, ratios, say, stop, traffic, usage};
+use super::{Row, Scale, applied, ratios, say, stop, traffic, usage};
 use crate::Target;
 
 const EVENTS: u64 = 1_000_000;
@@ -74,7 +74,7 @@ impl Full {
         let (before, begun) = (usage::of(server), clock::monotonic());
         let streams = self.last.iter().map(|(stream, _)| stream);
         let ingests: Vec<_> = streams
-            .map(|stream| ingest(&self.spread, stream, &format!("{stream}-{round}")))
+            .map(|stream| self.spread.ingest(stream, &format!("{stream}-{round}")))
             .collect();
         applied(&self.spread.client, &self.last).await?;
         let seconds = begun.elapsed().as_secs_f64();

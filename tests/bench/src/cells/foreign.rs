@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::super::load::{Headers, fill};
 use super::super::null::{self, Null};
-use super::{Row, Scale, applied, ingest, ratios, say, stop, traffic, usage};
+use super::{Row, Scale, applied, ratios, say, stop, traffic, usage};
 use crate::Target;
 
 const EVENTS: u64 = 2_000_000;
@@ -45,7 +45,7 @@ pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>> {
         reader_cpu.push(drained.cpu_us / foreign as f64);
         let folder = format!("child-{round}");
         let begun = clock::monotonic();
-        let ingest = ingest(&spread, &child, &folder);
+        let ingest = spread.ingest(&child, &folder);
         applied(&spread.client, &[(child.clone(), last)]).await?;
         child_rate.push(rate(begun.elapsed().as_secs_f64()));
         child_cpu.push(usage::of(ingest.pid()).cpu.as_secs_f64() * 1e6 / foreign as f64);

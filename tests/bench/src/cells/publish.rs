@@ -1,13 +1,10 @@
 //! `botstats publish` of a thousand accounts into one stream and into four, in turn.
 
-use std::io::{BufWriter, Write as _};
-use std::path::Path;
-use std::process::Command;
-
 use botstats_common::io::clock;
 use botstats_tests::harness::binary;
 use botstats_tests::spread::{Spread, name};
 
+use super::super::load;
 use super::{Row, Scale, ratios, say, traffic};
 use crate::Target;
 
@@ -23,7 +20,7 @@ pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>> {
         [("lazy server", EVENTS, false), ("server that syncs always", SYNCED_EVENTS, true)]
     {
         let events = scale.of(events);
-        let file = written(events, &folder.path().join(what))?;
+        let file = load::written(traffic(events, clock::now_ms()), &folder.path().join(what))?;
         let (mut one, mut four) = (Vec::new(), Vec::new());
         for round in 1..=scale.rounds {
             // The first of the two finds another machine than the second.
@@ -46,17 +43,6 @@ pub(super) async fn run(scale: Scale) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Writes the lines that `botstats publish` reads; gives the file's path.
-fn written(events: u64, path: &Path) -> anyhow::Result<String> {
-    let mut file = BufWriter::new(std::fs::File::create(path)?);
-    for event in traffic(events, clock::now_ms()) {
-        let payload = str::from_utf8(&event.payload)?;
-        writeln!(file, r#"{{"subject":"{}","payload":{payload}}}"#, event.subject)?;
-    }
-    file.flush()?;
-    Ok(path.display().to_string())
-}
-
 /// The rate, in thousands a second.
 async fn published(
     file: &str,
@@ -65,12 +51,7 @@ async fn published(
     sync_always: bool,
 ) -> anyhow::Result<f64> {
     let spread = Spread::start(streams, sync_always).await;
-    let begun = clock::monotonic();
-    let mut command = Command::new(binary("botstats"));
-    let output = command.args(["publish", file]).env("NATS_URL", spread.nats.url()).output()?;
-    let seconds = begun.elapsed().as_secs_f64();
-    let said = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "botstats publish: {said}");
+    let (seconds, said) = load::published(&binary("botstats"), file, spread.nats.url())?;
     let mut stored = 0;
     for number in 1..=streams {
         stored += spread.messages(&name(number)).await;

@@ -9,15 +9,11 @@ use botstats_common::ids::Account;
 use botstats_common::io::clock;
 use botstats_common::io::setup::even_cells;
 use botstats_common::slot::{SLOT_COUNT, Slot};
-use botstats_common::wire::Reply;
 use botstats_ingest::testing::Engine;
-use botstats_query::{
-    Answer, Collecting, Format, Labels, Question, Rendering, Subject, Windows, request,
-};
 use botstats_tests::generate::Dice;
 use botstats_tests::model::TYPES;
 
-use super::super::in_process::{FULL_BATCH, Fed, ON_THE_WAY_MS};
+use super::super::in_process::{FULL_BATCH, Fed, ON_THE_WAY_MS, question, rendering};
 use super::{Row, Scale, say, traffic};
 use crate::Target;
 
@@ -171,19 +167,7 @@ fn answers(scale: Scale) -> anyhow::Result<Row> {
 
 /// The body of the answer to a question for everything.
 fn answer(engine: &Engine, account: &Account, now_ms: i64) -> anyhow::Result<Vec<u8>> {
-    let question = Question::parse(["*", TYPES, "day", "30"], None);
-    let question = question.map_err(|error| anyhow::anyhow!("{error}"))?;
-    let windows = Windows::new(now_ms, &jiff::tz::TimeZone::UTC, &question)?;
-    let request = request(&question, &windows, Subject { account, bots: None, request_id: "" });
-    let mut collecting = Collecting::new(question.stats.len());
-    for message in engine.reader().gather(account, &request, 0)? {
-        let Reply::Chunk(chunk) = Reply::decode(&message)? else {
-            anyhow::bail!("what was gathered is no chunk")
-        };
-        collecting.add(chunk)?;
-    }
-    let answer = Answer::new(&question, &windows, Labels::default(), collecting.finish()?)?;
-    let mut rendering = Rendering::new(answer, &question, Format::Json);
+    let mut rendering = rendering(engine, account, &question([TYPES, "day", "30"], None, now_ms)?)?;
     let mut body = Vec::new();
     while let Some(piece) = rendering.next_piece() {
         body.extend_from_slice(&piece);

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use botstats_common::io::clock;
-use botstats_tests::harness::{ALL, PATIENCE, Stage, bot_tokens, get_as, metric, until};
+use botstats_tests::harness::{ALL, PATIENCE, Stage, becomes, bot_tokens, get_as, metric, until};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::tokens::{becomes, view};
+use crate::tokens::view;
 
 /// The page's question for all metrics of all bots of the last two days.
 fn of_page() -> String {

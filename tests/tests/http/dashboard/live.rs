@@ -6,14 +6,14 @@ use std::time::Duration;
 use botstats_common::io::clock;
 use botstats_common::secret::SecretHash;
 use botstats_tests::harness::{
-    PATIENCE, Site, Stage, event, get_as, head_as, metric, publish, until,
+    PATIENCE, Site, Stage, becomes, event, get_as, head_as, metric, publish, until,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::tokens::{becomes, view};
+use crate::tokens::view;
 
 /// A stream ends within 2 s of its reason; the rest is for a slow machine.
 const ENDS_IN: Duration = Duration::from_secs(4);

@@ -55,6 +55,16 @@ fn kind(name: impl Into<String>, payload: impl Into<Vec<u8>>, wanted: Wanted) ->
     kind.with(STRUCTURED)
 }
 
+/// What becomes of a message whose envelope breaks a rule.
+fn is(word: &'static str) -> Wanted {
+    Letter(Envelope, word)
+}
+
+/// What becomes of a message whose data breaks a rule.
+fn of(word: &'static str) -> Wanted {
+    Letter(Data, word)
+}
+
 impl Kind {
     fn with(self, headers: &[(&str, &str)]) -> Self {
         let lines: String = headers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
@@ -142,12 +152,12 @@ fn json() -> Vec<Kind> {
     let utf16: Vec<u8> =
         [0xff, 0xfe].into_iter().chain(good.bytes().flat_map(|byte| [byte, 0])).collect();
     let bytes_for = |from: &str, to: &[u8]| replaced(good.as_bytes(), from.as_bytes(), to);
-    let not_json = Letter(Envelope, "not JSON");
-    let no_object = Letter(Envelope, "not a JSON object");
-    let no_utf8 = Letter(Envelope, "not UTF-8");
+    let not_json = is("not JSON");
+    let no_object = is("not a JSON object");
+    let no_utf8 = is("not UTF-8");
     vec![
-        kind("empty", "", Letter(Envelope, "the payload is empty")),
-        kind("only space", " \n\t\r", Letter(Envelope, "the payload is empty")),
+        kind("empty", "", is("the payload is empty")),
+        kind("only space", " \n\t\r", is("the payload is empty")),
         kind("half of it", half, not_json),
         kind("all but the end", &good[..good.len() - 1], not_json),
         kind("a letter behind it", format!("{good}x"), not_json),
@@ -157,13 +167,9 @@ fn json() -> Vec<Kind> {
         kind("NUL behind it", format!("{good}\0"), not_json),
         kind("space around it", format!(" \r\n\t{good} \n"), Counts),
         kind("form feed before it", format!("\u{c}{good}"), not_json),
-        kind(
-            "byte order mark",
-            format!("\u{feff}{good}"),
-            Letter(Envelope, "begins with a byte order mark"),
-        ),
-        kind("UTF-16", utf16, Letter(Envelope, "UTF-16")),
-        kind("gzip", b"\x1f\x8b\x08\x00".as_slice(), Letter(Envelope, "compressed")),
+        kind("byte order mark", format!("\u{feff}{good}"), is("begins with a byte order mark")),
+        kind("UTF-16", utf16, is("UTF-16")),
+        kind("gzip", b"\x1f\x8b\x08\x00".as_slice(), is("compressed")),
         kind("Latin-1", bytes_for("order", b"caf\xe9"), no_utf8),
         kind("overlong UTF-8", bytes_for("order", b"\xc0\x80"), no_utf8),
         kind("a surrogate as UTF-8", bytes_for("order", b"\xed\xa0\x80"), no_utf8),
@@ -191,22 +197,14 @@ fn json() -> Vec<Kind> {
         kind("unknown escape", with("order", r"\x41"), not_json),
         kind("half an escape", with("order", r"\u12"), not_json),
         kind("surrogates in order", with("order", r"\ud83d\ude00"), Counts),
-        kind(
-            "half of a pair in the id",
-            with("bad-0", r"bad-0\ud800"),
-            Letter(Envelope, "id has half"),
-        ),
-        kind(
-            "half of a pair in the goal",
-            with("order", r"\udc00"),
-            Letter(Data, "data.goal has half"),
-        ),
+        kind("half of a pair in the id", with("bad-0", r"bad-0\ud800"), is("id has half")),
+        kind("half of a pair in the goal", with("order", r"\udc00"), of("data.goal has half")),
         kind("half of a pair where nobody looks", before(r#""\ud800":"\udfff""#), Counts),
         kind("escaped NUL in an id", with("bad-0", r"bad-0\u0000\n"), Counts),
         kind("escaped names", with(r#""userid""#, r#""\u0075serid""#), Counts),
         kind("a list", format!("[{good}]"), no_object),
         kind("an empty list", "[]", no_object),
-        kind("an empty object", "{}", Letter(Envelope, "no CloudEvent")),
+        kind("an empty object", "{}", is("no CloudEvent")),
         kind("null", "null", no_object),
         kind("true", "true", no_object),
         kind("a number", "4711", no_object),
@@ -215,18 +213,18 @@ fn json() -> Vec<Kind> {
         kind("XML", format!("<event user=\"{USER}\"/>"), not_json),
         kind("10,000 lists deep", format!("{open}{close}"), no_object),
         kind("10,000 lists deep, unclosed", open.clone(), no_object),
-        kind("10,000 objects deep", objects.clone(), Letter(Envelope, "no CloudEvent")),
+        kind("10,000 objects deep", objects.clone(), is("no CloudEvent")),
         kind("10,000 deep where nobody looks", before(&format!(r#""x":{open}{close}"#)), Counts),
         kind("10,000 deep, unclosed", before(&format!(r#""x":{open}"#)), not_json),
         kind(
             "10,000 deep as data",
             with(r#""data":{"#, &format!(r#""data":{open}{close},"x":{{"#)),
-            Letter(Envelope, "data is not a JSON object"),
+            is("data is not a JSON object"),
         ),
         kind(
             "10,000 deep as user",
             with(&format!("\"{USER}\""), &objects),
-            Letter(Data, "data.userid is not a string"),
+            of("data.userid is not a string"),
         ),
     ]
 }
@@ -241,20 +239,21 @@ fn members() -> Vec<Kind> {
         format!(r#"{head}"data_base64":"{}"}}"#, BASE64.encode(data))
     };
     let twice = |name: &str| before(&format!(r#""{name}":"twice""#));
+    let version = is("specversion is not 1.0");
     let mut kinds = vec![
         kind(
             "null everywhere",
             r#"{"specversion":null,"id":null,"source":null,"type":null,"time":null,"data":null}"#,
-            Letter(Envelope, "data is missing"),
+            is("data is missing"),
         ),
-        kind("null as data", with(&data, "null"), Letter(Envelope, "data is missing")),
+        kind("null as data", with(&data, "null"), is("data is missing")),
         kind(
             "null in data",
             with(&data, r#"{"conversationid":null,"userid":null,"goal":null}"#),
-            Letter(Data, "data.conversationid is missing"),
+            of("data.conversationid is missing"),
         ),
-        kind("null as goal", with(r#""order""#, "null"), Letter(Data, "data.goal is missing")),
-        kind("empty data", with(&data, "{}"), Letter(Data, "data.conversationid is missing")),
+        kind("null as goal", with(r#""order""#, "null"), of("data.goal is missing")),
+        kind("empty data", with(&data, "{}"), of("data.conversationid is missing")),
         kind("data as base64", encoded(data.as_bytes()), Counts),
         kind(
             "data as base64 and null",
@@ -264,59 +263,47 @@ fn members() -> Vec<Kind> {
         kind(
             "data twice, once as base64",
             encoded(data.as_bytes()).replacen('{', &format!(r#"{{"data":{data},"#), 1),
-            Letter(Envelope, "data and data_base64 are both given"),
+            is("data and data_base64 are both given"),
         ),
         kind(
             "an object as base64",
             with(r#""data""#, r#""data_base64""#),
-            Letter(Envelope, "data_base64 is not a string"),
+            is("data_base64 is not a string"),
         ),
         kind(
             "base64 with a letter too many",
             encoded(data.as_bytes()).replacen(r#"_base64":""#, r#"_base64":"A"#, 1),
-            Letter(Envelope, "data_base64 is not base64"),
+            is("data_base64 is not base64"),
         ),
-        kind("Avro as base64", encoded(b"\x02\x80\xff"), Letter(Envelope, "is not UTF-8")),
-        kind("a list as base64", encoded(b"[]"), Letter(Envelope, "is not a JSON object")),
+        kind("Avro as base64", encoded(b"\x02\x80\xff"), is("is not UTF-8")),
+        kind("a list as base64", encoded(b"[]"), is("is not a JSON object")),
         kind(
             "half of it as base64",
             encoded(&data.as_bytes()[..20]),
-            Letter(Envelope, "data_base64 once decoded is not JSON"),
+            is("data_base64 once decoded is not JSON"),
         ),
         kind(
             "data as a text of JSON",
             with(&data, &serde_json::Value::from(data.as_str()).to_string()),
-            Letter(Envelope, "data is not a JSON object"),
+            is("data is not a JSON object"),
         ),
-        kind(
-            "data as a list",
-            with(&data, &format!("[{data}]")),
-            Letter(Envelope, "data is not a JSON object"),
-        ),
-        kind(
-            "data twice",
-            before(&format!(r#""data":{data}"#)),
-            Letter(Envelope, "data is given twice"),
-        ),
-        kind(
-            "a name twice, once escaped",
-            before(r#""\u0069d":"x""#),
-            Letter(Envelope, "id is given twice"),
-        ),
+        kind("data as a list", with(&data, &format!("[{data}]")), is("data is not a JSON object")),
+        kind("data twice", before(&format!(r#""data":{data}"#)), is("data is given twice")),
+        kind("a name twice, once escaped", before(r#""\u0069d":"x""#), is("id is given twice")),
         kind(
             "userid twice",
             with(r#""userid""#, r#""userid":"x","userid""#),
-            Letter(Data, "data.userid is given twice"),
+            of("data.userid is given twice"),
         ),
         kind(
             "goal twice",
             with(r#""goal""#, r#""goal":"order","goal""#),
-            Letter(Data, "data.goal is given twice"),
+            of("data.goal is given twice"),
         ),
         kind(
             "null and a goal",
             with(r#""goal""#, r#""goal":null,"goal""#),
-            Letter(Data, "data.goal is given twice"),
+            of("data.goal is given twice"),
         ),
         kind(
             "twice what another type names",
@@ -324,42 +311,14 @@ fn members() -> Vec<Kind> {
             Counts,
         ),
         kind("twice what nobody names", before(r#""x":1,"x":2"#), Counts),
-        kind(
-            "names in capitals",
-            with(r#""userid""#, r#""UserId""#),
-            Letter(Data, "data.userid is missing"),
-        ),
-        kind(
-            "specversion 0.3",
-            with(r#""1.0""#, r#""0.3""#),
-            Letter(Envelope, "specversion is not 1.0"),
-        ),
-        kind(
-            "specversion 1",
-            with(r#""1.0""#, r#""1""#),
-            Letter(Envelope, "specversion is not 1.0"),
-        ),
-        kind(
-            "specversion with space",
-            with(r#""1.0""#, r#""1.0 ""#),
-            Letter(Envelope, "specversion is not 1.0"),
-        ),
-        kind(
-            "a long specversion",
-            with(r#""1.0""#, &format!("{:?}", "1".repeat(1_000))),
-            Letter(Envelope, "specversion is not 1.0"),
-        ),
-        kind(
-            "an empty specversion",
-            with(r#""1.0""#, r#""""#),
-            Letter(Envelope, "specversion is not 1.0"),
-        ),
-        kind(
-            "an empty type",
-            with("io.botstats.goal.reached.v1", ""),
-            Letter(Envelope, "type is empty"),
-        ),
-        kind("an empty time", replaced_time(""), Letter(Envelope, "RFC 3339")),
+        kind("names in capitals", with(r#""userid""#, r#""UserId""#), of("data.userid is missing")),
+        kind("specversion 0.3", with(r#""1.0""#, r#""0.3""#), version),
+        kind("specversion 1", with(r#""1.0""#, r#""1""#), version),
+        kind("specversion with space", with(r#""1.0""#, r#""1.0 ""#), version),
+        kind("a long specversion", with(r#""1.0""#, &format!("{:?}", "1".repeat(1_000))), version),
+        kind("an empty specversion", with(r#""1.0""#, r#""""#), version),
+        kind("an empty type", with("io.botstats.goal.reached.v1", ""), is("type is empty")),
+        kind("an empty time", replaced_time(""), is("RFC 3339")),
         kind("another version of a type", with("reached.v1", "reached.v2"), Unknown),
         kind("a type in capitals", with("io.botstats", "IO.BOTSTATS"), Unknown),
         kind("a type with space", with("reached.v1", "reached.v1 "), Unknown),
@@ -377,22 +336,14 @@ fn members() -> Vec<Kind> {
         kind(
             "an unknown type without time",
             with(r#""time""#, r#""t""#).replace("reached", "missed"),
-            Letter(Envelope, "time is missing"),
+            is("time is missing"),
         ),
     ];
     for name in ["specversion", "id", "source", "type", "time"] {
         let told = |what: &str| -> &'static str { format!("{name} is {what}").leak() };
-        kinds.push(kind(
-            format!("{name} twice"),
-            twice(name),
-            Letter(Envelope, told("given twice")),
-        ));
+        kinds.push(kind(format!("{name} twice"), twice(name), is(told("given twice"))));
         let quoted = format!("\"{name}\"");
-        kinds.push(kind(
-            format!("no {name}"),
-            with(&quoted, r#""x""#),
-            Letter(Envelope, told("missing")),
-        ));
+        kinds.push(kind(format!("no {name}"), with(&quoted, r#""x""#), is(told("missing"))));
     }
     kinds
 }
@@ -406,47 +357,27 @@ fn sizes() -> Vec<Kind> {
     let members = members.join(",");
     // The number that makes ids different is longer in the end.
     let id = |bytes: usize| format!("bad-0{}", "i".repeat(bytes - "bad-000".len()));
+    let id_size = is("id is not 1 to 128 bytes");
+    let source_size = is("source is not 1 to 256 bytes");
+    let user_size = of("data.userid is not 1 to 512 bytes");
+    let conversation_size = of("data.conversationid is not 1 to 512 bytes");
     let euro = "€".repeat(43);
     let long_euro = "€".repeat(171);
     vec![
         kind("64 KiB", padded(65_536), Counts),
-        kind("64 KiB and a byte", padded(65_537), Letter(Envelope, "65536 bytes")),
+        kind("64 KiB and a byte", padded(65_537), is("65536 bytes")),
         kind("72 KiB and more", padded(74_000), NotStored),
-        kind("an empty id", with("bad-0", ""), Letter(Envelope, "1 to 128 bytes")),
+        kind("an empty id", with("bad-0", ""), is("1 to 128 bytes")),
         kind("an id of at most 128 bytes", with("bad-0", &id(128)), Counts),
-        kind(
-            "an id of 140 bytes",
-            with("bad-0", &id(140)),
-            Letter(Envelope, "id is not 1 to 128 bytes"),
-        ),
-        kind(
-            "an id of 129 bytes in 43 characters",
-            with("bad-0", &euro),
-            Letter(Envelope, "id is not 1 to 128 bytes"),
-        ),
-        kind(
-            "an empty source",
-            with("/test", ""),
-            Letter(Envelope, "source is not 1 to 256 bytes"),
-        ),
+        kind("an id of 140 bytes", with("bad-0", &id(140)), id_size),
+        kind("an id of 129 bytes in 43 characters", with("bad-0", &euro), id_size),
+        kind("an empty source", with("/test", ""), source_size),
         kind("a source of 256 bytes", with("/test", &"s".repeat(256)), Counts),
-        kind(
-            "a source of 257 bytes",
-            with("/test", &"s".repeat(257)),
-            Letter(Envelope, "source is not 1 to 256 bytes"),
-        ),
-        kind("an empty userid", with(USER, ""), Letter(Data, "data.userid is not 1 to 512 bytes")),
+        kind("a source of 257 bytes", with("/test", &"s".repeat(257)), source_size),
+        kind("an empty userid", with(USER, ""), user_size),
         kind("a userid of 512 bytes", with(USER, &"u".repeat(512)), Counts),
-        kind(
-            "a userid of 513 bytes in 171 characters",
-            with(USER, &long_euro),
-            Letter(Data, "data.userid is not 1 to 512 bytes"),
-        ),
-        kind(
-            "an empty conversationid",
-            with(r#""c1""#, r#""""#),
-            Letter(Data, "data.conversationid is not 1 to 512 bytes"),
-        ),
+        kind("a userid of 513 bytes in 171 characters", with(USER, &long_euro), user_size),
+        kind("an empty conversationid", with(r#""c1""#, r#""""#), conversation_size),
         kind(
             "a conversationid of 512 bytes, as of Microsoft Teams",
             with(r#""c1""#, &format!("\"a:1{}\"", "x".repeat(509))),
@@ -455,7 +386,7 @@ fn sizes() -> Vec<Kind> {
         kind(
             "a conversationid of 513 bytes",
             with(r#""c1""#, &format!("{long_euro:?}")),
-            Letter(Data, "data.conversationid is not 1 to 512 bytes"),
+            conversation_size,
         ),
         kind("an empty goal", with("order", ""), Counts),
         kind("a long goal", with("order", &"g".repeat(60_000)), Counts),
@@ -469,7 +400,7 @@ fn sizes() -> Vec<Kind> {
         kind(
             "a long time",
             replaced_time(&format!("2026-10-03T10:52:00.{}", "0".repeat(60_000))),
-            Letter(Envelope, "RFC 3339"),
+            is("RFC 3339"),
         ),
         kind("5,000 members", before(&members), Counts),
     ]
@@ -539,11 +470,7 @@ fn times() -> Vec<Kind> {
         "now",
         "٢٠٢٦-10-03T10:52:00Z",
     ] {
-        kinds.push(kind(
-            format!("the time {time}"),
-            replaced_time(time),
-            Letter(Envelope, "RFC 3339"),
-        ));
+        kinds.push(kind(format!("the time {time}"), replaced_time(time), is("RFC 3339")));
     }
     kinds
 }
@@ -561,35 +488,26 @@ fn wrong_types() -> Vec<Kind> {
         "\"x\"" => "text",
         "true" => "bool",
         "5" | "-0" | "1e400" => "number",
-        other => {
-            if other == "[]" {
-                "list"
-            } else {
-                "object"
-            }
-        }
+        "[]" => "list",
+        _ => "object",
     };
     let mut kinds = Vec::new();
     for name in ["specversion", "id", "source", "type", "time"] {
         for value in values.iter().filter(|value| type_of(value) != "text") {
             let payload = with(&format!("\"{name}\":"), &format!("\"{name}\":{value},\"x\":"));
             let told = format!("{name} is not a string").leak();
-            kinds.push(kind(format!("{name} {value}"), payload, Letter(Envelope, told)));
+            kinds.push(kind(format!("{name} {value}"), payload, is(told)));
         }
     }
     for value in values.iter().filter(|value| type_of(value) != "object") {
         let payload = with("\"data\":", &format!("\"data\":{value},\"x\":"));
-        kinds.push(kind(
-            format!("data {value}"),
-            payload,
-            Letter(Envelope, "data is not a JSON object"),
-        ));
+        kinds.push(kind(format!("data {value}"), payload, is("data is not a JSON object")));
     }
     for name in ["conversationid", "userid"] {
         for value in values.iter().filter(|value| type_of(value) != "text") {
             let payload = with(&format!("\"{name}\":"), &format!("\"{name}\":{value},\"x\":"));
             let told = format!("data.{name} is not a string").leak();
-            kinds.push(kind(format!("{name} {value}"), payload, Letter(Data, told)));
+            kinds.push(kind(format!("{name} {value}"), payload, of(told)));
         }
     }
     let types: [(&str, &[Field]); 11] = [
@@ -625,7 +543,7 @@ fn wrong_types() -> Vec<Kind> {
                     .collect();
                 let told = format!("data.{wrong} is {told}").leak();
                 let payload = text(name, "bad-0", "c1", &more);
-                kinds.push(kind(format!("{name}: {wrong} {value}"), payload, Letter(Data, told)));
+                kinds.push(kind(format!("{name}: {wrong} {value}"), payload, of(told)));
             }
         }
     }
@@ -653,7 +571,7 @@ fn headers() -> Vec<Kind> {
         kind(name, body, wanted).with(&changed)
     };
     let none = ("x", "y");
-    let is = |word| Letter(Envelope, word);
+    let foreign = is("headers ce_.. and cloudEvents.. are not read");
     let good = good();
     let whole = good.as_str();
     let mut kinds = vec![
@@ -704,12 +622,7 @@ fn headers() -> Vec<Kind> {
         ),
         binary("a list as body", none, &format!("[{data}]"), is("data is not a JSON object")),
         binary("null as body", none, "null", is("data is not a JSON object")),
-        binary(
-            "a whole event as body",
-            none,
-            whole,
-            Letter(Data, "because of header ce-specversion"),
-        ),
+        binary("a whole event as body", none, whole, of("because of header ce-specversion")),
         binary(
             "a whole event and ce- headers",
             ("Content-Type", "application/cloudevents+json"),
@@ -727,18 +640,10 @@ fn headers() -> Vec<Kind> {
         kind("ce-id alone", whole, Counts).with(&[("ce-id", "y")]),
         kind("only ce-specversion", whole, is("because of header ce-specversion"))
             .with(&[("ce-specversion", "1.0")]),
-        kind(
-            "headers as in Kafka",
-            data.as_str(),
-            is("headers ce_.. and cloudEvents.. are not read"),
-        )
-        .with(&[("ce_specversion", "1.0"), ("ce_type", "io.botstats.goal.reached.v1")]),
-        kind(
-            "headers as in AMQP",
-            data.as_str(),
-            is("headers ce_.. and cloudEvents.. are not read"),
-        )
-        .with(&[("cloudEvents", "type: io.botstats.goal.reached.v1")]),
+        kind("headers as in Kafka", data.as_str(), foreign)
+            .with(&[("ce_specversion", "1.0"), ("ce_type", "io.botstats.goal.reached.v1")]),
+        kind("headers as in AMQP", data.as_str(), foreign)
+            .with(&[("cloudEvents", "type: io.botstats.goal.reached.v1")]),
         kind("gzip, said so", b"\x0b\x80".as_slice(), is("compressed"))
             .with(&[("Content-Encoding", "gzip")]),
         kind("a header that is nearly ce-", whole, Counts).with(&[("ce", "y"), ("xce-id", "z")]),
@@ -767,7 +672,7 @@ fn headers() -> Vec<Kind> {
 
 /// Headers that client libraries do not read, or read as the server's own.
 fn broken_headers() -> Vec<Kind> {
-    let unreadable = Letter(Envelope, "the headers cannot be read");
+    let unreadable = is("the headers cannot be read");
     let of = |name: &str, head: &[u8]| kind(name, good(), unreadable).bytes(head, None);
     // A status of the server in a publisher's message: the event is good all the same.
     let status = |line: &str| {
@@ -800,24 +705,20 @@ fn subjects() -> Vec<Kind> {
     };
     let prefix = "botstats.events.acct-0";
     let long = "b".repeat(65);
-    let is = |word| Letter(Subject, word);
+    let account = Letter(Subject, "the account is not 1 to 64");
+    let bot = Letter(Subject, "the bot is not 1 to 64");
+    let channel = Letter(Subject, "the channel is not 1 to 64");
     vec![
-        of(format!("{prefix}.b$t.web").as_bytes(), is("the bot is not 1 to 64")),
-        of(format!("{prefix}.bé.web").as_bytes(), is("the bot is not 1 to 64")),
-        of(format!("{prefix}.{long}.web").as_bytes(), is("the bot is not 1 to 64")),
-        of(format!("{prefix}.b1.{long}").as_bytes(), is("the channel is not 1 to 64")),
-        of(format!("botstats.events.{long}.b1.web").as_bytes(), is("the account is not 1 to 64")),
-        of(
-            format!("botstats.events.{USER}@example.b1.web").as_bytes(),
-            is("the account is not 1 to 64"),
-        ),
-        of(format!("{prefix}.b1.we\u{1}b").as_bytes(), is("the channel is not 1 to 64")),
+        of(format!("{prefix}.b$t.web").as_bytes(), bot),
+        of(format!("{prefix}.bé.web").as_bytes(), bot),
+        of(format!("{prefix}.{long}.web").as_bytes(), bot),
+        of(format!("{prefix}.b1.{long}").as_bytes(), channel),
+        of(format!("botstats.events.{long}.b1.web").as_bytes(), account),
+        of(format!("botstats.events.{USER}@example.b1.web").as_bytes(), account),
+        of(format!("{prefix}.b1.we\u{1}b").as_bytes(), channel),
         of(format!("{prefix}.b1.web/../x").as_bytes(), NotStored),
-        of(format!("{prefix}.b1.%77eb").as_bytes(), is("the channel is not 1 to 64")),
-        of(
-            [prefix.as_bytes(), b".b1.w\xffb"].concat().as_slice(),
-            is("the channel is not 1 to 64"),
-        ),
+        of(format!("{prefix}.b1.%77eb").as_bytes(), channel),
+        of([prefix.as_bytes(), b".b1.w\xffb"].concat().as_slice(), channel),
         of(format!("{prefix}.b1").as_bytes(), NotStored),
         of(format!("{prefix}.b1.web.x").as_bytes(), NotStored),
         of(b"botstats.events", NotStored),

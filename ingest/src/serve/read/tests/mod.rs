@@ -9,13 +9,17 @@ use botstats_common::quarter::Quarter;
 use botstats_common::split::Split;
 use botstats_common::stat::Stat;
 use botstats_common::wire::{
-    By, Cell, Chunk, MIN_PAYLOAD_BYTES, Request, RowKey, Run, SplitBy, Window, joined, v1,
+    self, By, Cell, Chunk, Frame, MIN_PAYLOAD_BYTES, Pair, Request, RowKey, Run, Samples, SplitBy,
+    Window, joined, v1,
 };
 use proptest::prelude::*;
 
 use self::naive::{Expected, answer};
 use self::store::{ACCOUNT, DAYS, START_DAY, filled, given};
 use crate::engine::Engine;
+
+/// The kind of message, number, last, as of, pairs, and cells of group, pair and samples.
+type ChunkOfVersion1 = (u32, u32, bool, i64, Vec<Pair>, Vec<(u32, u32, Vec<Samples>)>);
 
 /// Asks for everything of one window in one group.
 fn request(types: &[TypeCode]) -> Request {
@@ -43,7 +47,15 @@ fn window(groups: u32, runs: Vec<Run>) -> Window {
 
 fn read(engine: &Engine, request: &Request) -> Vec<Chunk> {
     let reader = engine.reader().in_chunks_of(MIN_PAYLOAD_BYTES);
-    reader.chunks(&ACCOUNT.parse().unwrap(), request, 7).unwrap()
+    decoded(&reader.gather(&ACCOUNT.parse().unwrap(), request, 7).unwrap())
+}
+
+fn decoded(messages: &[Vec<u8>]) -> Vec<Chunk> {
+    let chunk = |message: &Vec<u8>| match wire::decode(message) {
+        Ok(Frame::Chunk(chunk)) => chunk,
+        other => panic!("no chunk: {other:?}"),
+    };
+    messages.iter().map(chunk).collect()
 }
 
 /// How the groups of a window's runs are numbered.
@@ -159,13 +171,13 @@ proptest! {
         let reader = engine.reader().in_chunks_of(MIN_PAYLOAD_BYTES);
         let account = ACCOUNT.parse().unwrap();
         let old = reader.clone().in_version_1().gather(&account, &request, -7).unwrap();
-        let new = reader.chunks(&account, &request, -7).unwrap();
+        let new = decoded(&reader.gather(&account, &request, -7).unwrap());
         let (mut pairs, mut cells) = (Vec::new(), Vec::new());
         for (number, message) in (0..).zip(&old) {
-            let v1::Frame::Chunk(chunk) = v1::decode(message).unwrap() else { panic!("no chunk") };
-            prop_assert_eq!(&v1::encode(&v1::Frame::Chunk(chunk.clone())).unwrap(), message);
-            let v1::Chunk { number: found, last, as_of_ms, pairs: more, cells: of_chunk } = chunk;
-            prop_assert_eq!((found, as_of_ms), (number, -7));
+            let chunk: ChunkOfVersion1 = wire::decode_as(v1::VERSION, message).unwrap();
+            prop_assert_eq!(&wire::encode_as(v1::VERSION, &chunk).unwrap(), message);
+            let (kind, found, last, as_of_ms, more, of_chunk) = chunk;
+            prop_assert_eq!((kind, found, as_of_ms), (2, number, -7));
             prop_assert_eq!(last, usize::try_from(number).unwrap() + 1 == old.len());
             pairs.extend(more);
             cells.extend(of_chunk);
@@ -173,10 +185,7 @@ proptest! {
         let rows: Vec<_> = new.iter().flat_map(|chunk| chunk.rows.clone()).collect();
         let pairs: Vec<RowKey> = pairs.into_iter().map(RowKey::from).collect();
         prop_assert_eq!(pairs, rows);
-        let of_version_1 = |cell: &Cell| {
-            let (group, pair, samples) = (cell.group, cell.row, cell.samples.clone());
-            v1::Cell { group, pair, samples }
-        };
+        let of_version_1 = |cell: &Cell| (cell.group, cell.row, cell.samples.clone());
         let expected: Vec<_> =
             new.iter().flat_map(|chunk| &chunk.cells).map(of_version_1).collect();
         prop_assert_eq!(cells, expected);

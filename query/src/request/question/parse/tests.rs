@@ -134,7 +134,7 @@ fn modes_and_days() {
         ("*", None),
     ] {
         let parsed = parse("*", "0", "day", text, None).ok().map(|q| match q.dates {
-            Dates::Last(days) => days.number(),
+            Dates::Last(days) => days,
             Dates::FromTo(..) => 0,
         });
         assert_eq!(parsed, days, "{text:?}");

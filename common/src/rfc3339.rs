@@ -3,11 +3,12 @@
 //! *Why* not a library's reader: those at hand take more than the grammar (a space for the `T`,
 //! zone names, missing seconds), and what is accepted must not change with a library's version.
 
-use botstats_common::quarter::DAY_MS;
+use crate::quarter::DAY_MS;
 
 /// Unix milliseconds (floor) of an RFC 3339 `date-time`; `None` if the text is not one. A leap
 /// second (`:60`, only where one can be: 23:59 UTC) counts as the second before it.
-pub(super) fn parse_ms(text: &str) -> Option<i64> {
+#[must_use]
+pub fn parse_ms(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let (date_time, rest) = bytes.split_at_checked(19)?;
     let number = |from: usize, to: usize| digits(&date_time[from..to]);
@@ -114,9 +115,12 @@ mod tests {
             ("2026-11-20T10:52:00+0200", None),
             ("2026-11-20T10:52:00+24:00", None),
             ("2026-11-20T10:52:00Z ", None),
+            (" 2026-11-20T10:52:00Z", None),
             ("+026-11-20T10:52:00Z", None),
             ("2026-11-20T10:52:00Z[UTC]", None),
             ("20261120T105200Z", None),
+            ("2026-11-20", None),
+            ("soon", None),
             ("", None),
             ("é026-11-20T10:52:00Z", None),
         ] {
