@@ -38,7 +38,7 @@ const COMMITTED: usize = FULL_BATCH;
 /// Events of the history below a commit, and of the account that is read.
 const HISTORY: usize = 60_000;
 /// Hours of buckets that one account's history has.
-const BUCKETS: usize = 3_179;
+const BUCKETS: usize = 3_149;
 
 fn events(count: usize, accounts: u32) -> Vec<Event> {
     let events = count.try_into().unwrap();
@@ -156,7 +156,7 @@ fn by_day(buckets: usize) -> Reading {
 }
 
 #[library_benchmark]
-#[bench::by_day_buckets_3179(args = (BUCKETS), setup = by_day)]
+#[bench::by_day_buckets_3149(args = (BUCKETS), setup = by_day)]
 fn gathering(mut reading: Reading) -> Reading {
     let reader = reading.fed.engine().reader();
     let chunks = chunks_of(&reader, &"sim-1".parse().unwrap(), &reading.request);
@@ -199,8 +199,8 @@ fn cells_by_hour(rows: usize) -> Cells {
 }
 
 #[library_benchmark]
-#[bench::by_day_rows_5092(args = (5_092), setup = cells_by_day)]
-#[bench::by_hour_rows_30821(args = (30_821), setup = cells_by_hour)]
+#[bench::by_day_rows_5003(args = (5_003), setup = cells_by_day)]
+#[bench::by_hour_rows_30542(args = (30_542), setup = cells_by_hour)]
 fn rendering(cells: Cells) -> Cells {
     black_box(cells.render());
     cells
