@@ -60,7 +60,7 @@ pub use splits::{
     KilledSplit, SPLIT_LIMIT, SplitStep, botstats, cell_stream, done, introduce_slots,
     killed_split, split, verified,
 };
-pub use stage::{Stage, ask_all, bot_tokens, event, large};
+pub use stage::{Stage, bot_tokens, event, large};
 pub use status::statuses;
 pub use stream::{Outgoing, header_map, outgoing, publish, publish_stubbornly, stored, stored_of};
 pub use traffic::{Published, Receipt, Traffic};

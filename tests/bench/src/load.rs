@@ -82,7 +82,8 @@ pub(super) fn written(events: Simulation, path: &Path) -> anyhow::Result<String>
     Ok(path.display().to_string())
 }
 
-/// Runs `botstats publish` of such a file; gives its seconds and what it said.
+/// Runs `botstats publish` for such a file. Returns how many seconds that took, and the program's
+/// standard error.
 pub(super) fn published(program: &Path, file: &str, url: String) -> anyhow::Result<(f64, String)> {
     let begun = clock::monotonic();
     let output = Command::new(program).args(["publish", file]).env("NATS_URL", url).output()?;

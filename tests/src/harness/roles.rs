@@ -149,7 +149,7 @@ pub async fn ready(internal: SocketAddr) {
     .await;
 }
 
-/// Waits until the program is not ready; gives what it says then.
+/// Waits until the program is not ready. Returns that answer of `/readyz`.
 pub async fn unready(internal: SocketAddr) -> Answer {
     until("a program that is not ready", PATIENCE, async || {
         Some(get(internal, "/readyz", &[]).await).filter(|answer| answer.status == 503)

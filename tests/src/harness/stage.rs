@@ -78,18 +78,13 @@ impl Stage {
 
     /// Asks for all metrics of all bots of the last two days.
     pub async fn ask(&self, login: &Login) -> Answer {
-        ask_all(&self.query, login).await
+        self.query.ask_all(&login.token).await
     }
 }
 
 /// The tokens of the bot `b1` of each account, in the order of the logins.
 pub fn bot_tokens(stage: &Stage) -> Vec<String> {
     stage.logins.iter().map(|login| login.bot_tokens["b1"].clone()).collect()
-}
-
-/// Asks for all metrics of all bots of the last two days.
-pub async fn ask_all(query: &Query, login: &Login) -> Answer {
-    query.ask_all(&login.token).await
 }
 
 /// The path of the largest question: every hour of thirty days for every channel and metric.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use botstats_common::io::{clock, stop};
 use botstats_tests::harness::{
-    ALL, Answer, Login, PATIENCE, Query, Stage, allow_connections, ask_all, flood, get, hammer,
-    head_as, large, open, read_answer, turn, until,
+    ALL, Answer, Login, PATIENCE, Query, Stage, allow_connections, flood, get, hammer, head_as,
+    large, open, read_answer, turn, until,
 };
 use botstats_tests::setting;
 use futures::future::join_all;
@@ -239,7 +239,7 @@ async fn floods_cost_nats_nothing_and_no_call() {
 
     let [target, used, fresh @ ..] = &stage.logins[..] else { panic!("accounts") };
     let mut fresh = fresh.iter();
-    assert_eq!(ask_all(&query, used).await.status, 200);
+    assert_eq!(query.ask_all(&used.token).await.status, 200);
     assert!(tap.asked().keys().any(|subject| subject.starts_with("$KV.")), "{:?}", tap.asked());
 
     let request = |method: &str, path: &str, token: &str, more: &str| {
@@ -276,7 +276,7 @@ async fn floods_cost_nats_nothing_and_no_call() {
     ] {
         if status == 429 {
             // It is remembered for a minute.
-            assert_eq!(ask_all(&query, used).await.status, 429);
+            assert_eq!(query.ask_all(&used.token).await.status, 429);
         }
         let asked = tap.asked();
         let began = clock::monotonic();
@@ -289,13 +289,13 @@ async fn floods_cost_nats_nothing_and_no_call() {
         let request = request("GET", ALL, token, "");
         let address = query.http;
         let flooding = stop::spawn(async move { flood(address, &request, size, status).await });
-        served(&ask_all(&query, fresh.next().unwrap()).await);
+        served(&query.ask_all(&fresh.next().unwrap().token).await);
         flooding.await.unwrap();
     }
     let rss = rss_bytes(&query);
     eprintln!("memory {} KiB before the floods, {} KiB after", rss_before / 1024, rss / 1024);
     assert!(rss < rss_before + 24 * 1024 * 1024, "it grew from {rss_before} to {rss} bytes");
-    assert_eq!(ask_all(&query, target).await.status, 200, "none of it used the call");
+    assert_eq!(query.ask_all(&target.token).await.status, 200, "none of it used the call");
 }
 
 #[tokio::test(flavor = "multi_thread")]

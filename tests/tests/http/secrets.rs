@@ -7,8 +7,8 @@ use botstats_common::io::{clock, stop};
 use botstats_common::secret::SecretHash;
 use botstats_tests::generate::Dice;
 use botstats_tests::harness::{
-    ALL, Connection, Login, PATIENCE, Stage, account_entry, ask_all, becomes, get_as, lookalikes,
-    turn, until,
+    ALL, Connection, Login, PATIENCE, Stage, account_entry, becomes, get_as, lookalikes, turn,
+    until,
 };
 use botstats_tests::{seed, setting};
 use futures::StreamExt as _;
@@ -83,7 +83,7 @@ async fn a_token_revoked_while_its_answer_is_made_gets_none() {
         if number == 0 {
             let renewed = Login { token: "another".to_owned(), ..login.clone() };
             let answer = until("an answer to the new token", PATIENCE, async || {
-                let answer = ask_all(&stage.query, &renewed).await;
+                let answer = stage.query.ask_all(&renewed.token).await;
                 (answer.status != 401 && answer.status != 503).then_some(answer)
             });
             assert_eq!(answer.await.status, 200, "the call was not used");
@@ -134,7 +134,7 @@ async fn after_the_acknowledgement_no_revoked_token_gets_an_answer() {
                 refused += 1;
             }
         }
-        assert_eq!(ask_all(&stage.query, &login).await.status, after.1, "round {round}");
+        assert_eq!(stage.query.ask_all(&login.token).await.status, after.1, "round {round}");
     }
     eprintln!(
         "{rounds} revocations: {answered} requests on their way were answered, {refused} were not; the \

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use botstats_common::io::{clock, stop};
 use botstats_tests::generate::Dice;
 use botstats_tests::harness::{
-    ALL, PATIENCE, Process, Query, Stage, ask_all, becomes, bot_tokens, get_as, turn, until,
+    ALL, PATIENCE, Process, Query, Stage, becomes, bot_tokens, get_as, turn, until,
 };
 
 const WINDOW: Duration = Duration::from_secs(2);
@@ -202,11 +202,11 @@ async fn who_waits_as_told_gets_an_answer() {
         stop::spawn(async move {
             let mut dice = Dice::new(number.try_into().unwrap());
             for round in 0..4 {
-                let first = ask_all(dice.pick(&both), &login).await;
+                let first = dice.pick(&both).ask_all(&login.token).await;
                 assert_eq!(first.status, 200, "account {number}, round {round}: {first:?}");
                 // Two replicas must say the same, at any moment of the window.
                 tokio::time::sleep(Duration::from_millis(dice.below(1_900).unsigned_abs())).await;
-                let refused = ask_all(dice.pick(&both), &login).await;
+                let refused = dice.pick(&both).ask_all(&login.token).await;
                 assert_eq!(refused.status, 429, "account {number}, round {round}: {refused:?}");
                 let wait_s = refused.retry_after().unwrap();
                 tokio::time::sleep(Duration::from_secs(wait_s)).await;

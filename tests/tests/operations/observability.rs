@@ -17,8 +17,8 @@ use botstats_common::metric::TypeSet;
 use botstats_common::quarter::Quarter;
 use botstats_common::wire;
 use botstats_tests::harness::{
-    ALL, Outgoing, PATIENCE, Process, Query, Site, Stage, ask_all, event, get, get_as, head_of,
-    publish, send, until,
+    ALL, Outgoing, PATIENCE, Process, Query, Site, Stage, event, get, get_as, head_of, publish,
+    send, until,
 };
 use botstats_tests::model::Directory;
 use botstats_tests::setting;
@@ -489,7 +489,7 @@ async fn a_request_id_goes_through_both_programs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_lost_is_seen() {
     let mut stage = Stage::start("0s", 1).await;
-    assert_eq!(ask_all(&stage.query, &stage.logins[0]).await.status, 200);
+    assert_eq!(stage.query.ask_all(&stage.logins[0].token).await.status, 200);
     let of_ingest = stage.ingest.address("internal listener ready").await;
     let of_query = stage.query.internal;
     let value =
@@ -590,7 +590,7 @@ async fn a_secret_that_stands_twice_is_named_and_counted_until_it_is_mended() {
     stage.site.put("account.acct-2", &removed).await;
     stage.site.put("account.bad", &json!([])).await;
     bad_entries(1.0).await;
-    assert_eq!(ask_all(&stage.query, login).await.status, 200);
+    assert_eq!(stage.query.ask_all(&login.token).await.status, 200);
     // The copy of the bot's entry had its token, too.
     assert_eq!(told("have the same").len(), 3);
 }

@@ -14,8 +14,8 @@ use std::time::Duration;
 use botstats_common::io::settings::variable;
 use botstats_common::io::{clock, stop};
 use botstats_tests::harness::{
-    ALL, Outgoing, PATIENCE, Process, Site, Stage, ask_all, event, free_ports, get, head_as, large,
-    publish, read_answer, unready, until,
+    ALL, Outgoing, PATIENCE, Process, Site, Stage, event, free_ports, get, head_as, large, publish,
+    read_answer, unready, until,
 };
 use botstats_tests::model::GroupMode;
 use botstats_tests::setting;
@@ -209,7 +209,7 @@ async fn a_reader_that_takes_nothing_does_not_hold_the_stop_and_a_second_signal_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ingest_stops_taking_reads_before_it_ends() {
     let mut stage = Stage::start("0s", 1).await;
-    assert_eq!(ask_all(&stage.query, &stage.logins[0]).await.status, 200);
+    assert_eq!(stage.query.ask_all(&stage.logins[0].token).await.status, 200);
     stops_in_order(&mut stage.ingest, "TERM").await;
     let log = stage.ingest.log();
     let place = |text: &str| log.find(text).unwrap_or_else(|| panic!("{text} in {log}"));

@@ -222,9 +222,10 @@ fn a_clock_of_1970_does_not_reach_what_was_deleted() {
 
 #[test]
 fn the_newest_dead_letters_are_kept() {
+    const MORE: u64 = 1_234;
     let folder = tempfile::tempdir().unwrap();
     let mut engine = open(folder.path());
-    let bad: Vec<Owned> = (1..=MAX_DEAD_LETTERS + 10)
+    let bad: Vec<Owned> = (1..=MAX_DEAD_LETTERS + MORE)
         .map(|sequence| Owned {
             sequence,
             stored_ns: START_NS,
@@ -239,9 +240,9 @@ fn the_newest_dead_letters_are_kept() {
     assert_eq!(kept, MAX_DEAD_LETTERS);
     assert_eq!(
         newest.iter().map(|l| l.sequence).collect::<Vec<_>>(),
-        [MAX_DEAD_LETTERS + 10, MAX_DEAD_LETTERS + 9]
+        [MAX_DEAD_LETTERS + MORE, MAX_DEAD_LETTERS + MORE - 1]
     );
-    let (_, oldest) = engine.store().snapshot().unwrap().dead_letters(12, 5).unwrap();
-    assert_eq!(oldest.iter().map(|l| l.sequence).collect::<Vec<_>>(), [11]);
-    assert_eq!(engine.progress().dead_letters["envelope"], MAX_DEAD_LETTERS + 10);
+    let (_, oldest) = engine.store().snapshot().unwrap().dead_letters(MORE + 2, 10).unwrap();
+    assert_eq!(oldest.iter().map(|l| l.sequence).collect::<Vec<_>>(), [MORE + 1]);
+    assert_eq!(engine.progress().dead_letters["envelope"], MAX_DEAD_LETTERS + MORE);
 }

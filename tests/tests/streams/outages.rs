@@ -8,8 +8,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use botstats_common::io::setup::{self, Shape};
 use botstats_common::names::{DIRECTORY_BUCKET, THROTTLE_BUCKET};
 use botstats_tests::harness::{
-    Answer, Login, PATIENCE, Proxy, Stage, ask_all, get, metric, not_ready, ready, signal, unready,
-    until,
+    Answer, Login, PATIENCE, Proxy, Stage, get, metric, not_ready, ready, signal, unready, until,
 };
 
 const WINDOW: &str = "1h";
@@ -62,7 +61,7 @@ async fn without_nats() {
     // The call stays used through restarts of everything: a new replica remembers nothing itself.
     let fresh = stage.site.query("fresh").await;
     fresh.ready().await;
-    assert_eq!(ask_all(&fresh, &stage.logins[1]).await.status, 429);
+    assert_eq!(fresh.ask_all(&stage.logins[1].token).await.status, 429);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,7 +158,7 @@ async fn with_purged_buckets() {
         let mut given = 0;
         for _ in 0..5 {
             for query in [&stage.query, &second] {
-                let answer = ask_all(query, login).await;
+                let answer = query.ask_all(&login.token).await;
                 assert!(matches!(answer.status, 200 | 429), "{answer:?}");
                 given += usize::from(answer.status == 200);
             }
@@ -175,7 +174,7 @@ async fn with_purged_buckets() {
     fresh.ready().await;
     for login in &stage.logins {
         for query in [&stage.query, &second, &fresh] {
-            let answer = ask_all(query, login).await;
+            let answer = query.ask_all(&login.token).await;
             assert!(matches!(answer.status, 401 | 429), "{answer:?}");
         }
     }
@@ -183,7 +182,7 @@ async fn with_purged_buckets() {
         stage.site.put(&key, &serde_json::from_slice(&value).unwrap()).await;
     }
     until("the account is known again", PATIENCE, async || {
-        let answer = ask_all(&fresh, &stage.logins[4]).await;
+        let answer = fresh.ask_all(&stage.logins[4].token).await;
         assert!(matches!(answer.status, 401 | 429), "{answer:?}");
         (answer.status == 429).then_some(())
     })
@@ -239,7 +238,7 @@ async fn programs_start_in_any_order_and_stop_in_order() {
         assert!(readyz.text().contains("nats"), "{name}: {}", readyz.text());
         assert_eq!(get(address, "/livez", &[]).await.status, 200, "{name}");
     }
-    assert_eq!(ask_all(&query, &stage.logins[0]).await.status, 503);
+    assert_eq!(query.ask_all(&stage.logins[0].token).await.status, 503);
     stage.site.nats.restart().unwrap();
     query.ready().await;
     ready(ingest).await;
@@ -273,7 +272,7 @@ async fn with_a_clock_that_is_not_the_servers() {
     })
     .await;
     assert_eq!(get(query.internal, "/readyz", &[]).await.status, 200);
-    assert_eq!(ask_all(&query, &stage.logins[0]).await.status, 200);
+    assert_eq!(query.ask_all(&stage.logins[0].token).await.status, 200);
 
     // More, either way, also by days: not ready, prompt 503s, no call used; then all is well by
     // itself.
@@ -285,7 +284,7 @@ async fn with_a_clock_that_is_not_the_servers() {
         assert!(is_about(metric(query.internal, SKEW).await, -f64::from(ahead_s)), "{ahead_s}");
         assert_eq!(get(query.http, "/healthz", &[]).await.status, 503);
         for _ in 0..3 {
-            let answer = ask_all(&query, &stage.logins[1]).await;
+            let answer = query.ask_all(&stage.logins[1].token).await;
             assert_eq!(answer.status, 503, "{answer:?}");
             assert!(answer.text().contains("clocks"), "{}", answer.text());
             assert!(answer.retry_after().is_some_and(|s| s > 0));
@@ -296,10 +295,10 @@ async fn with_a_clock_that_is_not_the_servers() {
     let log = query.process.log();
     assert!(log.contains("WARN") && log.contains("calls get 503: this machine's clock"), "{log}");
     // Another account's call was used before; this one's was not.
-    assert_eq!(ask_all(&query, &stage.logins[1]).await.status, 200);
-    assert_eq!(ask_all(&query, &stage.logins[1]).await.status, 429);
+    assert_eq!(query.ask_all(&stage.logins[1].token).await.status, 200);
+    assert_eq!(query.ask_all(&stage.logins[1].token).await.status, 429);
     // A refusal needs no clock: a used call is a 429 whatever the time.
     proxy.server_ahead(16 * 60);
     unready(query.internal).await;
-    assert_eq!(ask_all(&query, &stage.logins[0]).await.status, 429);
+    assert_eq!(query.ask_all(&stage.logins[0].token).await.status, 429);
 }

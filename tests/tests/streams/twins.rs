@@ -9,7 +9,7 @@ use botstats_common::io::{clock, stop};
 use botstats_common::names::{READ_QUEUE, all_reads};
 use botstats_common::wire::{self, Chunk, Frame};
 use botstats_tests::harness::{
-    PATIENCE, Process, Readers, Site, Stage, ask_all, event, get, publish, run, until,
+    PATIENCE, Process, Readers, Site, Stage, event, get, publish, run, until,
 };
 use botstats_tests::model::GroupMode;
 use futures::StreamExt as _;
@@ -233,7 +233,7 @@ async fn one_that_works_slowly_is_waited_for() {
     let stage = Stage::start("0s", 1).await;
     let mut taken = takes_reads(&stage.site, Silent::For(Duration::from_millis(900))).await;
     let answer = until("a read that the slow one took", PATIENCE, async || {
-        let answer = ask_all(&stage.query, &stage.logins[0]).await;
+        let answer = stage.query.ask_all(&stage.logins[0].token).await;
         assert_eq!(answer.status, 200);
         taken.try_recv().ok().map(|()| answer)
     })

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use botstats_common::io::{clock, stop};
 use botstats_tests::harness::{
-    ALL, Answer, Stage, allow_connections, ask_all, flood, hammer, head_as, head_of, large, open,
-    turn,
+    ALL, Answer, Stage, allow_connections, flood, hammer, head_as, head_of, large, open, turn,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -63,7 +62,7 @@ async fn floods_do_not_slow_others() {
     assert_eq!(stage.ask(used).await.status, 200);
     let mut fresh = fresh.iter();
     let mut good =
-        async || median(24, async || ask_all(&stage.query, fresh.next().unwrap()).await).await;
+        async || median(24, async || stage.query.ask_all(&fresh.next().unwrap().token).await).await;
     let before = good().await;
     let kept = |head: Vec<u8>| {
         String::from_utf8(head).unwrap().replace("Connection: close\r\n", "").into_bytes()

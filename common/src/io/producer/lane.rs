@@ -26,8 +26,9 @@ use super::{Message, new_id};
 use crate::io::clock::monotonic;
 use crate::io::nats::{Violation, violation_of};
 
-/// The longest wait for the next acknowledgement. The time is for silence: that no stream listens
-/// is an answer, which comes at once.
+/// The longest wait for the next acknowledgement, and the longest time in which the client takes a
+/// list of messages. The time is for silence: that no stream listens is an answer, which comes at
+/// once.
 const ACK_LIMIT: Duration = Duration::from_secs(10);
 
 /// One of the publisher's ways to the server; it sends one list of messages after the other.
