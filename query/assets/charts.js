@@ -193,6 +193,8 @@ export class Figure {
     this.figure = figure;
     /** @type {Chart | null} */ this.chart = null;
     /** @type {any} */ this.plot = null;
+    /** What the plot was made for, which new data cannot change; empty: it is made anew. */
+    this.looks = '';
     this.at = -1;
     this.legend = el('p', { class: 'legend' });
     this.read = el('p', { class: 'read' });
@@ -207,7 +209,10 @@ export class Figure {
     this.box.addEventListener('blur', () => this.move(-1));
     new ResizeObserver(() => this.size()).observe(this.box);
     for (const query of ['(prefers-color-scheme: dark)', '(forced-colors: active)']) {
-      matchMedia(query).addEventListener('change', () => this.draw(true));
+      matchMedia(query).addEventListener('change', () => {
+        this.looks = '';
+        this.draw();
+      });
     }
   }
 
@@ -218,19 +223,17 @@ export class Figure {
   toggle() {
     this.button.setAttribute('aria-pressed', String(!this.asTable));
     put(this.button, this.asTable ? 'Chart' : 'Table');
-    this.draw(false);
+    this.draw();
   }
 
   /** @param {Chart} chart */
   show(chart) {
-    const before = this.chart;
     this.chart = chart;
-    const looks = (/** @type {Chart} */ c) => JSON.stringify([c.kind, c.points.length < MARKED, drawn(c).map((s) => s.style)]);
-    this.draw(before === null || looks(before) !== looks(chart));
+    this.draw();
   }
 
-  /** @private @param {boolean} anew */
-  draw(anew) {
+  /** @private */
+  draw() {
     const { chart } = this;
     if (!chart) return;
     put(this.figure.querySelector('figcaption'), chart.title);
@@ -251,12 +254,15 @@ export class Figure {
       this.legend.replaceChildren(...keys.map((k) => el('span', { class: `key ${k.style}` }, swatch(k.style), k.name)));
     }
     if (this.box.hidden) return;
-    const data = [chart.points.map((_, i) => i), ...drawn(chart).map((s) => s.values)];
-    if (anew || !this.plot) {
+    const lines = drawn(chart);
+    const data = [chart.points.map((_, i) => i), ...lines.map((s) => s.values)];
+    const looks = JSON.stringify([chart.kind, chart.points.length < MARKED, lines.map((s) => s.style)]);
+    if (this.looks === looks) {
+      this.plot.setData(data);
+    } else {
       this.plot?.destroy();
       this.plot = new uPlot(this.options(chart), data, this.box);
-    } else {
-      this.plot.setData(data);
+      this.looks = looks;
     }
     this.size();
     this.say(this.at);

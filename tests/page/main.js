@@ -4,6 +4,7 @@
 import { after, afterEach, before, test } from 'node:test';
 import { accessible } from './accessible.js';
 import { budget } from './budget.js';
+import { charts } from './charts.js';
 import { hostile } from './hostile.js';
 import { anHour } from './hour.js';
 import { Installation } from './installation.js';
@@ -27,6 +28,7 @@ const CASES = {
   'names are text': hostile,
   'a token that sees little': narrow,
   'the download': download,
+  'a table becomes a chart again': charts,
   'keyboard alone': keyboard,
   'axe-core finds nothing': accessible,
   'an hour on the page': anHour,
